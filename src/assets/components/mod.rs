@@ -1,0 +1,1 @@
+//! The Kubernetes components: one read-only volume per version.

@@ -1,0 +1,1 @@
+//! Downloads that are verified before anything uses them.

@@ -1,0 +1,7 @@
+//! Where the node image and the Kubernetes components come from: cache, download or build.
+
+pub mod components;
+pub mod download;
+pub mod node_image;
+pub mod recipes;
+pub mod version;

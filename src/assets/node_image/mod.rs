@@ -1,0 +1,1 @@
+//! The node's disk image, kernel and initrd.

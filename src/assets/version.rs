@@ -1,0 +1,80 @@
+//! Kubernetes versions that kubby knows how to run.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The version that `kubby start` installs unless told otherwise.
+pub const DEFAULT: KubernetesVersion = KubernetesVersion { minor: 37, patch: 2 };
+
+/// The oldest supported minor version of Kubernetes 1.
+pub const OLDEST_MINOR: u32 = 34;
+
+/// The newest minor version that this kubby was made for.
+pub const NEWEST_MINOR: u32 = 37;
+
+/// A release of Kubernetes 1, such as v1.37.2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KubernetesVersion {
+    /// The minor version: 37 in v1.37.2.
+    pub minor: u32,
+    /// The patch version: 2 in v1.37.2.
+    pub patch: u32,
+}
+
+impl fmt::Display for KubernetesVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "v1.{}.{}", self.minor, self.patch)
+    }
+}
+
+impl FromStr for KubernetesVersion {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("`{text}` is not a Kubernetes version; write it like {DEFAULT}");
+        let mut parts = text.strip_prefix('v').unwrap_or(text).split('.');
+        let mut number = || -> Option<u32> {
+            let part = parts.next()?;
+            // `parse` alone would take `+3`; leading zeros are not semantic versions.
+            let plain = part.bytes().all(|b| b.is_ascii_digit())
+                && (part == "0" || !part.starts_with('0'));
+            if plain { part.parse().ok() } else { None }
+        };
+        let (Some(major), Some(minor), Some(patch)) = (number(), number(), number()) else {
+            return Err(bad());
+        };
+        if parts.next().is_some() {
+            return Err(bad());
+        }
+        if major != 1 || !(OLDEST_MINOR..=NEWEST_MINOR).contains(&minor) {
+            return Err(format!(
+                "Kubernetes v{major}.{minor}.{patch} is not supported; this kubby runs v1.{OLDEST_MINOR} to v1.{NEWEST_MINOR}"
+            ));
+        }
+        Ok(KubernetesVersion { minor, patch })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_parse_with_and_without_v() {
+        assert_eq!("v1.37.2".parse(), Ok(DEFAULT));
+        assert_eq!("1.34.0".parse(), Ok(KubernetesVersion { minor: 34, patch: 0 }));
+        assert_eq!(DEFAULT.to_string(), "v1.37.2");
+    }
+
+    #[test]
+    fn nonsense_and_unsupported_versions_are_told_apart() {
+        for text in ["", "latest", "1.37", "v1.37.2.1", "v1.37.x", "1.+37.2", "v1.037.2", "v1.37.2-rc.0"] {
+            let e = text.parse::<KubernetesVersion>().unwrap_err();
+            assert!(e.contains("is not a Kubernetes version"), "{text}: {e}");
+        }
+        for text in ["v1.33.9", "v1.38.0", "v2.0.0", "0.37.2"] {
+            let e = text.parse::<KubernetesVersion>().unwrap_err();
+            assert!(e.contains("not supported"), "{text}: {e}");
+        }
+    }
+}

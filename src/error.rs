@@ -1,0 +1,229 @@
+//! The one error type of kubby: what failed, on what, why, and the next command to type.
+//!
+//! Every error carries a [`Kind`], and the kind alone decides the exit code, so scripts can tell
+//! classes of failure apart without reading text.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+/// A class of failure. Each has one documented exit code, see [`Kind::exit_code`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A defect in kubby or a failure that fits no other class.
+    Internal,
+    /// The command line, a flag's value or a profile name makes no sense.
+    Usage,
+    /// The host cannot run a cluster as asked: something is missing, taken or too small.
+    Preflight,
+    /// A node image or component could not be found, downloaded, verified or built.
+    Assets,
+    /// libvirt or QEMU refused or failed.
+    Hypervisor,
+    /// The virtual machine runs (or should), but it cannot be reached over SSH.
+    NodeUnreachable,
+    /// The node is reached, but Kubernetes in it is not healthy.
+    Unhealthy,
+    /// The named profile does not exist or is in a state that the command cannot work on.
+    State,
+    /// The kubeconfig file could not be read or written.
+    Kubeconfig,
+    /// The user asked kubby to stop (Ctrl-C or SIGTERM).
+    Interrupted,
+}
+
+impl Kind {
+    /// All kinds, for documentation and tests.
+    pub const ALL: [Kind; 10] = [
+        Kind::Internal,
+        Kind::Usage,
+        Kind::Preflight,
+        Kind::Assets,
+        Kind::Hypervisor,
+        Kind::NodeUnreachable,
+        Kind::Unhealthy,
+        Kind::State,
+        Kind::Kubeconfig,
+        Kind::Interrupted,
+    ];
+
+    /// The process exit code of this class; these numbers are part of kubby's interface.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Kind::Internal => 1,
+            Kind::Usage => 2,
+            Kind::Preflight => 10,
+            Kind::Assets => 11,
+            Kind::Hypervisor => 12,
+            Kind::NodeUnreachable => 13,
+            Kind::Unhealthy => 14,
+            Kind::State => 15,
+            Kind::Kubeconfig => 16,
+            Kind::Interrupted => 130,
+        }
+    }
+
+    /// A short stable name, as JSON output and the documentation use it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Internal => "internal",
+            Kind::Usage => "usage",
+            Kind::Preflight => "preflight",
+            Kind::Assets => "assets",
+            Kind::Hypervisor => "hypervisor",
+            Kind::NodeUnreachable => "node-unreachable",
+            Kind::Unhealthy => "unhealthy",
+            Kind::State => "state",
+            Kind::Kubeconfig => "kubeconfig",
+            Kind::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// An error with its class, the captured output that explains it, and hints what to do next.
+#[derive(Debug)]
+pub struct Error {
+    inner: Box<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    kind: Kind,
+    message: String,
+    /// Captured text that explains the failure: `(title, text)`, such as a console's last lines.
+    details: Vec<(String, String)>,
+    hints: Vec<String>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// The result type of every fallible function in kubby.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An error of class `kind`; `message` says what failed and on what, in lower case.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Error {
+            inner: Box::new(Inner {
+                kind,
+                message: message.into(),
+                details: Vec::new(),
+                hints: Vec::new(),
+                source: None,
+            }),
+        }
+    }
+
+    /// Adds the underlying cause; it is shown as a `caused by` line.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.inner.source = Some(source.into());
+        self
+    }
+
+    /// Adds captured output under a title; empty text adds nothing.
+    #[must_use]
+    pub fn with_detail(mut self, title: impl Into<String>, text: impl Into<String>) -> Self {
+        let text = text.into();
+        let text = text.trim_end();
+        if !text.is_empty() {
+            self.inner.details.push((title.into(), text.to_owned()));
+        }
+        self
+    }
+
+    /// Adds a hint: the next command to type or the thing to change.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.inner.hints.push(hint.into());
+        self
+    }
+
+    /// The class of this error.
+    pub fn kind(&self) -> Kind {
+        self.inner.kind
+    }
+
+    /// What failed, without causes, details and hints.
+    pub fn message(&self) -> &str {
+        &self.inner.message
+    }
+
+    /// The captured outputs as `(title, text)`.
+    pub fn details(&self) -> &[(String, String)] {
+        &self.inner.details
+    }
+
+    /// What the user can do next.
+    pub fn hints(&self) -> &[String] {
+        &self.inner.hints
+    }
+
+    /// The chain of causes, nearest first.
+    pub fn causes(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        let mut next: Option<&(dyn StdError + 'static)> =
+            self.inner.source.as_ref().map(|s| s.as_ref() as _);
+        while let Some(cause) = next {
+            out.push(cause.to_string());
+            next = cause.source();
+        }
+        out
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.inner.message)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.inner.source.as_ref().map(|s| s.as_ref() as _)
+    }
+}
+
+/// Turns foreign errors into [`Error`] with a class and a message that says on what.
+pub trait ResultExt<T> {
+    /// Wraps the error as the cause of a new one.
+    ///
+    /// # Errors
+    /// Passes the wrapped error on.
+    fn context(self, kind: Kind, message: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T, E> ResultExt<T> for std::result::Result<T, E>
+where
+    E: Into<Box<dyn StdError + Send + Sync>>,
+{
+    fn context(self, kind: Kind, message: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|e| Error::new(kind, message()).with_source(e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_distinct_and_nonzero() {
+        let mut codes: Vec<u8> = Kind::ALL.iter().map(|k| k.exit_code()).collect();
+        assert!(codes.iter().all(|c| *c != 0));
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), Kind::ALL.len());
+    }
+
+    #[test]
+    fn causes_are_listed_nearest_first() {
+        let inner = Error::new(Kind::Internal, "disk is full");
+        let outer = Error::new(Kind::Assets, "cannot write the image").with_source(inner);
+        let top = Error::new(Kind::Internal, "start failed").with_source(outer);
+        assert_eq!(top.causes(), ["cannot write the image", "disk is full"]);
+    }
+
+    #[test]
+    fn empty_details_are_dropped() {
+        let e = Error::new(Kind::Internal, "x").with_detail("stderr", " \n");
+        assert!(e.details().is_empty());
+    }
+}

@@ -1,0 +1,155 @@
+//! Files that are whole or not there: private directories, writes by temporary file and rename,
+//! advisory locks.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use crate::error::{Error, Kind, Result, ResultExt};
+
+/// Makes a directory and its parents with mode 0700; a directory that is there stays as it is.
+///
+/// # Errors
+/// [`Kind::Internal`] when the file system refuses.
+pub fn create_private_dir(path: &Path) -> Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .context(Kind::Internal, || format!("cannot create the directory {}", path.display()))
+}
+
+/// Replaces a file's content atomically: written to a temporary file in the same directory,
+/// synced, then renamed over the old one. `mode` is the file's mode, such as `0o600`.
+///
+/// # Errors
+/// [`Kind::Internal`] when the file system refuses; the old file is then untouched.
+pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<()> {
+    let fail = || format!("cannot write {}", path.display());
+    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .prefix(".kubby-")
+        .permissions(fs::Permissions::from_mode(mode))
+        .tempfile_in(dir)
+        .context(Kind::Internal, fail)?;
+    file.write_all(content).context(Kind::Internal, fail)?;
+    file.as_file().set_permissions(fs::Permissions::from_mode(mode)).context(Kind::Internal, fail)?;
+    file.as_file().sync_all().context(Kind::Internal, fail)?;
+    file.persist(path).context(Kind::Internal, fail)?;
+    // The rename itself must survive a power loss as well.
+    if let Ok(dir) = File::open(dir) {
+        let _ = dir.sync_all();
+    }
+    Ok(())
+}
+
+/// Removes a file or a directory tree; one that is not there is fine.
+///
+/// # Errors
+/// [`Kind::Internal`] when it is there and cannot be removed.
+pub fn remove_all(path: &Path) -> Result<()> {
+    let result = match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(e) => Err(e),
+    };
+    match result {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).context(Kind::Internal, || format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// An advisory lock on a file, held until it is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock, waiting for whoever has it; `waiting` is called once before a wait begins.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when the lock file cannot be made, [`Kind::Interrupted`] on Ctrl-C.
+    pub fn acquire(path: &Path, waiting: impl FnOnce()) -> Result<Self> {
+        let mut waiting = Some(waiting);
+        loop {
+            if let Some(lock) = Self::try_acquire(path)? {
+                return Ok(lock);
+            }
+            if let Some(waiting) = waiting.take() {
+                waiting();
+            }
+            crate::interrupt::sleep(std::time::Duration::from_millis(100))?;
+        }
+    }
+
+    /// Takes the lock if nobody has it.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when the lock file cannot be made or locked.
+    pub fn try_acquire(path: &Path) -> Result<Option<Self>> {
+        use std::os::unix::fs::MetadataExt;
+        let fail = || format!("cannot lock {}", path.display());
+        loop {
+            let file = OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .mode(0o600)
+                .open(path)
+                .context(Kind::Internal, fail)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(fs::TryLockError::WouldBlock) => return Ok(None),
+                Err(fs::TryLockError::Error(e)) => {
+                    return Err(Error::new(Kind::Internal, fail()).with_source(e));
+                }
+            }
+            // Whoever had the lock may have deleted the file with its directory: then this lock
+            // is on a file that nobody else will ever open, so take the one that is there now.
+            let same = match (file.metadata(), fs::metadata(path)) {
+                (Ok(a), Ok(b)) => a.ino() == b.ino() && a.dev() == b.dev(),
+                _ => false,
+            };
+            if same {
+                return Ok(Some(Lock { _file: file }));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn atomic_write_sets_the_mode_and_leaves_no_temporary_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        write_atomic(&path, b"one", 0o600).unwrap();
+        write_atomic(&path, b"two", 0o600).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_lock_excludes_a_second_one_until_it_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let first = Lock::try_acquire(&path).unwrap();
+        assert!(first.is_some());
+        assert!(Lock::try_acquire(&path).unwrap().is_none());
+        drop(first);
+        assert!(Lock::try_acquire(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn removing_what_is_not_there_is_fine() {
+        let dir = tempfile::tempdir().unwrap();
+        remove_all(&dir.path().join("nothing")).unwrap();
+    }
+}

@@ -1,0 +1,77 @@
+//! Sizes in MiB and byte counts for people.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A size in MiB, as `--memory` and `--disk` take it: `4096`, `4096MiB`, `4GiB`, `4g`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mebibytes(pub u64);
+
+impl Mebibytes {
+    /// The size in bytes.
+    pub fn bytes(self) -> u64 {
+        self.0 * 1024 * 1024
+    }
+}
+
+impl FromStr for Mebibytes {
+    type Err = String;
+
+    /// A plain number counts MiB, as in minikube; suffixes are binary, with or without `iB`/`B`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("`{text}` is not a size; write it like 4096 (MiB), 4096MiB or 4GiB");
+        let text_trimmed = text.trim();
+        let split = text_trimmed.find(|c: char| !c.is_ascii_digit()).unwrap_or(text_trimmed.len());
+        let (digits, unit) = text_trimmed.split_at(split);
+        let number: u64 = digits.parse().map_err(|_| bad())?;
+        let factor = match unit.trim().to_ascii_lowercase().as_str() {
+            "" | "m" | "mb" | "mib" | "mi" => 1,
+            "g" | "gb" | "gib" | "gi" => 1024,
+            "t" | "tb" | "tib" | "ti" => 1024 * 1024,
+            _ => return Err(bad()),
+        };
+        let mib = number.checked_mul(factor).ok_or_else(bad)?;
+        // More than an exbibyte is a slip of the keyboard, and bytes() must not overflow.
+        if mib == 0 || mib > (1 << 40) {
+            return Err(bad());
+        }
+        Ok(Mebibytes(mib))
+    }
+}
+
+impl fmt::Display for Mebibytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 % 1024 == 0 {
+            write!(f, "{} GiB", self.0 / 1024)
+        } else {
+            write!(f, "{} MiB", self.0)
+        }
+    }
+}
+
+/// A number of bytes for people: `575 MiB`, `1.2 GiB`.
+pub fn human_bytes(bytes: u64) -> String {
+    indicatif::HumanBytes(bytes).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_parse() {
+        for (text, mib) in
+            [("4096", 4096), ("4096MiB", 4096), ("4g", 4096), ("4 GiB", 4096), ("1TiB", 1 << 20)]
+        {
+            assert_eq!(text.parse::<Mebibytes>().unwrap().0, mib, "{text}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for text in ["", "0", "-1", "4x", "GiB", "1.5g", "99999999999999999999g", "99999999999T"] {
+            let e = text.parse::<Mebibytes>().unwrap_err();
+            assert!(e.contains("4GiB"), "{text}: {e}");
+        }
+    }
+}
