@@ -17,7 +17,9 @@ pub fn create_private_dir(path: &Path) -> Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .context(Kind::Internal, || format!("cannot create the directory {}", path.display()))
+        .context(Kind::Internal, || {
+            format!("cannot create the directory {}", path.display())
+        })
 }
 
 /// Replaces a file's content atomically: written to a temporary file in the same directory,
@@ -27,14 +29,19 @@ pub fn create_private_dir(path: &Path) -> Result<()> {
 /// [`Kind::Internal`] when the file system refuses; the old file is then untouched.
 pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     let fail = || format!("cannot write {}", path.display());
-    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new()
         .prefix(".kubby-")
         .permissions(fs::Permissions::from_mode(mode))
         .tempfile_in(dir)
         .context(Kind::Internal, fail)?;
     file.write_all(content).context(Kind::Internal, fail)?;
-    file.as_file().set_permissions(fs::Permissions::from_mode(mode)).context(Kind::Internal, fail)?;
+    file.as_file()
+        .set_permissions(fs::Permissions::from_mode(mode))
+        .context(Kind::Internal, fail)?;
     file.as_file().sync_all().context(Kind::Internal, fail)?;
     file.persist(path).context(Kind::Internal, fail)?;
     // The rename itself must survive a power loss as well.
@@ -55,9 +62,10 @@ pub fn remove_all(path: &Path) -> Result<()> {
         Err(e) => Err(e),
     };
     match result {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(e).context(Kind::Internal, || format!("cannot remove {}", path.display()))
-        }
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e)
+            .context(Kind::Internal, || {
+                format!("cannot remove {}", path.display())
+            }),
         _ => Ok(()),
     }
 }
@@ -132,7 +140,10 @@ mod tests {
         write_atomic(&path, b"one", 0o600).unwrap();
         write_atomic(&path, b"two", 0o600).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 

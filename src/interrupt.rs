@@ -1,9 +1,9 @@
 //! Ctrl-C and SIGTERM: a flag that every wait looks at, so that kubby stops between two steps
 //! with its state saved rather than in the middle of one.
 
+use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result, ResultExt};
@@ -26,7 +26,9 @@ pub fn install() -> Result<()> {
             Arc::clone(flag()),
         )
         .and_then(|_| signal_hook::flag::register(signal, Arc::clone(flag())))
-        .context(Kind::Internal, || "cannot install the signal handlers".into())?;
+        .context(Kind::Internal, || {
+            "cannot install the signal handlers".into()
+        })?;
     }
     Ok(())
 }

@@ -39,7 +39,10 @@ pub struct Step {
 impl Step {
     /// Wraps a sink of the user interface.
     pub fn new(sink: Arc<dyn StepSink>) -> Self {
-        Step { sink, finished: false }
+        Step {
+            sink,
+            finished: false,
+        }
     }
 
     /// A handle that other threads can report through.

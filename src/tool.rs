@@ -67,14 +67,16 @@ impl Tool {
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
-        self.args.extend(args.into_iter().map(|a| a.as_ref().to_owned()));
+        self.args
+            .extend(args.into_iter().map(|a| a.as_ref().to_owned()));
         self
     }
 
     /// Sets an environment variable of the program.
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.env.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self.env
+            .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
@@ -141,25 +143,42 @@ impl Tool {
 
         let log = match &self.log {
             Some(file) => Some(
-                File::create(file).context(self.kind, || format!("cannot write {}", file.display()))?,
+                File::create(file)
+                    .context(self.kind, || format!("cannot write {}", file.display()))?,
             ),
             None => None,
         };
-        let collected = Arc::new(Mutex::new(Collected { stdout: String::new(), tail: Vec::new(), log, sink }));
+        let collected = Arc::new(Mutex::new(Collected {
+            stdout: String::new(),
+            tail: Vec::new(),
+            log,
+            sink,
+        }));
         let (closed, all_closed) = mpsc::channel::<()>();
         let mut readers = Vec::new();
         if let Some(out) = child.stdout.take() {
-            readers.push(spawn_reader(out, true, Arc::clone(&collected), closed.clone()));
+            readers.push(spawn_reader(
+                out,
+                true,
+                Arc::clone(&collected),
+                closed.clone(),
+            ));
         }
         if let Some(err) = child.stderr.take() {
-            readers.push(spawn_reader(err, false, Arc::clone(&collected), closed.clone()));
+            readers.push(spawn_reader(
+                err,
+                false,
+                Arc::clone(&collected),
+                closed.clone(),
+            ));
         }
         drop(closed);
 
         let started = Instant::now();
         let status = loop {
-            if let Some(status) =
-                child.try_wait().context(self.kind, || format!("cannot wait for `{}`", self.program))?
+            if let Some(status) = child
+                .try_wait()
+                .context(self.kind, || format!("cannot wait for `{}`", self.program))?
             {
                 break status;
             }
@@ -169,7 +188,11 @@ impl Tool {
                 interrupt::check()?;
                 let error = Error::new(
                     self.kind,
-                    format!("`{}` did not end within {} s", self.describe(), started.elapsed().as_secs()),
+                    format!(
+                        "`{}` did not end within {} s",
+                        self.describe(),
+                        started.elapsed().as_secs()
+                    ),
                 );
                 return Err(self.explain(error, &collected));
             }
@@ -187,12 +210,16 @@ impl Tool {
             let error = Error::new(self.kind, format!("`{}` failed: {status}", self.describe()));
             return Err(self.explain(error, &collected));
         }
-        let mut collected = collected.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut collected = collected
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         Ok(std::mem::take(&mut collected.stdout))
     }
 
     fn explain(&self, error: Error, collected: &Mutex<Collected>) -> Error {
-        let collected = collected.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let collected = collected
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let error = error.with_detail("its last output", collected.tail.join("\n"));
         match &self.log {
             Some(log) => error.with_hint(format!("the whole output is in {}", log.display())),
@@ -222,7 +249,9 @@ fn spawn_reader(
                 break;
             }
             let text = String::from_utf8_lossy(&raw).into_owned();
-            let mut c = collected.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut c = collected
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             if let Some(log) = &mut c.log {
                 let _ = log.write_all(&raw);
             }
@@ -247,7 +276,10 @@ fn spawn_reader(
 
 /// Ends the program and its children: politely first, so that they can clean up.
 fn end_group(child: &mut std::process::Child) {
-    let Some(pid) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) else {
+    let Some(pid) = i32::try_from(child.id())
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+    else {
         return;
     };
     let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::TERM);
@@ -268,7 +300,9 @@ mod tests {
 
     #[test]
     fn stdout_is_returned() {
-        let out = Tool::new("sh", Kind::Assets).args(["-c", "echo one; echo two >&2"]).run(None);
+        let out = Tool::new("sh", Kind::Assets)
+            .args(["-c", "echo one; echo two >&2"])
+            .run(None);
         assert_eq!(out.unwrap(), "one\n");
     }
 
@@ -289,7 +323,9 @@ mod tests {
 
     #[test]
     fn a_missing_program_says_so() {
-        let e = Tool::new("kubby-no-such-tool", Kind::Assets).run(None).unwrap_err();
+        let e = Tool::new("kubby-no-such-tool", Kind::Assets)
+            .run(None)
+            .unwrap_err();
         assert!(e.message().contains("not installed"), "{e}");
     }
 

@@ -21,7 +21,9 @@ impl FromStr for Mebibytes {
     fn from_str(text: &str) -> Result<Self, String> {
         let bad = || format!("`{text}` is not a size; write it like 4096 (MiB), 4096MiB or 4GiB");
         let text_trimmed = text.trim();
-        let split = text_trimmed.find(|c: char| !c.is_ascii_digit()).unwrap_or(text_trimmed.len());
+        let split = text_trimmed
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text_trimmed.len());
         let (digits, unit) = text_trimmed.split_at(split);
         let number: u64 = digits.parse().map_err(|_| bad())?;
         let factor = match unit.trim().to_ascii_lowercase().as_str() {
@@ -41,7 +43,7 @@ impl FromStr for Mebibytes {
 
 impl fmt::Display for Mebibytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 % 1024 == 0 {
+        if self.0.is_multiple_of(1024) {
             write!(f, "{} GiB", self.0 / 1024)
         } else {
             write!(f, "{} MiB", self.0)
@@ -60,16 +62,29 @@ mod tests {
 
     #[test]
     fn sizes_parse() {
-        for (text, mib) in
-            [("4096", 4096), ("4096MiB", 4096), ("4g", 4096), ("4 GiB", 4096), ("1TiB", 1 << 20)]
-        {
+        for (text, mib) in [
+            ("4096", 4096),
+            ("4096MiB", 4096),
+            ("4g", 4096),
+            ("4 GiB", 4096),
+            ("1TiB", 1 << 20),
+        ] {
             assert_eq!(text.parse::<Mebibytes>().unwrap().0, mib, "{text}");
         }
     }
 
     #[test]
     fn nonsense_is_refused() {
-        for text in ["", "0", "-1", "4x", "GiB", "1.5g", "99999999999999999999g", "99999999999T"] {
+        for text in [
+            "",
+            "0",
+            "-1",
+            "4x",
+            "GiB",
+            "1.5g",
+            "99999999999999999999g",
+            "99999999999T",
+        ] {
             let e = text.parse::<Mebibytes>().unwrap_err();
             assert!(e.contains("4GiB"), "{text}: {e}");
         }

@@ -50,8 +50,9 @@ pub fn unpack(folder: &str, destination: &Path) -> Result<()> {
         if let Some(parent) = target.parent() {
             fsutil::create_private_dir(parent)?;
         }
-        std::fs::write(&target, content)
-            .context(Kind::Assets, || format!("cannot write {}", target.display()))?;
+        std::fs::write(&target, content).context(Kind::Assets, || {
+            format!("cannot write {}", target.display())
+        })?;
     }
     Ok(())
 }

@@ -4,7 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 /// The version that `kubby start` installs unless told otherwise.
-pub const DEFAULT: KubernetesVersion = KubernetesVersion { minor: 37, patch: 2 };
+pub const DEFAULT: KubernetesVersion = KubernetesVersion {
+    minor: 37,
+    patch: 2,
+};
 
 /// The oldest supported minor version of Kubernetes 1.
 pub const OLDEST_MINOR: u32 = 34;
@@ -36,8 +39,8 @@ impl FromStr for KubernetesVersion {
         let mut number = || -> Option<u32> {
             let part = parts.next()?;
             // `parse` alone would take `+3`; leading zeros are not semantic versions.
-            let plain = part.bytes().all(|b| b.is_ascii_digit())
-                && (part == "0" || !part.starts_with('0'));
+            let plain =
+                part.bytes().all(|b| b.is_ascii_digit()) && (part == "0" || !part.starts_with('0'));
             if plain { part.parse().ok() } else { None }
         };
         let (Some(major), Some(minor), Some(patch)) = (number(), number(), number()) else {
@@ -62,13 +65,28 @@ mod tests {
     #[test]
     fn versions_parse_with_and_without_v() {
         assert_eq!("v1.37.2".parse(), Ok(DEFAULT));
-        assert_eq!("1.34.0".parse(), Ok(KubernetesVersion { minor: 34, patch: 0 }));
+        assert_eq!(
+            "1.34.0".parse(),
+            Ok(KubernetesVersion {
+                minor: 34,
+                patch: 0
+            })
+        );
         assert_eq!(DEFAULT.to_string(), "v1.37.2");
     }
 
     #[test]
     fn nonsense_and_unsupported_versions_are_told_apart() {
-        for text in ["", "latest", "1.37", "v1.37.2.1", "v1.37.x", "1.+37.2", "v1.037.2", "v1.37.2-rc.0"] {
+        for text in [
+            "",
+            "latest",
+            "1.37",
+            "v1.37.2.1",
+            "v1.37.x",
+            "1.+37.2",
+            "v1.037.2",
+            "v1.37.2-rc.0",
+        ] {
             let e = text.parse::<KubernetesVersion>().unwrap_err();
             assert!(e.contains("is not a Kubernetes version"), "{text}: {e}");
         }
