@@ -1,0 +1,163 @@
+//! Downloads that survive cut connections and that nothing uses before they are verified.
+//!
+//! [`open`] gives a reader that resumes by itself, [`VerifyingReader`] turns a wrong SHA-256 into
+//! a read error at the end, [`fetch_to_file`] puts both together with a temporary file. Failures
+//! carry a [`Failure`], so that a caller can tell a host out of reach from a bad checksum.
+
+mod checksums;
+mod failure;
+mod http;
+mod reader;
+mod verify;
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Error, Kind, Result, ResultExt};
+use crate::progress::StepSink;
+
+pub use checksums::{is_sha256, sha256_of};
+pub use failure::{Failure, failure, from_io, printable};
+pub use http::Limits;
+pub use reader::ResumingReader;
+pub use verify::VerifyingReader;
+
+/// Opens a download with the usual [`Limits`]; bytes are reported through `sink`.
+///
+/// # Errors
+/// [`Kind::Assets`] with a [`Failure`] when there is nothing to read; [`Kind::Interrupted`].
+pub fn open(url: &str, sink: Arc<dyn StepSink>) -> Result<ResumingReader> {
+    ResumingReader::open(url, &[], sink, Limits::default())
+}
+
+/// Downloads `url` to `dest`, which comes into being only when its SHA-256 is `expected`.
+///
+/// A file that changes on the server while it is fetched is fetched anew, once.
+///
+/// # Errors
+/// [`Kind::Assets`] with a [`Failure`] when the download or the verification fails, without one
+/// when the disk does; [`Kind::Interrupted`] on Ctrl-C.
+pub fn fetch_to_file(
+    url: &str,
+    dest: &Path,
+    expected: &str,
+    sink: &Arc<dyn StepSink>,
+) -> Result<()> {
+    fetch_to_file_within(url, dest, expected, sink, &Limits::default())
+}
+
+/// [`fetch_to_file`] with limits of the caller's own.
+///
+/// # Errors
+/// As [`fetch_to_file`].
+pub fn fetch_to_file_within(
+    url: &str,
+    dest: &Path,
+    expected: &str,
+    sink: &Arc<dyn StepSink>,
+    limits: &Limits,
+) -> Result<()> {
+    let attempt = || {
+        let reader = ResumingReader::open(url, &[], Arc::clone(sink), limits.clone())?;
+        write_verified(reader, url, dest, expected)
+    };
+    match attempt() {
+        Err(e) if failure(&e) == Some(Failure::Changed) => attempt(),
+        result => result,
+    }
+}
+
+/// Reads a small text, such as a checksum file: at most 1 MiB.
+///
+/// # Errors
+/// As [`open`]; also when the text is longer or not UTF-8.
+pub fn fetch_text(url: &str, sink: &Arc<dyn StepSink>, limits: &Limits) -> Result<String> {
+    let bytes = fetch_bytes(url, &[], 1 << 20, sink, limits)?;
+    String::from_utf8(bytes).context(Kind::Assets, || format!("{} is not text", printable(url)))
+}
+
+/// Reads something small into memory: at most `most` bytes. Request `headers` are sent along.
+///
+/// # Errors
+/// As [`open`]; also when there is more.
+pub fn fetch_bytes(
+    url: &str,
+    headers: &[(&str, &str)],
+    most: u64,
+    sink: &Arc<dyn StepSink>,
+    limits: &Limits,
+) -> Result<Vec<u8>> {
+    let reader = ResumingReader::open(url, headers, Arc::clone(sink), limits.clone())?;
+    let mut bytes = Vec::new();
+    reader
+        .take(most + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| from_io(e, || format!("cannot read {}", printable(url))))?;
+    if bytes.len() as u64 > most {
+        let message = format!("{} is bigger than {most} bytes", printable(url));
+        return Err(Error::new(Kind::Assets, message));
+    }
+    Ok(bytes)
+}
+
+/// Fails with [`Failure::Checksum`] unless `bytes` have the SHA-256 `expected`; `what` names them.
+///
+/// # Errors
+/// [`Kind::Assets`] with both digests.
+pub fn check(bytes: &[u8], expected: &str, what: &str) -> Result<()> {
+    VerifyingReader::new(bytes, expected, what).finish()
+}
+
+/// Copies `reader` to `dest` by a temporary file beside it, which is renamed when the content
+/// has the SHA-256 `expected`; `what` names the content in errors.
+///
+/// # Errors
+/// As [`fetch_to_file`].
+pub fn write_verified(reader: impl Read, what: &str, dest: &Path, expected: &str) -> Result<()> {
+    let fail = || format!("cannot write {}", dest.display());
+    let dir = dest
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .prefix(".kubby-download-")
+        .tempfile_in(dir)
+        .context(Kind::Assets, fail)?;
+    let mut reader = VerifyingReader::new(reader, expected, what);
+    copy(
+        &mut reader,
+        file.as_file_mut(),
+        || format!("cannot read {}", printable(what)),
+        fail,
+    )?;
+    let mode = fs::Permissions::from_mode(0o644);
+    file.as_file()
+        .set_permissions(mode)
+        .context(Kind::Assets, fail)?;
+    file.as_file().sync_all().context(Kind::Assets, fail)?;
+    file.persist(dest).context(Kind::Assets, fail)?;
+    Ok(())
+}
+
+/// [`io::copy`] that knows which side failed.
+fn copy(
+    from: &mut impl Read,
+    to: &mut impl Write,
+    read_failed: impl Fn() -> String,
+    write_failed: impl Fn() -> String,
+) -> Result<()> {
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(n) => to
+                .write_all(&buffer[..n])
+                .context(Kind::Assets, &write_failed)?,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(from_io(e, &read_failed)),
+        }
+    }
+}
