@@ -1,0 +1,3 @@
+module kubby.dev/pause
+
+go 1.24.0

@@ -1,0 +1,166 @@
+//! All that a set is made from, and the key that stands for it.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{COREDNS_VERSION, ETCD_VERSION, PAUSE_VERSION, local, volume};
+use crate::assets::version::KubernetesVersion;
+use crate::assets::{download, recipes};
+use crate::error::Result;
+
+/// Counts changes of how this code lays out a volume, so that older sets are made anew.
+const LAYOUT: u32 = 1;
+
+/// Everything that decides what is in a set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Inputs {
+    pub layout: u32,
+    /// `download`, `build` or `directory`.
+    pub source: String,
+    pub kubernetes: String,
+    pub etcd: String,
+    pub coredns: String,
+    pub pause: String,
+    pub arch: String,
+    /// The options of mkfs.erofs.
+    pub mkfs: String,
+    /// The base URL of downloads where it is not the official ones.
+    pub mirror: Option<String>,
+    /// The digest of the recipe that a build follows.
+    pub recipe: Option<String>,
+    /// The version of Go that builds.
+    pub go: Option<String>,
+    /// What the files of a user's folder look like.
+    pub directory: Option<String>,
+}
+
+impl Inputs {
+    pub(super) fn download(version: KubernetesVersion, mirror: Option<&str>) -> Result<Self> {
+        // Inputs are written to manifests, so a password in the URL must not be among them.
+        let mirror = mirror.map(|m| download::printable(m).trim_end_matches('/').to_owned());
+        Ok(Inputs {
+            mirror,
+            ..Self::common("download", version)?
+        })
+    }
+
+    /// `go` is `None` where sets built by any Go will do.
+    pub(super) fn build(version: KubernetesVersion, go: Option<String>) -> Result<Self> {
+        let recipe = Some(recipes::digest("components"));
+        Ok(Inputs {
+            recipe,
+            go,
+            ..Self::common("build", version)?
+        })
+    }
+
+    pub(super) fn directory(
+        version: KubernetesVersion,
+        programs: &local::Programs,
+    ) -> Result<Self> {
+        Ok(Inputs {
+            directory: Some(programs.fingerprint.clone()),
+            etcd: programs.versions.etcd.clone(),
+            coredns: programs.versions.coredns.clone(),
+            ..Self::common("directory", version)?
+        })
+    }
+
+    fn common(source: &str, version: KubernetesVersion) -> Result<Self> {
+        Ok(Inputs {
+            layout: LAYOUT,
+            source: source.to_owned(),
+            kubernetes: version.to_string(),
+            etcd: ETCD_VERSION.to_owned(),
+            coredns: COREDNS_VERSION.to_owned(),
+            pause: PAUSE_VERSION.to_owned(),
+            arch: super::arch()?.to_owned(),
+            mkfs: volume::OPTIONS.join(" "),
+            mirror: None,
+            recipe: None,
+            go: None,
+            directory: None,
+        })
+    }
+
+    /// 64 hex digits that change with every input.
+    pub(super) fn key(&self) -> String {
+        // The field order is fixed and strings are escaped, so different inputs never look alike.
+        let text = serde_json::json!(self).to_string();
+        super::manifest::hex(&Sha256::digest(text))
+    }
+
+    /// Whether a set made from `made` is what these inputs ask for.
+    pub(super) fn accept(&self, made: &Inputs) -> bool {
+        match self.go {
+            Some(_) => self == made,
+            None => {
+                *self
+                    == Inputs {
+                        go: None,
+                        ..made.clone()
+                    }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::assets::version::DEFAULT;
+
+    #[test]
+    fn the_key_changes_with_every_input() {
+        let base = Inputs::build(DEFAULT, Some("go1.26.0".into())).unwrap();
+        // Fields are changed by name, so that one added later is covered without a word here.
+        let serde_json::Value::Object(fields) = serde_json::json!(base) else {
+            panic!()
+        };
+        for name in fields.keys() {
+            let mut changed = fields.clone();
+            let other = if name == "layout" {
+                99.into()
+            } else {
+                "another".into()
+            };
+            changed.insert(name.clone(), other);
+            let changed: Inputs = serde_json::from_value(changed.into()).unwrap();
+            assert_ne!(changed.key(), base.key(), "{name}");
+            assert!(!base.accept(&changed), "{name}");
+        }
+        assert_eq!(base.key(), base.clone().key());
+        assert_eq!(base.key().len(), 64);
+    }
+
+    #[test]
+    fn any_go_will_do_where_none_is_asked_for() {
+        let any = Inputs::build(DEFAULT, None).unwrap();
+        let made = Inputs::build(DEFAULT, Some("go1.26.0".into())).unwrap();
+        assert!(any.accept(&made));
+        assert!(
+            !Inputs::build(DEFAULT, Some("go1.27.0".into()))
+                .unwrap()
+                .accept(&made)
+        );
+        assert!(!any.accept(&Inputs::download(DEFAULT, None).unwrap()));
+    }
+
+    #[test]
+    fn a_mirror_is_another_source_whatever_its_slashes() {
+        let plain = Inputs::download(DEFAULT, None).unwrap();
+        let mirror = Inputs::download(DEFAULT, Some("http://m/k")).unwrap();
+        assert!(!plain.accept(&mirror));
+        assert_eq!(
+            Inputs::download(DEFAULT, Some("http://m/k/"))
+                .unwrap()
+                .key(),
+            mirror.key()
+        );
+        assert_eq!(
+            Inputs::download(DEFAULT, Some("http://me:pass@m/k")).unwrap(),
+            mirror
+        );
+    }
+}

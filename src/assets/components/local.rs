@@ -1,0 +1,261 @@
+//! `--components DIR`: what somebody else prepared.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::cache::{self, Stage};
+use super::manifest::{Images, hex};
+use super::{ComponentSet, KUBERNETES_PROGRAMS, oci};
+use crate::assets::version::KubernetesVersion;
+use crate::error::{Error, Kind, Result, ResultExt};
+use crate::tool::Tool;
+
+/// What a folder holds.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// A finished volume, used where it is.
+    Volume(ComponentSet),
+    /// Programs to make a volume of.
+    Programs(Programs),
+}
+
+/// A folder with `bin` and maybe `images`.
+#[derive(Debug)]
+pub(super) struct Programs {
+    dir: PathBuf,
+    /// Changes when a file in the folder does.
+    pub fingerprint: String,
+    pub versions: Versions,
+    images: Images,
+}
+
+/// The versions of what is not Kubernetes itself.
+#[derive(Debug)]
+pub(super) struct Versions {
+    pub etcd: String,
+    pub coredns: String,
+}
+
+/// Looks at what is in `dir` and whether it is of `version`.
+pub(super) fn look(dir: &Path, version: KubernetesVersion) -> Result<Found> {
+    let dir = fs::canonicalize(dir).context(Kind::Usage, || {
+        format!("cannot use --components {}", dir.display())
+    })?;
+    if dir.join("components.erofs").exists() {
+        return volume(&dir, version).map(Found::Volume);
+    }
+    let missing = missing(&dir);
+    if !missing.is_empty() {
+        return Err(Error::new(
+            Kind::Assets,
+            format!("{} lacks {}", dir.display(), missing.join(", ")),
+        )
+        .with_hint("docs/components.md says what a folder for --components must hold"));
+    }
+    for program in ["kube-apiserver", "kubelet"] {
+        let found = version_of(&dir, program, "--version", "Kubernetes v")?;
+        expect(&dir, version, &format!("v{found}"), program)?;
+    }
+    let images = images(&dir)?;
+    let coredns = match dir.join("bin/coredns").exists() {
+        true => version_of(&dir, "coredns", "-version", "CoreDNS-")?,
+        false => images
+            .coredns
+            .rsplit(":v")
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
+    };
+    let etcd = version_of(&dir, "etcd", "--version", "etcd Version: ")?;
+    Ok(Found::Programs(Programs {
+        fingerprint: fingerprint(&dir)?,
+        versions: Versions { etcd, coredns },
+        images,
+        dir,
+    }))
+}
+
+/// A folder that is laid out like an entry of the cache.
+fn volume(dir: &Path, version: KubernetesVersion) -> Result<ComponentSet> {
+    let lacks: Vec<&str> = ["bin/kubectl", "manifest.json"]
+        .into_iter()
+        .filter(|name| !dir.join(name).is_file())
+        .collect();
+    if !lacks.is_empty() {
+        let message = format!(
+            "{} has components.erofs, but lacks {}",
+            dir.display(),
+            lacks.join(", ")
+        );
+        return Err(Error::new(Kind::Assets, message)
+            .with_hint("all three are in a folder that kubby made under its cache's components"));
+    }
+    let path = dir.join("components.erofs");
+    let mut head = [0; 1028];
+    fs::File::open(&path)
+        .and_then(|mut f| f.read_exact(&mut head))
+        .context(Kind::Assets, || format!("cannot read {}", path.display()))?;
+    if head[1024..] != 0xE0F5_E1E2_u32.to_le_bytes() {
+        let message = format!("{} is not an erofs image", path.display());
+        return Err(Error::new(Kind::Assets, message));
+    }
+    let manifest = cache::verified(dir)?;
+    expect(
+        dir,
+        version,
+        &manifest.inputs.kubernetes,
+        "components.erofs",
+    )?;
+    Ok(cache::set(version, dir, manifest))
+}
+
+fn expect(dir: &Path, wanted: KubernetesVersion, found: &str, what: &str) -> Result<()> {
+    if found == wanted.to_string() {
+        return Ok(());
+    }
+    let message = format!(
+        "{what} in {} is of Kubernetes {found}, not {wanted}",
+        dir.display()
+    );
+    Err(Error::new(Kind::Assets, message).with_hint(format!(
+        "ask for that version: --kubernetes-version {found}"
+    )))
+}
+
+/// Everything that a folder of programs must have and does not.
+fn missing(dir: &Path) -> Vec<String> {
+    let mut out: Vec<String> = KUBERNETES_PROGRAMS
+        .iter()
+        .chain(&["etcd"])
+        .map(|name| format!("bin/{name}"))
+        .filter(|path| !dir.join(path).is_file())
+        .collect();
+    for name in ["coredns", "pause"] {
+        let (program, image) = (format!("bin/{name}"), format!("images/{name}.tar"));
+        if !dir.join(&program).is_file() && !dir.join(&image).is_file() {
+            out.push(format!("{program} or {image}"));
+        }
+    }
+    out
+}
+
+/// Asks a program for its version, which also tells whether it runs on this machine.
+fn version_of(dir: &Path, program: &str, flag: &str, prefix: &str) -> Result<String> {
+    let path = dir.join("bin").join(program);
+    let output = Tool::new(path.to_string_lossy(), Kind::Assets)
+        .arg(flag)
+        .deadline(Duration::from_secs(60))
+        .run(None)?;
+    output
+        .lines()
+        .find_map(|line| line.trim().strip_prefix(prefix))
+        .map(str::to_owned)
+        .ok_or_else(|| {
+            Error::new(
+                Kind::Assets,
+                format!("`{} {flag}` names no version", path.display()),
+            )
+            .with_detail("its output", output)
+        })
+}
+
+/// The names of the images: of the archives that are there, else of the ones to be made.
+fn images(dir: &Path) -> Result<Images> {
+    let mut names = super::image_names();
+    for (file, name) in [
+        ("images/pause.tar", &mut names.pause),
+        ("images/coredns.tar", &mut names.coredns),
+    ] {
+        let archive = dir.join(file);
+        if archive.is_file() {
+            *name = oci::name_of(&archive)?;
+        }
+    }
+    Ok(names)
+}
+
+/// Names, sizes and times of all files, which is quick; hashing them would take a second at every
+/// start.
+fn fingerprint(dir: &Path) -> Result<String> {
+    let fail = || format!("cannot read {}", dir.display());
+    let mut lines = BTreeSet::from([dir.to_string_lossy().into_owned()]);
+    for folder in ["bin", "images"] {
+        let Ok(entries) = fs::read_dir(dir.join(folder)) else {
+            continue;
+        };
+        for entry in entries {
+            let path = entry.context(Kind::Assets, fail)?.path();
+            let meta = fs::metadata(&path).context(Kind::Assets, fail)?;
+            let target = fs::read_link(&path).unwrap_or_default();
+            lines.insert(format!(
+                "{path:?} {target:?} {} {}.{:09} {}",
+                meta.len(),
+                meta.mtime(),
+                meta.mtime_nsec(),
+                meta.ino()
+            ));
+        }
+    }
+    let text: Vec<String> = lines.into_iter().collect();
+    Ok(hex(&Sha256::digest(text.join("\n"))))
+}
+
+/// Copies the programs into the stage and makes the images that are not there.
+pub(super) fn stage(programs: &Programs, stage: &Stage) -> Result<Images> {
+    let bin = programs.dir.join("bin");
+    let mut names: Vec<String> = KUBERNETES_PROGRAMS
+        .iter()
+        .chain(&["etcd", "etcdctl", "coredns"])
+        .map(|name| (*name).to_owned())
+        .filter(|name| bin.join(name).is_file())
+        .collect();
+    while let Some(name) = names.pop() {
+        let (from, to) = (bin.join(&name), stage.bin.join(&name));
+        if to.symlink_metadata().is_ok() {
+            continue;
+        }
+        let fail = || format!("cannot copy {}", from.display());
+        match neighbour(&from) {
+            Some(target) => {
+                std::os::unix::fs::symlink(&target, &to).context(Kind::Assets, fail)?;
+                names.push(target);
+            }
+            None => {
+                fs::copy(&from, &to).context(Kind::Assets, fail)?;
+            }
+        }
+    }
+    let arch = super::arch()?;
+    for (name, image) in [
+        ("pause", &programs.images.pause),
+        ("coredns", &programs.images.coredns),
+    ] {
+        let (from, to) = (
+            programs.dir.join(format!("images/{name}.tar")),
+            stage.images.join(format!("{name}.tar")),
+        );
+        if from.is_file() {
+            fs::copy(&from, &to)
+                .context(Kind::Assets, || format!("cannot copy {}", from.display()))?;
+        } else {
+            oci::write_program_image(&to, image, arch, &bin.join(name))?;
+        }
+    }
+    Ok(programs.images.clone())
+}
+
+/// The target of a link to a file beside it, as the names of a multi-call binary are.
+fn neighbour(path: &Path) -> Option<String> {
+    let target = fs::read_link(path).ok()?;
+    let mut parts = target.components();
+    match (parts.next(), parts.next()) {
+        (Some(std::path::Component::Normal(name)), None) => name.to_str().map(str::to_owned),
+        _ => None,
+    }
+}

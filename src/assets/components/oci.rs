@@ -1,0 +1,207 @@
+//! Container images as OCI archives that containerd imports under a given name.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Read};
+use std::path::Path;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::manifest::hex;
+use crate::error::{Error, Kind, Result, ResultExt};
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// Not compressed: unpacking it is work that an emulated node does while the user waits.
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+
+/// `sha256:…` of a blob.
+pub(super) fn digest(blob: &[u8]) -> String {
+    format!("sha256:{}", hex(&Sha256::digest(blob)))
+}
+
+/// Writes the image `name` that holds one program, at `/NAME-OF-THE-PROGRAM`, and runs it.
+pub(super) fn write_program_image(
+    out: &Path,
+    name: &str,
+    arch: &str,
+    program: &Path,
+) -> Result<()> {
+    let fail = || format!("cannot make a container image of {}", program.display());
+    let file_name = program
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let content = fs::read(program).context(Kind::Assets, fail)?;
+    let mut tar = tar::Builder::new(Vec::with_capacity(content.len() + 4096));
+    append(&mut tar, &file_name, 0o755, &content).context(Kind::Assets, fail)?;
+    let layer = tar.into_inner().context(Kind::Assets, fail)?;
+    let config = json!({
+        "architecture": arch,
+        "os": "linux",
+        "config": { "Entrypoint": [format!("/{file_name}")], "WorkingDir": "/" },
+        "rootfs": { "type": "layers", "diff_ids": [digest(&layer)] },
+    })
+    .to_string()
+    .into_bytes();
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": descriptor(CONFIG, &config),
+        "layers": [descriptor(LAYER, &layer)],
+    })
+    .to_string()
+    .into_bytes();
+    write_image(out, name, MANIFEST, manifest, vec![config, layer])
+}
+
+fn descriptor(media_type: &str, blob: &[u8]) -> Value {
+    json!({ "mediaType": media_type, "digest": digest(blob), "size": blob.len() })
+}
+
+/// Writes an image out of its manifest and the blobs that this names.
+pub(super) fn write_image(
+    out: &Path,
+    name: &str,
+    media_type: &str,
+    manifest: Vec<u8>,
+    blobs: Vec<Vec<u8>>,
+) -> Result<()> {
+    let fail = || format!("cannot write {}", out.display());
+    let mut entry = descriptor(media_type, &manifest);
+    entry["annotations"] = json!({
+        "io.containerd.image.name": name,
+        "org.opencontainers.image.ref.name": name.rsplit(':').next(),
+    });
+    let index = json!({ "schemaVersion": 2, "manifests": [entry] }).to_string();
+    let file = BufWriter::new(File::create(out).context(Kind::Assets, fail)?);
+    let mut tar = tar::Builder::new(file);
+    let mut write = || {
+        append(
+            &mut tar,
+            "oci-layout",
+            0o644,
+            br#"{"imageLayoutVersion":"1.0.0"}"#,
+        )?;
+        append(&mut tar, "index.json", 0o644, index.as_bytes())?;
+        for blob in std::iter::once(&manifest).chain(&blobs) {
+            let path = format!("blobs/{}", digest(blob).replace(':', "/"));
+            append(&mut tar, &path, 0o644, blob)?;
+        }
+        tar.finish()
+    };
+    write().context(Kind::Assets, fail)?;
+    let file = tar.into_inner().context(Kind::Assets, fail)?;
+    file.into_inner()
+        .map_err(|e| e.into_error())
+        .context(Kind::Assets, fail)?;
+    Ok(())
+}
+
+fn append(
+    tar: &mut tar::Builder<impl std::io::Write>,
+    path: &str,
+    mode: u32,
+    content: &[u8],
+) -> std::io::Result<()> {
+    let mut header = tar::Header::new_ustar();
+    header.set_mode(mode);
+    header.set_size(content.len() as u64);
+    header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    tar.append_data(&mut header, path, content)
+}
+
+/// The name under which containerd imports an image archive, of the OCI or Docker kind.
+pub(super) fn name_of(archive: &Path) -> Result<String> {
+    let fail = || format!("cannot read the image archive {}", archive.display());
+    let mut tar = tar::Archive::new(File::open(archive).context(Kind::Assets, fail)?);
+    let mut name = None;
+    for entry in tar.entries().context(Kind::Assets, fail)? {
+        let entry = entry.context(Kind::Assets, fail)?;
+        let path = entry.path().context(Kind::Assets, fail)?.into_owned();
+        let path = path.strip_prefix(".").unwrap_or(&path).to_owned();
+        let pointer = match path.to_str() {
+            Some("index.json") => "/manifests/0/annotations/io.containerd.image.name",
+            Some("manifest.json") => "/0/RepoTags/0",
+            _ => continue,
+        };
+        let value: Value =
+            serde_json::from_reader(entry.take(1 << 20)).context(Kind::Assets, fail)?;
+        name = name.or_else(|| value.pointer(pointer)?.as_str().map(str::to_owned));
+    }
+    name.ok_or_else(|| {
+        Error::new(
+            Kind::Assets,
+            format!("the image archive {} has no name in it", archive.display()),
+        )
+        .with_hint("write it with `ctr images export` or `docker save`, by name and tag")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(dir: &Path) -> Vec<u8> {
+        fs::write(dir.join("coredns"), "the program").unwrap();
+        let out = dir.join("x.tar");
+        write_program_image(&out, "reg.io/core/dns:v1", "amd64", &dir.join("coredns")).unwrap();
+        fs::read(out).unwrap()
+    }
+
+    #[test]
+    fn an_image_is_whole_and_the_same_each_time() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let bytes = image(one.path());
+        assert!(bytes == image(two.path()), "not reproducible");
+        let mut tar = tar::Archive::new(&bytes[..]);
+        let mut blobs = std::collections::BTreeMap::new();
+        for entry in tar.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let path = entry.path().unwrap().to_str().unwrap().to_owned();
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content).unwrap();
+            if let Some(hash) = path.strip_prefix("blobs/sha256/") {
+                assert_eq!(digest(&content), format!("sha256:{hash}"));
+            }
+            blobs.insert(path, content);
+        }
+        let get = |d: &Value| -> Value {
+            let path = format!("blobs/{}", d["digest"].as_str().unwrap().replace(':', "/"));
+            assert_eq!(d["size"], blobs[&path].len());
+            serde_json::from_slice(&blobs[&path]).unwrap_or_default()
+        };
+        let index: Value = serde_json::from_slice(&blobs["index.json"]).unwrap();
+        let manifest = get(&index["manifests"][0]);
+        let config = get(&manifest["config"]);
+        assert_eq!(config["config"]["Entrypoint"][0], "/coredns");
+        assert_eq!(
+            config["rootfs"]["diff_ids"][0],
+            manifest["layers"][0]["digest"]
+        );
+        get(&manifest["layers"][0]);
+    }
+
+    #[test]
+    fn names_are_found_in_both_kinds_of_archives() {
+        let dir = tempfile::tempdir().unwrap();
+        image(dir.path());
+        assert_eq!(
+            name_of(&dir.path().join("x.tar")).unwrap(),
+            "reg.io/core/dns:v1"
+        );
+        for (content, name) in [
+            (r#"[{"RepoTags":["a/b:c"]}]"#, Some("a/b:c")),
+            (r#"[{"RepoTags":[]}]"#, None),
+        ] {
+            let out = dir.path().join("d.tar");
+            let mut tar = tar::Builder::new(File::create(&out).unwrap());
+            append(&mut tar, "manifest.json", 0o644, content.as_bytes()).unwrap();
+            tar.finish().unwrap();
+            assert_eq!(name_of(&out).ok().as_deref(), name);
+        }
+    }
+}
