@@ -1,1 +1,45 @@
-//! The node's disk image, kernel and initrd.
+//! The node's disk image, with the kernel and the initrd that start it: built on this host from
+//! the recipe in `images/node`, or made elsewhere and checked here.
+//!
+//! An image in the cache never changes: [`NodeImage::key`] names its content, so whoever keeps a
+//! copy under that name (a libvirt volume) keeps the right one.
+
+mod build;
+mod export;
+mod kernel;
+mod manifest;
+mod prebuilt;
+mod qcow2;
+mod store;
+
+use std::path::PathBuf;
+
+pub use build::{build, ensure};
+pub use export::{Exported, export};
+pub use prebuilt::prebuilt;
+
+/// The kernel's command line for this image, whatever runs it: the first virtio disk is the root
+/// file system, the console is the first serial port. The window size and the terminal type are
+/// given because systemd would otherwise ask the console for them and wait for an answer.
+pub const KERNEL_ARGUMENTS: &str = "root=/dev/vda rw console=ttyS0 quiet audit=0 TERM=dumb \
+     systemd.tty.rows.console=24 systemd.tty.columns.console=80";
+
+/// The serial number of the virtio disk with the seed: a tar file, written straight onto the
+/// disk, that the node unpacks into `/` at boot. It holds `/etc/ssh/ssh_host_ed25519_key` (0600),
+/// its `.pub` and `/root/.ssh/authorized_keys` (0600), and whatever else is this node's own.
+pub const SEED_SERIAL: &str = "seed";
+
+/// An image ready for use. The files are read-only for everybody but this module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeImage {
+    /// Names the content: two images with the same key are the same bytes. Fit for a file name.
+    pub key: String,
+    /// The root disk, qcow2 without a backing file; nodes run on overlays of it.
+    pub disk: PathBuf,
+    /// The kernel for direct boot.
+    pub kernel: PathBuf,
+    /// The initrd that goes with the kernel.
+    pub initrd: PathBuf,
+    /// The size of the disk as a node sees it, in bytes; an overlay must not be smaller.
+    pub virtual_size: u64,
+}

@@ -1,0 +1,314 @@
+//! The node images in the cache: each in a directory of its own that comes into being complete,
+//! by a rename, and never changes after that.
+//!
+//! `node-images/INPUTS-CONTENT/` holds an image; INPUTS says what it was made from, CONTENT what
+//! came out. `INPUTS.lock` is held while one is made, in a directory `.INPUTS.….tmp`.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::{NodeImage, manifest};
+use crate::error::{Kind, Result, ResultExt};
+use crate::fsutil::{self, Lock};
+use crate::progress::{Progress, Silent};
+
+/// The part of the cache that holds node images.
+pub(super) struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// Opens, and makes where needed, the node images of a cache directory.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when the directory cannot be made.
+    pub(super) fn open(cache: &Path) -> Result<Self> {
+        let root = cache.join("node-images");
+        fsutil::create_private_dir(&root)?;
+        Ok(Store { root })
+    }
+
+    /// Where the output of a build goes, so that it outlives a failed one.
+    pub(super) fn log(&self, inputs: &str) -> PathBuf {
+        self.root.join(format!("{inputs}.log"))
+    }
+
+    /// The directory of the store, to ask how much room there is.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The intact image made from `inputs`, if there is one. Says why others do not count.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when the cache cannot be read; [`Kind::Interrupted`].
+    pub(super) fn find(&self, inputs: &str, progress: &dyn Progress) -> Result<Option<NodeImage>> {
+        for dir in self.with_prefix(&format!("{inputs}-"))? {
+            match manifest::check(&dir)? {
+                Ok(image) => return Ok(Some(image)),
+                Err(why) => progress.warn(&format!(
+                    "the cached node image {} is damaged and not used: {why}",
+                    dir.display()
+                )),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The image made from `inputs`: the cached one, or, where there is none or `anew` is set, a
+    /// new one that replaces it. `make` puts disk, kernel and initrd into the directory it is
+    /// given. Of several processes that want the same image one makes it and the others wait.
+    ///
+    /// # Errors
+    /// Those of `make`; [`Kind::Assets`] and [`Kind::Internal`] when the files are not usable or
+    /// the cache cannot be written; [`Kind::Interrupted`].
+    pub(super) fn provide(
+        &self,
+        inputs: &str,
+        anew: bool,
+        progress: &dyn Progress,
+        make: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<NodeImage> {
+        let lock = self.root.join(format!("{inputs}.lock"));
+        let _lock = Lock::acquire(&lock, || {
+            progress.note(&format!(
+                "another kubby is making the same node image; waiting for it (it holds {})",
+                lock.display()
+            ));
+        })?;
+        // Whoever made these no longer runs, or it would hold the lock.
+        for left in self.with_prefix(&format!(".{inputs}."))? {
+            fsutil::remove_all(&left)?;
+        }
+        // Silent: callers look without the lock first, and what is wrong was said then.
+        if !anew && let Some(image) = self.find(inputs, &Silent)? {
+            return Ok(image);
+        }
+        let work = tempfile::Builder::new()
+            .prefix(&format!(".{inputs}."))
+            .suffix(".tmp")
+            // A build by an ordinary user leaves a file in it open to other users for a while.
+            .permissions(fs::Permissions::from_mode(0o700))
+            .tempdir_in(&self.root)
+            .context(Kind::Internal, || {
+                format!("cannot make a directory in {}", self.root.display())
+            })?;
+        make(work.path())?;
+        self.publish(work, inputs)
+    }
+
+    fn publish(&self, work: tempfile::TempDir, inputs: &str) -> Result<NodeImage> {
+        let key = manifest::write(work.path(), inputs)?;
+        for name in [manifest::DISK, manifest::KERNEL, manifest::INITRD] {
+            let path = work.path().join(name);
+            fs::File::open(&path)
+                .and_then(|file| file.sync_all())
+                .context(Kind::Assets, || format!("cannot write {}", path.display()))?;
+        }
+        let superseded = self.with_prefix(&format!("{inputs}-"))?;
+        let dir = self.root.join(&key);
+        // The same content again can only be here damaged, or it would have been used.
+        if superseded.contains(&dir) {
+            fsutil::remove_all(&dir)?;
+        }
+        let work = work.keep();
+        fs::rename(&work, &dir).context(Kind::Internal, || {
+            format!("cannot rename {} to {}", work.display(), dir.display())
+        })?;
+        for old in superseded.iter().filter(|old| **old != dir) {
+            fsutil::remove_all(old)?;
+        }
+        manifest::check(&dir)?.map_err(|why| {
+            crate::error::Error::new(
+                Kind::Internal,
+                format!("the new node image {} is not usable: {why}", dir.display()),
+            )
+        })
+    }
+
+    fn with_prefix(&self, prefix: &str) -> Result<Vec<PathBuf>> {
+        let fail = || format!("cannot read {}", self.root.display());
+        let mut out = Vec::new();
+        for entry in fs::read_dir(&self.root).context(Kind::Internal, fail)? {
+            let entry = entry.context(Kind::Internal, fail)?;
+            if entry.file_name().to_string_lossy().starts_with(prefix) && entry.path().is_dir() {
+                out.push(entry.path());
+            }
+        }
+        out.sort();
+        Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::super::manifest::tests::fake;
+    use super::*;
+    use crate::error::Error;
+    use crate::progress::Step;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let cache = tempfile::tempdir().unwrap();
+        let store = Store::open(cache.path()).unwrap();
+        (cache, store)
+    }
+
+    fn names(store: &Store) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(&store.root)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Keeps what is said to the user.
+    #[derive(Default)]
+    struct Said(Mutex<Vec<String>>);
+
+    impl Progress for Said {
+        fn step(&self, title: &str) -> Step {
+            Silent.step(title)
+        }
+        fn note(&self, text: &str) {
+            self.0.lock().unwrap().push(text.to_owned());
+        }
+        fn warn(&self, text: &str) {
+            self.0.lock().unwrap().push(text.to_owned());
+        }
+    }
+
+    #[test]
+    fn an_image_is_made_once_and_found_after_that() {
+        let (_cache, store) = store();
+        assert_eq!(store.find("i", &Silent).unwrap(), None);
+        let made = store
+            .provide("i", false, &Silent, |dir| {
+                fake(dir, "a");
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(store.find("i", &Silent).unwrap().as_ref(), Some(&made));
+        let again = store
+            .provide("i", false, &Silent, |_| unreachable!())
+            .unwrap();
+        assert_eq!(again, made);
+        assert_eq!(names(&store), [made.key.as_str(), "i.lock"]);
+        // Another recipe's name must not be taken for this one's.
+        assert_eq!(store.find("in", &Silent).unwrap(), None);
+    }
+
+    #[test]
+    fn a_new_build_replaces_the_old_image_by_one_with_another_key() {
+        let (_cache, store) = store();
+        let old = store
+            .provide("i", false, &Silent, |dir| {
+                fake(dir, "a");
+                Ok(())
+            })
+            .unwrap();
+        let new = store
+            .provide("i", true, &Silent, |dir| {
+                fake(dir, "b");
+                Ok(())
+            })
+            .unwrap();
+        assert_ne!(old.key, new.key);
+        assert_eq!(names(&store), [new.key.as_str(), "i.lock"]);
+        let same = store
+            .provide("i", true, &Silent, |dir| {
+                fake(dir, "b");
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(same, new);
+    }
+
+    #[test]
+    fn a_failed_build_leaves_the_old_image_and_no_rest() {
+        let (_cache, store) = store();
+        let old = store
+            .provide("i", false, &Silent, |dir| {
+                fake(dir, "a");
+                Ok(())
+            })
+            .unwrap();
+        let failed = store.provide("i", true, &Silent, |dir| {
+            fake(dir, "b");
+            Err(Error::new(Kind::Assets, "no mirror"))
+        });
+        assert_eq!(failed.unwrap_err().message(), "no mirror");
+        let incomplete = store.provide("i", true, &Silent, |_| Ok(()));
+        assert!(incomplete.is_err());
+        assert_eq!(store.find("i", &Silent).unwrap(), Some(old.clone()));
+        assert_eq!(names(&store), [old.key.as_str(), "i.lock"]);
+    }
+
+    #[test]
+    fn damage_is_told_and_mended() {
+        let (_cache, store) = store();
+        let image = store
+            .provide("i", false, &Silent, |dir| {
+                fake(dir, "a");
+                Ok(())
+            })
+            .unwrap();
+        fs::write(&image.disk, "cut").unwrap();
+        let said = Said::default();
+        assert_eq!(store.find("i", &said).unwrap(), None);
+        assert!(said.0.lock().unwrap()[0].contains("disk.qcow2 has 3 bytes"));
+        let mended = store
+            .provide("i", false, &Silent, |dir| {
+                fake(dir, "a");
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(mended, image);
+        assert_eq!(store.find("i", &Silent).unwrap(), Some(mended));
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_removed() {
+        let (_cache, store) = store();
+        let left = store.root.join(".i.x1.tmp");
+        let others = store.root.join(".j.x1.tmp");
+        fs::create_dir(&left).unwrap();
+        fs::create_dir(&others).unwrap();
+        store
+            .provide("i", false, &Silent, |dir| {
+                fake(dir, "a");
+                Ok(())
+            })
+            .unwrap();
+        assert!(!left.exists());
+        assert!(others.exists());
+    }
+
+    #[test]
+    fn of_two_at_once_one_builds_and_the_other_waits() {
+        let (_cache, store) = store();
+        let built = AtomicUsize::new(0);
+        let said = Said::default();
+        let images: Vec<NodeImage> = std::thread::scope(|scope| {
+            let run = || {
+                store.provide("i", false, &said, |dir| {
+                    built.fetch_add(1, Ordering::SeqCst);
+                    std::thread::sleep(std::time::Duration::from_millis(300));
+                    fake(dir, "a");
+                    Ok(())
+                })
+            };
+            let threads = [scope.spawn(run), scope.spawn(run)];
+            threads.map(|t| t.join().unwrap().unwrap()).into()
+        });
+        assert_eq!(built.load(Ordering::SeqCst), 1);
+        assert_eq!(images[0], images[1]);
+        let said = said.0.lock().unwrap();
+        assert_eq!(said.len(), 1);
+        assert!(said[0].contains("waiting for it"), "{said:?}");
+    }
+}
