@@ -1,1 +1,255 @@
-//! libvirt: domains, volumes, acceleration.
+//! Everything between kubby and libvirt: storage, virtual machines, acceleration.
+//!
+//! [`Hypervisor`] is what the rest of kubby works with, so that its logic can be tested without
+//! libvirt; [`Libvirt`] implements it and is the only user of the `virt` crate. The other modules
+//! are pure: they decide, render and read, and touch no libvirt.
+
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use crate::error::Result;
+use crate::progress::Step;
+
+pub mod accel;
+pub mod boot_watch;
+pub mod console;
+pub mod domain_xml;
+pub mod host;
+pub mod kvm;
+mod libvirt;
+pub mod owner;
+pub mod ports;
+pub mod reach;
+mod shutdown;
+pub mod storage_xml;
+
+pub use accel::{AccelChoice, Acceleration};
+pub use boot_watch::{BootState, BootWatch};
+pub use domain_xml::{CacheMode, DomainSpec, PortForward};
+pub use host::{HostInfo, Version, is_local};
+pub use kvm::{AccelFacts, KvmDevice};
+pub use libvirt::{Libvirt, default_uri, library_version};
+pub use owner::{Identity, Owner, Ownership, ownership};
+pub use shutdown::{shut_down, wait_until_off};
+
+/// Whether an operation had something to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It was made, started or removed now.
+    Done,
+    /// It was so already.
+    Nothing,
+}
+
+/// The state of a virtual machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It runs.
+    Running,
+    /// Its processors are stopped, its memory is kept.
+    Paused,
+    /// It is defined but does not run.
+    ShutOff,
+    /// It crashed, and libvirt keeps what is left of it.
+    Crashed,
+    /// It is being shut down, sleeps, or is in a state that libvirt does not name.
+    Other,
+}
+
+impl State {
+    /// Whether QEMU is at work or holds the memory: anything but off and crashed.
+    pub fn is_active(self) -> bool {
+        !matches!(self, State::ShutOff | State::Crashed)
+    }
+
+    /// The name for people and for JSON output.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Running => "running",
+            State::Paused => "paused",
+            State::ShutOff => "shut off",
+            State::Crashed => "crashed",
+            State::Other => "changing",
+        }
+    }
+}
+
+/// A virtual machine as libvirt knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Domain {
+    /// Its name in libvirt.
+    pub name: String,
+    /// Its identity.
+    pub uuid: Uuid,
+    /// What it does.
+    pub state: State,
+    /// Why it is not running, where libvirt knows; completes `it does not run: …`.
+    pub reason: Option<String>,
+    /// kubby's mark; `None` on a domain that kubby did not make.
+    pub owner: Option<Owner>,
+}
+
+/// A volume of a storage pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// Its name in the pool.
+    pub name: String,
+    /// The bytes it takes on the disk.
+    pub allocation: u64,
+    /// The upload of its content came to its end. Always false for an overlay.
+    pub uploaded: bool,
+}
+
+/// What became of a pool that was to be removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PoolRemoval {
+    /// It is gone, or there was none.
+    Removed,
+    /// It stays, because it still has these volumes.
+    Kept(Vec<String>),
+}
+
+/// The operations on libvirt that kubby is built from. All are check-then-apply: repeating one
+/// that succeeded changes nothing. Names are those of libvirt objects on [`uri`](Self::uri).
+///
+/// Unless said otherwise, errors are of [`Kind::Hypervisor`](crate::error::Kind::Hypervisor).
+pub trait Hypervisor: Send + Sync {
+    /// The URI of the connection.
+    fn uri(&self) -> &str;
+
+    /// Asks what the host is and can do.
+    ///
+    /// # Errors
+    /// When libvirt does not answer.
+    fn host(&self) -> Result<HostInfo>;
+
+    /// Makes sure that a directory pool of this name is defined, running and started with
+    /// libvirt. The directory is made if it is missing.
+    ///
+    /// # Errors
+    /// When a pool of this name has another directory, or libvirt cannot make the directory.
+    fn ensure_pool(&self, pool: &str, target: &Path) -> Result<Change>;
+
+    /// Whether there is a pool of this name.
+    ///
+    /// # Errors
+    /// When libvirt does not answer.
+    fn has_pool(&self, pool: &str) -> Result<bool>;
+
+    /// The free bytes on the pool's file system, asked anew.
+    ///
+    /// # Errors
+    /// When there is no such pool.
+    fn pool_available_bytes(&self, pool: &str) -> Result<u64>;
+
+    /// Lets libvirt look at the pool's directory anew.
+    ///
+    /// # Errors
+    /// When there is no such pool.
+    fn refresh_pool(&self, pool: &str) -> Result<()>;
+
+    /// Removes a pool and its directory if it has no volumes any more.
+    ///
+    /// # Errors
+    /// When libvirt fails to.
+    fn remove_pool(&self, pool: &str) -> Result<PoolRemoval>;
+
+    /// Uploads a file to a volume unless a complete one of that name is there, so the name should
+    /// be derived from the content. What a killed upload left is made anew; two uploads of the
+    /// same name at a time must be kept apart by a lock.
+    ///
+    /// # Errors
+    /// Also [`Kind::Interrupted`](crate::error::Kind::Interrupted); nothing is left behind then.
+    fn upload(&self, pool: &str, volume: &str, source: &Path, step: &Step) -> Result<Change>;
+
+    /// Uploads a few bytes to a volume, replacing what it held.
+    ///
+    /// # Errors
+    /// See [`upload`](Self::upload).
+    fn upload_bytes(&self, pool: &str, volume: &str, content: &[u8]) -> Result<()>;
+
+    /// Makes a thin qcow2 volume of `bytes` over the qcow2 volume `backing` of the same pool.
+    ///
+    /// # Errors
+    /// When there is a volume of that name that is based on something else.
+    fn create_overlay(&self, pool: &str, volume: &str, backing: &str, bytes: u64)
+    -> Result<Change>;
+
+    /// Deletes a volume; one that is not there is fine.
+    ///
+    /// # Errors
+    /// When libvirt cannot delete it.
+    fn delete_volume(&self, pool: &str, volume: &str) -> Result<Change>;
+
+    /// The path of a volume on libvirt's host.
+    ///
+    /// # Errors
+    /// When there is no such volume.
+    fn volume_path(&self, pool: &str, volume: &str) -> Result<PathBuf>;
+
+    /// The volumes of a pool; none if there is no such pool.
+    ///
+    /// # Errors
+    /// When libvirt does not answer.
+    fn list_volumes(&self, pool: &str) -> Result<Vec<Volume>>;
+
+    /// The end, at most 256 KiB, of a file in a pool that a running domain writes, such as its
+    /// console log. Empty while there is none.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    fn read_log(&self, pool: &str, file: &str) -> Result<String>;
+
+    /// The domain of this name, if there is one.
+    ///
+    /// # Errors
+    /// When libvirt does not answer.
+    fn find(&self, domain: &str) -> Result<Option<Domain>>;
+
+    /// All domains that carry kubby's mark, of every home directory, sorted by name.
+    ///
+    /// # Errors
+    /// When libvirt does not answer.
+    fn list_owned(&self) -> Result<Vec<Domain>>;
+
+    /// Defines a domain or replaces the definition of the one with the same name and UUID, for
+    /// its next start.
+    ///
+    /// # Errors
+    /// When the name is in use with another UUID, or libvirt refuses the definition.
+    fn define(&self, spec: &DomainSpec) -> Result<()>;
+
+    /// Starts a domain.
+    ///
+    /// # Errors
+    /// [`Kind::Preflight`](crate::error::Kind::Preflight) when a forwarded port is taken or QEMU's
+    /// user may not read a file.
+    fn start(&self, domain: &str) -> Result<Change>;
+
+    /// Lets a paused domain go on; one that runs is fine.
+    ///
+    /// # Errors
+    /// When there is no such domain.
+    fn resume(&self, domain: &str) -> Result<Change>;
+
+    /// Presses the power button and returns at once; see [`shut_down`], which makes sure that the
+    /// guest follows.
+    ///
+    /// # Errors
+    /// When there is no such domain.
+    fn shutdown(&self, domain: &str) -> Result<Change>;
+
+    /// Stops a domain by force; one that is off or not there is fine.
+    ///
+    /// # Errors
+    /// When QEMU cannot be ended.
+    fn destroy(&self, domain: &str) -> Result<Change>;
+
+    /// Forgets a domain with its saved state and snapshots; one that is not there is fine. A
+    /// running one must be stopped before.
+    ///
+    /// # Errors
+    /// When libvirt refuses.
+    fn undefine(&self, domain: &str) -> Result<Change>;
+}

@@ -1,0 +1,329 @@
+//! Hardware virtualisation or software emulation: which one this host can really do.
+//!
+//! `/dev/kvm` alone proves nothing: on some nested hosts it opens and answers while the processor
+//! has no virtualisation extensions, and a stock guest then hangs. So the processor's flags and
+//! libvirt's word are asked as well, and [`decide`] is a pure function of the three answers.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::host::Version;
+use super::kvm::{AccelFacts, KvmDevice};
+use crate::error::{Error, Kind, Result};
+
+/// What `--accel` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AccelChoice {
+    /// KVM where it works, else software emulation.
+    #[default]
+    Auto,
+    /// KVM or an error.
+    Kvm,
+    /// Software emulation, also where KVM would work.
+    Tcg,
+}
+
+impl FromStr for AccelChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(AccelChoice::Auto),
+            "kvm" => Ok(AccelChoice::Kvm),
+            "tcg" => Ok(AccelChoice::Tcg),
+            _ => Err(format!(
+                "`{text}` is not an acceleration; use auto, kvm or tcg"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for AccelChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AccelChoice::Auto => "auto",
+            AccelChoice::Kvm => "kvm",
+            AccelChoice::Tcg => "tcg",
+        })
+    }
+}
+
+/// How a virtual machine's processor is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Acceleration {
+    /// By the host's processor, through `/dev/kvm`.
+    Kvm,
+    /// By QEMU's emulation in software, several times slower.
+    Tcg,
+}
+
+impl Acceleration {
+    /// How much longer than with KVM a deadline has to be.
+    pub fn deadline_factor(self) -> u32 {
+        match self {
+            Acceleration::Kvm => 1,
+            Acceleration::Tcg => 6,
+        }
+    }
+
+    /// The name, as `--accel` takes it and profiles record it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Acceleration::Kvm => "kvm",
+            Acceleration::Tcg => "tcg",
+        }
+    }
+}
+
+impl fmt::Display for Acceleration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Acceleration {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "kvm" => Ok(Acceleration::Kvm),
+            "tcg" => Ok(Acceleration::Tcg),
+            _ => Err(format!("`{text}` is not an acceleration; use kvm or tcg")),
+        }
+    }
+}
+
+/// The outcome of [`decide`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// What to use.
+    pub acceleration: Acceleration,
+    /// Why, in a few words for the user.
+    pub reason: String,
+}
+
+/// Decides between KVM and software emulation.
+///
+/// # Errors
+/// [`Kind::Preflight`] when KVM is asked for and cannot be used; with the reason and the remedy.
+pub fn decide(choice: AccelChoice, facts: &AccelFacts) -> Result<Decision> {
+    let obstacle = obstacle(facts);
+    let (acceleration, reason) = match (choice, obstacle) {
+        (AccelChoice::Tcg, _) => (
+            Acceleration::Tcg,
+            "software emulation was asked for".to_owned(),
+        ),
+        (_, None) => (
+            Acceleration::Kvm,
+            "hardware virtualisation is available".to_owned(),
+        ),
+        (AccelChoice::Auto, Some((reason, _))) => (
+            Acceleration::Tcg,
+            format!("software emulation, because {reason}"),
+        ),
+        (AccelChoice::Kvm, Some((reason, remedy))) => {
+            return Err(
+                Error::new(Kind::Preflight, format!("KVM cannot be used: {reason}"))
+                    .with_hint(remedy)
+                    .with_hint("use --accel auto to fall back to software emulation"),
+            );
+        }
+    };
+    Ok(Decision {
+        acceleration,
+        reason,
+    })
+}
+
+/// What stands against KVM, and what to do about it.
+fn obstacle(facts: &AccelFacts) -> Option<(&'static str, &'static str)> {
+    if !facts.cpu_extensions {
+        return Some((
+            "the processor offers no virtualisation extensions (no vmx or svm in /proc/cpuinfo)",
+            "enable virtualisation in the firmware, or nested virtualisation if this is a virtual machine",
+        ));
+    }
+    match facts.device {
+        KvmDevice::Missing => {
+            return Some((
+                "/dev/kvm does not exist",
+                "load the module: sudo modprobe kvm_intel (or kvm_amd)",
+            ));
+        }
+        KvmDevice::Denied => {
+            return Some((
+                "this user may not open /dev/kvm",
+                "join its group, then log in again: sudo usermod -aG kvm \"$USER\"",
+            ));
+        }
+        KvmDevice::DeniedToQemu => {
+            return Some((
+                "the user that QEMU runs as may not open /dev/kvm",
+                "give it to its group: sudo chown root:kvm /dev/kvm && sudo chmod 0660 /dev/kvm",
+            ));
+        }
+        KvmDevice::Broken => {
+            return Some((
+                "/dev/kvm does not open",
+                "look at the kernel's log for the cause: sudo dmesg | grep -i kvm",
+            ));
+        }
+        KvmDevice::Usable => {}
+    }
+    if !facts.libvirt_kvm {
+        return Some((
+            "libvirt does not offer the domain type kvm",
+            "see what libvirt misses: virt-host-validate qemu",
+        ));
+    }
+    None
+}
+
+/// Checks that QEMU can run the node with this acceleration.
+///
+/// Software emulation needs QEMU 10: that of 7.2 corrupts the memory of Debian 13's kernel, which
+/// then panics within seconds, and nothing between the two is proven to work.
+///
+/// # Errors
+/// [`Kind::Preflight`] when the version is too old; says how to get a newer one.
+pub fn check_qemu(acceleration: Acceleration, version: Version) -> Result<()> {
+    let (needed, why) = match acceleration {
+        Acceleration::Kvm => (Version::new(7, 2, 0), "with KVM"),
+        Acceleration::Tcg => (
+            Version::new(10, 0, 0),
+            "for software emulation: older ones crash the node's kernel",
+        ),
+    };
+    if version >= needed {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Preflight,
+        format!("QEMU {version} is too old, {needed} or newer is needed {why}"),
+    )
+    .with_hint(
+        "on Debian 12: sudo apt-get install -t bookworm-backports qemu-system-x86 qemu-utils",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: AccelFacts = AccelFacts {
+        cpu_extensions: true,
+        device: KvmDevice::Usable,
+        libvirt_kvm: true,
+    };
+
+    fn facts(cpu_extensions: bool, device: KvmDevice, libvirt_kvm: bool) -> AccelFacts {
+        AccelFacts {
+            cpu_extensions,
+            device,
+            libvirt_kvm,
+        }
+    }
+
+    #[test]
+    fn kvm_needs_processor_device_and_libvirt() {
+        use Acceleration::{Kvm, Tcg};
+        let table = [
+            (AccelChoice::Auto, GOOD, Kvm, "is available"),
+            (AccelChoice::Kvm, GOOD, Kvm, "is available"),
+            (AccelChoice::Tcg, GOOD, Tcg, "asked for"),
+            // The device answers although the processor cannot: the guest would hang.
+            (
+                AccelChoice::Auto,
+                facts(false, KvmDevice::Usable, true),
+                Tcg,
+                "no virtualisation ext",
+            ),
+            (
+                AccelChoice::Auto,
+                facts(true, KvmDevice::Missing, true),
+                Tcg,
+                "does not exist",
+            ),
+            (
+                AccelChoice::Auto,
+                facts(true, KvmDevice::Denied, true),
+                Tcg,
+                "may not open",
+            ),
+            (
+                AccelChoice::Auto,
+                facts(true, KvmDevice::Broken, true),
+                Tcg,
+                "does not open",
+            ),
+            (
+                AccelChoice::Auto,
+                facts(true, KvmDevice::Usable, false),
+                Tcg,
+                "domain type kvm",
+            ),
+        ];
+        for (choice, facts, acceleration, reason) in table {
+            let decision = decide(choice, &facts).unwrap();
+            assert_eq!(decision.acceleration, acceleration, "{choice} {facts:?}");
+            assert!(
+                decision.reason.contains(reason),
+                "{choice} {facts:?}: {}",
+                decision.reason
+            );
+        }
+    }
+
+    #[test]
+    fn kvm_asked_but_unusable_is_an_error_with_a_remedy() {
+        let table = [
+            (facts(false, KvmDevice::Usable, true), "firmware"),
+            (facts(true, KvmDevice::Missing, true), "modprobe"),
+            (facts(true, KvmDevice::Denied, true), "usermod"),
+            (facts(true, KvmDevice::DeniedToQemu, true), "chown root:kvm"),
+            (facts(true, KvmDevice::Broken, true), "dmesg"),
+            (facts(true, KvmDevice::Usable, false), "virt-host-validate"),
+        ];
+        for (facts, remedy) in table {
+            let e = decide(AccelChoice::Kvm, &facts).unwrap_err();
+            assert_eq!(e.kind(), Kind::Preflight);
+            assert!(e.hints()[0].contains(remedy), "{facts:?}: {:?}", e.hints());
+            assert!(e.hints()[1].contains("--accel auto"));
+        }
+    }
+
+    #[test]
+    fn emulation_needs_qemu_10_and_kvm_7_2() {
+        let table = [
+            (Acceleration::Kvm, (7, 1, 9), false),
+            (Acceleration::Kvm, (7, 2, 0), true),
+            (Acceleration::Tcg, (7, 2, 22), false),
+            (Acceleration::Tcg, (9, 2, 4), false),
+            (Acceleration::Tcg, (10, 0, 0), true),
+            (Acceleration::Tcg, (11, 1, 0), true),
+        ];
+        for (acceleration, (major, minor, micro), good) in table {
+            let result = check_qemu(acceleration, Version::new(major, minor, micro));
+            assert_eq!(result.is_ok(), good, "{acceleration} {major}.{minor}");
+            if let Err(e) = result {
+                assert!(e.hints()[0].contains("bookworm-backports"));
+            }
+        }
+    }
+
+    #[test]
+    fn names_parse_back() {
+        for a in [Acceleration::Kvm, Acceleration::Tcg] {
+            assert_eq!(a.name().parse(), Ok(a));
+        }
+        for c in [AccelChoice::Auto, AccelChoice::Kvm, AccelChoice::Tcg] {
+            assert_eq!(c.to_string().parse(), Ok(c));
+        }
+        assert!(
+            "fast"
+                .parse::<AccelChoice>()
+                .unwrap_err()
+                .contains("auto, kvm or tcg")
+        );
+    }
+}

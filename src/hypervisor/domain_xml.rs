@@ -1,0 +1,374 @@
+//! A node's virtual machine as libvirt's domain XML: pure rendering, no libvirt.
+
+use askama::Template;
+use uuid::Uuid;
+
+use super::accel::Acceleration;
+use super::owner::{NAMESPACE, Owner};
+use crate::error::{Error, Kind, Result, ResultExt};
+use crate::units::Mebibytes;
+
+/// The serial of the root disk; `/dev/disk/by-id/virtio-root` in the guest.
+pub const ROOT_SERIAL: &str = "root";
+/// The serial of the component volume; `/dev/disk/by-id/virtio-components` in the guest.
+pub const COMPONENTS_SERIAL: &str = "components";
+/// The serial of the seed volume; `/dev/disk/by-id/virtio-seed` in the guest.
+pub const SEED_SERIAL: &str = "seed";
+
+/// How QEMU caches what the guest writes to its root disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CacheMode {
+    /// In the host's page cache; the guest's flushes reach the disk.
+    #[default]
+    Writeback,
+    /// In the host's page cache, and flushes are ignored: fast, lost if the host crashes.
+    Unsafe,
+    /// Past the host's page cache.
+    None,
+}
+
+impl CacheMode {
+    fn attribute(self) -> &'static str {
+        match self {
+            CacheMode::Writeback => "writeback",
+            CacheMode::Unsafe => "unsafe",
+            CacheMode::None => "none",
+        }
+    }
+}
+
+/// A TCP port of 127.0.0.1 on the host that leads to a port of the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortForward {
+    /// The port on the host's 127.0.0.1.
+    pub host: u16,
+    /// The port in the guest.
+    pub guest: u16,
+}
+
+/// All that makes up a node's virtual machine. Paths are those of the host that libvirt runs on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DomainSpec {
+    /// The name in libvirt.
+    pub name: String,
+    /// The identity, recorded in the profile.
+    pub uuid: Uuid,
+    /// One line for listings such as virt-manager's.
+    pub title: String,
+    /// What this machine is and which command removes it.
+    pub description: String,
+    /// Whose it is.
+    pub owner: Owner,
+    /// Hardware virtualisation or software emulation.
+    pub acceleration: Acceleration,
+    /// The guest's memory.
+    pub memory: Mebibytes,
+    /// The guest's processors.
+    pub cpus: u32,
+    /// The kernel to boot.
+    pub kernel: String,
+    /// The initial RAM disk.
+    pub initrd: String,
+    /// The kernel's arguments; the serial console and, with emulation, `mitigations=off` are
+    /// added unless the list has a word on them.
+    pub kernel_args: Vec<String>,
+    /// The qcow2 overlay that the node runs on, `/dev/vda`.
+    pub root_disk: String,
+    /// How writes to the root disk are cached.
+    pub root_cache: CacheMode,
+    /// The raw read-only volume of the components, `/dev/vdb`.
+    pub components: String,
+    /// The raw read-only volume of this node's seed, `/dev/vdc`.
+    pub seed: String,
+    /// The file that gets the serial console's output; emptied at each start.
+    pub console_log: String,
+    /// The ports of the host that lead into the guest.
+    pub forwards: Vec<PortForward>,
+}
+
+#[derive(Template)]
+#[template(path = "domain.xml")]
+struct DomainTemplate<'a> {
+    spec: &'a DomainSpec,
+    home: &'a str,
+    namespace: &'static str,
+    domain_type: &'static str,
+    cpu_mode: &'static str,
+    tcg: bool,
+    cmdline: String,
+    cache: &'static str,
+    read_only_disks: [ReadOnlyDisk<'a>; 2],
+    netdev: String,
+}
+
+struct ReadOnlyDisk<'a> {
+    path: &'a str,
+    target: &'static str,
+    serial: &'static str,
+}
+
+/// Renders the domain XML for libvirt's QEMU driver.
+///
+/// # Errors
+/// [`Kind::Usage`] when a name or path has a character that XML or the kernel's command line
+/// cannot carry.
+pub fn render(spec: &DomainSpec) -> Result<String> {
+    let home = spec.owner.home.to_str().ok_or_else(|| {
+        Error::new(
+            Kind::Usage,
+            format!(
+                "the home directory {} is not valid UTF-8",
+                spec.owner.home.display()
+            ),
+        )
+    })?;
+    check_texts(spec, home)?;
+    let (domain_type, cpu_mode) = match spec.acceleration {
+        Acceleration::Kvm => ("kvm", "host-passthrough"),
+        Acceleration::Tcg => ("qemu", "maximum"),
+    };
+    DomainTemplate {
+        spec,
+        home,
+        namespace: NAMESPACE,
+        domain_type,
+        cpu_mode,
+        tcg: spec.acceleration == Acceleration::Tcg,
+        cmdline: kernel_command_line(&spec.kernel_args, spec.acceleration)?,
+        cache: spec.root_cache.attribute(),
+        read_only_disks: [
+            ReadOnlyDisk {
+                path: &spec.components,
+                target: "vdb",
+                serial: COMPONENTS_SERIAL,
+            },
+            ReadOnlyDisk {
+                path: &spec.seed,
+                target: "vdc",
+                serial: SEED_SERIAL,
+            },
+        ],
+        netdev: netdev_argument(&spec.forwards),
+    }
+    .render()
+    .context(Kind::Internal, || {
+        format!("cannot render the definition of {}", spec.name)
+    })
+}
+
+/// Control characters have no form in XML, and a line break in a path would come back as a space.
+fn check_texts(spec: &DomainSpec, home: &str) -> Result<()> {
+    let texts = [
+        ("name", spec.name.as_str()),
+        ("title", &spec.title),
+        ("profile name", &spec.owner.profile),
+        ("home directory", home),
+        ("version", &spec.owner.version),
+        ("kernel path", &spec.kernel),
+        ("initrd path", &spec.initrd),
+        ("root disk path", &spec.root_disk),
+        ("component volume path", &spec.components),
+        ("seed volume path", &spec.seed),
+        ("console log path", &spec.console_log),
+    ];
+    for (what, text) in texts {
+        super::storage_xml::check_text(what, text)?;
+    }
+    spec.description
+        .lines()
+        .try_for_each(|line| super::storage_xml::check_text("description", line))
+}
+
+/// Joins the kernel's arguments and adds what this machine needs.
+fn kernel_command_line(args: &[String], acceleration: Acceleration) -> Result<String> {
+    for arg in args {
+        let splits = arg.chars().any(|c| c.is_whitespace() || c.is_control());
+        if arg.is_empty() || splits {
+            return Err(Error::new(
+                Kind::Usage,
+                format!("{arg:?} is not one kernel argument"),
+            ));
+        }
+    }
+    let mut all: Vec<&str> = args.iter().map(String::as_str).collect();
+    let mut add = |key: &str, arg: &'static str| {
+        if !args.iter().any(|a| a.starts_with(key)) {
+            all.push(arg);
+        }
+    };
+    add("console=", "console=ttyS0");
+    if acceleration == Acceleration::Tcg {
+        // Emulated code has no speculation to guard against, yet pays for each guard.
+        add("mitigations=", "mitigations=off");
+        // All emulated CPUs read one counter, but the kernel's test of that fails under emulation;
+        // without it each look at the clock leaves the guest for the HPET, and Go looks often.
+        add("tsc=", "tsc=reliable");
+    }
+    Ok(all.join(" "))
+}
+
+/// QEMU's user-mode network; only numbers are put in, so nothing has to be quoted.
+fn netdev_argument(forwards: &[PortForward]) -> String {
+    let mut netdev = String::from("user,id=kubby0,ipv6=off");
+    for forward in forwards {
+        netdev.push_str(&format!(
+            ",hostfwd=tcp:127.0.0.1:{}-:{}",
+            forward.host, forward.guest
+        ));
+    }
+    netdev
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(acceleration: Acceleration) -> DomainSpec {
+        DomainSpec {
+            name: "kubby-dev".into(),
+            uuid: Uuid::from_u128(0x1234),
+            title: "kubby profile dev".into(),
+            description: "Made by kubby; remove it with: kubby delete dev".into(),
+            owner: Owner {
+                profile: "dev".into(),
+                home: "/home/user/.kubby".into(),
+                version: "0.1.0".into(),
+            },
+            acceleration,
+            memory: Mebibytes(3072),
+            cpus: 2,
+            kernel: "/pool/vmlinuz-1".into(),
+            initrd: "/pool/initrd-1".into(),
+            kernel_args: vec!["root=/dev/vda".into(), "rw".into(), "quiet".into()],
+            root_disk: "/pool/dev.qcow2".into(),
+            root_cache: CacheMode::default(),
+            components: "/pool/components-1".into(),
+            seed: "/pool/dev-seed".into(),
+            console_log: "/pool/dev-console.log".into(),
+            forwards: vec![
+                PortForward {
+                    host: 40022,
+                    guest: 22,
+                },
+                PortForward {
+                    host: 46443,
+                    guest: 6443,
+                },
+            ],
+        }
+    }
+
+    #[test]
+    fn emulated_domain() {
+        insta::assert_snapshot!(render(&spec(Acceleration::Tcg)).unwrap());
+    }
+
+    #[test]
+    fn kvm_differs_in_type_processor_and_kernel_arguments_only() {
+        let tcg = render(&spec(Acceleration::Tcg)).unwrap();
+        let kvm = render(&spec(Acceleration::Kvm)).unwrap();
+        let differing: Vec<&str> = kvm.lines().filter(|l| !tcg.contains(l)).collect();
+        insta::assert_snapshot!(differing.join("\n"));
+        assert!(!kvm.contains("tb-cache") && !kvm.contains("mitigations"));
+    }
+
+    #[test]
+    fn every_text_is_escaped_and_comes_back_whole() {
+        let nasty = "a<b>&\"c' ]]>,d";
+        let mut s = spec(Acceleration::Kvm);
+        s.title = nasty.into();
+        s.description = nasty.into();
+        s.owner.profile = nasty.into();
+        s.owner.home = nasty.into();
+        s.root_disk = nasty.into();
+        s.console_log = nasty.into();
+        s.kernel_args = vec!["a=<&\"'>".into()];
+        let xml = render(&s).unwrap();
+        let document = roxmltree::Document::parse(&xml).unwrap();
+        let text = |name: &str| {
+            document
+                .descendants()
+                .find(|n| n.has_tag_name(name))
+                .and_then(|n| n.text())
+                .unwrap()
+        };
+        assert_eq!(text("title"), nasty);
+        assert_eq!(text("description"), nasty);
+        assert_eq!(text("cmdline"), "a=<&\"'> console=ttyS0");
+        let sources: Vec<_> = document
+            .descendants()
+            .filter(|n| n.has_tag_name("source"))
+            .filter_map(|n| n.attribute("file").or(n.attribute("path")))
+            .collect();
+        assert_eq!(
+            sources,
+            [nasty, "/pool/components-1", "/pool/dev-seed", nasty]
+        );
+        assert_eq!(Owner::parse(&xml).unwrap(), s.owner);
+    }
+
+    #[test]
+    fn what_xml_or_the_kernel_cannot_carry_is_refused() {
+        let mut s = spec(Acceleration::Kvm);
+        s.console_log = "/pool/a\nb".into();
+        let e = render(&s).unwrap_err();
+        assert_eq!(e.kind(), Kind::Usage);
+        assert!(e.message().contains("console log path"), "{e}");
+        for arg in ["", "a b", "a\tb", "a\0"] {
+            let mut s = spec(Acceleration::Kvm);
+            s.kernel_args = vec![arg.into()];
+            assert!(
+                render(&s)
+                    .unwrap_err()
+                    .message()
+                    .contains("kernel argument"),
+                "{arg:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn arguments_of_the_caller_win_over_the_added_ones() {
+        let line = |args: &[&str], acceleration| {
+            let args: Vec<String> = args.iter().map(|s| (*s).to_owned()).collect();
+            kernel_command_line(&args, acceleration).unwrap()
+        };
+        assert_eq!(line(&[], Acceleration::Kvm), "console=ttyS0");
+        assert_eq!(
+            line(&["rw"], Acceleration::Tcg),
+            "rw console=ttyS0 mitigations=off tsc=reliable"
+        );
+        assert_eq!(
+            line(
+                &["console=hvc0", "mitigations=auto", "tsc=x"],
+                Acceleration::Tcg
+            ),
+            "console=hvc0 mitigations=auto tsc=x"
+        );
+    }
+
+    #[test]
+    fn forwards_are_bound_to_loopback() {
+        let two = [
+            PortForward { host: 1, guest: 22 },
+            PortForward {
+                host: 65535,
+                guest: 6443,
+            },
+        ];
+        assert_eq!(
+            netdev_argument(&two),
+            "user,id=kubby0,ipv6=off,hostfwd=tcp:127.0.0.1:1-:22,hostfwd=tcp:127.0.0.1:65535-:6443"
+        );
+        assert_eq!(netdev_argument(&[]), "user,id=kubby0,ipv6=off");
+    }
+
+    #[test]
+    fn serials_match_the_template() {
+        let xml = render(&spec(Acceleration::Kvm)).unwrap();
+        for serial in [ROOT_SERIAL, COMPONENTS_SERIAL, SEED_SERIAL] {
+            assert!(xml.contains(&format!("<serial>{serial}</serial>")));
+            assert!(serial.len() <= 20, "virtio cuts a longer serial");
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! What libvirt says about the host that the virtual machines run on.
+
+use std::fmt;
+
+use roxmltree::{Document, Node};
+
+use crate::error::{Error, Kind, Result};
+use crate::units::Mebibytes;
+
+/// A version as libvirt encodes it: `major * 1000000 + minor * 1000 + micro`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version {
+    /// The first number.
+    pub major: u32,
+    /// The second number.
+    pub minor: u32,
+    /// The third number.
+    pub micro: u32,
+}
+
+impl Version {
+    /// The version `major.minor.micro`.
+    pub const fn new(major: u32, minor: u32, micro: u32) -> Self {
+        Version {
+            major,
+            minor,
+            micro,
+        }
+    }
+
+    /// From libvirt's encoding.
+    pub const fn decode(number: u32) -> Self {
+        Version::new(number / 1_000_000, number / 1000 % 1000, number % 1000)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.micro)
+    }
+}
+
+/// The host of the virtual machines, which is another one where the URI is remote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostInfo {
+    /// The URI of the connection.
+    pub uri: String,
+    /// The version of the libvirt daemon.
+    pub libvirt_version: Version,
+    /// The version of QEMU.
+    pub qemu_version: Version,
+    /// The number of processors.
+    pub cpus: u32,
+    /// The whole memory.
+    pub memory: Mebibytes,
+    /// The memory that new programs can use without swapping; for a remote host only what is
+    /// unused, caches not counted in.
+    pub available_memory: Mebibytes,
+    /// The domain types for x86-64 guests, such as `qemu` and `kvm`.
+    pub domain_types: Vec<String>,
+    /// The path of QEMU for x86-64 guests.
+    pub emulator: Option<String>,
+    /// The user and group ids that QEMU runs as, where libvirt switches to another user.
+    pub qemu_ids: Option<(u32, u32)>,
+}
+
+impl HostInfo {
+    /// Whether this is the host that kubby itself runs on.
+    pub fn is_local(&self) -> bool {
+        is_local(&self.uri)
+    }
+
+    /// Whether libvirt lists the domain type `kvm`. Needed for KVM but no proof that it works,
+    /// see [`accel`](super::accel).
+    pub fn has_kvm(&self) -> bool {
+        self.domain_types.iter().any(|t| t == "kvm")
+    }
+}
+
+/// Whether the URI leads to libvirt on this host, so that its paths are paths here as well.
+pub fn is_local(uri: &str) -> bool {
+    let Some((_, rest)) = uri.split_once("://") else {
+        return true;
+    };
+    rest.is_empty() || rest.starts_with(['/', '?'])
+}
+
+/// What kubby reads from libvirt's capabilities document.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Capabilities {
+    /// See [`HostInfo::domain_types`].
+    pub domain_types: Vec<String>,
+    /// See [`HostInfo::emulator`].
+    pub emulator: Option<String>,
+    /// See [`HostInfo::qemu_ids`].
+    pub qemu_ids: Option<(u32, u32)>,
+}
+
+impl Capabilities {
+    /// Reads the document that libvirt's `virConnectGetCapabilities` returns.
+    ///
+    /// # Errors
+    /// [`Kind::Hypervisor`] when it is not XML.
+    pub fn parse(xml: &str) -> Result<Self> {
+        let document = Document::parse(xml).map_err(|e| {
+            Error::new(Kind::Hypervisor, "cannot read libvirt's capabilities").with_source(e)
+        })?;
+        let mut found = Capabilities::default();
+        for guest in elements(document.root_element(), "guest") {
+            let Some(arch) =
+                elements(guest, "arch").find(|a| a.attribute("name") == Some("x86_64"))
+            else {
+                continue;
+            };
+            let emulator = elements(arch, "emulator").filter_map(|e| e.text()).next();
+            found.emulator = found.emulator.or(emulator.map(str::to_owned));
+            for domain in elements(arch, "domain") {
+                if let Some(kind) = domain.attribute("type") {
+                    found.domain_types.push(kind.to_owned());
+                }
+            }
+        }
+        found.qemu_ids = document
+            .descendants()
+            .filter(|n| n.has_tag_name("secmodel"))
+            .filter(|n| elements(*n, "model").any(|m| m.text() == Some("dac")))
+            .flat_map(|n| elements(n, "baselabel"))
+            .find_map(|label| parse_dac_label(label.text()?));
+        Ok(found)
+    }
+}
+
+fn elements<'a, 'i>(
+    parent: Node<'a, 'i>,
+    name: &'static str,
+) -> impl Iterator<Item = Node<'a, 'i>> {
+    parent.children().filter(move |n| n.has_tag_name(name))
+}
+
+/// Reads `+64055:+107`.
+fn parse_dac_label(text: &str) -> Option<(u32, u32)> {
+    let (user, group) = text.trim().split_once(':')?;
+    let number = |s: &str| s.strip_prefix('+').unwrap_or(s).parse().ok();
+    Some((number(user)?, number(group)?))
+}
+
+/// A figure of a text in the form of `/proc/meminfo`, such as `MemTotal` or `MemAvailable`.
+pub fn meminfo(text: &str, name: &str) -> Option<Mebibytes> {
+    let mut lines = text.lines().filter_map(|line| line.split_once(':'));
+    let (_, value) = lines.find(|(key, _)| *key == name)?;
+    let kib: u64 = value.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(Mebibytes(kib / 1024))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CAPABILITIES: &str = "<capabilities>
+  <host>
+    <secmodel><model>apparmor</model><doi>0</doi></secmodel>
+    <secmodel>
+      <model>dac</model><doi>0</doi>
+      <baselabel type='kvm'>+64055:+107</baselabel>
+      <baselabel type='qemu'>+64055:+107</baselabel>
+    </secmodel>
+  </host>
+  <guest>
+    <os_type>hvm</os_type>
+    <arch name='i686'><emulator>/usr/bin/qemu-system-i386</emulator><domain type='qemu'/></arch>
+  </guest>
+  <guest>
+    <os_type>hvm</os_type>
+    <arch name='x86_64'>
+      <wordsize>64</wordsize>
+      <emulator>/usr/bin/qemu-system-x86_64</emulator>
+      <machine maxCpus='288'>pc-q35-10.0</machine>
+      <domain type='qemu'/>
+      <domain type='kvm'/>
+    </arch>
+  </guest>
+</capabilities>";
+
+    #[test]
+    fn capabilities_of_x86_64_are_read() {
+        let c = Capabilities::parse(CAPABILITIES).unwrap();
+        assert_eq!(c.domain_types, ["qemu", "kvm"]);
+        assert_eq!(c.emulator.as_deref(), Some("/usr/bin/qemu-system-x86_64"));
+        assert_eq!(c.qemu_ids, Some((64055, 107)));
+    }
+
+    #[test]
+    fn a_host_without_qemu_has_no_domain_types() {
+        let c = Capabilities::parse("<capabilities><host/></capabilities>").unwrap();
+        assert_eq!(c, Capabilities::default());
+        assert!(Capabilities::parse("no xml").is_err());
+    }
+
+    #[test]
+    fn a_host_in_the_uri_makes_it_remote() {
+        for uri in [
+            "qemu:///system",
+            "qemu:///session?socket=/x",
+            "test:///default",
+            "qemu+unix:///system",
+        ] {
+            assert!(is_local(uri), "{uri}");
+        }
+        for uri in [
+            "qemu+ssh://me@host/system",
+            "qemu://host/system",
+            "qemu+tls://host",
+        ] {
+            assert!(!is_local(uri), "{uri}");
+        }
+    }
+
+    #[test]
+    fn versions_decode_and_compare() {
+        assert_eq!(Version::decode(10_000_002), Version::new(10, 0, 2));
+        assert_eq!(Version::decode(9_000_000).to_string(), "9.0.0");
+        assert!(Version::new(7, 2, 22) < Version::new(10, 0, 0));
+    }
+
+    #[test]
+    fn available_memory_is_not_free_memory() {
+        let text = "MemTotal: 8192 kB\nMemFree: 1024 kB\nMemAvailable:    4096 kB\n";
+        assert_eq!(meminfo(text, "MemAvailable"), Some(Mebibytes(4)));
+        assert_eq!(meminfo(text, "MemTotal"), Some(Mebibytes(8)));
+        assert_eq!(meminfo(text, "Mem"), None);
+        assert_eq!(meminfo("MemTotal: many\n", "MemTotal"), None);
+    }
+}

@@ -1,0 +1,114 @@
+//! The libvirt implementation of [`Hypervisor`](super::Hypervisor): one file a concern.
+
+mod connection;
+mod domain;
+mod failure;
+mod log;
+mod pool;
+mod stream;
+mod upload;
+mod volume;
+
+pub use connection::{Libvirt, default_uri, library_version};
+
+use std::path::{Path, PathBuf};
+
+use super::{Change, Domain, DomainSpec, HostInfo, Hypervisor, PoolRemoval, Volume};
+use crate::error::Result;
+use crate::progress::Step;
+
+impl Hypervisor for Libvirt {
+    fn uri(&self) -> &str {
+        self.connected_uri()
+    }
+
+    fn host(&self) -> Result<HostInfo> {
+        self.host_info()
+    }
+
+    fn ensure_pool(&self, pool: &str, target: &Path) -> Result<Change> {
+        pool::ensure(self, pool, target)
+    }
+
+    fn pool_available_bytes(&self, pool: &str) -> Result<u64> {
+        pool::available_bytes(self, pool)
+    }
+
+    fn has_pool(&self, pool: &str) -> Result<bool> {
+        pool::exists(self, pool)
+    }
+
+    fn refresh_pool(&self, pool: &str) -> Result<()> {
+        pool::refresh(self, pool)
+    }
+
+    fn remove_pool(&self, pool: &str) -> Result<PoolRemoval> {
+        pool::remove(self, pool)
+    }
+
+    fn upload(&self, pool: &str, volume: &str, source: &Path, step: &Step) -> Result<Change> {
+        upload::file(self, pool, volume, source, step)
+    }
+
+    fn upload_bytes(&self, pool: &str, volume: &str, content: &[u8]) -> Result<()> {
+        upload::bytes(self, pool, volume, content)
+    }
+
+    fn create_overlay(
+        &self,
+        pool: &str,
+        volume: &str,
+        backing: &str,
+        bytes: u64,
+    ) -> Result<Change> {
+        volume::create_overlay(self, pool, volume, backing, bytes)
+    }
+
+    fn delete_volume(&self, pool: &str, volume: &str) -> Result<Change> {
+        volume::delete(self, pool, volume)
+    }
+
+    fn volume_path(&self, pool: &str, volume: &str) -> Result<PathBuf> {
+        volume::path(self, pool, volume)
+    }
+
+    fn list_volumes(&self, pool: &str) -> Result<Vec<Volume>> {
+        volume::list(self, pool)
+    }
+
+    fn read_log(&self, pool: &str, file: &str) -> Result<String> {
+        log::read(self, pool, file)
+    }
+
+    fn find(&self, domain: &str) -> Result<Option<Domain>> {
+        domain::find(self, domain)
+    }
+
+    fn list_owned(&self) -> Result<Vec<Domain>> {
+        domain::list_owned(self)
+    }
+
+    fn define(&self, spec: &DomainSpec) -> Result<()> {
+        self.define_xml(&spec.name, &super::domain_xml::render(spec)?)
+    }
+
+    fn start(&self, domain: &str) -> Result<Change> {
+        domain::start(self, domain)
+    }
+
+    fn resume(&self, domain: &str) -> Result<Change> {
+        domain::resume(self, domain)
+    }
+
+    fn shutdown(&self, domain: &str) -> Result<Change> {
+        domain::shutdown(self, domain)
+    }
+
+    fn destroy(&self, domain: &str) -> Result<Change> {
+        domain::destroy(self, domain)
+    }
+
+    fn undefine(&self, domain: &str) -> Result<Change> {
+        domain::undefine(self, domain)
+    }
+}

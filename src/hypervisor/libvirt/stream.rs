@@ -1,0 +1,221 @@
+//! Bytes to and from volumes over libvirt's streams.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::SeekFrom;
+use virt::connect::Connect;
+use virt::storage_vol::StorageVol;
+use virt::stream::Stream;
+
+use crate::error::{Error, Kind, Result};
+use crate::hypervisor::libvirt::failure;
+use crate::interrupt;
+
+/// The largest payload that goes in one message of libvirt's protocol; more is cut into several.
+const CHUNK: usize = 262_120;
+
+/// A hole shorter than this is sent as zeros: a stream of its own for what follows costs more.
+const MIN_HOLE: u64 = 16 * 1024 * 1024;
+
+/// A part of a file that holds data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Segment {
+    pub offset: u64,
+    pub length: u64,
+}
+
+/// The parts of a file that must be sent; what is between them is zero and stays unallocated.
+pub(super) fn data_segments(file: &File, length: u64) -> Vec<Segment> {
+    let whole = vec![Segment { offset: 0, length }];
+    let mut segments = Vec::new();
+    let mut at = 0;
+    while at < length {
+        let start = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+            Ok(start) => start,
+            // There is no data from here to the end.
+            Err(rustix::io::Errno::NXIO) => break,
+            // The file system keeps no account of holes.
+            Err(_) => return whole,
+        };
+        let Ok(end) = rustix::fs::seek(file, SeekFrom::Hole(start)) else {
+            return whole;
+        };
+        let end = end.min(length);
+        if end <= start {
+            break;
+        }
+        segments.push(Segment {
+            offset: start,
+            length: end - start,
+        });
+        at = end;
+    }
+    merge(segments)
+}
+
+/// Joins segments with short holes between them.
+fn merge(segments: Vec<Segment>) -> Vec<Segment> {
+    let mut merged: Vec<Segment> = Vec::new();
+    for next in segments {
+        match merged.last_mut() {
+            Some(last) if next.offset - (last.offset + last.length) < MIN_HOLE => {
+                last.length = next.offset + next.length - last.offset;
+            }
+            _ => merged.push(next),
+        }
+    }
+    merged
+}
+
+/// What a transfer reports to and asks whether to go on.
+pub(super) struct Watch {
+    /// Called with the number of bytes of each chunk that is through.
+    pub sent: Box<dyn FnMut(u64) + Send>,
+    /// Set when nobody waits for the transfer any more.
+    pub abandoned: Arc<AtomicBool>,
+}
+
+impl Watch {
+    fn check(&self) -> Result<()> {
+        if self.abandoned.load(Ordering::Relaxed) {
+            return Err(Error::new(Kind::Hypervisor, "the transfer was given up"));
+        }
+        interrupt::check()
+    }
+}
+
+/// Writes `segment.length` bytes of `source` to the volume from `segment.offset` on. `what` says
+/// what is done, in the form `upload the volume x`.
+pub(super) fn send(
+    connection: &Connect,
+    volume: &StorageVol,
+    segment: Segment,
+    source: &mut dyn Read,
+    what: &str,
+    watch: &mut Watch,
+) -> Result<()> {
+    if segment.length == 0 {
+        return Ok(());
+    }
+    let fail = |e| failure::call(what, &e);
+    let stream = Stream::new(connection, 0).map_err(fail)?;
+    volume
+        .upload(&stream, segment.offset, segment.length, 0)
+        .map_err(fail)?;
+    match send_all(&stream, segment.length, source, what, watch) {
+        Ok(()) => stream.finish().map_err(fail),
+        Err(e) => {
+            // Without this the daemon would wait for the rest.
+            let _ = stream.abort();
+            Err(e)
+        }
+    }
+}
+
+fn send_all(
+    stream: &Stream,
+    length: u64,
+    source: &mut dyn Read,
+    what: &str,
+    watch: &mut Watch,
+) -> Result<()> {
+    let mut buffer = vec![0; CHUNK];
+    let mut left = length;
+    while left > 0 {
+        watch.check()?;
+        let want = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
+        source
+            .read_exact(&mut buffer[..want])
+            .map_err(|e| unreadable(what, e))?;
+        let mut chunk = &buffer[..want];
+        while !chunk.is_empty() {
+            let sent = stream.send(chunk).map_err(|e| failure::call(what, &e))?;
+            let sent = usize::try_from(sent).unwrap_or(0).min(chunk.len());
+            chunk = &chunk[sent..];
+        }
+        (watch.sent)(want as u64);
+        left -= want as u64;
+    }
+    Ok(())
+}
+
+fn unreadable(what: &str, error: io::Error) -> Error {
+    let cause = if error.kind() == io::ErrorKind::UnexpectedEof {
+        "the source became shorter meanwhile"
+    } else {
+        "the source cannot be read"
+    };
+    Error::new(Kind::Assets, format!("cannot {what}: {cause}")).with_source(error)
+}
+
+/// Reads a volume from `offset` to its end, at most `limit` bytes.
+pub(super) fn receive(
+    connection: &Connect,
+    volume: &StorageVol,
+    offset: u64,
+    limit: u64,
+) -> Result<Vec<u8>, virt::error::Error> {
+    let stream = Stream::new(connection, 0)?;
+    volume.download(&stream, offset, limit, 0)?;
+    let mut content = Vec::new();
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let got = usize::try_from(stream.recv(&mut buffer)?)
+            .unwrap_or(0)
+            .min(CHUNK);
+        if got == 0 {
+            stream.finish()?;
+            return Ok(content);
+        }
+        content.extend_from_slice(&buffer[..got]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::FileExt;
+
+    const MIB: u64 = 1024 * 1024;
+
+    #[test]
+    fn holes_are_left_out_and_short_ones_sent() {
+        let segment = |offset, length| Segment { offset, length };
+        let table = [
+            (vec![], vec![]),
+            (vec![segment(0, MIB)], vec![segment(0, MIB)]),
+            (
+                vec![segment(0, MIB), segment(2 * MIB, MIB)],
+                vec![segment(0, 3 * MIB)],
+            ),
+            (
+                vec![segment(0, MIB), segment(MIB + MIN_HOLE, MIB)],
+                vec![segment(0, MIB), segment(MIB + MIN_HOLE, MIB)],
+            ),
+        ];
+        for (segments, merged) in table {
+            assert_eq!(merge(segments), merged);
+        }
+    }
+
+    #[test]
+    fn segments_of_a_sparse_file_cover_its_data() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(100 * MIB).unwrap();
+        file.write_all_at(&[1; 4096], 50 * MIB).unwrap();
+        let segments = data_segments(&file, 100 * MIB);
+        let total: u64 = segments.iter().map(|s| s.length).sum();
+        let holds = |at| {
+            segments
+                .iter()
+                .any(|s| s.offset <= at && at < s.offset + s.length)
+        };
+        assert!(holds(50 * MIB) && holds(50 * MIB + 4095), "{segments:?}");
+        // A file system without holes sends all of it, which is right as well.
+        assert!(total <= MIB || total == 100 * MIB, "{segments:?}");
+        assert_eq!(data_segments(&tempfile::tempfile().unwrap(), 0), []);
+    }
+}

@@ -1,0 +1,156 @@
+//! Storage pools and volumes as libvirt's XML, and what is read back from it.
+
+use askama::Template;
+use roxmltree::Document;
+
+use crate::error::{Error, Kind, Result, ResultExt};
+
+/// What a volume holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VolumeFormat {
+    /// Bytes as they are; also the way to upload a file of any other format.
+    Raw,
+    /// A qcow2 image that libvirt makes.
+    Qcow2,
+}
+
+#[derive(Template)]
+#[template(path = "pool.xml")]
+struct PoolTemplate<'a> {
+    name: &'a str,
+    target: &'a str,
+}
+
+#[derive(Template)]
+#[template(path = "volume.xml")]
+struct VolumeTemplate<'a> {
+    name: &'a str,
+    capacity: u64,
+    format: &'static str,
+    backing: Option<&'a str>,
+}
+
+/// The XML of a directory pool. Its directory lets other users pass through (0711), because QEMU
+/// runs as a user of its own under `qemu:///system`; the volumes in it are 0600.
+///
+/// # Errors
+/// [`Kind::Usage`] when a text has a control character.
+pub fn pool(name: &str, target: &str) -> Result<String> {
+    check_text("pool name", name)?;
+    check_text("pool directory", target)?;
+    PoolTemplate { name, target }
+        .render()
+        .context(Kind::Internal, || {
+            format!("cannot render the definition of the pool {name}")
+        })
+}
+
+/// The XML of a volume of `capacity` bytes, nothing of which is allocated yet. `backing` is the
+/// path of the qcow2 volume that an overlay is based on.
+///
+/// # Errors
+/// [`Kind::Usage`] when a text has a control character.
+pub fn volume(
+    name: &str,
+    capacity: u64,
+    format: VolumeFormat,
+    backing: Option<&str>,
+) -> Result<String> {
+    check_text("volume name", name)?;
+    check_text("path of the backing volume", backing.unwrap_or_default())?;
+    let format = match format {
+        VolumeFormat::Raw => "raw",
+        VolumeFormat::Qcow2 => "qcow2",
+    };
+    VolumeTemplate {
+        name,
+        capacity,
+        format,
+        backing,
+    }
+    .render()
+    .context(Kind::Internal, || {
+        format!("cannot render the definition of the volume {name}")
+    })
+}
+
+/// The directory of a pool's XML; `None` when it has none.
+pub fn pool_target(xml: &str) -> Option<String> {
+    path_below(xml, "target")
+}
+
+/// The path of the volume that a volume's XML is based on; `None` when it has none.
+pub fn backing_path(xml: &str) -> Option<String> {
+    path_below(xml, "backingStore")
+}
+
+fn path_below(xml: &str, parent: &str) -> Option<String> {
+    let document = Document::parse(xml).ok()?;
+    let parent = document
+        .root_element()
+        .children()
+        .find(|n| n.has_tag_name(parent))?;
+    let path = parent.children().find(|n| n.has_tag_name("path"))?.text()?;
+    Some(path.to_owned())
+}
+
+/// Refuses texts that XML cannot carry unchanged.
+pub(super) fn check_text(what: &str, text: &str) -> Result<()> {
+    if text
+        .chars()
+        .any(|c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'))
+    {
+        return Err(Error::new(
+            Kind::Usage,
+            format!("the {what} {text:?} has a control character"),
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pool_xml() {
+        insta::assert_snapshot!(pool("kubby", "/home/user/a&b").unwrap());
+    }
+
+    #[test]
+    fn raw_volume_xml() {
+        insta::assert_snapshot!(volume("node-1", 4096, VolumeFormat::Raw, None).unwrap());
+    }
+
+    #[test]
+    fn overlay_xml() {
+        let xml = volume(
+            "dev.qcow2",
+            1 << 34,
+            VolumeFormat::Qcow2,
+            Some("/pool/base"),
+        )
+        .unwrap();
+        insta::assert_snapshot!(xml);
+    }
+
+    #[test]
+    fn paths_are_read_back() {
+        assert_eq!(
+            pool_target(&pool("p", "/a&b").unwrap()).as_deref(),
+            Some("/a&b")
+        );
+        let overlay = volume("v", 1, VolumeFormat::Qcow2, Some("/base")).unwrap();
+        assert_eq!(backing_path(&overlay).as_deref(), Some("/base"));
+        let raw = volume("v", 1, VolumeFormat::Raw, None).unwrap();
+        assert_eq!(backing_path(&raw), None);
+        assert_eq!(pool_target("<pool/>"), None);
+        assert_eq!(pool_target("nonsense"), None);
+    }
+
+    #[test]
+    fn control_characters_are_refused() {
+        assert!(pool("p\u{1}", "/a").is_err());
+        assert!(volume("v\n", 1, VolumeFormat::Raw, None).is_err());
+    }
+}
