@@ -1,0 +1,75 @@
+//! Files that are left alone, with an error that says where to look.
+
+use super::*;
+use crate::error::Kind;
+
+#[test]
+fn unusable_files_are_refused_with_their_place() {
+    for (text, place, what) in [
+        ("clusters: [", "line 1", "not valid YAML"),
+        ("a: 1\n b: 2\n", "line 2", "not valid YAML"),
+        ("kind:\n\tclusters: []\n", "line 2", "not valid YAML"),
+        (
+            "a: 1\nb: 2\na: 3\n",
+            "line 3, column 1",
+            "`a` is there twice",
+        ),
+        (
+            "x:\n- {ä: 1, b: 2, ä: 3}\n",
+            "line 2, column 16",
+            "`ä` is there twice",
+        ),
+        (
+            "kind: Config\n---\nkind: Config\n",
+            "line 2",
+            "second document",
+        ),
+        ("- a\n", "line 1, column 1", "must be a mapping"),
+        ("text", "line 1, column 1", "must be a mapping"),
+        (
+            "clusters: {}\n",
+            "line 1, column 11",
+            "`clusters` must be a list",
+        ),
+        ("users: a\n", "line 1, column 8", "`users` must be a list"),
+        (
+            "current-context: []\n",
+            "line 1, column 18",
+            "must be a string",
+        ),
+        (
+            "apiVersion: v1\nkind: Pod\n",
+            "line 2, column 7",
+            "not a kubeconfig",
+        ),
+        ("<<: {a: 1}\n", "line 1, column 1", "merge key"),
+        ("? [a]\n: 1\n", "line 1", "key must be a string"),
+        ("a: *x\n", "line 1", "not valid YAML"),
+        ("a: &x [*x]\n", "line 1, column 8", "inside of what"),
+    ] {
+        for result in [
+            merge(Some(text), &entry(), true).err(),
+            remove(text, "kubby", &entry().owner).err(),
+            inspect(Some(text), &entry()).err(),
+            check_foreign(Some(text), "kubby", &entry().owner).err(),
+        ] {
+            let error = result.unwrap_or_else(|| panic!("accepted: {text}"));
+            assert_eq!(error.kind(), Kind::Kubeconfig);
+            assert!(error.message().contains(place), "{text}: {error}");
+            assert!(error.message().contains(what), "{text}: {error}");
+        }
+    }
+}
+
+#[test]
+fn aliases_cannot_grow_without_end() {
+    let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for i in 1..12 {
+        let aliases = vec![format!("*a{}", i - 1); 10].join(", ");
+        bomb += &format!("a{i}: &a{i} [{aliases}]\n");
+    }
+    let error = merge(Some(&bomb), &entry(), true).unwrap_err();
+    assert!(error.message().contains("too many aliases"), "{error}");
+    let deep = format!("a: {}{}\n", "[".repeat(5000), "]".repeat(5000));
+    assert!(merge(Some(&deep), &entry(), true).is_err());
+}
