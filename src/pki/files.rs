@@ -1,0 +1,46 @@
+//! The PKI's files: their names, and that nobody else can read them.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use super::CertName;
+use crate::error::{Kind, Result, ResultExt as _};
+use crate::fsutil;
+
+/// The file of a certificate, below the PKI's directory.
+pub(super) fn cert(name: CertName) -> String {
+    format!("{}.crt", name.stem())
+}
+
+/// The file of a certificate's key, below the PKI's directory.
+pub(super) fn key(name: CertName) -> String {
+    format!("{}.key", name.stem())
+}
+
+/// A file's text, if it is there; takes access away from others. Bytes that are no text are
+/// replaced, and then whoever parses it finds it damaged.
+pub(super) fn read(dir: &Path, file: &str) -> Result<Option<String>> {
+    let path = dir.join(file);
+    let fail = || format!("cannot read {}", path.display());
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e).context(Kind::Internal, fail),
+    };
+    let mode = fs::metadata(&path)
+        .context(Kind::Internal, fail)?
+        .permissions()
+        .mode();
+    if mode & 0o077 != 0 {
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
+            .context(Kind::Internal, fail)?;
+    }
+    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// Writes a file whole, for nobody else to read.
+pub(super) fn write(dir: &Path, file: &str, text: &str) -> Result<()> {
+    fsutil::write_atomic(&dir.join(file), text.as_bytes(), 0o600)
+}

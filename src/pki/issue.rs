@@ -1,0 +1,101 @@
+//! Making keys and certificates.
+
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    SerialNumber,
+};
+use time::{Duration, OffsetDateTime};
+
+use super::names::{Profile, Usage};
+use crate::error::{Error, Kind, Result, ResultExt as _};
+
+/// How far certificates begin in the past, for clocks that are behind.
+const SKEW: Duration = Duration::hours(1);
+/// How long authorities last; they are never renewed, as clusters on a laptop are not kept.
+const CA_LIFE: Duration = Duration::days(3650);
+/// How long all others last.
+const LEAF_LIFE: Duration = Duration::days(365);
+
+/// A new ECDSA P-256 key.
+pub(super) fn new_key() -> Result<KeyPair> {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
+        .context(Kind::Internal, || "cannot make a private key".into())
+}
+
+/// An authority's certificate for its key.
+pub(super) fn authority(profile: &Profile, key: &KeyPair, now: OffsetDateTime) -> Result<String> {
+    let mut params = params(profile, now - SKEW, now + CA_LIFE)?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![
+        KeyUsagePurpose::DigitalSignature,
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::CrlSign,
+    ];
+    pem(profile, params.self_signed(key))
+}
+
+/// A certificate for a key, signed by an authority, which it does not outlive.
+pub(super) fn leaf(
+    profile: &Profile,
+    key: &KeyPair,
+    issuer: &Issuer<'_, KeyPair>,
+    issuer_end: OffsetDateTime,
+    now: OffsetDateTime,
+) -> Result<String> {
+    let mut params = params(profile, now - SKEW, (now + LEAF_LIFE).min(issuer_end))?;
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    if matches!(profile.usage, Usage::Client | Usage::Both) {
+        params
+            .extended_key_usages
+            .push(ExtendedKeyUsagePurpose::ClientAuth);
+    }
+    if matches!(profile.usage, Usage::Server | Usage::Both) {
+        params
+            .extended_key_usages
+            .push(ExtendedKeyUsagePurpose::ServerAuth);
+    }
+    params.use_authority_key_identifier_extension = true;
+    pem(profile, params.signed_by(key, issuer))
+}
+
+fn params(
+    profile: &Profile,
+    begin: OffsetDateTime,
+    end: OffsetDateTime,
+) -> Result<CertificateParams> {
+    let mut params = CertificateParams::new(profile.sans.clone()).map_err(|e| {
+        let names = profile.sans.join(", ");
+        Error::new(
+            Kind::Usage,
+            format!("cannot put these names into a certificate: {names}"),
+        )
+        .with_source(e)
+        .with_hint("additional names must be IP addresses or DNS names in ASCII")
+    })?;
+    let mut subject = DistinguishedName::new();
+    if let Some(organization) = profile.organization {
+        subject.push(DnType::OrganizationName, organization);
+    }
+    subject.push(DnType::CommonName, profile.common_name.as_str());
+    params.distinguished_name = subject;
+    params.not_before = begin;
+    params.not_after = end;
+    params.serial_number = Some(random_serial());
+    Ok(params)
+}
+
+/// 120 random bits; the first byte makes the number positive and its length fixed.
+fn random_serial() -> SerialNumber {
+    let mut bytes = *uuid::Uuid::new_v4().as_bytes();
+    bytes[0] = bytes[0] & 0x3f | 0x40;
+    SerialNumber::from_slice(&bytes)
+}
+
+fn pem(profile: &Profile, made: Result<Certificate, rcgen::Error>) -> Result<String> {
+    let certificate = made.context(Kind::Internal, || {
+        format!("cannot sign `{}`", profile.common_name)
+    })?;
+    Ok(certificate.pem())
+}

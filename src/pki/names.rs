@@ -1,0 +1,194 @@
+//! Which certificates a cluster has, and what each must say.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::PkiSpec;
+
+/// A certificate of the cluster, laid out as kubeadm does it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CertName {
+    /// The authority that everybody in the cluster trusts.
+    Ca,
+    /// The authority of the API aggregation layer.
+    FrontProxyCa,
+    /// The authority of etcd and its one client.
+    EtcdCa,
+    /// What kube-apiserver shows to its clients.
+    Apiserver,
+    /// Who kube-apiserver is to kubelets.
+    ApiserverKubeletClient,
+    /// Who kube-apiserver is to etcd.
+    ApiserverEtcdClient,
+    /// Who kube-apiserver is to aggregated API servers.
+    FrontProxyClient,
+    /// What etcd shows to its clients; also a client, for its own gateway.
+    EtcdServer,
+    /// What etcd members show to each other.
+    EtcdPeer,
+    /// The user's certificate, and kubby's own.
+    Admin,
+    /// kube-controller-manager's.
+    ControllerManager,
+    /// kube-scheduler's.
+    Scheduler,
+    /// kube-proxy's.
+    KubeProxy,
+    /// Who the kubelet is to kube-apiserver.
+    KubeletClient,
+    /// What the kubelet shows to kube-apiserver, for logs and exec.
+    KubeletServing,
+}
+
+/// What a certificate is for, as its extended key usage says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Usage {
+    /// Signing others.
+    Authority,
+    /// Being a client.
+    Client,
+    /// Being a server.
+    Server,
+    /// Both.
+    Both,
+}
+
+/// Everything that a certificate must say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Profile {
+    pub common_name: String,
+    pub organization: Option<&'static str>,
+    pub usage: Usage,
+    /// Sorted, IP addresses in their canonical form.
+    pub sans: Vec<String>,
+}
+
+impl CertName {
+    /// All certificates, the authorities first.
+    pub const ALL: [CertName; 15] = [
+        CertName::Ca,
+        CertName::FrontProxyCa,
+        CertName::EtcdCa,
+        CertName::Apiserver,
+        CertName::ApiserverKubeletClient,
+        CertName::ApiserverEtcdClient,
+        CertName::FrontProxyClient,
+        CertName::EtcdServer,
+        CertName::EtcdPeer,
+        CertName::Admin,
+        CertName::ControllerManager,
+        CertName::Scheduler,
+        CertName::KubeProxy,
+        CertName::KubeletClient,
+        CertName::KubeletServing,
+    ];
+
+    /// The path of its files below the PKI's directory, without `.crt` and `.key`.
+    pub fn stem(self) -> &'static str {
+        match self {
+            CertName::Ca => "ca",
+            CertName::FrontProxyCa => "front-proxy-ca",
+            CertName::EtcdCa => "etcd/ca",
+            CertName::Apiserver => "apiserver",
+            CertName::ApiserverKubeletClient => "apiserver-kubelet-client",
+            CertName::ApiserverEtcdClient => "apiserver-etcd-client",
+            CertName::FrontProxyClient => "front-proxy-client",
+            CertName::EtcdServer => "etcd/server",
+            CertName::EtcdPeer => "etcd/peer",
+            CertName::Admin => "admin",
+            CertName::ControllerManager => "controller-manager",
+            CertName::Scheduler => "scheduler",
+            CertName::KubeProxy => "kube-proxy",
+            CertName::KubeletClient => "kubelet-client",
+            CertName::KubeletServing => "kubelet-serving",
+        }
+    }
+
+    /// The authority that signs it; nothing for an authority, which signs itself.
+    pub fn authority(self) -> Option<CertName> {
+        match self {
+            CertName::Ca | CertName::FrontProxyCa | CertName::EtcdCa => None,
+            CertName::FrontProxyClient => Some(CertName::FrontProxyCa),
+            CertName::ApiserverEtcdClient | CertName::EtcdServer | CertName::EtcdPeer => {
+                Some(CertName::EtcdCa)
+            }
+            _ => Some(CertName::Ca),
+        }
+    }
+
+    /// What it must say in a cluster of this specification.
+    pub(super) fn profile(self, spec: &PkiSpec) -> Profile {
+        let node = &spec.node_name;
+        let of = |common_name: &str, organization, usage| Profile {
+            common_name: common_name.to_owned(),
+            organization,
+            usage,
+            sans: self.sans(spec),
+        };
+        match self {
+            CertName::Ca => of("kubernetes", None, Usage::Authority),
+            CertName::FrontProxyCa => of("front-proxy-ca", None, Usage::Authority),
+            CertName::EtcdCa => of("etcd-ca", None, Usage::Authority),
+            CertName::Apiserver => of("kube-apiserver", None, Usage::Server),
+            // The kubelet asks the API server itself whether this client may read logs. Members
+            // of system:masters pass without any role, so logs and exec work from the first
+            // second and whatever a user does to roles; the key never leaves the control plane,
+            // which can do everything anyway.
+            CertName::ApiserverKubeletClient => of(
+                "kube-apiserver-kubelet-client",
+                Some("system:masters"),
+                Usage::Client,
+            ),
+            CertName::ApiserverEtcdClient => of("kube-apiserver-etcd-client", None, Usage::Client),
+            CertName::FrontProxyClient => of("front-proxy-client", None, Usage::Client),
+            CertName::EtcdServer | CertName::EtcdPeer => of(node, None, Usage::Both),
+            CertName::Admin => of("kubernetes-admin", Some("system:masters"), Usage::Client),
+            CertName::ControllerManager => {
+                of("system:kube-controller-manager", None, Usage::Client)
+            }
+            CertName::Scheduler => of("system:kube-scheduler", None, Usage::Client),
+            CertName::KubeProxy => of("system:kube-proxy", None, Usage::Client),
+            CertName::KubeletClient => of(
+                &format!("system:node:{node}"),
+                Some("system:nodes"),
+                Usage::Client,
+            ),
+            CertName::KubeletServing => of(
+                &format!("system:node:{node}"),
+                Some("system:nodes"),
+                Usage::Server,
+            ),
+        }
+    }
+
+    fn sans(self, spec: &PkiSpec) -> Vec<String> {
+        let mut sans = match self {
+            CertName::Apiserver
+            | CertName::EtcdServer
+            | CertName::EtcdPeer
+            | CertName::KubeletServing => vec![
+                spec.node_name.to_ascii_lowercase(),
+                "localhost".to_owned(),
+                Ipv4Addr::LOCALHOST.to_string(),
+                Ipv6Addr::LOCALHOST.to_string(),
+                spec.node_ip.to_string(),
+            ],
+            _ => Vec::new(),
+        };
+        if self == CertName::Apiserver {
+            let service = ["", ".default", ".default.svc", ".default.svc.cluster.local"];
+            sans.extend(service.map(|suffix| format!("kubernetes{suffix}")));
+            sans.push(spec.service_ip.to_string());
+            sans.extend(
+                spec.extra_sans
+                    .iter()
+                    .map(|san| match san.parse::<IpAddr>() {
+                        Ok(ip) => ip.to_string(),
+                        Err(_) => san.to_ascii_lowercase(),
+                    }),
+            );
+        }
+        sans.sort();
+        sans.dedup();
+        sans
+    }
+}

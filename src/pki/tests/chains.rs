@@ -1,0 +1,142 @@
+//! Single certificates: every reason to renew one, and what OpenSSL thinks of them.
+
+use std::process::Command;
+
+use super::*;
+
+#[test]
+fn each_fault_is_found() {
+    let spec = spec();
+    let now = spec.now;
+    let authority_of = |name: CertName| {
+        let key = issue::new_key().unwrap();
+        let pem = issue::authority(&name.profile(&spec), &key, now).unwrap();
+        let issuer = Issuer::from_ca_cert_pem(&pem, key).unwrap();
+        (issuer, check::decode(&pem).unwrap())
+    };
+    let (issuer, ca) = authority_of(CertName::Ca);
+    // The same name, but another key: only the signature tells them apart.
+    let (impostor, _) = authority_of(CertName::Ca);
+    let (other, _) = authority_of(CertName::EtcdCa);
+    let key = issue::new_key().unwrap();
+    let right = CertName::Apiserver.profile(&spec);
+    let end = now + Duration::days(3650);
+    let leaf = |profile: &names::Profile, key: &KeyPair, issuer, now| {
+        issue::leaf(profile, key, issuer, end, now).unwrap()
+    };
+    let fault = |pem: &str| check::fault(pem, &key, &right, &ca, now);
+    let but = |change: fn(&mut names::Profile)| {
+        let mut profile = right.clone();
+        change(&mut profile);
+        leaf(&profile, &key, &issuer, now)
+    };
+    assert_eq!(fault(&leaf(&right, &key, &issuer, now)), None);
+    for (pem, why) in [
+        (String::new(), "damaged"),
+        (
+            leaf(&right, &issue::new_key().unwrap(), &issuer, now),
+            "another key",
+        ),
+        (leaf(&right, &key, &impostor, now), "another authority"),
+        (leaf(&right, &key, &other, now), "another authority"),
+        (but(|p| p.common_name = "x".into()), "subject"),
+        (but(|p| p.organization = Some("system:masters")), "subject"),
+        (but(|p| drop(p.sans.pop())), "names"),
+        (but(|p| p.usage = names::Usage::Client), "another use"),
+        (but(|p| p.usage = names::Usage::Both), "another use"),
+        (
+            leaf(&right, &key, &issuer, now + Duration::hours(2)),
+            "not valid yet",
+        ),
+        (
+            leaf(&right, &key, &issuer, now - Duration::days(336)),
+            "ends soon",
+        ),
+    ] {
+        assert!(
+            fault(&pem).is_some_and(|found| found.contains(why)),
+            "{why}: {:?}",
+            fault(&pem)
+        );
+    }
+}
+
+#[test]
+fn openssl_accepts_every_chain_for_its_purpose() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = PkiSpec {
+        now: OffsetDateTime::now_utc(),
+        ..spec()
+    };
+    ensure(dir.path(), &spec).unwrap();
+    let openssl = |args: &[&str]| {
+        let output = Command::new("openssl")
+            .args(args)
+            .current_dir(dir.path())
+            .output()
+            .expect("openssl is installed: apt-get install openssl");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
+        (output.status.success(), text)
+    };
+    for name in CertName::ALL {
+        let Some(authority) = name.authority() else {
+            continue;
+        };
+        let (ca, cert) = (files::cert(authority), files::cert(name));
+        for (purpose, fits) in [
+            (
+                "sslclient",
+                name.profile(&spec).usage != names::Usage::Server,
+            ),
+            (
+                "sslserver",
+                name.profile(&spec).usage != names::Usage::Client,
+            ),
+        ] {
+            let args = [
+                "verify",
+                "-x509_strict",
+                "-CAfile",
+                &ca,
+                "-purpose",
+                purpose,
+                &cert,
+            ];
+            let (ok, text) = openssl(&args);
+            assert_eq!(ok, fits, "{args:?}: {text}");
+        }
+        let wrong = if authority == CertName::Ca {
+            CertName::EtcdCa
+        } else {
+            CertName::Ca
+        };
+        assert!(!openssl(&["verify", "-CAfile", &files::cert(wrong), &cert]).0);
+    }
+    for host in ["kubernetes.default.svc", "localhost", "api.example.com"] {
+        let args = [
+            "verify",
+            "-CAfile",
+            "ca.crt",
+            "-verify_hostname",
+            host,
+            "apiserver.crt",
+        ];
+        assert!(openssl(&args).0, "{host}");
+    }
+    for ip in ["127.0.0.1", "::1", "10.0.2.15", "10.96.0.1", "192.168.7.7"] {
+        assert!(
+            openssl(&[
+                "verify",
+                "-CAfile",
+                "ca.crt",
+                "-verify_ip",
+                ip,
+                "apiserver.crt"
+            ])
+            .0
+        );
+    }
+    let (ok, public) = openssl(&["pkey", "-in", "sa.key", "-pubout"]);
+    assert!(ok && public == fs::read_to_string(dir.path().join("sa.pub")).unwrap());
+}
