@@ -1,1 +1,211 @@
-//! Reaching the node over SSH.
+//! Reaching the node over SSH: commands, files and shells. The only user of the `ssh2` crate.
+//!
+//! Provisioning talks to the [`Remote`] trait, so that it can be tested without a node; [`Ssh`]
+//! is the real thing. The interactive side (`kubby ssh`) is [`exec_streaming`] and [`shell`].
+
+mod connect;
+mod files;
+mod keys;
+mod link;
+mod quote;
+mod ssh;
+mod stream;
+mod terminal;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::{Error, Kind, Result};
+
+pub use files::{NodeFile, changed};
+pub use keys::{KeyPair, generate_key};
+pub use quote::{join, quote};
+pub use ssh::Ssh;
+pub use stream::{exec_streaming, shell};
+
+/// How many of a failed command's last lines an error shows.
+const TAIL_LINES: usize = 20;
+
+/// How much of a command an error shows, in characters.
+const COMMAND_SHOWN: usize = 120;
+
+/// Where the node listens, and the keys of both sides.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Host name or address, `127.0.0.1` for a node on the user network.
+    pub host: String,
+    /// TCP port of the node's SSH server as seen from this host.
+    pub port: u16,
+    /// Whom to log in as.
+    pub user: String,
+    /// File with the private key, OpenSSH format without a passphrase.
+    pub private_key: PathBuf,
+    /// The server's public key as an OpenSSH line (`ssh-ed25519 AAAA…`); no other is accepted.
+    pub host_key: String,
+}
+
+impl Target {
+    /// `127.0.0.1:2222`, for messages.
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
+/// What a command in the node left behind.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Output {
+    /// Exit code, or 128 + signal number when a signal ended the command.
+    pub status: i32,
+    /// All it wrote to standard output.
+    pub stdout: Vec<u8>,
+    /// All it wrote to standard error.
+    pub stderr: Vec<u8>,
+}
+
+impl Output {
+    /// Whether the command ended with status 0.
+    pub fn success(&self) -> bool {
+        self.status == 0
+    }
+
+    /// Standard output as text, without white space at its end.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).trim_end().to_owned()
+    }
+
+    /// Passes the output on if the command ended with status 0; `what` names it in the error.
+    ///
+    /// # Errors
+    /// [`Kind::Unhealthy`] with the last lines of standard error for any other status.
+    pub fn require(self, what: &str) -> Result<Output> {
+        if self.success() {
+            return Ok(self);
+        }
+        let message = format!("{what} failed in the node with status {}", self.status);
+        Err(Error::new(Kind::Unhealthy, message)
+            .with_detail("its last output", tail(&self.stderr))
+            .with_hint("look around in the node: kubby ssh -- journalctl -b -p warning --no-pager"))
+    }
+}
+
+/// Standard output may hold secrets (`cat admin.conf`), so only its size is shown.
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output")
+            .field("status", &self.status)
+            .field("stdout", &format_args!("{} bytes", self.stdout.len()))
+            .field("stderr", &tail(&self.stderr))
+            .finish()
+    }
+}
+
+/// A node that runs commands and takes files.
+pub trait Remote {
+    /// Runs a shell command with `stdin` as its standard input, to its end.
+    ///
+    /// A status other than 0 is no error here, see [`Output::require`]. `limit` bounds the whole
+    /// call; without one the implementation's default holds.
+    ///
+    /// # Errors
+    /// [`Kind::NodeUnreachable`] when the connection cannot be made or breaks,
+    /// [`Kind::Unhealthy`] when the command does not end within the limit,
+    /// [`Kind::Interrupted`] on Ctrl-C.
+    fn exec(&mut self, command: &str, stdin: &[u8], limit: Option<Duration>) -> Result<Output>;
+
+    /// Runs a command without input.
+    ///
+    /// # Errors
+    /// As [`Remote::exec`].
+    fn run(&mut self, command: &str) -> Result<Output> {
+        self.exec(command, &[], None)
+    }
+
+    /// Runs a command that reads `stdin`; secrets go in this way, never in the command.
+    ///
+    /// # Errors
+    /// As [`Remote::exec`].
+    fn run_with_input(&mut self, command: &str, stdin: &[u8]) -> Result<Output> {
+        self.exec(command, stdin, None)
+    }
+
+    /// Runs a command that has to succeed and returns its standard output as text.
+    ///
+    /// # Errors
+    /// As [`Remote::exec`], and [`Kind::Unhealthy`] for a status other than 0.
+    fn run_ok(&mut self, command: &str) -> Result<String> {
+        Ok(self
+            .run(command)?
+            .require(&format!("`{}`", shorten(command)))?
+            .text())
+    }
+
+    /// Writes files into the node, each atomically: a reader sees the old content or the new.
+    ///
+    /// Missing parents are made with mode 0755. A symbolic link at a file's path is replaced.
+    ///
+    /// # Errors
+    /// As [`Remote::exec`], [`Kind::Unhealthy`] when the node cannot write them, and
+    /// [`Kind::Internal`] for paths that are not absolute, hold `..` or occur twice.
+    fn push(&mut self, files: &[NodeFile]) -> Result<()> {
+        files::push(self, files)
+    }
+}
+
+/// The first line of a command, cut to what fits an error message.
+fn shorten(command: &str) -> String {
+    let first = command.lines().next().unwrap_or_default();
+    if first.len() == command.len() && command.chars().count() <= COMMAND_SHOWN {
+        return command.to_owned();
+    }
+    let mut text: String = first.chars().take(COMMAND_SHOWN).collect();
+    text.push('…');
+    text
+}
+
+/// The last lines of an output.
+fn tail(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output);
+    let lines: Vec<&str> = text.trim_end().lines().collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_shortened_to_one_line() {
+        assert_eq!(shorten("uname -r"), "uname -r");
+        assert_eq!(shorten("set -e\nrm x"), "set -e…");
+        assert_eq!(
+            shorten(&"ä".repeat(COMMAND_SHOWN)),
+            "ä".repeat(COMMAND_SHOWN)
+        );
+        assert_eq!(shorten(&"ä".repeat(500)).chars().count(), COMMAND_SHOWN + 1);
+    }
+
+    #[test]
+    fn the_tail_is_the_end() {
+        let text: String = (0..50).map(|n| format!("line {n}\n")).collect();
+        let tail = tail(text.as_bytes());
+        assert!(
+            tail.starts_with("line 30\n") && tail.ends_with("line 49"),
+            "{tail}"
+        );
+    }
+
+    #[test]
+    fn a_failed_command_shows_stderr_and_never_stdout() {
+        let output = Output {
+            status: 3,
+            stdout: b"password".into(),
+            stderr: b"no such unit\n".into(),
+        };
+        assert!(!format!("{output:?}").contains("password"));
+        let e = output.require("`systemctl start x`").unwrap_err();
+        assert_eq!(e.kind(), Kind::Unhealthy);
+        assert!(e.message().contains("status 3"), "{e}");
+        assert_eq!(e.details()[0].1, "no such unit");
+    }
+}

@@ -1,0 +1,332 @@
+//! Commands and shells in the node that are connected to this process's own standard streams.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use ssh2::Channel;
+
+use super::link::{Failure, Link, Watch};
+use super::ssh::check_command;
+use super::terminal::{self, RawTerminal};
+use super::{Target, connect, shorten};
+use crate::error::{Error, Kind, Result};
+use crate::interrupt;
+
+/// How long connecting and starting may take; what runs then has no limit.
+const START: Duration = Duration::from_secs(30);
+
+/// A pipe that polls as writable takes this much without blocking (`PIPE_BUF`).
+const WRITE_SIZE: usize = 4096;
+
+/// How much is moved at once from a stream.
+const READ_SIZE: usize = 32 * 1024;
+
+/// What a shell reports for a program that a closed pipe ended: 128 + SIGPIPE.
+const STATUS_PIPE_CLOSED: i32 = 141;
+
+/// Runs a command with this process's standard input, output and error, and returns its exit
+/// code (128 + n when signal n ended it).
+///
+/// With `tty` the command gets a terminal in the node; this process's own terminal, if it has
+/// one, is in raw mode meanwhile. Returns 141 when standard output is closed early, as in
+/// `kubby ssh -- journalctl | head -1`.
+///
+/// # Errors
+/// [`Kind::NodeUnreachable`] when the node cannot be reached or the connection breaks,
+/// [`Kind::Interrupted`] on Ctrl-C (without `tty`) and other signals that end a process.
+pub fn exec_streaming(target: &Target, command: &str, tty: bool) -> Result<i32> {
+    check_command(command)?;
+    attached(target, Some(command), tty)
+}
+
+/// Opens the user's shell in the node; returns its exit code.
+///
+/// With a terminal on standard input it is interactive: it has a terminal of the same size in
+/// the node, and this one is in raw mode meanwhile. Otherwise the shell reads its commands from
+/// standard input.
+///
+/// # Errors
+/// As [`exec_streaming`].
+pub fn shell(target: &Target) -> Result<i32> {
+    attached(target, None, terminal::is_interactive())
+}
+
+fn attached(target: &Target, command: Option<&str>, tty: bool) -> Result<i32> {
+    let what = command.map_or("the shell".to_owned(), |c| format!("`{}`", shorten(c)));
+    let lost = |failure: Failure| match failure {
+        Failure::Stopped(e) => e,
+        other => Error::new(
+            Kind::NodeUnreachable,
+            format!(
+                "the connection to the node on {} was lost during {what}",
+                target.address()
+            ),
+        )
+        .with_source(other.to_string())
+        .with_hint("see whether it runs: kubby status"),
+    };
+    let mut link = connect::once(target, START)?;
+    let mut channel = begin(&mut link, command, tty).map_err(lost)?;
+    // Raw only now, so that Ctrl-C ends a connection attempt as usual.
+    let raw = (tty && terminal::is_interactive())
+        .then(RawTerminal::enter)
+        .transpose()?;
+    let mut tick = || {
+        interrupt::check()?;
+        raw.as_ref().map_or(Ok(()), RawTerminal::check)
+    };
+    let mut watch = Watch {
+        until: None,
+        tick: &mut tick,
+    };
+    let mut pump = Pump::new();
+    match pump
+        .run(&mut link, &mut watch, &mut channel, raw.as_ref())
+        .map_err(lost)?
+    {
+        Ended::Remotely => link.finish(&mut watch, &mut channel).map_err(lost),
+        Ended::OutputClosed => Ok(STATUS_PIPE_CLOSED),
+    }
+}
+
+fn begin(link: &mut Link, command: Option<&str>, tty: bool) -> Result<Channel, Failure> {
+    let mut watch = Watch {
+        until: Some(Instant::now() + START),
+        tick: &mut interrupt::check,
+    };
+    let mut channel = link.open(&mut watch)?;
+    if tty {
+        let term = std::env::var("TERM").unwrap_or_else(|_| "xterm-256color".into());
+        let (columns, rows) = terminal::size();
+        link.complete(&mut watch, &mut |_| {
+            channel.request_pty(&term, None, Some((columns, rows, 0, 0)))
+        })?;
+        send_locale(link, &mut watch, &mut channel)?;
+    }
+    link.complete(&mut watch, &mut |_| match command {
+        Some(command) => channel.exec(command),
+        None => channel.shell(),
+    })?;
+    Ok(channel)
+}
+
+/// Offers the locale's variables; a server that does not want them says no, which is fine.
+fn send_locale(
+    link: &mut Link,
+    watch: &mut Watch<'_>,
+    channel: &mut Channel,
+) -> Result<(), Failure> {
+    for (name, value) in std::env::vars() {
+        if name != "LANG" && !name.starts_with("LC_") {
+            continue;
+        }
+        match link.complete(watch, &mut |_| channel.setenv(&name, &value)) {
+            Ok(()) | Err(Failure::Ssh(_)) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Why the pump stopped.
+enum Ended {
+    /// The node has sent everything.
+    Remotely,
+    /// Nobody reads this process's standard output any more.
+    OutputClosed,
+}
+
+/// One of this process's outputs and what waits to be written to it.
+struct Outlet {
+    stream: i32,
+    fd: BorrowedFd<'static>,
+    buffer: Vec<u8>,
+    written: usize,
+    closed: bool,
+}
+
+impl Outlet {
+    fn new(stream: i32, fd: BorrowedFd<'static>) -> Self {
+        Outlet {
+            stream,
+            fd,
+            buffer: Vec::new(),
+            written: 0,
+            closed: false,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.written == self.buffer.len()
+    }
+
+    /// Takes what the node has sent, if everything before is written. Returns the bytes taken.
+    fn fill(
+        &mut self,
+        link: &mut Link,
+        watch: &mut Watch<'_>,
+        channel: &Channel,
+    ) -> Result<usize, Failure> {
+        if !self.is_empty() {
+            return Ok(0);
+        }
+        self.buffer.resize(READ_SIZE, 0);
+        self.written = 0;
+        let got = link.read(watch, channel, self.stream, &mut self.buffer);
+        self.buffer.truncate(*got.as_ref().unwrap_or(&0));
+        if self.closed {
+            self.buffer.clear();
+        }
+        got
+    }
+
+    /// Writes a piece; called when the file polls as writable.
+    fn write(&mut self) -> Result<(), Failure> {
+        let end = self.buffer.len().min(self.written + WRITE_SIZE);
+        match rustix::io::write(self.fd, &self.buffer[self.written..end]) {
+            Ok(n) => self.written += n,
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            // The reader is gone; what still comes is dropped.
+            Err(Errno::PIPE | Errno::BADF | Errno::IO) => {
+                self.closed = true;
+                self.buffer.clear();
+                self.written = 0;
+            }
+            Err(e) => {
+                return Err(Failure::Stopped(
+                    Error::new(Kind::Internal, "cannot write the command's output").with_source(e),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Moves bytes between this process's standard streams and a channel. Nothing in it waits for
+/// one stream alone, so a full pipe on one side never stalls another.
+struct Pump {
+    input: Vec<u8>,
+    sent: usize,
+    input_open: bool,
+    eof_sent: bool,
+    out: Outlet,
+    err: Outlet,
+}
+
+impl Pump {
+    fn new() -> Self {
+        Pump {
+            input: Vec::new(),
+            sent: 0,
+            input_open: true,
+            eof_sent: false,
+            out: Outlet::new(0, rustix::stdio::stdout()),
+            err: Outlet::new(1, rustix::stdio::stderr()),
+        }
+    }
+
+    fn run(
+        &mut self,
+        link: &mut Link,
+        watch: &mut Watch<'_>,
+        channel: &mut Channel,
+        raw: Option<&RawTerminal>,
+    ) -> Result<Ended, Failure> {
+        loop {
+            let mut moved = self.out.fill(link, watch, channel)?;
+            moved += self.err.fill(link, watch, channel)?;
+            if self.out.is_empty() && self.err.is_empty() && channel.eof() {
+                return Ok(Ended::Remotely);
+            }
+            moved += self.send(link, watch, channel)?;
+            if let Some((columns, rows)) = raw.and_then(RawTerminal::new_size) {
+                link.complete(watch, &mut |_| {
+                    channel.request_pty_size(columns, rows, None, None)
+                })?;
+            }
+            // Data for a closed output is dropped as it comes, so there may be more at once.
+            let again = moved > 0 && self.out.is_empty() && self.err.is_empty();
+            self.turn(link, watch, again)?;
+            if self.out.closed {
+                return Ok(Ended::OutputClosed);
+            }
+        }
+    }
+
+    /// Passes input on to the node, and its end.
+    fn send(
+        &mut self,
+        link: &mut Link,
+        watch: &mut Watch<'_>,
+        channel: &mut Channel,
+    ) -> Result<usize, Failure> {
+        if channel.eof() {
+            // The command has ended; nobody will read what was typed since.
+            self.input_open = false;
+            self.sent = self.input.len();
+            return Ok(0);
+        }
+        let before = self.sent;
+        while self.sent < self.input.len() {
+            match link.write(watch, channel, &self.input[self.sent..])? {
+                0 => return Ok(self.sent - before),
+                n => self.sent += n,
+            }
+        }
+        if !self.input_open && !self.eof_sent {
+            link.complete(watch, &mut |_| channel.send_eof())?;
+            self.eof_sent = true;
+        }
+        Ok(self.sent - before)
+    }
+
+    /// Waits for anything to become possible (not at all with `again`), then reads input and
+    /// writes outputs.
+    fn turn(&mut self, link: &mut Link, watch: &mut Watch<'_>, again: bool) -> Result<(), Failure> {
+        let listen = self.out.is_empty() || self.err.is_empty();
+        let wants_input = self.input_open && self.sent == self.input.len();
+        let stdin = rustix::stdio::stdin();
+        let mut fds = Vec::with_capacity(3);
+        if wants_input {
+            fds.push(PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN));
+        }
+        for outlet in [&self.out, &self.err] {
+            if !outlet.is_empty() {
+                fds.push(PollFd::from_borrowed_fd(outlet.fd, PollFlags::OUT));
+            }
+        }
+        let ready = link.wait_with(watch, listen, again, &fds)?;
+        let mut ready = ready.into_iter().map(|flags| !flags.is_empty());
+        let input_ready = wants_input && ready.next() == Some(true);
+        for outlet in [&mut self.out, &mut self.err] {
+            if !outlet.is_empty() && ready.next() == Some(true) {
+                outlet.write()?;
+            }
+        }
+        if input_ready {
+            self.receive();
+        }
+        Ok(())
+    }
+
+    /// Reads what there is on standard input; called when it polls as readable.
+    fn receive(&mut self) {
+        self.input.resize(READ_SIZE, 0);
+        self.sent = 0;
+        let got = match rustix::io::read(rustix::stdio::stdin(), &mut self.input) {
+            Err(Errno::AGAIN | Errno::INTR) => {
+                self.input.clear();
+                return;
+            }
+            // A terminal that was hung up gives EIO: for the command that is the end of input.
+            Ok(0) | Err(_) => {
+                self.input_open = false;
+                0
+            }
+            Ok(n) => n,
+        };
+        self.input.truncate(got);
+    }
+}
