@@ -1,0 +1,235 @@
+//! A small client of kube-apiserver for kubby's own questions: is it ready, what of the node.
+//! Everything that a user asks goes through kubectl.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig, TlsProvider};
+
+use crate::error::{Error, Kind, Result, ResultExt};
+
+/// How long one request may take. A node under emulation answers in well under this even while
+/// it starts; a longer silence means that it is not there yet, and the caller asks again.
+const REQUEST_LIMIT: Duration = Duration::from_secs(5);
+
+/// The API of one cluster, reached on the host's loopback with a client certificate.
+pub struct ApiClient {
+    agent: ureq::Agent,
+    base: String,
+}
+
+/// What the API answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body as text.
+    pub body: String,
+}
+
+impl Answer {
+    /// Whether the status is 200 to 299.
+    pub fn is_ok(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+}
+
+impl ApiClient {
+    /// A client for the API on 127.0.0.1 at `port`, with PEM texts of the CA to trust and of the
+    /// operator's certificate and key.
+    ///
+    /// # Errors
+    /// [`Kind::State`] when a PEM text is damaged.
+    pub fn new(port: u16, ca: &str, certificate: &str, key: &str) -> Result<Self> {
+        let damaged = |what: &'static str| {
+            move || format!("the cluster's {what} is damaged; `kubby start` renews what it can")
+        };
+        let ca =
+            Certificate::from_pem(ca.as_bytes()).context(Kind::State, damaged("CA certificate"))?;
+        let certificate = Certificate::from_pem(certificate.as_bytes())
+            .context(Kind::State, damaged("admin certificate"))?;
+        let key =
+            PrivateKey::from_pem(key.as_bytes()).context(Kind::State, damaged("admin key"))?;
+        let tls = TlsConfig::builder()
+            .provider(TlsProvider::Rustls)
+            .root_certs(RootCerts::new_with_certs(&[ca]))
+            .client_cert(Some(ClientCert::new_with_certs(&[certificate], key)))
+            .build();
+        let agent = ureq::Agent::config_builder()
+            .tls_config(tls)
+            .timeout_global(Some(REQUEST_LIMIT))
+            .http_status_as_error(false)
+            // The address is this host's loopback: a proxy could only get in the way.
+            .proxy(None)
+            .build()
+            .new_agent();
+        Ok(ApiClient {
+            agent,
+            base: format!("https://127.0.0.1:{port}"),
+        })
+    }
+
+    /// `GET path`.
+    ///
+    /// # Errors
+    /// [`Kind::Unhealthy`] when nothing answers in time.
+    pub fn get(&self, path: &str) -> Result<Answer> {
+        let response = self.agent.get(format!("{}{path}", self.base)).call();
+        Self::answer(response, path)
+    }
+
+    /// `PATCH path` with a JSON merge patch.
+    ///
+    /// # Errors
+    /// [`Kind::Unhealthy`] when nothing answers in time.
+    pub fn merge_patch(&self, path: &str, patch: &Value) -> Result<Answer> {
+        let response = self
+            .agent
+            .patch(format!("{}{path}", self.base))
+            .content_type("application/merge-patch+json")
+            .send(patch.to_string());
+        Self::answer(response, path)
+    }
+
+    fn answer(
+        response: std::result::Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+        path: &str,
+    ) -> Result<Answer> {
+        let fail = || format!("kube-apiserver did not answer {path}");
+        let mut response = response.context(Kind::Unhealthy, fail)?;
+        let status = response.status().as_u16();
+        let body = response
+            .body_mut()
+            .read_to_string()
+            .context(Kind::Unhealthy, fail)?;
+        Ok(Answer { status, body })
+    }
+
+    /// Whether kube-apiserver says that it is ready.
+    ///
+    /// # Errors
+    /// [`Kind::Unhealthy`] with the reason when it is not.
+    pub fn ready(&self) -> Result<()> {
+        let answer = self.get("/readyz?verbose=true")?;
+        if answer.is_ok() {
+            return Ok(());
+        }
+        let failing: Vec<&str> = answer
+            .body
+            .lines()
+            .filter(|line| line.starts_with("[-]"))
+            .collect();
+        Err(Error::new(
+            Kind::Unhealthy,
+            format!("kube-apiserver is not ready (HTTP {})", answer.status),
+        )
+        .with_detail("failing checks", failing.join("\n")))
+    }
+
+    /// The Node object; `None` where it is not registered yet.
+    ///
+    /// # Errors
+    /// [`Kind::Unhealthy`] when the API does not answer as it should.
+    pub fn node(&self, name: &str) -> Result<Option<Node>> {
+        let answer = self.get(&format!("/api/v1/nodes/{name}"))?;
+        match answer.status {
+            404 => Ok(None),
+            200 => Node::parse(&answer.body).map(Some),
+            status => Err(Error::new(
+                Kind::Unhealthy,
+                format!("asking for the node gave HTTP {status}"),
+            )
+            .with_detail("the answer", answer.body)),
+        }
+    }
+
+    /// Whether the controllers have made the account that pods of the namespace `default` run
+    /// as: without it no pod is admitted there.
+    ///
+    /// # Errors
+    /// [`Kind::Unhealthy`] when kube-apiserver does not answer.
+    pub fn takes_pods(&self) -> Result<bool> {
+        self.get("/api/v1/namespaces/default/serviceaccounts/default")
+            .map(|a| a.is_ok())
+    }
+
+    /// Whether the kubelet of a node says that it is well, asked through kube-apiserver.
+    ///
+    /// # Errors
+    /// [`Kind::Unhealthy`] when kube-apiserver does not answer.
+    pub fn kubelet_healthy(&self, node: &str) -> Result<bool> {
+        let answer = self.get(&format!("/api/v1/nodes/{node}/proxy/healthz"))?;
+        Ok(answer.is_ok() && answer.body.trim() == "ok")
+    }
+}
+
+/// What kubby wants to know of a Node object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// The condition `Ready` is `True`.
+    pub ready: bool,
+    /// The reason and message of the condition `Ready`.
+    pub reason: String,
+    /// The kubelet's version with `v`.
+    pub kubelet_version: String,
+    /// It has the role label `control-plane`.
+    pub control_plane: bool,
+}
+
+/// The label by which kubectl shows the role `control-plane`.
+pub const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
+
+impl Node {
+    fn parse(body: &str) -> Result<Self> {
+        let node: Value = serde_json::from_str(body).context(Kind::Unhealthy, || {
+            "kube-apiserver sent a Node that does not parse".into()
+        })?;
+        let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+        let ready = node["status"]["conditions"]
+            .as_array()
+            .and_then(|all| all.iter().find(|c| c["type"] == "Ready"));
+        Ok(Node {
+            ready: ready.is_some_and(|c| c["status"] == "True"),
+            reason: ready.map_or_else(
+                || "no condition reported yet".to_owned(),
+                |c| format!("{}: {}", text(&c["reason"]), text(&c["message"])),
+            ),
+            kubelet_version: text(&node["status"]["nodeInfo"]["kubeletVersion"]),
+            control_plane: node["metadata"]["labels"]
+                .get(CONTROL_PLANE_LABEL)
+                .is_some(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_read() {
+        let body = r#"{"metadata":{"labels":{"node-role.kubernetes.io/control-plane":""}},
+            "status":{"conditions":[{"type":"MemoryPressure","status":"False"},
+            {"type":"Ready","status":"False","reason":"KubeletNotReady","message":"cni"}],
+            "nodeInfo":{"kubeletVersion":"v1.37.2"}}}"#;
+        let node = Node::parse(body).unwrap();
+        assert!(!node.ready);
+        assert!(node.control_plane);
+        assert_eq!(node.reason, "KubeletNotReady: cni");
+        assert_eq!(node.kubelet_version, "v1.37.2");
+    }
+
+    #[test]
+    fn a_fresh_node_is_not_ready() {
+        let node = Node::parse("{}").unwrap();
+        assert!(!node.ready && !node.control_plane);
+    }
+
+    #[test]
+    fn damaged_keys_are_refused() {
+        assert_eq!(
+            ApiClient::new(1, "x", "y", "z").err().unwrap().kind(),
+            Kind::State
+        );
+    }
+}

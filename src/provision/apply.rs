@@ -1,0 +1,224 @@
+//! Brings the node to what the plan wants: compares, pushes what differs, starts the units.
+
+use super::{COMPONENTS_DIR, TARGET, Wanted, runtime};
+use crate::error::{Error, Kind, Result};
+use crate::remote::{self, Remote};
+
+/// What [`apply`] changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Paths that were written.
+    pub changed: Vec<String>,
+    /// Units that were running and were restarted since something that they had read changed.
+    pub restarted: Vec<String>,
+}
+
+/// Makes the node hold `wanted`'s files and run its units, the late ones excepted. Returns when the units are queued,
+/// not when they are up: health is waited for from the host.
+///
+/// # Errors
+/// [`Kind::NodeUnreachable`] when SSH fails, [`Kind::Unhealthy`] when a command in the node does.
+pub fn apply(remote: &mut dyn Remote, wanted: &Wanted) -> Result<Applied> {
+    mount(remote)?;
+    let changed: Vec<usize> = remote::changed(remote, &wanted.files)?;
+    let files: Vec<_> = changed.iter().map(|i| wanted.files[*i].clone()).collect();
+    if !files.is_empty() {
+        remote.push(&files)?;
+    }
+    let paths: Vec<String> = files.iter().map(|f| f.path.clone()).collect();
+    let affected: Vec<String> = wanted
+        .units
+        .iter()
+        .filter(|unit| {
+            unit.section == "Service"
+                && (paths.contains(&unit.path()) || unit.reads.iter().any(|r| paths.contains(r)))
+        })
+        .map(|unit| unit.name.clone())
+        .collect();
+    let units: Vec<&str> = wanted.units.iter().map(|u| u.name.as_str()).collect();
+    let early: Vec<&str> = wanted
+        .units
+        .iter()
+        .filter(|u| !u.late && u.name != TARGET)
+        .map(|u| u.name.as_str())
+        .collect();
+    let restarted = start(remote, &affected, &units, &early, paths.is_empty())?;
+    Ok(Applied {
+        changed: paths,
+        restarted,
+    })
+}
+
+/// Mounts the component volume, as its unit does from the next boot on, and lets the kernel read
+/// the programs that start first while the files are compared and pushed.
+fn mount(remote: &mut dyn Remote) -> Result<()> {
+    let script = format!(
+        "set -eu\nmountpoint -q {COMPONENTS_DIR} && exit 0\nmkdir -p {COMPONENTS_DIR}\n\
+         mount -t erofs -o ro,nodev {} {COMPONENTS_DIR}\n\
+         cat {COMPONENTS_DIR}/bin/etcd {COMPONENTS_DIR}/bin/kube-apiserver >/dev/null 2>&1 </dev/null &\n",
+        runtime::DEVICE
+    );
+    remote
+        .run(&script)?
+        .require("mounting the component volume")
+        .map(drop)
+}
+
+/// Starts the rest of the units; all that [`apply`] has started run on.
+///
+/// # Errors
+/// As [`apply`].
+pub fn start_all(remote: &mut dyn Remote) -> Result<()> {
+    let command = format!("systemctl start --no-block {TARGET}");
+    remote
+        .run(&command)?
+        .require("starting the Kubernetes units")
+        .map(drop)
+}
+
+/// Starts the early units; of the units in `affected`, those that run are restarted.
+fn start(
+    remote: &mut dyn Remote,
+    affected: &[String],
+    units: &[&str],
+    early: &[&str],
+    unchanged: bool,
+) -> Result<Vec<String>> {
+    // systemd finds new unit files by itself; reading changed ones again costs a second under
+    // emulation, so it is done only when systemd says that it is needed.
+    let enable = if unchanged {
+        format!("systemctl is-enabled --quiet {TARGET} || systemctl enable --quiet {TARGET}")
+    } else {
+        format!(
+            "systemctl enable --quiet --no-reload {TARGET}\n\
+             if systemctl show --property=NeedDaemonReload --value {} | grep -q yes; then \
+             systemctl daemon-reload; fi",
+            units.join(" ")
+        )
+    };
+    let restart = if affected.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "running=$(systemctl list-units --state=active,activating --plain --no-legend {units} | cut -d' ' -f1)\n\
+             [ -z \"$running\" ] || systemctl restart --no-block $running\n\
+             printf '%s\\n' $running\n",
+            units = affected.join(" ")
+        )
+    };
+    let script = format!(
+        "set -eu\n{enable}\n\
+         ln -sf {COMPONENTS_DIR}/bin/* /usr/local/bin/\n{restart}\
+         systemctl start --no-block {}\n",
+        early.join(" ")
+    );
+    let output = remote.run(&script)?;
+    if output.status != 0 {
+        return Err(Error::new(
+            Kind::Unhealthy,
+            "cannot start the Kubernetes units in the node",
+        )
+        .with_detail("the node says", String::from_utf8_lossy(&output.stderr))
+        .with_hint("kubby logs shows the journals of the components"));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(str::to_owned)
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provision::Unit;
+    use crate::remote::{NodeFile, Output};
+    use std::time::Duration;
+
+    /// A node in some state that writes down what it is told.
+    #[derive(Default)]
+    struct Node {
+        /// What the comparison of files finds.
+        state: Vec<u8>,
+        fails: bool,
+        told: Vec<String>,
+        pushed: Vec<String>,
+    }
+
+    impl Remote for Node {
+        fn exec(&mut self, command: &str, stdin: &[u8], _: Option<Duration>) -> Result<Output> {
+            // The comparison is the one command that brings its list of files along.
+            if !stdin.is_empty() {
+                return Ok(Output {
+                    status: 0,
+                    stdout: self.state.clone(),
+                    stderr: vec![],
+                });
+            }
+            self.told.push(command.to_owned());
+            let stderr = b"Unit kubby.target not found.".to_vec();
+            let stdout = b"etcd.service\n".to_vec();
+            Ok(Output {
+                status: i32::from(self.fails),
+                stdout,
+                stderr,
+            })
+        }
+
+        fn push(&mut self, files: &[NodeFile]) -> Result<()> {
+            self.pushed.extend(files.iter().map(|f| f.path.clone()));
+            Ok(())
+        }
+    }
+
+    fn wanted() -> Wanted {
+        let unit = |name: &str, reads: &str| Unit::service(name, "", &[]).reads([reads]);
+        let units = vec![unit("etcd", "/etc/a"), unit("kubelet", "/etc/b").late()];
+        Wanted {
+            files: vec![NodeFile::new("/etc/a", 0o644, "a")],
+            units,
+        }
+    }
+
+    #[test]
+    fn only_units_that_read_what_changed_are_restarted() {
+        let mut node = Node::default();
+        let applied = apply(&mut node, &wanted()).unwrap();
+        assert_eq!(node.pushed, ["/etc/a"]);
+        assert_eq!(applied.restarted, ["etcd.service"]);
+        let script = node.told.join("\n");
+        assert!(script.contains("--no-legend etcd.service |"), "{script}");
+        assert!(
+            script.contains("systemctl start --no-block etcd.service\n"),
+            "{script}"
+        );
+    }
+
+    #[test]
+    fn a_node_as_it_should_be_is_left_alone() {
+        // SHA-256 of `a`, and the mode of a regular file with 0644.
+        let sum = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb";
+        let state = format!("81a4 /etc/a\0{sum}  /etc/a\0").into_bytes();
+        let mut node = Node {
+            state,
+            ..Node::default()
+        };
+        let applied = apply(&mut node, &wanted()).unwrap();
+        assert!(applied.changed.is_empty() && node.pushed.is_empty());
+        let script = node.told.join("\n");
+        assert!(
+            script.contains("is-enabled") && !script.contains("restart"),
+            "{script}"
+        );
+    }
+
+    #[test]
+    fn a_node_that_refuses_is_told_with_its_words() {
+        let mut node = Node {
+            fails: true,
+            ..Node::default()
+        };
+        let e = apply(&mut node, &wanted()).unwrap_err();
+        assert_eq!(e.kind(), Kind::Unhealthy);
+        assert!(e.details()[0].1.contains("not found"));
+    }
+}

@@ -1,0 +1,224 @@
+//! kube-apiserver, kube-controller-manager and kube-scheduler.
+
+use serde_json::json;
+
+use super::{
+    API_PORT, Inputs, KUBERNETES_DIR, NODE_IP, POD_CIDR, SERVICE_CIDR, Unit, Wanted, binary,
+    certificate_path, etcd, key_pair, key_path, paths, public, runtime, secret,
+};
+use crate::pki::CertName;
+
+pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
+    let parts = [
+        api_server(inputs),
+        controller_manager(inputs),
+        scheduler(inputs),
+    ];
+    let mut all = Wanted::default();
+    for part in parts {
+        all.files.extend(part.files);
+        all.units.extend(part.units);
+    }
+    all.files.push(super::kubeconfig(
+        "/root/.kube/config",
+        inputs.pki,
+        CertName::Admin,
+    ));
+    all
+}
+
+/// Rejects anonymous requests but for the health paths, which hold no data and which load
+/// balancers and `curl` ask without credentials.
+fn authentication_config() -> String {
+    let config = json!({
+        "apiVersion": "apiserver.config.k8s.io/v1",
+        "kind": "AuthenticationConfiguration",
+        "anonymous": {
+            "enabled": true,
+            "conditions": [{"path": "/livez"}, {"path": "/readyz"}, {"path": "/healthz"}],
+        },
+    });
+    format!("{config:#}\n")
+}
+
+/// The key that signs service accounts' tokens: `key` or `pub`.
+fn service_account(half: &str) -> String {
+    format!("{KUBERNETES_DIR}/pki/sa.{half}")
+}
+
+fn api_server(inputs: &Inputs<'_>) -> Wanted {
+    let pki = inputs.pki;
+    let authentication = format!("{KUBERNETES_DIR}/authentication.json");
+    let mut files = vec![
+        public(&authentication, authentication_config()),
+        public(certificate_path(CertName::Ca), pki.cert(CertName::Ca)),
+        public(
+            certificate_path(CertName::FrontProxyCa),
+            pki.cert(CertName::FrontProxyCa),
+        ),
+        secret(service_account("key"), pki.service_account_key()),
+        public(service_account("pub"), pki.service_account_pub()),
+    ];
+    for name in [
+        CertName::Apiserver,
+        CertName::ApiserverKubeletClient,
+        CertName::ApiserverEtcdClient,
+        CertName::FrontProxyClient,
+    ] {
+        files.extend(key_pair(pki, name));
+    }
+    let reads = paths(&files);
+    let command = vec![
+        binary("kube-apiserver"),
+        format!("--advertise-address={NODE_IP}"),
+        "--allow-privileged=true".into(),
+        format!("--authentication-config={authentication}"),
+        "--authorization-mode=Node,RBAC".into(),
+        format!("--client-ca-file={}", certificate_path(CertName::Ca)),
+        "--enable-admission-plugins=NodeRestriction".into(),
+        "--enable-bootstrap-token-auth=true".into(),
+        format!("--etcd-servers={}", etcd::CLIENT_URL),
+        format!("--etcd-cafile={}", certificate_path(CertName::EtcdCa)),
+        format!(
+            "--etcd-certfile={}",
+            certificate_path(CertName::ApiserverEtcdClient)
+        ),
+        format!("--etcd-keyfile={}", key_path(CertName::ApiserverEtcdClient)),
+        format!(
+            "--kubelet-certificate-authority={}",
+            certificate_path(CertName::Ca)
+        ),
+        format!(
+            "--kubelet-client-certificate={}",
+            certificate_path(CertName::ApiserverKubeletClient)
+        ),
+        format!(
+            "--kubelet-client-key={}",
+            key_path(CertName::ApiserverKubeletClient)
+        ),
+        // The node's name does not resolve anywhere: exec and logs must go by its address.
+        "--kubelet-preferred-address-types=InternalIP".into(),
+        format!(
+            "--proxy-client-cert-file={}",
+            certificate_path(CertName::FrontProxyClient)
+        ),
+        format!(
+            "--proxy-client-key-file={}",
+            key_path(CertName::FrontProxyClient)
+        ),
+        "--requestheader-allowed-names=front-proxy-client".into(),
+        format!(
+            "--requestheader-client-ca-file={}",
+            certificate_path(CertName::FrontProxyCa)
+        ),
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-".into(),
+        "--requestheader-group-headers=X-Remote-Group".into(),
+        "--requestheader-username-headers=X-Remote-User".into(),
+        format!("--secure-port={API_PORT}"),
+        "--service-account-issuer=https://kubernetes.default.svc.cluster.local".into(),
+        format!("--service-account-key-file={}", service_account("pub")),
+        format!(
+            "--service-account-signing-key-file={}",
+            service_account("key")
+        ),
+        format!("--service-cluster-ip-range={SERVICE_CIDR}"),
+        format!("--tls-cert-file={}", certificate_path(CertName::Apiserver)),
+        format!("--tls-private-key-file={}", key_path(CertName::Apiserver)),
+    ];
+    let unit = Unit::service("kube-apiserver", "Kubernetes API server", &command)
+        .line("Type", "notify")
+        .line("TimeoutStartSec", "600")
+        .line("OOMScoreAdjust", "-997")
+        // Fewer collections while it starts, where each would cost seconds under emulation; the
+        // limit keeps a busy one from growing without end.
+        .line("Environment", "GOGC=400 GOMEMLIMIT=768MiB")
+        // Not after etcd: it asks for etcd only seconds after it has begun, and then waits for it.
+        .requires(&[runtime::MOUNT])
+        .reads(reads);
+    Wanted {
+        files,
+        units: vec![unit],
+    }
+}
+
+fn controller_manager(inputs: &Inputs<'_>) -> Wanted {
+    let pki = inputs.pki;
+    let kubeconfig = format!("{KUBERNETES_DIR}/controller-manager.conf");
+    let ca_key = key_path(CertName::Ca);
+    let files = vec![
+        super::kubeconfig(&kubeconfig, pki, CertName::ControllerManager),
+        // Signs certificate requests, such as a kubelet's.
+        secret(&ca_key, pki.key(CertName::Ca)),
+    ];
+    let reads = paths(&files);
+    let command = vec![
+        binary("kube-controller-manager"),
+        "--allocate-node-cidrs=true".into(),
+        format!("--authentication-kubeconfig={kubeconfig}"),
+        format!("--authorization-kubeconfig={kubeconfig}"),
+        "--bind-address=127.0.0.1".into(),
+        format!("--client-ca-file={}", certificate_path(CertName::Ca)),
+        format!("--cluster-cidr={POD_CIDR}"),
+        format!(
+            "--cluster-signing-cert-file={}",
+            certificate_path(CertName::Ca)
+        ),
+        format!("--cluster-signing-key-file={ca_key}"),
+        "--controllers=*,bootstrapsigner,tokencleaner".into(),
+        "--enable-hostpath-provisioner=true".into(),
+        format!("--kubeconfig={kubeconfig}"),
+        // One replica: nobody to agree with, and no wait for an old lease after a restart.
+        "--leader-elect=false".into(),
+        format!(
+            "--requestheader-client-ca-file={}",
+            certificate_path(CertName::FrontProxyCa)
+        ),
+        format!("--root-ca-file={}", certificate_path(CertName::Ca)),
+        format!(
+            "--service-account-private-key-file={}",
+            service_account("key")
+        ),
+        format!("--service-cluster-ip-range={SERVICE_CIDR}"),
+        "--use-service-account-credentials=true".into(),
+    ];
+    let unit = Unit::service(
+        "kube-controller-manager",
+        "Kubernetes controller manager",
+        &command,
+    )
+    .requires(&[runtime::MOUNT])
+    .after(&["kube-apiserver.service"])
+    .reads(reads)
+    .late();
+    Wanted {
+        files,
+        units: vec![unit],
+    }
+}
+
+fn scheduler(inputs: &Inputs<'_>) -> Wanted {
+    let kubeconfig = format!("{KUBERNETES_DIR}/scheduler.conf");
+    let files = vec![super::kubeconfig(
+        &kubeconfig,
+        inputs.pki,
+        CertName::Scheduler,
+    )];
+    let reads = paths(&files);
+    let command = vec![
+        binary("kube-scheduler"),
+        format!("--authentication-kubeconfig={kubeconfig}"),
+        format!("--authorization-kubeconfig={kubeconfig}"),
+        "--bind-address=127.0.0.1".into(),
+        format!("--kubeconfig={kubeconfig}"),
+        "--leader-elect=false".into(),
+    ];
+    let unit = Unit::service("kube-scheduler", "Kubernetes scheduler", &command)
+        .requires(&[runtime::MOUNT])
+        .after(&["kube-apiserver.service"])
+        .reads(reads)
+        .late();
+    Wanted {
+        files,
+        units: vec![unit],
+    }
+}

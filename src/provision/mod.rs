@@ -1,0 +1,234 @@
+//! Turning a booted node into a Kubernetes node, over SSH.
+//!
+//! Each concern (runtime, etcd, control plane, node) is a file here that says which files and
+//! systemd units it wants; [`apply`] compares that with the node and changes only what differs,
+//! so that running it again repairs what is missing and touches nothing else.
+
+mod apply;
+mod control_plane;
+mod etcd;
+mod node;
+mod runtime;
+mod unit;
+mod verify;
+
+pub use apply::{Applied, apply, start_all};
+pub use unit::Unit;
+pub use verify::{PROCESSES, crash_looping, journal_tail, verify};
+
+use crate::error::{Kind, Result, ResultExt};
+use crate::kubeconfig::{self, ComponentConfig};
+use crate::pki::{CertName, Pki, PkiSpec};
+use crate::remote::NodeFile;
+
+/// The name of the (first) node in every cluster, so that a copy of a cluster needs no renaming.
+pub const NODE_NAME: &str = "kubby";
+/// The node's address in QEMU's user-mode network.
+pub const NODE_IP: &str = "10.0.2.15";
+/// The port of kube-apiserver in the node.
+pub const API_PORT: u16 = 6443;
+/// The port of the SSH server in the node.
+pub const SSH_PORT: u16 = 22;
+/// Where components in the node reach kube-apiserver.
+pub const API_URL: &str = "https://127.0.0.1:6443";
+/// Addresses of Services, as kubeadm has them.
+pub const SERVICE_CIDR: &str = "10.96.0.0/12";
+/// The address of the Service `kubernetes`: the first of [`SERVICE_CIDR`].
+pub const KUBERNETES_SERVICE_IP: &str = "10.96.0.1";
+/// The address of the cluster's DNS Service, as kubeadm has it.
+pub const DNS_SERVICE_IP: &str = "10.96.0.10";
+/// The domain of Services.
+pub const CLUSTER_DOMAIN: &str = "cluster.local";
+/// Addresses of pods in the whole cluster.
+pub const POD_CIDR: &str = "10.244.0.0/16";
+/// Addresses of pods on the first node; kube-controller-manager hands out the same.
+pub const NODE_POD_CIDR: &str = "10.244.0.0/24";
+/// Where the component volume is mounted in the node.
+pub const COMPONENTS_DIR: &str = "/opt/kubby";
+/// Kubernetes' configuration in the node.
+pub const KUBERNETES_DIR: &str = "/etc/kubernetes";
+/// The systemd target that holds all of kubby's units.
+pub const TARGET: &str = "kubby.target";
+
+/// What the plan depends on.
+pub struct Inputs<'a> {
+    /// Keys and certificates of the cluster.
+    pub pki: &'a Pki,
+    /// The sandbox image, as the component volume has it.
+    pub pause_image: &'a str,
+}
+
+/// What a concern wants in the node.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// Files with their modes.
+    pub files: Vec<NodeFile>,
+    /// systemd units; each becomes a file as well.
+    pub units: Vec<Unit>,
+}
+
+/// Everything that is wanted in the node, in the order in which it is started.
+pub fn plan(inputs: &Inputs<'_>) -> Wanted {
+    let mut all = Wanted::default();
+    for part in [
+        runtime::wanted(inputs),
+        etcd::wanted(inputs),
+        control_plane::wanted(inputs),
+        node::wanted(inputs),
+    ] {
+        all.files.extend(part.files);
+        all.units.extend(part.units);
+    }
+    all.units.push(unit::target(&all.units));
+    let unit_files: Vec<NodeFile> = all.units.iter().map(Unit::file).collect();
+    all.files.extend(unit_files);
+    all
+}
+
+/// A file that anybody may read.
+fn public(path: impl Into<String>, content: impl Into<Vec<u8>>) -> NodeFile {
+    NodeFile {
+        path: path.into(),
+        mode: 0o644,
+        content: content.into(),
+    }
+}
+
+/// A file that only root may read.
+fn secret(path: impl Into<String>, content: impl Into<Vec<u8>>) -> NodeFile {
+    NodeFile {
+        path: path.into(),
+        mode: 0o600,
+        content: content.into(),
+    }
+}
+
+/// The files of a certificate and its key in the node.
+fn key_pair(pki: &Pki, name: CertName) -> [NodeFile; 2] {
+    [
+        public(certificate_path(name), pki.cert(name)),
+        secret(key_path(name), pki.key(name)),
+    ]
+}
+
+/// Where a certificate is in the node: laid out as kubeadm does it.
+fn certificate_path(name: CertName) -> String {
+    format!("{KUBERNETES_DIR}/pki/{}.crt", name.stem())
+}
+
+/// Where a certificate's key is in the node.
+fn key_path(name: CertName) -> String {
+    format!("{KUBERNETES_DIR}/pki/{}.key", name.stem())
+}
+
+/// The kubeconfig of a component in the node, at `path`.
+fn kubeconfig(path: &str, pki: &Pki, name: CertName) -> NodeFile {
+    let config = kubeconfig::render_component(&ComponentConfig {
+        name: name.stem(),
+        server: API_URL,
+        ca_pem: pki.cert(CertName::Ca),
+        cert_pem: pki.cert(name),
+        key_pem: pki.key(name),
+    });
+    secret(path, config)
+}
+
+/// What the certificates of a cluster say: the first node and the addresses of its API.
+///
+/// # Errors
+/// Never in fact: the addresses are constants, which a test parses.
+pub fn pki_spec(extra_sans: Vec<String>) -> Result<PkiSpec> {
+    let address = |text: &str| {
+        text.parse()
+            .context(Kind::Internal, || format!("{text} is no address"))
+    };
+    Ok(PkiSpec {
+        node_name: NODE_NAME.to_owned(),
+        node_ip: address(NODE_IP)?,
+        service_ip: address(KUBERNETES_SERVICE_IP)?,
+        extra_sans,
+        now: time::OffsetDateTime::now_utc(),
+    })
+}
+
+/// What a unit reads when it has these files.
+fn paths(files: &[NodeFile]) -> Vec<String> {
+    files.iter().map(|f| f.path.clone()).collect()
+}
+
+fn binary(name: &str) -> String {
+    format!("{COMPONENTS_DIR}/bin/{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pki;
+
+    fn wanted() -> Wanted {
+        let dir = tempfile::tempdir().unwrap();
+        let spec = pki_spec(Vec::new()).unwrap();
+        let pki = pki::ensure(&dir.path().join("pki"), &spec).unwrap();
+        plan(&Inputs {
+            pki: &pki,
+            pause_image: "registry.k8s.io/pause:3.10.2",
+        })
+    }
+
+    #[test]
+    fn keys_are_secret_and_nothing_is_listed_twice() {
+        let wanted = wanted();
+        let mut paths: Vec<&str> = wanted.files.iter().map(|f| f.path.as_str()).collect();
+        for file in &wanted.files {
+            let text = String::from_utf8_lossy(&file.content);
+            if text.contains("PRIVATE KEY") || text.contains("client-key-data") {
+                assert_eq!(file.mode, 0o600, "{}", file.path);
+            }
+            assert!(file.path.starts_with('/'), "{}", file.path);
+        }
+        paths.sort_unstable();
+        let count = paths.len();
+        paths.dedup();
+        assert_eq!(paths.len(), count);
+    }
+
+    #[test]
+    fn every_file_that_a_unit_reads_is_in_the_plan() {
+        let wanted = wanted();
+        for unit in &wanted.units {
+            for path in &unit.reads {
+                assert!(
+                    wanted.files.iter().any(|f| f.path == *path),
+                    "{}: {path}",
+                    unit.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_process_has_its_unit() {
+        let wanted = wanted();
+        for (process, unit) in PROCESSES {
+            assert!(
+                wanted.units.iter().any(|u| u.name == unit),
+                "{process}: {unit}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_node_is_told() {
+        let wanted = wanted();
+        let mut text = String::new();
+        for file in &wanted.files {
+            text.push_str(&format!("--- {} {:o}\n", file.path, file.mode));
+            let secret =
+                file.mode == 0o600 || file.path.ends_with(".crt") || file.path.ends_with(".pub");
+            if !secret {
+                text.push_str(&String::from_utf8_lossy(&file.content));
+            }
+        }
+        insta::assert_snapshot!(text);
+    }
+}

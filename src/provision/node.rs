@@ -1,0 +1,106 @@
+//! kubelet and kube-proxy.
+
+use serde_json::json;
+
+use super::{
+    CLUSTER_DOMAIN, DNS_SERVICE_IP, Inputs, KUBERNETES_DIR, NODE_IP, NODE_NAME, POD_CIDR, Unit,
+    Wanted, binary, certificate_path, key_pair, key_path, paths, public, runtime,
+};
+use crate::pki::CertName;
+
+pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
+    let mut all = kubelet(inputs);
+    let proxy = kube_proxy(inputs);
+    all.files.extend(proxy.files);
+    all.units.extend(proxy.units);
+    all
+}
+
+fn kubelet(inputs: &Inputs<'_>) -> Wanted {
+    let pki = inputs.pki;
+    let config = format!("{KUBERNETES_DIR}/kubelet.json");
+    let kubeconfig = format!("{KUBERNETES_DIR}/kubelet.conf");
+    let mut files = vec![
+        public(&config, kubelet_config()),
+        super::kubeconfig(&kubeconfig, pki, CertName::KubeletClient),
+    ];
+    files.extend(key_pair(pki, CertName::KubeletServing));
+    let reads = paths(&files);
+    let command = vec![
+        binary("kubelet"),
+        format!("--config={config}"),
+        format!("--hostname-override={NODE_NAME}"),
+        format!("--kubeconfig={kubeconfig}"),
+        format!("--node-ip={NODE_IP}"),
+    ];
+    let unit = Unit::service("kubelet", "Kubernetes node agent", &command)
+        .line("OOMScoreAdjust", "-999")
+        .requires(&[runtime::MOUNT])
+        // After the API server: a kubelet that finds nobody backs off for seconds.
+        .after(&["containerd.service", "kube-apiserver.service"])
+        .reads(reads);
+    Wanted {
+        files,
+        units: vec![unit],
+    }
+}
+
+fn kubelet_config() -> String {
+    let config = json!({
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "authentication": {
+            "anonymous": {"enabled": false},
+            "webhook": {"enabled": true},
+            "x509": {"clientCAFile": certificate_path(CertName::Ca)},
+        },
+        "authorization": {"mode": "Webhook"},
+        "cgroupDriver": "systemd",
+        "clusterDNS": [DNS_SERVICE_IP],
+        "clusterDomain": CLUSTER_DOMAIN,
+        "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
+        "failSwapOn": false,
+        "resolvConf": "/run/systemd/resolve/resolv.conf",
+        "tlsCertFile": certificate_path(CertName::KubeletServing),
+        "tlsPrivateKeyFile": key_path(CertName::KubeletServing),
+    });
+    format!("{config:#}\n")
+}
+
+fn kube_proxy(inputs: &Inputs<'_>) -> Wanted {
+    let config = format!("{KUBERNETES_DIR}/kube-proxy.json");
+    let kubeconfig = format!("{KUBERNETES_DIR}/kube-proxy.conf");
+    let files = vec![
+        public(&config, kube_proxy_config(&kubeconfig)),
+        super::kubeconfig(&kubeconfig, inputs.pki, CertName::KubeProxy),
+    ];
+    let reads = paths(&files);
+    let command = vec![
+        binary("kube-proxy"),
+        format!("--config={config}"),
+        format!("--hostname-override={NODE_NAME}"),
+    ];
+    let unit = Unit::service("kube-proxy", "Kubernetes network proxy", &command)
+        .line("OOMScoreAdjust", "-998")
+        .requires(&[runtime::MOUNT])
+        .after(&["kube-apiserver.service"])
+        .reads(reads)
+        .late();
+    Wanted {
+        files,
+        units: vec![unit],
+    }
+}
+
+fn kube_proxy_config(kubeconfig: &str) -> String {
+    let config = json!({
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "clientConnection": {"kubeconfig": kubeconfig},
+        "clusterCIDR": POD_CIDR,
+        "healthzBindAddress": "127.0.0.1:10256",
+        "metricsBindAddress": "127.0.0.1:10249",
+        "mode": "iptables",
+    });
+    format!("{config:#}\n")
+}

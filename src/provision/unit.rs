@@ -1,0 +1,204 @@
+//! systemd units, rendered from their parts.
+
+use std::fmt::Write as _;
+
+use super::{TARGET, public};
+use crate::remote::NodeFile;
+
+/// A unit of kubby in the node. All of them belong to [`TARGET`].
+#[derive(Debug, Clone, Default)]
+pub struct Unit {
+    /// File name, such as `etcd.service`.
+    pub name: String,
+    /// One line for `systemctl status`.
+    pub description: String,
+    /// Units that it starts after.
+    pub after: Vec<String>,
+    /// Units that it cannot do without.
+    pub requires: Vec<String>,
+    /// The section of the unit's own type (`Service`, `Mount`).
+    pub section: &'static str,
+    /// Lines of that section as `(key, value)`.
+    pub lines: Vec<(&'static str, String)>,
+    /// Paths of files that the running unit has read: when one changes, it is restarted.
+    pub reads: Vec<String>,
+    /// The node gets Ready without it, so it stays out of the way until the API is ready.
+    pub late: bool,
+}
+
+impl Unit {
+    /// A long-running service. `command` is the program and its arguments; an argument may hold
+    /// anything but a line break.
+    pub fn service(name: &str, description: &str, command: &[String]) -> Self {
+        Unit {
+            name: format!("{name}.service"),
+            description: description.to_owned(),
+            section: "Service",
+            lines: vec![
+                (
+                    "ExecStart",
+                    command
+                        .iter()
+                        .map(|a| quote(a))
+                        .collect::<Vec<_>>()
+                        .join(" \\\n  "),
+                ),
+                ("Restart", "always".into()),
+                ("RestartSec", "1".into()),
+                // Kubernetes components open a file and a socket for much of what they watch.
+                ("LimitNOFILE", "1048576".into()),
+            ],
+            ..Unit::default()
+        }
+    }
+
+    /// Adds a line to the section of the unit's own type.
+    #[must_use]
+    pub fn line(mut self, key: &'static str, value: impl Into<String>) -> Self {
+        self.lines.push((key, value.into()));
+        self
+    }
+
+    /// Starts it after these units.
+    #[must_use]
+    pub fn after(mut self, units: &[&str]) -> Self {
+        self.after.extend(units.iter().map(|u| (*u).to_owned()));
+        self
+    }
+
+    /// Starts it after these units, and not without them.
+    #[must_use]
+    pub fn requires(mut self, units: &[&str]) -> Self {
+        self.requires.extend(units.iter().map(|u| (*u).to_owned()));
+        self.after(units)
+    }
+
+    /// Lets it wait until the API is ready, see [`Unit::late`].
+    #[must_use]
+    pub fn late(mut self) -> Self {
+        self.late = true;
+        self
+    }
+
+    /// Restarts it when one of these files changes.
+    #[must_use]
+    pub fn reads<I: IntoIterator<Item = S>, S: Into<String>>(mut self, paths: I) -> Self {
+        self.reads.extend(paths.into_iter().map(Into::into));
+        self
+    }
+
+    /// Where the unit's file is in the node.
+    pub fn path(&self) -> String {
+        format!("/etc/systemd/system/{}", self.name)
+    }
+
+    /// The unit's file.
+    pub fn file(&self) -> NodeFile {
+        public(self.path(), self.render())
+    }
+
+    fn render(&self) -> String {
+        let mut text =
+            String::from("# Written by kubby; `kubby start` puts it back as it was.\n[Unit]\n");
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "Description={}", self.description);
+        for (key, units) in [("After", &self.after), ("Requires", &self.requires)] {
+            if !units.is_empty() {
+                let _ = writeln!(text, "{key}={}", units.join(" "));
+            }
+        }
+        if self.section == "Unit" {
+            for (key, value) in &self.lines {
+                let _ = writeln!(text, "{key}={value}");
+            }
+            text.push_str("\n[Install]\nWantedBy=multi-user.target\n");
+            return text;
+        }
+        // A component that fails is retried for ever: kubby and kubectl say what is wrong.
+        text.push_str("StartLimitIntervalSec=0\n");
+        let _ = writeln!(text, "PartOf={TARGET}");
+        let _ = writeln!(text, "\n[{}]", self.section);
+        for (key, value) in &self.lines {
+            let _ = writeln!(text, "{key}={value}");
+        }
+        text
+    }
+}
+
+/// The target that wants all units, so that one `enable` and one `start` reach them.
+pub fn target(units: &[Unit]) -> Unit {
+    let wants: Vec<&str> = units.iter().map(|u| u.name.as_str()).collect();
+    Unit {
+        name: TARGET.to_owned(),
+        description: "Kubernetes node by kubby".to_owned(),
+        section: "Unit",
+        lines: vec![("Wants", wants.join(" "))],
+        ..Unit::default()
+    }
+}
+
+/// Quotes an argument for `ExecStart=` (systemd.service(5), "Command lines").
+fn quote(arg: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,*@+".contains(c);
+    // `%` and `$` are specifiers and variables to systemd.
+    let arg = arg.replace('%', "%%").replace('$', "$$");
+    if !arg.is_empty() && arg.chars().all(|c| plain(c) || c == '%' || c == '$') {
+        return arg;
+    }
+    format!("\"{}\"", arg.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_renders() {
+        let unit = Unit::service(
+            "etcd",
+            "etcd",
+            &["/opt/kubby/bin/etcd".into(), "--name=a b".into()],
+        )
+        .line("Type", "notify")
+        .requires(&["opt-kubby.mount"]);
+        insta::assert_snapshot!(unit.render(), @r#"
+        # Written by kubby; `kubby start` puts it back as it was.
+        [Unit]
+        Description=etcd
+        After=opt-kubby.mount
+        Requires=opt-kubby.mount
+        StartLimitIntervalSec=0
+        PartOf=kubby.target
+
+        [Service]
+        ExecStart=/opt/kubby/bin/etcd \
+          "--name=a b"
+        Restart=always
+        RestartSec=1
+        LimitNOFILE=1048576
+        Type=notify
+        "#);
+    }
+
+    #[test]
+    fn the_target_wants_all_and_is_enabled() {
+        let target = target(&[Unit::service("a", "", &[]), Unit::service("b", "", &[])]);
+        let text = target.render();
+        assert!(text.contains("Wants=a.service b.service\n"), "{text}");
+        assert!(text.contains("WantedBy=multi-user.target"), "{text}");
+    }
+
+    #[test]
+    fn arguments_are_quoted_for_systemd() {
+        for (arg, quoted) in [
+            ("--a=b", "--a=b"),
+            ("", "\"\""),
+            ("a b", "\"a b\""),
+            ("50%", "50%%"),
+            ("$HOME", "$$HOME"),
+            ("say \"hi\\\"", "\"say \\\"hi\\\\\\\"\""),
+        ] {
+            assert_eq!(quote(arg), quoted);
+        }
+    }
+}

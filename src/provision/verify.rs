@@ -1,0 +1,153 @@
+//! Looking at the processes in the node: all there, and if not, why.
+
+use std::time::Duration;
+
+use super::Unit;
+use crate::error::{Error, Kind, Result};
+use crate::interrupt;
+use crate::remote::{Remote, quote};
+
+/// The processes that make a Kubernetes node, as `(process, unit)`.
+pub const PROCESSES: [(&str, &str); 7] = [
+    ("etcd", "etcd.service"),
+    ("kube-apiserver", "kube-apiserver.service"),
+    ("kube-scheduler", "kube-scheduler.service"),
+    ("kube-controller-manager", "kube-controller-manager.service"),
+    ("kubelet", "kubelet.service"),
+    ("kube-proxy", "kube-proxy.service"),
+    ("containerd", "containerd.service"),
+];
+
+/// After so many restarts a unit is taken for broken rather than for waiting.
+const CRASH_LOOP: u32 = 4;
+
+/// How often to look again when a process is missing.
+const LOOKS: u32 = 3;
+
+/// Checks that each of [`PROCESSES`] runs.
+///
+/// # Errors
+/// [`Kind::Unhealthy`] naming the first one that is missing, with the end of its journal.
+pub fn verify(remote: &mut dyn Remote) -> Result<()> {
+    let mut missing = look(remote)?;
+    for _ in 0..LOOKS {
+        if missing.is_empty() {
+            return Ok(());
+        }
+        // One that has just failed is started again within a second.
+        interrupt::sleep(Duration::from_secs(1))?;
+        missing = look(remote)?;
+    }
+    let Some(first) = missing.first() else {
+        return Ok(());
+    };
+    let unit = PROCESSES
+        .iter()
+        .find(|(p, _)| p == first)
+        .map_or(*first, |(_, unit)| *unit);
+    let journal = journal_tail(remote, unit, 25)?;
+    Err(Error::new(
+        Kind::Unhealthy,
+        format!("not running in the node: {}", missing.join(", ")),
+    )
+    .with_detail(format!("the end of the journal of {unit}"), journal)
+    .with_hint(format!("kubby ssh -- systemctl status {unit}")))
+}
+
+/// One look for all: under emulation each program that runs in the node takes its time.
+fn look(remote: &mut dyn Remote) -> Result<Vec<&'static str>> {
+    let output = remote.run("cat /proc/[0-9]*/comm 2>/dev/null")?;
+    Ok(missing(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// Which of [`PROCESSES`] are not among the names of running programs, one a line. The kernel
+/// keeps 15 characters of a name.
+fn missing(running: &str) -> Vec<&'static str> {
+    let runs = |name: &str| {
+        running
+            .lines()
+            .any(|line| line == &name[..name.len().min(15)])
+    };
+    PROCESSES
+        .iter()
+        .map(|(process, _)| *process)
+        .filter(|process| !runs(process))
+        .collect()
+}
+
+/// The last lines of a unit's journal.
+///
+/// # Errors
+/// [`Kind::NodeUnreachable`] when SSH fails.
+pub fn journal_tail(remote: &mut dyn Remote, unit: &str, lines: u32) -> Result<String> {
+    let output = remote.run(&format!(
+        "journalctl --no-pager -o cat -n {lines} -u {}",
+        quote(unit)
+    ))?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A unit that fails again and again, with its journal: waiting for it any longer is in vain.
+///
+/// # Errors
+/// [`Kind::NodeUnreachable`] when SSH fails.
+pub fn crash_looping(remote: &mut dyn Remote, units: &[Unit]) -> Result<Option<(String, String)>> {
+    let names: Vec<&str> = units
+        .iter()
+        .filter(|u| u.section == "Service")
+        .map(|u| u.name.as_str())
+        .collect();
+    let output = remote.run(&format!(
+        "systemctl show --property=Id,ActiveState,NRestarts {}",
+        names.join(" ")
+    ))?;
+    let Some(unit) = find_crash_loop(&String::from_utf8_lossy(&output.stdout)) else {
+        return Ok(None);
+    };
+    let journal = journal_tail(remote, &unit, 25)?;
+    Ok(Some((unit, journal)))
+}
+
+/// Reads `systemctl show`: blocks of `Key=value` lines separated by blank ones.
+fn find_crash_loop(text: &str) -> Option<String> {
+    text.split("\n\n").find_map(|block| {
+        let value = |key: &str| {
+            block
+                .lines()
+                .find_map(|l| l.strip_prefix(key)?.strip_prefix('='))
+        };
+        let restarts: u32 = value("NRestarts")?.parse().ok()?;
+        let active = value("ActiveState")? == "active";
+        (restarts >= CRASH_LOOP && !active).then(|| value("Id").map(str::to_owned))?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_process_is_named_by_its_whole_name() {
+        let all = "systemd\netcd\nkube-apiserver\nkube-scheduler\nkube-controller\nkubelet\nkube-proxy\ncontainerd\n";
+        assert!(missing(all).is_empty());
+        assert_eq!(
+            missing(&all.replace("kube-controller\n", "")),
+            ["kube-controller-manager"]
+        );
+        // A shim is not containerd itself.
+        assert_eq!(
+            missing(&all.replace("containerd", "containerd-shim")),
+            ["containerd"]
+        );
+        assert_eq!(missing("").len(), PROCESSES.len());
+    }
+
+    #[test]
+    fn a_crash_loop_is_found() {
+        let calm = "Id=etcd.service\nActiveState=active\nNRestarts=9\n\nId=kubelet.service\nActiveState=activating\nNRestarts=3\n";
+        assert_eq!(find_crash_loop(calm), None);
+        let loops = "NRestarts=0\nId=etcd.service\nActiveState=active\n\nNRestarts=4\nId=kubelet.service\nActiveState=activating\n";
+        assert_eq!(find_crash_loop(loops).as_deref(), Some("kubelet.service"));
+        assert_eq!(find_crash_loop(""), None);
+    }
+}
