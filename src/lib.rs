@@ -4,14 +4,24 @@
 //! ([`assets`], [`hypervisor`], [`remote`] …) return data and report through
 //! [`progress::Progress`]; they never print.
 
+pub mod api;
 pub mod assets;
+pub mod cli;
+pub mod cluster;
+pub mod commands;
+pub mod context;
 pub mod error;
 pub mod fsutil;
 pub mod hypervisor;
 pub mod interrupt;
 pub mod kubeconfig;
+pub mod output;
 pub mod pki;
+pub mod profile;
 pub mod progress;
+pub mod provision;
 pub mod remote;
+pub mod store;
 pub mod tool;
+pub mod ui;
 pub mod units;

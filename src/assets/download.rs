@@ -1,1 +1,0 @@
-//! Downloads that are verified before anything uses them.

@@ -1,0 +1,146 @@
+//! From power-on to an SSH session, with an eye on the serial console all the while.
+
+use std::time::{Duration, Instant};
+
+use super::resources::Names;
+use crate::error::{Error, Kind, Result};
+use crate::hypervisor::{Acceleration, BootState, BootWatch, Hypervisor, console};
+use crate::interrupt;
+use crate::profile::Profile;
+use crate::progress::Step;
+use crate::remote::{Ssh, Target};
+
+/// Lines of the console that an error shows.
+const CONSOLE_LINES: usize = 25;
+
+/// How often the console and the domain are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Watches a machine that boots or works: a panic, a stall, or QEMU gone are errors at once.
+pub struct Watcher<'a> {
+    hypervisor: &'a dyn Hypervisor,
+    names: Names,
+    flag: String,
+    watch: BootWatch,
+    started: Instant,
+    last_look: Option<Instant>,
+    /// Once SSH has answered, silence on the console is no stall any more.
+    reached: bool,
+}
+
+impl<'a> Watcher<'a> {
+    /// Watches the domain of a profile.
+    pub fn new(
+        hypervisor: &'a dyn Hypervisor,
+        profile: &Profile,
+        acceleration: Acceleration,
+        names: &Names,
+    ) -> Self {
+        Watcher {
+            hypervisor,
+            names: names.clone(),
+            flag: profile.name.flag(),
+            watch: BootWatch::new(acceleration),
+            started: Instant::now(),
+            last_look: None,
+            reached: false,
+        }
+    }
+
+    /// The node answers over SSH: from now on only a panic or a vanished machine is an error.
+    pub fn reached(&mut self) {
+        self.reached = true;
+    }
+
+    /// Looks at the console and the domain, at most every [`LOOK_EVERY`].
+    ///
+    /// # Errors
+    /// [`Kind::NodeUnreachable`] for a panic, a stall or a machine that went away;
+    /// [`Kind::Interrupted`] on Ctrl-C.
+    pub fn look(&mut self) -> Result<()> {
+        interrupt::check()?;
+        if self.last_look.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
+            return Ok(());
+        }
+        self.last_look = Some(Instant::now());
+        let text = self.console_text();
+        match self.watch.observe(self.started.elapsed(), &text) {
+            BootState::Progressing => {}
+            BootState::Broken(trouble) => {
+                let what = trouble.message();
+                return Err(self.error(format!("the node `{}` broke: {what}", self.names.domain)));
+            }
+            BootState::Stalled { since } if !self.reached => {
+                return Err(self.error(format!(
+                    "the boot of `{}` makes no progress: nothing on the console for {} s",
+                    self.names.domain,
+                    since.as_secs()
+                )));
+            }
+            BootState::Stalled { .. } => {}
+        }
+        let name = &self.names.domain;
+        match self.hypervisor.find(name)? {
+            Some(domain) if domain.state.is_active() => Ok(()),
+            Some(domain) => Err(self.error(format!(
+                "the virtual machine `{name}` ended by itself ({})",
+                domain.reason.as_deref().unwrap_or(domain.state.name())
+            ))),
+            None => Err(self.error(format!("the virtual machine `{name}` went away"))),
+        }
+    }
+
+    fn console_text(&self) -> String {
+        // A console that cannot be read must not end a boot that goes well.
+        self.hypervisor
+            .read_log(&self.names.pool, &self.names.console)
+            .unwrap_or_default()
+    }
+
+    /// An error about the node, with the console's last lines.
+    pub fn error(&self, message: String) -> Error {
+        self.explain(Error::new(Kind::NodeUnreachable, message))
+    }
+
+    /// Adds the console's last lines and what to do next.
+    pub fn explain(&self, error: Error) -> Error {
+        let tail = console::tail(&self.console_text(), CONSOLE_LINES);
+        error
+            .with_detail("the console's last lines", tail)
+            .with_hint(format!(
+                "kubby logs{} --console shows the whole console",
+                self.flag
+            ))
+            .with_hint(format!(
+                "kubby start{0} tries again; kubby delete{0} removes the cluster",
+                self.flag
+            ))
+    }
+}
+
+/// Waits until the node answers over SSH.
+///
+/// # Errors
+/// As [`Watcher::look`]; [`Kind::NodeUnreachable`] when `limit` has passed.
+pub fn connect(
+    target: &Target,
+    watcher: &mut Watcher<'_>,
+    limit: Duration,
+    step: &Step,
+) -> Result<Ssh> {
+    let ssh = Ssh::connect_when_ready(target, Instant::now() + limit, &mut |_elapsed| {
+        watcher.look()?;
+        let tail = console::tail(&watcher.console_text(), 1);
+        step.detail(tail.trim());
+        Ok(())
+    });
+    match ssh {
+        Ok(ssh) => {
+            watcher.reached();
+            Ok(ssh)
+        }
+        // What `look` found carries the console's lines already.
+        Err(e) if !e.details().is_empty() || e.kind() == Kind::Interrupted => Err(e),
+        Err(e) => Err(watcher.explain(e)),
+    }
+}

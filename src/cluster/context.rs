@@ -1,0 +1,47 @@
+//! The cluster's context: in the profile's own kubeconfig and in the user's.
+
+use std::path::Path;
+
+use super::Access;
+use super::preflight;
+use super::start::Start;
+use crate::error::Result;
+use crate::pki::{self, CertName, Pki};
+use crate::store::Store;
+use crate::{fsutil, kubeconfig};
+
+/// Writes the profile's own kubeconfig and the context in the user's.
+pub(super) fn write(start: &Start<'_>, access: &Access, pki: &Pki) -> Result<bool> {
+    let entry = entry(access, start.store, pki);
+    let own = kubeconfig::render(&entry);
+    fsutil::write_atomic(&access.dir.kubeconfig(), own.as_bytes(), 0o600)?;
+    let path: &Path = &access.profile.kubeconfig;
+    let set_current = !start.options.keep_context;
+    let step = start.progress.step("Write the kubeconfig context");
+    if kubeconfig::install(path, &entry, set_current)? {
+        step.done(format!("`{}` in {}", entry.name, path.display()));
+    } else {
+        step.skipped(format!("`{}` is there", entry.name));
+    }
+    let now = kubeconfig::inspect(kubeconfig::load(path)?.as_deref(), &entry)?;
+    Ok(now.current)
+}
+
+fn entry(access: &Access, store: &Store, pki: &Pki) -> kubeconfig::Entry {
+    kubeconfig::Entry {
+        name: access.profile.name.resource_name(),
+        server: format!("https://127.0.0.1:{}", access.profile.ports.api),
+        ca_pem: pki.cert(CertName::Ca).to_owned(),
+        client_cert_pem: pki.cert(CertName::Admin).to_owned(),
+        client_key_pem: pki.key(CertName::Admin).to_owned(),
+        owner: preflight::kubeconfig_owner(store, &access.profile.name),
+    }
+}
+
+/// The context that a cluster should have in the user's kubeconfig.
+///
+/// # Errors
+/// [`crate::error::Kind::State`] when the cluster's certificates are missing.
+pub(super) fn expected(access: &Access, store: &Store) -> Result<kubeconfig::Entry> {
+    Ok(entry(access, store, &pki::load(&access.dir.pki())?))
+}

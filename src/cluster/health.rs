@@ -1,0 +1,143 @@
+//! Waiting for Kubernetes to be healthy, from the host.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::boot::Watcher;
+use crate::api::{ApiClient, CONTROL_PLANE_LABEL, Node};
+use crate::error::{Error, Kind, Result};
+use crate::interrupt;
+use crate::progress::Step;
+use crate::provision::{self, NODE_NAME, Unit};
+use crate::remote::Remote;
+
+/// How often the API is asked. A request costs the node next to nothing once TLS stands.
+const ASK_EVERY: Duration = Duration::from_millis(200);
+
+/// How often the units are looked at over SSH: under emulation each look costs the node CPU.
+const UNITS_EVERY: Duration = Duration::from_secs(15);
+
+/// What waiting for health needs.
+pub struct Waiting<'a, 'w> {
+    /// The API as the operator.
+    pub api: &'a ApiClient,
+    /// A session in the node, for journals.
+    pub remote: &'a mut dyn Remote,
+    /// kubby's units in the node.
+    pub units: &'a [Unit],
+    /// The console and the domain.
+    pub watcher: &'a mut Watcher<'w>,
+    /// When to give up.
+    pub deadline: Instant,
+}
+
+impl Waiting<'_, '_> {
+    /// Waits for kube-apiserver's `/readyz`.
+    ///
+    /// # Errors
+    /// [`Kind::Unhealthy`] with the last reason and a journal when the deadline passes or a unit
+    /// fails again and again.
+    pub fn api_ready(&mut self, step: &Step) -> Result<()> {
+        self.until(
+            "kube-apiserver is not ready",
+            "kube-apiserver.service",
+            step,
+            |api| api.ready().map(|()| Some(())),
+        )
+    }
+
+    /// Waits for the node's condition `Ready`, and gives it its role on the way.
+    ///
+    /// # Errors
+    /// As [`Waiting::api_ready`].
+    pub fn node_ready(&mut self, step: &Step) -> Result<Node> {
+        self.until("the node is not Ready", "kubelet.service", step, |api| {
+            let Some(node) = api.node(NODE_NAME)? else {
+                return Err(Error::new(
+                    Kind::Unhealthy,
+                    "the kubelet has not registered the node",
+                ));
+            };
+            if !node.control_plane {
+                // A kubelet must not label itself so: the role is the operator's to give.
+                let patch = json!({"metadata": {"labels": {CONTROL_PLANE_LABEL: ""}}});
+                api.merge_patch(&format!("/api/v1/nodes/{NODE_NAME}"), &patch)?;
+                return Ok(None);
+            }
+            if node.ready {
+                // After a restart the condition is still the old one for a while: only the
+                // kubelet itself can tell that it is back.
+                return Ok(api.kubelet_healthy(NODE_NAME)?.then_some(node));
+            }
+            Err(Error::new(Kind::Unhealthy, node.reason))
+        })
+    }
+
+    /// Waits until pods are admitted: the controllers are at work.
+    ///
+    /// # Errors
+    /// As [`Waiting::api_ready`].
+    pub fn takes_pods(&mut self, step: &Step) -> Result<()> {
+        let (what, unit) = (
+            "the controllers are not at work",
+            "kube-controller-manager.service",
+        );
+        self.until(what, unit, step, |api| Ok(api.takes_pods()?.then_some(())))
+    }
+
+    fn until<T>(
+        &mut self,
+        what: &str,
+        unit: &str,
+        step: &Step,
+        mut ask: impl FnMut(&ApiClient) -> Result<Option<T>>,
+    ) -> Result<T> {
+        let started = Instant::now();
+        let mut units_looked = Instant::now();
+        loop {
+            let last = match ask(self.api) {
+                Ok(Some(value)) => return Ok(value),
+                Ok(None) => None,
+                Err(e) => Some(e),
+            };
+            if let Some(error) = &last {
+                step.detail(
+                    &error
+                        .causes()
+                        .last()
+                        .cloned()
+                        .unwrap_or_else(|| error.message().into()),
+                );
+            }
+            self.watcher.look()?;
+            if units_looked.elapsed() > UNITS_EVERY {
+                if let Some((unit, journal)) = provision::crash_looping(self.remote, self.units)? {
+                    return Err(Error::new(
+                        Kind::Unhealthy,
+                        format!("{unit} fails again and again in the node"),
+                    )
+                    .with_detail(format!("the end of the journal of {unit}"), journal)
+                    .with_hint(format!("kubby ssh -- systemctl status {unit}")));
+                }
+                units_looked = Instant::now();
+            }
+            if Instant::now() > self.deadline {
+                let journal = provision::journal_tail(self.remote, unit, 25).unwrap_or_default();
+                let error = Error::new(
+                    Kind::Unhealthy,
+                    format!("{what} after {} s", started.elapsed().as_secs()),
+                )
+                .with_detail(format!("the end of the journal of {unit}"), journal)
+                .with_hint(
+                    "kubby start waits again; --timeout gives it more time; kubby logs shows more",
+                );
+                return Err(match last {
+                    Some(last) => error.with_source(last),
+                    None => error,
+                });
+            }
+            interrupt::sleep(ASK_EVERY)?;
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! From a profile to a virtual machine that runs: assets, volumes, ports, domain.
+
+use super::preflight;
+use super::resources::{self, BaseVolumes, Names, Volumes};
+use super::start::Start;
+use super::{Access, StartOptions};
+use crate::assets::components::{self, ComponentSet};
+use crate::assets::node_image::{self, NodeImage};
+use crate::assets::version::KubernetesVersion;
+use crate::error::{Error, Kind, Result};
+use crate::hypervisor::{Acceleration, Hypervisor, ports};
+use crate::interrupt;
+use crate::progress::Progress;
+use crate::store::Store;
+use crate::units::{Mebibytes, human_bytes};
+
+impl Start<'_> {
+    /// From the profile to a machine that runs.
+    pub(super) fn machine(
+        &self,
+        hypervisor: &dyn Hypervisor,
+        access: &mut Access,
+        names: &Names,
+        acceleration: Acceleration,
+    ) -> Result<()> {
+        let known = !access.profile.assets.node_image.is_empty();
+        let there = known
+            && BaseVolumes::of(&access.profile).are_in(&Volumes::of(hypervisor, &names.pool)?);
+        let assets = if there {
+            None
+        } else {
+            Some(self.assets(access)?)
+        };
+        self.stage("assets");
+        interrupt::check()?;
+        let shared = self.store.lock_shared(|| {
+            self.progress
+                .note("waiting for another kubby that hands images to libvirt");
+        })?;
+        hypervisor.ensure_pool(&names.pool, &names.target)?;
+        let base = BaseVolumes::of(&access.profile);
+        if let Some((image, components)) = &assets {
+            resources::upload_base(
+                hypervisor,
+                &names.pool,
+                &base,
+                image,
+                components,
+                self.progress,
+            )?;
+        }
+        resources::ensure_own_volumes(hypervisor, names, &base, &access.profile, &access.dir)?;
+        drop(shared);
+        interrupt::check()?;
+        self.free_ports(access)?;
+        resources::define(
+            hypervisor,
+            self.store,
+            names,
+            &base,
+            &access.profile,
+            acceleration,
+        )?;
+        interrupt::check()?;
+        self.stage("machine");
+        hypervisor.start(&names.domain)?;
+        Ok(())
+    }
+
+    /// Gets the assets and records which they are.
+    fn assets(&self, access: &mut Access) -> Result<(NodeImage, ComponentSet)> {
+        let version = access
+            .profile
+            .kubernetes_version
+            .parse()
+            .map_err(|e: String| {
+                Error::new(
+                    Kind::State,
+                    format!("the profile's Kubernetes version: {e}"),
+                )
+            })?;
+        let (image, components) = get_assets(self.store, version, self.options, self.progress)?;
+        let assets = &mut access.profile.assets;
+        if !assets.node_image.is_empty() && assets.node_image != image.key {
+            // The node's disk is an overlay: over another image it is garbage.
+            return Err(Error::new(
+                Kind::State,
+                format!(
+                    "the image that the node's disk builds on ({}) is gone, and this kubby makes another one",
+                    assets.node_image
+                ),
+            )
+            .with_hint(format!("kubby delete{0}, then kubby start{0}", self.name.flag())));
+        }
+        if image.virtual_size > Mebibytes(access.profile.disk_mib).bytes() {
+            return Err(Error::new(
+                Kind::Usage,
+                format!(
+                    "--disk: {} is less than the node image itself, {}",
+                    Mebibytes(access.profile.disk_mib),
+                    human_bytes(image.virtual_size)
+                ),
+            )
+            .with_hint(format!(
+                "kubby delete{0}, then kubby start{0} with a larger --disk",
+                self.name.flag()
+            )));
+        }
+        assets.node_image.clone_from(&image.key);
+        assets.components.clone_from(&components.key);
+        assets.pause_image.clone_from(&components.pause_image);
+        assets.kubectl.clone_from(&components.kubectl);
+        access.profile.save(&access.dir)?;
+        Ok((image, components))
+    }
+
+    /// A port that another program has taken since the last start is replaced, unless the user
+    /// asked for it by number.
+    fn free_ports(&self, access: &mut Access) -> Result<()> {
+        let recorded = access.profile.ports;
+        let mut changed = recorded;
+        for (port, asked, flag) in [
+            (&mut changed.api, self.options.api_port, "--api-port"),
+            (&mut changed.ssh, self.options.ssh_port, "--ssh-port"),
+        ] {
+            match ports::check_free(*port, flag) {
+                Err(e) if asked.is_some() => return Err(e),
+                Err(_) => {
+                    let _shared = self.store.lock_shared(|| {})?;
+                    let new = preflight::free_port([recorded.api, recorded.ssh])?;
+                    self.progress.warn(&format!(
+                        "port {port} is taken by another program; using {new} instead"
+                    ));
+                    *port = new;
+                }
+                Ok(()) => {}
+            }
+        }
+        if changed != recorded {
+            access.profile.ports = changed;
+            access.profile.save(&access.dir)?;
+        }
+        Ok(())
+    }
+}
+
+/// Gets the node image and the components, from the cache or by making them.
+///
+/// # Errors
+/// [`Kind::Assets`] for the one that could not be had.
+pub fn get_assets(
+    store: &Store,
+    version: KubernetesVersion,
+    options: &StartOptions,
+    progress: &dyn Progress,
+) -> Result<(NodeImage, ComponentSet)> {
+    let request = components::Request {
+        version,
+        source: options.component_source,
+        dir: options.components.as_deref(),
+        binary_mirror: options.binary_mirror.as_deref(),
+        cache: store.cache(),
+    };
+    // Both may take minutes on a first start, and neither needs the other.
+    let (image, components) = std::thread::scope(|scope| {
+        let components = scope.spawn(|| components::ensure(&request, progress));
+        let image = match &options.image {
+            Some(source) => node_image::prebuilt(
+                source,
+                options.image_sha256.as_deref(),
+                store.cache(),
+                progress,
+            ),
+            None => node_image::ensure(store.cache(), progress),
+        };
+        let components = components.join().unwrap_or_else(|_| {
+            Err(Error::new(
+                Kind::Internal,
+                "getting the components ended in a panic",
+            ))
+        });
+        (image, components)
+    });
+    Ok((image?, components?))
+}

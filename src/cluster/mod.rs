@@ -1,0 +1,80 @@
+//! A cluster's life cycle: the steps behind `start`, `status`, `stop` and `delete`.
+
+mod access;
+mod boot;
+mod context;
+mod delete;
+mod health;
+mod machine;
+mod preflight;
+mod resources;
+mod start;
+mod status;
+mod stop;
+
+pub use access::Access;
+pub use delete::{delete, purge_cache};
+pub use machine::get_assets;
+pub use start::{Started, start};
+pub use status::{ComponentState, HostState, KubeconfigState, Status, status};
+pub use stop::{StopOptions, stop};
+
+use crate::error::Result;
+use crate::hypervisor::{self, Hypervisor, Libvirt};
+use crate::profile::Profile;
+use crate::store::Store;
+
+use crate::assets::components::Source;
+use crate::assets::version::KubernetesVersion;
+use crate::cli::AccelArg;
+use crate::units::Mebibytes;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What the user asks of `start`; `None` keeps what the profile has, or takes the default.
+#[derive(Debug, Clone)]
+pub struct StartOptions {
+    /// Kubernetes to install.
+    pub kubernetes_version: Option<KubernetesVersion>,
+    /// Virtual CPUs.
+    pub cpus: Option<u32>,
+    /// Memory of the node.
+    pub memory: Option<Mebibytes>,
+    /// Size of the node's disk.
+    pub disk: Option<Mebibytes>,
+    /// Hardware virtualisation or emulation.
+    pub accel: Option<AccelArg>,
+    /// libvirt connection URI.
+    pub connect: Option<String>,
+    /// Port on 127.0.0.1 for kube-apiserver.
+    pub api_port: Option<u16>,
+    /// Port on 127.0.0.1 for SSH.
+    pub ssh_port: Option<u16>,
+    /// A prebuilt node image, path or URL.
+    pub image: Option<String>,
+    /// Its SHA-256.
+    pub image_sha256: Option<String>,
+    /// Where components come from.
+    pub component_source: Source,
+    /// A folder with components.
+    pub components: Option<PathBuf>,
+    /// Base URL with the layout of the official downloads.
+    pub binary_mirror: Option<String>,
+    /// Leave kubectl's current context as it is.
+    pub keep_context: bool,
+    /// Extra kernel arguments.
+    pub kernel_args: Vec<String>,
+    /// Limit for boot and health together.
+    pub timeout: Option<Duration>,
+}
+
+/// The serial console of a cluster's machine since its last start, the last `lines` of it, without
+/// control sequences: a console's own would make the reader's terminal answer them.
+///
+/// # Errors
+/// [`crate::error::Kind::Hypervisor`] when libvirt cannot be asked.
+pub fn console(store: &Store, profile: &Profile, lines: usize) -> Result<String> {
+    let names = resources::Names::new(store, profile);
+    let text = Libvirt::open(&profile.connect)?.read_log(&names.pool, &names.console)?;
+    Ok(hypervisor::console::tail(&text, lines))
+}

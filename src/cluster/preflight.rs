@@ -1,0 +1,371 @@
+//! What is wanted, and whether this host can give it: everything that can be told before
+//! anything is made or changed.
+
+use std::path::{Path, PathBuf};
+
+use super::StartOptions;
+use super::resources::Names;
+use crate::assets::version;
+use crate::cli::AccelArg;
+use crate::error::{Error, Kind, Result};
+use crate::hypervisor::{
+    AccelChoice, AccelFacts, Acceleration, Domain, HostInfo, Hypervisor, accel, ports,
+};
+use crate::kubeconfig;
+use crate::profile::{Assets, FILE_VERSION, Ports, Profile, ProfileName};
+use crate::store::Store;
+use crate::units::Mebibytes;
+
+/// Less memory than this and Kubernetes itself does not fit.
+const LEAST_MEMORY: Mebibytes = Mebibytes(2048);
+/// Less disk than this and the node image with a few container images does not fit.
+const LEAST_DISK: Mebibytes = Mebibytes(6 * 1024);
+/// What a new cluster gets where the host has plenty.
+const USUAL_MEMORY: Mebibytes = Mebibytes(4096);
+const USUAL_DISK: Mebibytes = Mebibytes(20 * 1024);
+/// More virtual CPUs than this do not make a start faster.
+const USUAL_CPUS: u32 = 4;
+
+/// Checks the domain's name in libvirt: free, or ours.
+///
+/// # Errors
+/// [`Kind::State`] for a domain that kubby did not make, or made for another home or profile.
+pub fn check_domain(
+    hypervisor: &dyn Hypervisor,
+    names: &Names,
+    store: &Store,
+    name: &ProfileName,
+    existing: Option<&Profile>,
+) -> Result<()> {
+    let Some(domain) = hypervisor.find(&names.domain)? else {
+        return Ok(());
+    };
+    let recorded = existing.map(Profile::uuid).transpose()?;
+    match foreign(&domain, store, name) {
+        None if recorded == Some(domain.uuid) => Ok(()),
+        None => Err(Error::new(
+            Kind::State,
+            format!(
+                "libvirt has a domain `{}` of this profile, whose files are gone",
+                names.domain
+            ),
+        )
+        .with_hint(format!("kubby delete{} removes it", name.flag()))),
+        Some(why) => Err(Error::new(
+            Kind::State,
+            format!(
+                "libvirt has a domain `{}` already, and it is not this profile's: {why}",
+                names.domain
+            ),
+        )
+        .with_hint(
+            "choose another name with --profile, or rename that domain with `virsh domrename`",
+        )),
+    }
+}
+
+/// Why a domain is not this profile's; `None` when its mark says that it is.
+pub fn foreign(domain: &Domain, store: &Store, name: &ProfileName) -> Option<String> {
+    let Some(owner) = &domain.owner else {
+        return Some("it was not made by kubby".into());
+    };
+    if !owner.home.components().eq(store.home().components()) {
+        return Some(format!(
+            "it belongs to the kubby home {}",
+            owner.home.display()
+        ));
+    }
+    if owner.profile != name.as_str() {
+        return Some(format!("it belongs to the profile `{}`", owner.profile));
+    }
+    None
+}
+
+/// Whose this profile's entries in a kubeconfig are.
+pub fn kubeconfig_owner(store: &Store, name: &ProfileName) -> kubeconfig::Owner {
+    kubeconfig::Owner {
+        profile: name.to_string(),
+        home: store.home().to_owned(),
+    }
+}
+
+/// Checks the user's kubeconfig: it parses, and the context's name is free or ours.
+///
+/// # Errors
+/// [`Kind::Kubeconfig`] otherwise.
+pub fn check_kubeconfig(store: &Store, name: &ProfileName, path: &Path) -> Result<()> {
+    let text = kubeconfig::load(path)?;
+    let owner = kubeconfig_owner(store, name);
+    kubeconfig::check_foreign(text.as_deref(), &name.resource_name(), &owner)
+}
+
+/// How the node will run, and why.
+///
+/// # Errors
+/// [`Kind::Preflight`] when what was asked for cannot be, or QEMU is too old for it.
+pub fn acceleration(
+    asked: Option<AccelArg>,
+    existing: Option<&Profile>,
+    host: &HostInfo,
+) -> Result<(Acceleration, String)> {
+    let choice = match (asked, existing.and_then(|p| p.acceleration.parse().ok())) {
+        (Some(AccelArg::Kvm), _) => AccelChoice::Kvm,
+        (Some(AccelArg::Tcg), _) => AccelChoice::Tcg,
+        // A cluster goes on as it was made unless told otherwise.
+        (None, Some(Acceleration::Tcg)) => AccelChoice::Tcg,
+        _ => AccelChoice::Auto,
+    };
+    let decided = accel::decide(choice, &AccelFacts::gather(host))?;
+    accel::check_qemu(decided.acceleration, host.qemu_version)?;
+    let reason = match (asked, existing) {
+        (None, Some(_)) => "as the cluster was made".to_owned(),
+        _ => decided.reason,
+    };
+    Ok((decided.acceleration, reason))
+}
+
+/// Makes the profile of a new cluster.
+///
+/// # Errors
+/// [`Kind::Preflight`] when the host has not enough, [`Kind::Usage`] for sizes that make no sense.
+pub fn new_profile(
+    name: &ProfileName,
+    options: &StartOptions,
+    connect: &str,
+    acceleration: Acceleration,
+    host: &HostInfo,
+    kubeconfig: PathBuf,
+    ports: Ports,
+) -> Result<Profile> {
+    let cpus = options
+        .cpus
+        .unwrap_or_else(|| usual_cpus(acceleration, host.cpus));
+    let memory = options.memory.unwrap_or_else(|| usual_memory(host.memory));
+    let disk = options.disk.unwrap_or(USUAL_DISK);
+    check_sizes(cpus, memory, disk, host)?;
+    Ok(Profile {
+        version: FILE_VERSION,
+        kubby: env!("CARGO_PKG_VERSION").to_owned(),
+        name: name.clone(),
+        uuid: uuid::Uuid::new_v4().to_string(),
+        connect: connect.to_owned(),
+        acceleration: acceleration.to_string(),
+        kubernetes_version: options
+            .kubernetes_version
+            .unwrap_or(version::DEFAULT)
+            .to_string(),
+        cpus,
+        memory_mib: memory.0,
+        disk_mib: disk.0,
+        kernel_args: options.kernel_args.clone(),
+        kubeconfig,
+        assets: Assets::default(),
+        ports,
+    })
+}
+
+/// Applies the flags to the profile of a cluster that is there. Returns whether the virtual
+/// machine has to be defined anew.
+///
+/// # Errors
+/// [`Kind::Usage`] for what cannot be changed any more, [`Kind::State`] for what cannot be changed
+/// while it runs.
+pub fn change_profile(
+    profile: &mut Profile,
+    options: &StartOptions,
+    acceleration: Acceleration,
+    host: &HostInfo,
+    running: bool,
+) -> Result<()> {
+    fixed(
+        "--kubernetes-version",
+        options.kubernetes_version.map(|v| v.to_string()),
+        &profile.kubernetes_version,
+        profile,
+    )?;
+    fixed(
+        "--disk",
+        options.disk.map(|d| d.to_string()),
+        &Mebibytes(profile.disk_mib).to_string(),
+        profile,
+    )?;
+    fixed(
+        "--connect",
+        options.connect.clone(),
+        &profile.connect,
+        profile,
+    )?;
+    let mut wanted = profile.clone();
+    wanted.cpus = options.cpus.unwrap_or(profile.cpus);
+    wanted.memory_mib = options.memory.map_or(profile.memory_mib, |m| m.0);
+    wanted.ports.api = options.api_port.unwrap_or(profile.ports.api);
+    wanted.ports.ssh = options.ssh_port.unwrap_or(profile.ports.ssh);
+    if options.accel.is_some() {
+        wanted.acceleration = acceleration.to_string();
+    }
+    if !options.kernel_args.is_empty() {
+        wanted.kernel_args.clone_from(&options.kernel_args);
+    }
+    if wanted == *profile {
+        return Ok(());
+    }
+    if running {
+        return Err(Error::new(
+            Kind::State,
+            format!(
+                "the cluster `{}` runs: its machine cannot be changed now",
+                profile.name
+            ),
+        )
+        .with_hint(format!(
+            "kubby stop{0}, then kubby start{0} with the same flags",
+            profile.name.flag()
+        )));
+    }
+    check_sizes(
+        wanted.cpus,
+        Mebibytes(wanted.memory_mib),
+        Mebibytes(wanted.disk_mib),
+        host,
+    )?;
+    for (port, old, flag) in [
+        (wanted.ports.api, profile.ports.api, "--api-port"),
+        (wanted.ports.ssh, profile.ports.ssh, "--ssh-port"),
+    ] {
+        if port != old {
+            ports::check_free(port, flag)?;
+        }
+    }
+    *profile = wanted;
+    Ok(())
+}
+
+fn fixed(flag: &str, asked: Option<String>, has: &str, profile: &Profile) -> Result<()> {
+    match asked {
+        Some(asked) if asked != has => Err(Error::new(
+            Kind::Usage,
+            format!(
+                "{flag}: the cluster `{}` has {has}, which cannot be changed to {asked}",
+                profile.name
+            ),
+        )
+        .with_hint(format!(
+            "kubby delete{0} and kubby start{0} {flag} …, or another --profile",
+            profile.name.flag()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Chooses the ports of a new cluster. The caller holds the shared lock until the profile that
+/// records them is saved.
+///
+/// # Errors
+/// [`Kind::Preflight`] for a port that is taken.
+pub fn choose_ports(store: &Store, name: &ProfileName, options: &StartOptions) -> Result<Ports> {
+    let mut taken = Vec::new();
+    for other in store.profile_names()? {
+        // A damaged profile's ports are not known; if they are in use, binding shows it.
+        if let (true, Ok(Some(profile))) =
+            (other != *name, Profile::load(&store.profile_dir(&other)))
+        {
+            taken.extend([
+                (profile.ports.api, other.clone()),
+                (profile.ports.ssh, other),
+            ]);
+        }
+    }
+    let mut choose = |asked: Option<u16>, flag: &str| -> Result<u16> {
+        let Some(port) = asked else {
+            let port = free_port(taken.iter().map(|(port, _)| *port))?;
+            taken.push((port, name.clone()));
+            return Ok(port);
+        };
+        if let Some((_, owner)) = taken.iter().find(|(p, _)| *p == port) {
+            return Err(Error::new(
+                Kind::Preflight,
+                format!("{flag}: port {port} belongs to the cluster `{owner}`"),
+            )
+            .with_hint("choose another port, or leave the flag out for a free one"));
+        }
+        ports::check_free(port, flag)?;
+        taken.push((port, name.clone()));
+        Ok(port)
+    };
+    Ok(Ports {
+        api: choose(options.api_port, "--api-port")?,
+        ssh: choose(options.ssh_port, "--ssh-port")?,
+    })
+}
+
+/// A free port that is none of `avoid`.
+///
+/// # Errors
+/// [`Kind::Preflight`] when there is none.
+pub fn free_port(avoid: impl IntoIterator<Item = u16>) -> Result<u16> {
+    let found = ports::find_free(1, &avoid.into_iter().collect())?;
+    found
+        .first()
+        .copied()
+        .ok_or_else(|| Error::new(Kind::Preflight, "there is no free port"))
+}
+
+fn check_sizes(cpus: u32, memory: Mebibytes, disk: Mebibytes, host: &HostInfo) -> Result<()> {
+    let few = |flag: &str, has: String, least: String| {
+        Err(Error::new(
+            Kind::Usage,
+            format!("{flag}: {has} is too little for a Kubernetes node"),
+        )
+        .with_hint(format!("give it at least {least}")))
+    };
+    let many = |flag: &str, asked: String, has: String| {
+        Err(Error::new(
+            Kind::Preflight,
+            format!("{flag}: {asked} asked for, but this host has {has}"),
+        )
+        .with_hint(format!("choose a smaller {flag}")))
+    };
+    if memory < LEAST_MEMORY {
+        return few("--memory", memory.to_string(), LEAST_MEMORY.to_string());
+    }
+    if disk < LEAST_DISK {
+        return few("--disk", disk.to_string(), LEAST_DISK.to_string());
+    }
+    if cpus > host.cpus {
+        return many("--cpus", cpus.to_string(), format!("{} CPUs", host.cpus));
+    }
+    if memory > host.memory {
+        return many("--memory", memory.to_string(), host.memory.to_string());
+    }
+    Ok(())
+}
+
+/// With KVM a cluster is idle most of the time and half the host is plenty; under emulation each
+/// virtual CPU is a thread that shortens the start.
+fn usual_cpus(acceleration: Acceleration, host: u32) -> u32 {
+    match acceleration {
+        Acceleration::Kvm => (host / 2).clamp(2, USUAL_CPUS).min(host),
+        Acceleration::Tcg => host.clamp(1, USUAL_CPUS),
+    }
+}
+
+fn usual_memory(host: Mebibytes) -> Mebibytes {
+    Mebibytes(host.0 / 2).clamp(LEAST_MEMORY, USUAL_MEMORY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usual_sizes_fit_small_hosts() {
+        assert_eq!(usual_cpus(Acceleration::Tcg, 1), 1);
+        assert_eq!(usual_cpus(Acceleration::Tcg, 16), 4);
+        assert_eq!(usual_cpus(Acceleration::Kvm, 2), 2);
+        assert_eq!(usual_cpus(Acceleration::Kvm, 6), 3);
+        assert_eq!(usual_cpus(Acceleration::Kvm, 64), 4);
+        assert_eq!(usual_memory(Mebibytes(3000)), LEAST_MEMORY);
+        assert_eq!(usual_memory(Mebibytes(6000)), Mebibytes(3000));
+        assert_eq!(usual_memory(Mebibytes(64000)), USUAL_MEMORY);
+    }
+}

@@ -1,0 +1,299 @@
+//! `kubby start`, top to bottom: each step looks first and changes only what differs, so that
+//! running it again repairs whatever is missing.
+
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
+use super::boot::{self, Watcher};
+use super::context;
+use super::health::Waiting;
+use super::preflight;
+use super::resources::Names;
+use super::{Access, StartOptions};
+use crate::error::Result;
+use crate::hypervisor::{self, Acceleration, HostInfo, Hypervisor, Libvirt};
+use crate::interrupt;
+use crate::kubeconfig;
+use crate::pki::{self, Pki};
+use crate::profile::{Profile, ProfileName};
+use crate::progress::Progress;
+use crate::provision::{self, Inputs};
+use crate::remote::Ssh;
+use crate::store::Store;
+
+/// Limits with hardware virtualisation; the acceleration's factor makes them fit emulation.
+const BOOT_LIMIT: Duration = Duration::from_secs(60);
+const HEALTH_LIMIT: Duration = Duration::from_secs(120);
+
+/// What `start` brought about.
+#[derive(Debug)]
+pub struct Started {
+    /// The cluster.
+    pub access: Access,
+    /// The virtual machine was made by this start.
+    pub created: bool,
+    /// The virtual machine ran before this start.
+    pub was_running: bool,
+    /// Paths in the node that were written.
+    pub changed: Vec<String>,
+    /// The kubeconfig's current context is this cluster's.
+    pub current_context: bool,
+    /// The kubelet's version with `v`.
+    pub node_version: String,
+    /// How long each stage took, in their order.
+    pub stages: Vec<(&'static str, Duration)>,
+}
+
+/// Takes the time of one stage after the other.
+struct Stopwatch {
+    last: Instant,
+    stages: Vec<(&'static str, Duration)>,
+}
+
+impl Stopwatch {
+    fn new() -> Self {
+        Stopwatch {
+            last: Instant::now(),
+            stages: Vec::new(),
+        }
+    }
+
+    /// Ends the running stage and gives it a name.
+    fn stage(&mut self, name: &'static str) {
+        let now = Instant::now();
+        self.stages.push((name, now - self.last));
+        self.last = now;
+    }
+}
+
+/// The surroundings of one start.
+pub(super) struct Start<'a> {
+    pub(super) store: &'a Store,
+    pub(super) name: &'a ProfileName,
+    pub(super) options: &'a StartOptions,
+    pub(super) progress: &'a dyn Progress,
+    watch: RefCell<Stopwatch>,
+}
+
+/// Creates the cluster, brings it back, or repairs what is missing.
+///
+/// # Errors
+/// Of every class; what was made until then stays and the next `start` goes on from it.
+pub fn start(
+    store: &Store,
+    name: &ProfileName,
+    options: &StartOptions,
+    progress: &dyn Progress,
+) -> Result<Started> {
+    let start = Start {
+        store,
+        name,
+        options,
+        progress,
+        watch: RefCell::new(Stopwatch::new()),
+    };
+    let _lock = store.lock_profile(name, || {
+        progress.note(&format!("waiting for another kubby that works on `{name}`"));
+    })?;
+    let existing = Profile::load(&store.profile_dir(name))?;
+    let uri = match (&existing, &options.connect) {
+        (Some(profile), _) => profile.connect.clone(),
+        (None, asked) => hypervisor::default_uri(asked.as_deref()),
+    };
+    let hypervisor = Libvirt::open(&uri)?;
+    let (mut access, acceleration, created) = start.prepare(&hypervisor, existing, &uri)?;
+    let names = Names::new(store, &access.profile);
+    let was_running = is_active(&hypervisor, &names)?;
+    start.stage("check");
+    if was_running {
+        hypervisor.resume(&names.domain)?;
+    } else {
+        start.machine(&hypervisor, &mut access, &names, acceleration)?;
+    }
+    start.kubernetes(
+        &hypervisor,
+        access,
+        &names,
+        acceleration,
+        created,
+        was_running,
+    )
+}
+
+fn is_active(hypervisor: &dyn Hypervisor, names: &Names) -> Result<bool> {
+    Ok(hypervisor
+        .find(&names.domain)?
+        .is_some_and(|domain| domain.state.is_active()))
+}
+
+impl Start<'_> {
+    /// Ends the running stage and gives it a name.
+    pub(super) fn stage(&self, name: &'static str) {
+        self.watch.borrow_mut().stage(name);
+    }
+
+    /// Checks everything that can be checked, then settles the profile and saves it.
+    fn prepare(
+        &self,
+        hypervisor: &dyn Hypervisor,
+        existing: Option<Profile>,
+        uri: &str,
+    ) -> Result<(Access, Acceleration, bool)> {
+        let step = self.progress.step("Check the host");
+        let host = hypervisor.host()?;
+        let names = Names::of(self.store, self.name, uri);
+        preflight::check_domain(hypervisor, &names, self.store, self.name, existing.as_ref())?;
+        let kubeconfig = match &existing {
+            Some(profile) => profile.kubeconfig.clone(),
+            None => kubeconfig::default_path()?,
+        };
+        preflight::check_kubeconfig(self.store, self.name, &kubeconfig)?;
+        let (acceleration, reason) =
+            preflight::acceleration(self.options.accel, existing.as_ref(), &host)?;
+        let dir = self.store.profile_dir(self.name);
+        let created = existing.is_none();
+        let profile = match existing {
+            Some(mut profile) => {
+                let running = is_active(hypervisor, &names)?;
+                preflight::change_profile(
+                    &mut profile,
+                    self.options,
+                    acceleration,
+                    &host,
+                    running,
+                )?;
+                profile.save(&dir)?;
+                profile
+            }
+            None => self.new_profile(uri, acceleration, &host, kubeconfig)?,
+        };
+        step.done(format!(
+            "{acceleration} ({reason}), {} CPUs, {} memory",
+            profile.cpus,
+            crate::units::Mebibytes(profile.memory_mib)
+        ));
+        Ok((Access { profile, dir }, acceleration, created))
+    }
+
+    fn new_profile(
+        &self,
+        uri: &str,
+        acceleration: Acceleration,
+        host: &HostInfo,
+        kubeconfig: std::path::PathBuf,
+    ) -> Result<Profile> {
+        // Under one lock until it is saved: two starts never choose the same free port.
+        let _shared = self.store.lock_shared(|| {})?;
+        let ports = preflight::choose_ports(self.store, self.name, self.options)?;
+        let profile = preflight::new_profile(
+            self.name,
+            self.options,
+            uri,
+            acceleration,
+            host,
+            kubeconfig,
+            ports,
+        )?;
+        profile.save(&self.store.profile_dir(self.name))?;
+        Ok(profile)
+    }
+
+    /// From a machine that runs to a healthy cluster with a context.
+    fn kubernetes(
+        &self,
+        hypervisor: &dyn Hypervisor,
+        access: Access,
+        names: &Names,
+        acceleration: Acceleration,
+        created: bool,
+        was_running: bool,
+    ) -> Result<Started> {
+        let began = Instant::now();
+        // What the user gives is for boot and health together.
+        let limit = |with_kvm: Duration| match self.options.timeout {
+            Some(timeout) => timeout.saturating_sub(began.elapsed()),
+            None => with_kvm * acceleration.deadline_factor(),
+        };
+        let mut watcher = Watcher::new(hypervisor, &access.profile, acceleration, names);
+        let pki = pki::ensure(&access.dir.pki(), &provision::pki_spec(Vec::new())?)?;
+        let step = self.progress.step(if was_running {
+            "Reach the node"
+        } else {
+            "Boot the node"
+        });
+        let mut ssh = boot::connect(&access.target()?, &mut watcher, limit(BOOT_LIMIT), &step)?;
+        step.done("SSH answers");
+        self.stage("boot");
+        interrupt::check()?;
+
+        let step = self.progress.step("Configure Kubernetes");
+        let inputs = Inputs {
+            pki: &pki,
+            pause_image: &access.profile.assets.pause_image,
+        };
+        let wanted = provision::plan(&inputs);
+        let applied = provision::apply(&mut ssh, &wanted)?;
+        if applied.changed.is_empty() {
+            step.skipped("everything is as it should be");
+        } else {
+            step.done(format!("{} files", applied.changed.len()));
+        }
+        self.stage("configure");
+        let node_version = self.healthy(
+            &access,
+            &pki,
+            &mut ssh,
+            &wanted,
+            &mut watcher,
+            limit(HEALTH_LIMIT),
+        )?;
+        self.stage("verify");
+        let current_context = context::write(self, &access, &pki)?;
+        self.stage("context");
+        Ok(Started {
+            access,
+            created,
+            was_running,
+            changed: applied.changed,
+            current_context,
+            node_version,
+            stages: std::mem::take(&mut self.watch.borrow_mut().stages),
+        })
+    }
+
+    fn healthy(
+        &self,
+        access: &Access,
+        pki: &Pki,
+        ssh: &mut Ssh,
+        wanted: &provision::Wanted,
+        watcher: &mut Watcher<'_>,
+        limit: Duration,
+    ) -> Result<String> {
+        let api = access.api_with(pki)?;
+        let mut waiting = Waiting {
+            api: &api,
+            remote: ssh,
+            units: &wanted.units,
+            watcher,
+            deadline: Instant::now() + limit,
+        };
+        let step = self.progress.step("Wait for the API");
+        waiting.api_ready(&step)?;
+        step.done("");
+        self.stage("api");
+        provision::start_all(waiting.remote)?;
+        let step = self.progress.step("Wait for the node");
+        let node = waiting.node_ready(&step)?;
+        step.done("Ready");
+        self.stage("node");
+        let step = self.progress.step("Wait for the controllers");
+        waiting.takes_pods(&step)?;
+        step.done("pods are admitted");
+        self.stage("controllers");
+        let step = self.progress.step("Verify the processes");
+        provision::verify(ssh)?;
+        step.done(format!("{} run", provision::PROCESSES.len()));
+        Ok(node.kubelet_version)
+    }
+}

@@ -1,0 +1,26 @@
+//! `kubby completion` and `kubby man`: generated from the command line's own definition.
+
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+
+use crate::cli::{Cli, CompletionArgs, ManArgs};
+use crate::error::{Kind, Result, ResultExt};
+use crate::{fsutil, ui};
+
+/// Prints a completion script.
+pub fn run(args: &CompletionArgs) -> Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "kubby", &mut script);
+    ui::print(&String::from_utf8_lossy(&script))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes a man page for each command.
+pub fn man(args: &ManArgs) -> Result<ExitCode> {
+    fsutil::create_private_dir(&args.dir)?;
+    clap_mangen::generate_to(Cli::command(), &args.dir).context(Kind::Internal, || {
+        format!("cannot write to {}", args.dir.display())
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,34 @@
+//! `kubby delete`.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use crate::cli::DeleteArgs;
+use crate::cluster;
+use crate::context::Context;
+use crate::error::Result;
+
+/// Runs the command.
+pub fn run(context: &Context, args: &DeleteArgs) -> Result<ExitCode> {
+    let names = if args.all {
+        context.store.profile_names()?
+    } else {
+        vec![context.global.profile.clone()]
+    };
+    let mut deleted = Vec::new();
+    for name in names {
+        if cluster::delete(&context.store, &name, None, context.progress.as_ref())? {
+            deleted.push(name);
+        }
+    }
+    if args.purge {
+        cluster::purge_cache(&context.store, context.progress.as_ref())?;
+    }
+    context.report(
+        "Delete",
+        &json!({"deleted": deleted, "purged": args.purge}),
+        "",
+    )?;
+    Ok(ExitCode::SUCCESS)
+}

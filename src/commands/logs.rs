@@ -1,0 +1,36 @@
+//! `kubby logs`.
+
+use std::process::ExitCode;
+
+use crate::cli::LogsArgs;
+use crate::cluster::{self, Access};
+use crate::context::Context;
+use crate::error::Result;
+use crate::provision::PROCESSES;
+use crate::{remote, ui};
+
+/// Runs the command.
+pub fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode> {
+    let access = Access::open(&context.store, &context.global.profile)?;
+    if args.console {
+        let text = cluster::console(&context.store, &access.profile, args.lines as usize)?;
+        ui::print(&format!("{}\n", text.trim_end()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut command = format!("journalctl --no-pager -n {}", args.lines);
+    if args.follow {
+        command.push_str(" -f");
+    }
+    for (process, unit) in PROCESSES {
+        if args.components.is_empty() || args.components.iter().any(|c| c == process) {
+            command.push_str(&format!(" -u {unit}"));
+        }
+    }
+    let code = remote::exec_streaming(&access.target()?, &command, false).map_err(|e| {
+        e.with_hint(format!(
+            "kubby logs{} --console shows the serial console, which needs no SSH",
+            access.profile.name.flag()
+        ))
+    })?;
+    Ok(super::ssh::exit_code(code))
+}

@@ -1,0 +1,65 @@
+//! One file a verb: arguments in, domain calls, output out.
+
+mod completion;
+mod delete;
+mod image;
+mod kubectl;
+mod list;
+mod logs;
+mod port;
+mod ssh;
+mod start;
+mod status;
+mod stop;
+mod version;
+
+use std::process::ExitCode;
+
+use crate::cli::{Cli, Command, ImageCommand, OutputFormat};
+use crate::context::Context;
+use crate::error::Result;
+use crate::{interrupt, ui};
+
+/// Runs a parsed command line and says with which code the process ends.
+pub fn run(cli: Cli) -> ExitCode {
+    let format = cli.global.output;
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            if format == OutputFormat::Json {
+                // stdout may be the thing that failed; the exit code still tells.
+                let _ = ui::print(&crate::output::error_json(&error));
+            }
+            ui::show_error(&error);
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode> {
+    interrupt::install()?;
+    match cli.command {
+        Command::Version => version::run(&cli.global),
+        Command::Completion(args) => completion::run(&args),
+        Command::Man(args) => completion::man(&args),
+        command => {
+            let context = Context::new(cli.global)?;
+            match command {
+                Command::Start(args) => start::run(&context, &args),
+                Command::Status(args) => status::run(&context, &args),
+                Command::Ssh(args) => ssh::run(&context, &args),
+                Command::Stop(args) => stop::run(&context, &args),
+                Command::Delete(args) => delete::run(&context, &args),
+                Command::List => list::run(&context),
+                Command::Logs(args) => logs::run(&context, &args),
+                Command::Kubectl(args) => kubectl::run(&context, &args),
+                Command::Ip => port::ip(&context),
+                Command::Port(args) => port::run(&context, &args),
+                Command::Image(ImageCommand::Build(args)) => image::build(&context, &args),
+                Command::Version | Command::Completion(_) | Command::Man(_) => {
+                    Ok(ExitCode::SUCCESS)
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! `kubby port` and `kubby ip`.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use crate::cli::{PortArgs, PortName};
+use crate::cluster::Access;
+use crate::context::Context;
+use crate::error::Result;
+
+/// Runs `kubby port`.
+pub fn run(context: &Context, args: &PortArgs) -> Result<ExitCode> {
+    let ports = Access::open(&context.store, &context.global.profile)?
+        .profile
+        .ports;
+    let text = match args.name {
+        Some(PortName::Api) => format!("{}\n", ports.api),
+        Some(PortName::Ssh) => format!("{}\n", ports.ssh),
+        None => format!("api 127.0.0.1:{}\nssh 127.0.0.1:{}\n", ports.api, ports.ssh),
+    };
+    context.report("Ports", &json!({"api": ports.api, "ssh": ports.ssh}), &text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs `kubby ip`. The node is behind ports of the host's loopback, so that is its address.
+pub fn ip(context: &Context) -> Result<ExitCode> {
+    Access::open(&context.store, &context.global.profile)?;
+    context.report("Ip", &json!({"ip": "127.0.0.1"}), "127.0.0.1\n")?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,137 @@
+//! `kubby start`.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::assets::version::DEFAULT;
+use crate::cli::StartArgs;
+use crate::cluster::{self, StartOptions, Started};
+use crate::context::Context;
+use crate::error::Result;
+use crate::ui;
+
+/// Runs the command.
+pub fn run(context: &Context, args: &StartArgs) -> Result<ExitCode> {
+    if args.download_only {
+        return download(context, args);
+    }
+    let began = Instant::now();
+    let started = cluster::start(
+        &context.store,
+        &context.global.profile,
+        &options(args),
+        context.progress.as_ref(),
+    )?;
+    let seconds = began.elapsed().as_secs_f64();
+    let profile = &started.access.profile;
+    let stages: serde_json::Map<String, serde_json::Value> = started
+        .stages
+        .iter()
+        .map(|(name, time)| ((*name).to_owned(), json!(hundredths(time.as_secs_f64()))))
+        .collect();
+    let data = json!({
+        "profile": profile.name,
+        "context": profile.name.resource_name(),
+        "currentContext": started.current_context,
+        "server": format!("https://127.0.0.1:{}", profile.ports.api),
+        "kubeconfig": profile.kubeconfig,
+        "ownKubeconfig": started.access.dir.kubeconfig(),
+        "kubernetesVersion": started.node_version,
+        "acceleration": profile.acceleration,
+        "cpus": profile.cpus,
+        "memoryMiB": profile.memory_mib,
+        "diskMiB": profile.disk_mib,
+        "created": started.created,
+        "wasRunning": started.was_running,
+        "changedFiles": started.changed,
+        "stages": stages,
+        "seconds": hundredths(seconds),
+    });
+    if context.global.output == crate::cli::OutputFormat::Json {
+        context.report("Start", &data, "")?;
+    } else if !context.global.quiet {
+        // For people, and not a result that a script would parse: stderr, as all progress.
+        ui::say(&summary(&started, seconds));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Seconds with two decimals.
+fn hundredths(seconds: f64) -> f64 {
+    (seconds * 100.0).round() / 100.0
+}
+
+/// `--download-only`: fills the cache.
+fn download(context: &Context, args: &StartArgs) -> Result<ExitCode> {
+    let version = args.kubernetes_version.unwrap_or(DEFAULT);
+    let (image, components) = cluster::get_assets(
+        &context.store,
+        version,
+        &options(args),
+        context.progress.as_ref(),
+    )?;
+    let data = json!({
+        "kubernetesVersion": version.to_string(),
+        "nodeImage": image.disk,
+        "components": components.volume,
+        "kubectl": components.kubectl,
+    });
+    let text = format!(
+        "node image {}\ncomponents {}\nkubectl {}\n",
+        image.disk.display(),
+        components.volume.display(),
+        components.kubectl.display()
+    );
+    context.report("Download", &data, &text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn options(args: &StartArgs) -> StartOptions {
+    StartOptions {
+        kubernetes_version: args.kubernetes_version,
+        cpus: args.cpus,
+        memory: args.memory,
+        disk: args.disk,
+        accel: args.accel,
+        connect: args.connect.clone(),
+        api_port: args.api_port,
+        ssh_port: args.ssh_port,
+        image: args.image.clone(),
+        image_sha256: args.image_sha256.clone(),
+        component_source: args.component_source.into(),
+        components: args.components.clone(),
+        binary_mirror: args.binary_mirror.clone(),
+        keep_context: args.keep_context,
+        kernel_args: args.kernel_arg.clone(),
+        timeout: args.timeout.map(Duration::from_secs),
+    }
+}
+
+/// What was made, and three commands to try next.
+fn summary(started: &Started, seconds: f64) -> String {
+    let profile = &started.access.profile;
+    let flag = profile.name.flag();
+    let context = profile.name.resource_name();
+    let what = if started.was_running && started.changed.is_empty() {
+        "was running and is healthy"
+    } else if started.created {
+        "is ready"
+    } else {
+        "is back"
+    };
+    let kubectl = if started.current_context {
+        "kubectl get nodes".to_owned()
+    } else {
+        format!("kubectl --context {context} get nodes")
+    };
+    format!(
+        "\nThe cluster `{name}` {what} ({seconds:.1} s): Kubernetes {version} at https://127.0.0.1:{port}, context `{context}` in {file}.\n\
+         Try next:\n  {kubectl}\n  kubby ssh{flag}\n  kubby status{flag}",
+        name = profile.name,
+        version = started.node_version,
+        port = profile.ports.api,
+        file = profile.kubeconfig.display(),
+    )
+}

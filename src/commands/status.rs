@@ -1,0 +1,38 @@
+//! `kubby status`.
+
+use std::process::ExitCode;
+
+use crate::cli::StatusArgs;
+use crate::cluster::{self, HostState, Status};
+use crate::context::Context;
+use crate::error::{Kind, Result};
+
+/// Runs the command.
+pub fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode> {
+    let status = cluster::status(&context.store, &context.global.profile, true)?;
+    context.report("Status", &status, &text(&status))?;
+    Ok(if args.exit_code {
+        code(&status)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn code(status: &Status) -> ExitCode {
+    ExitCode::from(match status.host {
+        _ if status.is_healthy() => 0,
+        HostState::Running => Kind::Unhealthy.exit_code(),
+        _ => Kind::State.exit_code(),
+    })
+}
+
+fn text(status: &Status) -> String {
+    let mut text = format!(
+        "{}\nhost: {:?}\nkubelet: {:?}\napiserver: {:?}\nkubeconfig: {:?}\n",
+        status.context, status.host, status.kubelet, status.apiserver, status.kubeconfig
+    );
+    if let Some(reason) = &status.reason {
+        text.push_str(&format!("reason: {reason}\n"));
+    }
+    text
+}

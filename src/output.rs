@@ -1,0 +1,70 @@
+//! Results for programs: JSON with a version, one object a command.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::error::Error;
+
+/// The version of all JSON that kubby prints; it changes when a field changes its meaning or
+/// goes away, not when one is added.
+pub const API_VERSION: &str = "kubby.dev/v1";
+
+/// Renders a result of a kind, such as `Status`, as one JSON object with a line break at its end.
+pub fn json(kind: &str, data: &impl Serialize) -> String {
+    let mut object = json!({"apiVersion": API_VERSION, "kind": kind});
+    match serde_json::to_value(data) {
+        Ok(Value::Object(fields)) => {
+            if let Some(object) = object.as_object_mut() {
+                object.extend(fields);
+            }
+        }
+        Ok(other) => object["items"] = other,
+        // Only maps with odd keys fail to serialise, and no result holds one.
+        Err(e) => object["error"] = json!(e.to_string()),
+    }
+    format!("{object:#}\n")
+}
+
+/// Renders an error for programs.
+pub fn error_json(error: &Error) -> String {
+    let details: Vec<Value> = error
+        .details()
+        .iter()
+        .map(|(title, text)| json!({"title": title, "text": text}))
+        .collect();
+    json(
+        "Error",
+        &json!({
+            "class": error.kind().name(),
+            "exitCode": error.kind().exit_code(),
+            "message": error.message(),
+            "causes": error.causes(),
+            "details": details,
+            "hints": error.hints(),
+        }),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn results_carry_their_version_and_kind() {
+        let text = json("Status", &json!({"host": "Running"}));
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["apiVersion"], API_VERSION);
+        assert_eq!(value["kind"], "Status");
+        assert_eq!(value["host"], "Running");
+    }
+
+    #[test]
+    fn errors_carry_class_and_exit_code() {
+        let text = error_json(&Error::new(Kind::Preflight, "no").with_hint("do"));
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["class"], "preflight");
+        assert_eq!(value["exitCode"], 10);
+        assert_eq!(value["hints"][0], "do");
+    }
+}

@@ -1,0 +1,319 @@
+//! A profile: what is wanted of one cluster, as kept on disk. What is there is asked of libvirt.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Kind, Result, ResultExt};
+use crate::fsutil;
+use crate::store::ProfileDir;
+
+/// The profile (and context, and domain) that commands use unless `--profile` names another.
+pub const DEFAULT_PROFILE: &str = "kubby";
+
+/// The version of the profile file that this kubby writes.
+pub const FILE_VERSION: u32 = 1;
+
+/// A checked profile name: lower-case letters, digits and inner hyphens, 1 to 40 characters, so
+/// that it is good as a file, domain, volume and context name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ProfileName(String);
+
+impl ProfileName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name of the context, the domain and of what belongs to it: `kubby` for the default
+    /// profile, `kubby-dev` for the profile `dev`.
+    pub fn resource_name(&self) -> String {
+        if self.0 == DEFAULT_PROFILE {
+            self.0.clone()
+        } else {
+            format!("{DEFAULT_PROFILE}-{}", self.0)
+        }
+    }
+
+    /// The flag that selects this profile, for commands in messages: empty for the default.
+    pub fn flag(&self) -> String {
+        if self.0 == DEFAULT_PROFILE {
+            String::new()
+        } else {
+            format!(" -p {}", self.0)
+        }
+    }
+}
+
+impl Default for ProfileName {
+    fn default() -> Self {
+        ProfileName(DEFAULT_PROFILE.to_owned())
+    }
+}
+
+impl FromStr for ProfileName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if text.is_empty()
+            || text.len() > 40
+            || !text.chars().all(good)
+            || text.starts_with('-')
+            || text.ends_with('-')
+        {
+            return Err(format!(
+                "`{text}` is not a profile name; use 1 to 40 lower-case letters, digits and inner hyphens"
+            ));
+        }
+        Ok(ProfileName(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for ProfileName {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<ProfileName> for String {
+    fn from(name: ProfileName) -> String {
+        name.0
+    }
+}
+
+impl fmt::Display for ProfileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The file `profile.toml`. Fields that this version does not know are an error rather than
+/// lost: only a newer kubby writes them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// [`FILE_VERSION`] of the kubby that wrote the file.
+    pub version: u32,
+    /// The version of that kubby, for people.
+    pub kubby: String,
+    /// The profile's name.
+    pub name: ProfileName,
+    /// The UUID of the libvirt domain: a domain with our name and another UUID is not ours.
+    pub uuid: String,
+    /// The libvirt connection URI.
+    pub connect: String,
+    /// `kvm` or `tcg`.
+    pub acceleration: String,
+    /// Kubernetes version with `v`.
+    pub kubernetes_version: String,
+    /// Virtual CPUs.
+    pub cpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// Size of the node's disk in MiB.
+    pub disk_mib: u64,
+    /// Extra kernel arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kernel_args: Vec<String>,
+    /// The kubeconfig file that has the context.
+    pub kubeconfig: PathBuf,
+    /// The assets that the cluster is made of.
+    pub assets: Assets,
+    /// Ports on the host's loopback.
+    pub ports: Ports,
+}
+
+/// Keys of the assets in use; they name the shared volumes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Assets {
+    /// Key of the node image; empty until it is known.
+    pub node_image: String,
+    /// Key of the component volume; empty until it is known.
+    pub components: String,
+    /// The sandbox image in the component volume, such as `registry.k8s.io/pause:3.10.2`.
+    pub pause_image: String,
+    /// The kubectl of this version on the host.
+    pub kubectl: PathBuf,
+}
+
+/// Ports on 127.0.0.1 that lead into the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ports {
+    /// To the node's SSH server.
+    pub ssh: u16,
+    /// To kube-apiserver.
+    pub api: u16,
+}
+
+impl Profile {
+    /// The domain's UUID.
+    ///
+    /// # Errors
+    /// [`Kind::State`] when somebody has damaged it in the file.
+    pub fn uuid(&self) -> Result<uuid::Uuid> {
+        self.uuid.parse().context(Kind::State, || {
+            format!(
+                "the profile `{}` has a damaged UUID: {}",
+                self.name, self.uuid
+            )
+        })
+    }
+
+    /// Reads a profile's file; `None` where the profile does not exist.
+    ///
+    /// # Errors
+    /// [`Kind::State`] for a file that is damaged or from a newer kubby.
+    pub fn load(dir: &ProfileDir) -> Result<Option<Self>> {
+        let path = dir.profile();
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => {
+                return Err(e).context(Kind::State, || format!("cannot read {}", path.display()));
+            }
+        };
+        let profile = Self::parse(&text).map_err(|e| match e {
+            ParseError::Newer(version) => Error::new(
+                Kind::State,
+                format!(
+                    "{} was written by a newer kubby (file version {version}; this one knows up to {FILE_VERSION})",
+                    path.display()
+                ),
+            )
+            .with_hint("use that newer kubby for this profile, or choose another with --profile"),
+            ParseError::Damaged(why) => {
+                Error::new(Kind::State, format!("the profile file {} is damaged", path.display()))
+                    .with_detail("the parser says", why)
+                    .with_hint("`kubby delete` removes the profile with all that belongs to it; or mend the file by hand")
+            }
+        })?;
+        Ok(Some(profile))
+    }
+
+    fn parse(text: &str) -> Result<Self, ParseError> {
+        // The version is read by itself first: a newer file may hold anything else.
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let damaged = |e: toml::de::Error| ParseError::Damaged(e.to_string());
+        let Version { version } = toml::from_str(text).map_err(damaged)?;
+        if version > FILE_VERSION {
+            return Err(ParseError::Newer(version));
+        }
+        toml::from_str(text).map_err(damaged)
+    }
+
+    /// Writes the profile's file atomically, 0600.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when the file system refuses.
+    pub fn save(&self, dir: &ProfileDir) -> Result<()> {
+        let text = toml::to_string_pretty(self)
+            .context(Kind::Internal, || "cannot render the profile".into())?;
+        fsutil::create_private_dir(dir.root())?;
+        fsutil::write_atomic(&dir.profile(), text.as_bytes(), 0o600)
+    }
+}
+
+#[derive(Debug)]
+enum ParseError {
+    Newer(u32),
+    Damaged(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    fn example() -> Profile {
+        Profile {
+            version: FILE_VERSION,
+            kubby: "0.1.0".into(),
+            name: "dev".parse().unwrap(),
+            uuid: "c2f6e8e2-8f3a-4c6a-9a52-3b1f3c1b7f10".into(),
+            connect: "qemu:///session".into(),
+            acceleration: "tcg".into(),
+            kubernetes_version: "v1.37.2".into(),
+            cpus: 2,
+            memory_mib: 4096,
+            disk_mib: 20480,
+            kernel_args: vec![],
+            kubeconfig: "/home/u/.kube/config".into(),
+            assets: Assets::default(),
+            ports: Ports {
+                ssh: 40001,
+                api: 40002,
+            },
+        }
+    }
+
+    #[test]
+    fn names_are_checked() {
+        for good in ["kubby", "a", "dev-1", "0", &"a".repeat(40)] {
+            assert!(good.parse::<ProfileName>().is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "-a",
+            "a-",
+            "A",
+            "a_b",
+            "a/b",
+            "..",
+            "a b",
+            "ä",
+            "a\n",
+            &"a".repeat(41),
+        ] {
+            assert!(bad.parse::<ProfileName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn resources_are_named_after_the_profile() {
+        assert_eq!(ProfileName::default().resource_name(), "kubby");
+        let dev: ProfileName = "dev".parse().unwrap();
+        assert_eq!(dev.resource_name(), "kubby-dev");
+        assert_eq!(dev.flag(), " -p dev");
+    }
+
+    #[test]
+    fn a_profile_survives_the_disk_and_is_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = Store::at(tmp.path(), tmp.path()).profile_dir(&"dev".parse().unwrap());
+        assert_eq!(Profile::load(&dir).unwrap(), None);
+        example().save(&dir).unwrap();
+        assert_eq!(Profile::load(&dir).unwrap(), Some(example()));
+        let mode = |p: &std::path::Path| std::fs::metadata(p).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&dir.profile()), 0o600);
+        assert_eq!(mode(dir.root()), 0o700);
+    }
+
+    #[test]
+    fn a_newer_file_is_told_from_a_damaged_one() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = Store::at(tmp.path(), tmp.path()).profile_dir(&"dev".parse().unwrap());
+        fsutil::create_private_dir(dir.root()).unwrap();
+        for (text, words) in [
+            ("version = 99\nshape = \"round\"\n", "newer kubby"),
+            ("version = 1\n", "damaged"),
+            ("version = ", "damaged"),
+            ("\0\0", "damaged"),
+        ] {
+            std::fs::write(dir.profile(), text).unwrap();
+            let e = Profile::load(&dir).unwrap_err();
+            assert_eq!(e.kind(), Kind::State);
+            assert!(e.message().contains(words), "{text}: {e}");
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Where kubby keeps what: every path of its state and assets, in one place.
+//!
+//! State lives under `KUBBY_HOME` (default: `kubby` in the user's data folder), one folder a
+//! profile. Assets that any cluster can share live under `KUBBY_CACHE` (default: `kubby` in the
+//! user's cache folder); deleting them costs time, never data.
+
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Kind, Result, ResultExt};
+use crate::fsutil::{self, Lock};
+use crate::profile::{DEFAULT_PROFILE, ProfileName};
+
+/// The folders of state and assets.
+#[derive(Debug, Clone)]
+pub struct Store {
+    home: PathBuf,
+    cache: PathBuf,
+    default_home: bool,
+}
+
+impl Store {
+    /// From `KUBBY_HOME` and `KUBBY_CACHE`, or the user's data and cache folders.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] for a relative path, [`Kind::Preflight`] where the user has no home.
+    pub fn from_env() -> Result<Self> {
+        let standard = |dir: Option<PathBuf>, variable: &str| {
+            dir.map(|d| d.join("kubby")).ok_or_else(|| {
+                Error::new(Kind::Preflight, "this user has no home folder")
+                    .with_hint(format!("set {variable} to a folder for kubby"))
+            })
+        };
+        let given = |variable: &str| -> Result<Option<PathBuf>> {
+            let Some(value) = std::env::var_os(variable).filter(|v| !v.is_empty()) else {
+                return Ok(None);
+            };
+            let path = PathBuf::from(value);
+            if !path.is_absolute() {
+                return Err(Error::new(
+                    Kind::Usage,
+                    format!(
+                        "{variable} must be an absolute path, not `{}`",
+                        path.display()
+                    ),
+                ));
+            }
+            Ok(Some(path))
+        };
+        let home = given("KUBBY_HOME")?;
+        let cache = given("KUBBY_CACHE")?;
+        Ok(Store {
+            default_home: home.is_none(),
+            home: home.map_or_else(|| standard(dirs::data_dir(), "KUBBY_HOME"), Ok)?,
+            cache: cache.map_or_else(|| standard(dirs::cache_dir(), "KUBBY_CACHE"), Ok)?,
+        })
+    }
+
+    /// Fixed folders, for tests.
+    pub fn at(home: &Path, cache: &Path) -> Self {
+        Store {
+            home: home.to_owned(),
+            cache: cache.to_owned(),
+            default_home: false,
+        }
+    }
+
+    /// `KUBBY_HOME`.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// `KUBBY_CACHE`.
+    pub fn cache(&self) -> &Path {
+        &self.cache
+    }
+
+    /// The folder of all profiles.
+    pub fn profiles_dir(&self) -> PathBuf {
+        self.home.join("profiles")
+    }
+
+    /// The folder of one profile.
+    pub fn profile_dir(&self, name: &ProfileName) -> ProfileDir {
+        ProfileDir {
+            root: self.profiles_dir().join(name.as_str()),
+        }
+    }
+
+    /// The names of all profile folders, sorted; names that kubby would not make are left out.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when the folder is there and cannot be read.
+    pub fn profile_names(&self) -> Result<Vec<ProfileName>> {
+        let dir = self.profiles_dir();
+        let entries = match std::fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => {
+                return Err(e).context(Kind::Internal, || format!("cannot read {}", dir.display()));
+            }
+        };
+        let mut names: Vec<ProfileName> = entries
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Locks a profile against other kubby processes; `waiting` is called before a wait.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when the lock cannot be made, [`Kind::Interrupted`] on Ctrl-C.
+    pub fn lock_profile(&self, name: &ProfileName, waiting: impl FnOnce()) -> Result<Lock> {
+        self.lock(&format!("{name}.lock"), waiting)
+    }
+
+    /// Locks what all profiles of this home share: free ports and the storage pool.
+    ///
+    /// # Errors
+    /// As [`Store::lock_profile`].
+    pub fn lock_shared(&self, waiting: impl FnOnce()) -> Result<Lock> {
+        // No profile can have this name, since names hold no underscore.
+        self.lock("_shared.lock", waiting)
+    }
+
+    fn lock(&self, file: &str, waiting: impl FnOnce()) -> Result<Lock> {
+        let dir = self.home.join("locks");
+        fsutil::create_private_dir(&dir)?;
+        Lock::acquire(&dir.join(file), waiting)
+    }
+
+    /// Removes what the last deleted profile leaves behind: the lock files and empty folders.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when something cannot be removed.
+    pub fn remove_if_empty(&self) -> Result<()> {
+        if !self.profile_names()?.is_empty() {
+            return Ok(());
+        }
+        fsutil::remove_all(&self.home.join("locks"))?;
+        // Folders with foreign content stay: only empty ones go.
+        let _ = std::fs::remove_dir(self.profiles_dir());
+        let _ = std::fs::remove_dir(&self.home);
+        Ok(())
+    }
+
+    /// The name of the storage pool that holds this home's volumes in libvirt. Another
+    /// `KUBBY_HOME` has another pool, so that one never deletes what another uses.
+    pub fn pool_name(&self) -> String {
+        if self.default_home {
+            return DEFAULT_PROFILE.to_owned();
+        }
+        let digest = Sha256::digest(self.home.as_os_str().as_encoded_bytes());
+        let short: String = digest.iter().take(4).map(|b| format!("{b:02x}")).collect();
+        format!("{DEFAULT_PROFILE}-{short}")
+    }
+
+    /// The pool's folder. QEMU runs as a user of its own under `qemu:///system` and cannot look
+    /// into a private home (the reason why the system's pool lives with libvirt's images).
+    pub fn pool_target(&self, uri: &str) -> PathBuf {
+        if uri.contains("/system") {
+            Path::new("/var/lib/libvirt/images").join(self.pool_name())
+        } else {
+            self.home.join("pool")
+        }
+    }
+}
+
+/// The files of one profile.
+#[derive(Debug, Clone)]
+pub struct ProfileDir {
+    root: PathBuf,
+}
+
+impl ProfileDir {
+    /// The folder itself, 0700.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+    /// What is wanted: the profile.
+    pub fn profile(&self) -> PathBuf {
+        self.root.join("profile.toml")
+    }
+    /// Keys and certificates of the cluster.
+    pub fn pki(&self) -> PathBuf {
+        self.root.join("pki")
+    }
+    /// The operator's SSH key, OpenSSH format, 0600; its public part beside it.
+    pub fn ssh_key(&self) -> PathBuf {
+        self.root.join("ssh/id_ed25519")
+    }
+    /// The node's own SSH host key, 0600; its public part beside it.
+    pub fn host_key(&self) -> PathBuf {
+        self.root.join("ssh/host_ed25519")
+    }
+    /// A kubeconfig with this cluster alone, 0600.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.root.join("kubeconfig")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pools_of_other_homes_have_other_names() {
+        let a = Store::at(Path::new("/a"), Path::new("/c"));
+        let b = Store::at(Path::new("/b"), Path::new("/c"));
+        assert_ne!(a.pool_name(), b.pool_name());
+        assert_ne!(a.pool_name(), DEFAULT_PROFILE);
+    }
+
+    #[test]
+    fn a_session_keeps_its_volumes_in_the_home() {
+        let store = Store::at(Path::new("/a"), Path::new("/c"));
+        assert_eq!(store.pool_target("qemu:///session"), Path::new("/a/pool"));
+        assert!(
+            store
+                .pool_target("qemu:///system")
+                .starts_with("/var/lib/libvirt/images")
+        );
+    }
+
+    #[test]
+    fn the_last_profile_takes_the_folders_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("home");
+        let store = Store::at(&home, &home);
+        let name: ProfileName = "dev".parse().unwrap();
+        drop(store.lock_profile(&name, || {}).unwrap());
+        let profile = store.profile_dir(&name);
+        fsutil::create_private_dir(profile.root()).unwrap();
+        store.remove_if_empty().unwrap();
+        assert!(home.exists());
+        fsutil::remove_all(profile.root()).unwrap();
+        store.remove_if_empty().unwrap();
+        assert!(!home.exists());
+    }
+}

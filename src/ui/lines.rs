@@ -1,0 +1,134 @@
+//! Progress as plain lines: for CI logs, pipes and screen readers.
+
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+use super::{elapsed, say};
+use crate::progress::{Progress, Step, StepSink};
+use crate::units::human_bytes;
+
+/// How often a step that takes long says that it is still at work.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
+
+/// One line when a step begins, one when it ends, and a sign of life in between.
+pub struct Lines {
+    verbose: bool,
+}
+
+impl Lines {
+    /// With `verbose`, every detail becomes a line.
+    pub fn new(verbose: bool) -> Self {
+        Lines { verbose }
+    }
+}
+
+impl Progress for Lines {
+    fn step(&self, title: &str) -> Step {
+        say(&format!("==> {title}"));
+        let state = Arc::new(Mutex::new(State::default()));
+        let (end, ended) = mpsc::channel::<()>();
+        let watched = Arc::clone(&state);
+        let name = title.to_owned();
+        let started = Instant::now();
+        std::thread::spawn(move || {
+            while let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(SIGN_OF_LIFE) {
+                let state = watched.lock().unwrap_or_else(PoisonError::into_inner);
+                say(&format!(
+                    "    {name}: {} so far{}",
+                    elapsed(started.elapsed()),
+                    state.describe()
+                ));
+            }
+        });
+        Step::new(Arc::new(LineStep {
+            title: title.to_owned(),
+            started,
+            state,
+            verbose: self.verbose,
+            end: Mutex::new(Some(end)),
+        }))
+    }
+
+    fn note(&self, text: &str) {
+        say(text);
+    }
+
+    fn warn(&self, text: &str) {
+        say(&format!("warning: {text}"));
+    }
+}
+
+#[derive(Default)]
+struct State {
+    detail: String,
+    bytes: Option<(u64, Option<u64>)>,
+}
+
+impl State {
+    fn describe(&self) -> String {
+        match self.bytes {
+            Some((done, Some(total))) => {
+                format!(", {} of {}", human_bytes(done), human_bytes(total))
+            }
+            Some((done, None)) => format!(", {}", human_bytes(done)),
+            None if self.detail.is_empty() => String::new(),
+            None => format!(" ({})", self.detail),
+        }
+    }
+}
+
+struct LineStep {
+    title: String,
+    started: Instant,
+    state: Arc<Mutex<State>>,
+    verbose: bool,
+    end: Mutex<Option<mpsc::Sender<()>>>,
+}
+
+impl LineStep {
+    fn finish(&self, word: &str, summary: &str) {
+        self.end
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let tail = if summary.is_empty() {
+            String::new()
+        } else {
+            format!(": {summary}")
+        };
+        say(&format!(
+            "    {} {word}{tail} ({})",
+            self.title,
+            elapsed(self.started.elapsed())
+        ));
+    }
+}
+
+impl StepSink for LineStep {
+    fn detail(&self, text: &str) {
+        if self.verbose {
+            say(&format!("    | {text}"));
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.detail = text.chars().take(120).collect();
+    }
+
+    fn bytes(&self, done: u64, total: Option<u64>) {
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .bytes = Some((done, total));
+    }
+
+    fn done(&self, summary: &str) {
+        self.finish("done", summary);
+    }
+
+    fn skipped(&self, summary: &str) {
+        self.finish("nothing to do", summary);
+    }
+
+    fn failed(&self) {
+        self.finish("FAILED", "");
+    }
+}

@@ -1,0 +1,126 @@
+//! Progress on a terminal: a spinner or a bar for each running step, a finished line for each
+//! that ended.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::elapsed;
+use crate::progress::{Progress, Step, StepSink};
+
+/// Steps drawn by indicatif.
+pub struct Terminal {
+    bars: MultiProgress,
+    colour: bool,
+}
+
+impl Terminal {
+    /// Draws on stderr, in colour or without.
+    pub fn new(colour: bool) -> Self {
+        Terminal {
+            bars: MultiProgress::new(),
+            colour,
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_spinner())
+        .progress_chars("━╸ ")
+        .tick_strings(&["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏", "✓"])
+}
+
+impl Progress for Terminal {
+    fn step(&self, title: &str) -> Step {
+        let bar = self.bars.add(ProgressBar::new_spinner());
+        bar.set_style(style("{spinner} {prefix} {elapsed} {wide_msg:.dim}"));
+        bar.set_prefix(title.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Step::new(Arc::new(BarStep {
+            bars: self.bars.clone(),
+            bar,
+            title: title.to_owned(),
+            started: Instant::now(),
+            counted: AtomicBool::new(false),
+            colour: self.colour,
+        }))
+    }
+
+    fn note(&self, text: &str) {
+        let _ = self.bars.println(text);
+    }
+
+    fn warn(&self, text: &str) {
+        let line = if self.colour {
+            format!("\x1b[33mwarning:\x1b[0m {text}")
+        } else {
+            format!("warning: {text}")
+        };
+        let _ = self.bars.println(line);
+    }
+}
+
+struct BarStep {
+    bars: MultiProgress,
+    bar: ProgressBar,
+    title: String,
+    started: Instant,
+    counted: AtomicBool,
+    colour: bool,
+}
+
+impl BarStep {
+    fn finish(&self, mark: &str, ansi: &str, summary: &str) {
+        let mark = if self.colour {
+            format!("\x1b[{ansi}m{mark}\x1b[0m")
+        } else {
+            mark.to_owned()
+        };
+        let summary = if summary.is_empty() {
+            String::new()
+        } else {
+            format!(": {summary}")
+        };
+        self.bar.finish_and_clear();
+        self.bars.remove(&self.bar);
+        let time = elapsed(self.started.elapsed());
+        let _ = self
+            .bars
+            .println(format!("{mark} {}{summary} ({time})", self.title));
+    }
+}
+
+impl StepSink for BarStep {
+    fn detail(&self, text: &str) {
+        let clean: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
+        self.bar.set_message(clean);
+    }
+
+    fn bytes(&self, done: u64, total: Option<u64>) {
+        if !self.counted.swap(true, Ordering::Relaxed) {
+            self.bar.set_style(style(match total {
+                Some(_) => "{spinner} {prefix} {elapsed} {bar:24} {bytes}/{total_bytes} {bytes_per_sec} {wide_msg:.dim}",
+                None => "{spinner} {prefix} {elapsed} {bytes} {bytes_per_sec} {wide_msg:.dim}",
+            }));
+        }
+        if let Some(total) = total {
+            self.bar.set_length(total);
+        }
+        self.bar.set_position(done);
+    }
+
+    fn done(&self, summary: &str) {
+        self.finish("✓", "32", summary);
+    }
+
+    fn skipped(&self, summary: &str) {
+        self.finish("·", "2", summary);
+    }
+
+    fn failed(&self) {
+        self.finish("✗", "31", "");
+    }
+}

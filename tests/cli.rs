@@ -1,0 +1,267 @@
+//! The command line from outside: help, bad input, output formats. Nothing here needs libvirt.
+
+use std::process::Output;
+
+use assert_cmd::Command;
+use clap::CommandFactory;
+
+/// kubby in an empty home.
+fn kubby(home: &tempfile::TempDir, args: &[&str]) -> Output {
+    Command::cargo_bin("kubby")
+        .expect("kubby is built")
+        .env_clear()
+        .env("HOME", home.path())
+        .env("PATH", "/usr/bin:/bin")
+        .env("KUBBY_HOME", home.path().join("home"))
+        .env("KUBBY_CACHE", home.path().join("cache"))
+        .env("COLUMNS", "80")
+        .args(args)
+        .output()
+        .expect("kubby runs")
+}
+
+fn home() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn the_help_of_every_command_fits_80_columns() {
+    let home = home();
+    let mut commands: Vec<Vec<String>> = vec![vec![]];
+    for command in kubby::cli::Cli::command().get_subcommands() {
+        commands.push(vec![command.get_name().to_owned()]);
+        for inner in command.get_subcommands() {
+            commands.push(vec![
+                command.get_name().to_owned(),
+                inner.get_name().to_owned(),
+            ]);
+        }
+    }
+    assert!(commands.len() > 12, "{commands:?}");
+    for command in commands {
+        let mut args: Vec<&str> = command.iter().map(String::as_str).collect();
+        args.push("--help");
+        let output = kubby(&home, &args);
+        assert!(
+            output.status.success(),
+            "{args:?}: {}",
+            text(&output.stderr)
+        );
+        for line in text(&output.stdout).lines() {
+            assert!(line.chars().count() <= 80, "{args:?}: {line}");
+        }
+    }
+}
+
+#[test]
+fn the_main_help() {
+    insta::assert_snapshot!(text(&kubby(&home(), &["--help"]).stdout));
+}
+
+#[test]
+fn the_help_of_start() {
+    insta::assert_snapshot!(text(&kubby(&home(), &["start", "--help"]).stdout));
+}
+
+#[test]
+fn bad_input_is_refused_before_anything_is_made() {
+    let cases: &[(&[&str], &str)] = &[
+        (&["start", "-p", "Bad_Name"], "lower-case letters"),
+        (&["start", "-p", ""], "profile name"),
+        (&["start", "--memory", "lots"], "4GiB"),
+        (&["start", "--memory", "0"], "4GiB"),
+        (&["start", "--disk=-5"], "4GiB"),
+        (&["start", "--cpus", "0"], "1..=512"),
+        (&["start", "--kubernetes-version", "latest"], "v1.37.2"),
+        (
+            &["start", "--kubernetes-version", "v1.30.0"],
+            "v1.34 to v1.37",
+        ),
+        (&["start", "--api-port", "0"], "1..=65535"),
+        (&["start", "--api-port", "70000"], "1..=65535"),
+        (
+            &["start", "--accel", "hax"],
+            "possible values: auto, kvm, tcg",
+        ),
+        (&["start", "--image-sha256", "00"], "--image"),
+        (
+            &["start", "--image", "x", "--image-sha256", "00"],
+            "64 hexadecimal",
+        ),
+        (&["start", "--kernel-arg", "a b"], "one word"),
+        (
+            &["start", "--components", "x", "--binary-mirror", "y"],
+            "cannot be used with",
+        ),
+        (&["status", "-o", "yaml"], "possible values: text, json"),
+        (&["logs", "nginx"], "kube-apiserver"),
+        (&["stop", "--timeout", "0"], "1..=3600"),
+        (&["list", "-q", "-v"], "cannot be used with"),
+        (&["frobnicate"], "unrecognized subcommand"),
+    ];
+    for (args, words) in cases {
+        let home = home();
+        let output = kubby(&home, args);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+        assert!(
+            stderr.contains(words),
+            "{args:?}: no `{words}` in: {stderr}"
+        );
+        assert!(output.stdout.is_empty(), "{args:?}");
+        assert_eq!(
+            std::fs::read_dir(home.path()).expect("home").count(),
+            0,
+            "{args:?}"
+        );
+    }
+}
+
+#[test]
+fn commands_on_nothing_name_the_next_command() {
+    for command in [
+        &["stop"][..],
+        &["ssh", "true"],
+        &["kubectl", "get"],
+        &["port"],
+        &["ip"],
+        &["logs"],
+    ] {
+        let home = home();
+        let output = kubby(&home, command);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(15), "{command:?}: {stderr}");
+        assert!(stderr.contains("kubby start"), "{command:?}: {stderr}");
+    }
+}
+
+#[test]
+fn errors_are_json_when_json_is_asked_for() {
+    let output = kubby(&home(), &["port", "-o", "json", "-p", "dev"]);
+    assert_eq!(output.status.code(), Some(15));
+    insta::assert_snapshot!(text(&output.stdout), @r#"
+    {
+      "apiVersion": "kubby.dev/v1",
+      "kind": "Error",
+      "class": "state",
+      "exitCode": 15,
+      "message": "there is no cluster named `dev`",
+      "causes": [],
+      "details": [],
+      "hints": [
+        "kubby start -p dev",
+        "kubby list shows the clusters that there are"
+      ]
+    }
+    "#);
+}
+
+#[test]
+fn nothing_is_nonexistent_and_no_error() {
+    let home = home();
+    let output = kubby(&home, &["status"]);
+    assert_eq!(output.status.code(), Some(0));
+    insta::assert_snapshot!(text(&output.stdout), @r"
+    kubby
+    host: Nonexistent
+    kubelet: Nonexistent
+    apiserver: Nonexistent
+    kubeconfig: Nonexistent
+    ");
+    assert_eq!(
+        kubby(&home, &["status", "--exit-code"]).status.code(),
+        Some(15)
+    );
+    let list = kubby(&home, &["list"]);
+    assert!(text(&list.stdout).contains("kubby start"));
+}
+
+#[test]
+fn a_newer_and_a_damaged_profile_are_told_apart() {
+    let home = home();
+    let dir = home.path().join("home/profiles/kubby");
+    std::fs::create_dir_all(&dir).expect("a folder");
+    for (content, words) in [("version = 99\n", "newer kubby"), ("version =", "damaged")] {
+        std::fs::write(dir.join("profile.toml"), content).expect("a file");
+        for command in [&["start"][..], &["stop"], &["ssh", "true"], &["port"]] {
+            let output = kubby(&home, command);
+            assert_eq!(
+                output.status.code(),
+                Some(15),
+                "{command:?}: {}",
+                text(&output.stderr)
+            );
+            assert!(
+                text(&output.stderr).contains(words),
+                "{}",
+                text(&output.stderr)
+            );
+        }
+        let status = text(&kubby(&home, &["status"]).stdout);
+        assert!(
+            status.contains("host: Broken") && status.contains(words),
+            "{status}"
+        );
+        assert_eq!(
+            std::fs::read_to_string(dir.join("profile.toml")).expect("it"),
+            content
+        );
+    }
+}
+
+#[test]
+fn a_relative_home_is_refused() {
+    let output = Command::cargo_bin("kubby")
+        .expect("kubby is built")
+        .env("KUBBY_HOME", "some/where")
+        .arg("list")
+        .output()
+        .expect("kubby runs");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("absolute path"));
+}
+
+#[test]
+fn completions_and_man_pages_are_made_for_all() {
+    let home = home();
+    for shell in ["bash", "zsh", "fish"] {
+        let output = kubby(&home, &["completion", shell]);
+        assert!(
+            text(&output.stdout).contains("kubernetes-version"),
+            "{shell}"
+        );
+    }
+    let dir = home.path().join("man");
+    let output = kubby(&home, &["man", &dir.display().to_string()]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(dir.join("kubby-start.1").exists());
+}
+
+#[test]
+fn version_is_told_to_people_and_programs() {
+    let output = kubby(&home(), &["version", "-o", "json"]);
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(value["kubby"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(value["defaultKubernetesVersion"], "v1.37.2");
+    assert!(text(&kubby(&home(), &["--version"]).stdout).starts_with("kubby "));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let home = home();
+    let kubby = assert_cmd::cargo::cargo_bin("kubby");
+    let output = std::process::Command::new("bash")
+        .args([
+            "-c",
+            "set -o pipefail; \"$0\" completion bash | head -1",
+            &kubby.display().to_string(),
+        ])
+        .env("HOME", home.path())
+        .output()
+        .expect("bash runs");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
