@@ -1,0 +1,216 @@
+//! A hermetic place for the tests: own home, own kubeconfig, own profile names; only the cache
+//! of images and components is shared, since making it takes minutes.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// A named test.
+pub type Test = (&'static str, fn(&Env));
+
+/// The tests' surroundings.
+pub struct Env {
+    root: tempfile::TempDir,
+    /// The profile that most tests share.
+    pub profile: String,
+}
+
+impl Env {
+    pub fn new() -> Self {
+        // Not under /tmp's own mode: the folder is private, as a home is.
+        let root = tempfile::Builder::new()
+            .prefix("kubby-e2e-")
+            .tempdir()
+            .expect("a folder");
+        Env {
+            profile: format!("e{}", std::process::id()),
+            root,
+        }
+    }
+
+    pub fn home(&self) -> PathBuf {
+        self.root.path().join("kubby-home")
+    }
+
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.root.path().join("kube/config")
+    }
+
+    pub fn domain(&self) -> String {
+        format!("kubby-{}", self.profile)
+    }
+
+    /// kubby on the shared profile.
+    pub fn kubby(&self, args: &[&str]) -> Run {
+        self.kubby_on(&self.profile, args)
+    }
+
+    /// kubby on another profile.
+    pub fn kubby_on(&self, profile: &str, args: &[&str]) -> Run {
+        let mut command = self.kubby_command();
+        command.env("KUBBY_PROFILE", profile).args(args);
+        Run::of(command)
+    }
+
+    /// kubby with nothing but the test's environment set.
+    pub fn kubby_command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kubby"));
+        self.apply(&mut command);
+        command
+    }
+
+    /// The kubectl under test: the user's, else the cluster's own.
+    pub fn kubectl(&self, args: &[&str]) -> Run {
+        let mut command = match std::env::var_os("KUBBY_TEST_KUBECTL") {
+            Some(program) => Command::new(program),
+            None => {
+                let mut command = self.kubby_command();
+                command.args(["-p", &self.profile, "kubectl", "--"]);
+                command
+            }
+        };
+        self.apply(&mut command);
+        command.args(args);
+        Run::of(command)
+    }
+
+    fn apply(&self, command: &mut Command) {
+        command
+            .env("KUBBY_HOME", self.home())
+            .env("HOME", self.root.path())
+            .env("KUBECONFIG", self.kubeconfig())
+            .env("NO_COLOR", "1")
+            .env_remove("KUBBY_PROFILE")
+            .stdin(Stdio::null());
+        // HOME is another one here, so the cache must be named: the user's own.
+        if std::env::var_os("KUBBY_CACHE").is_none() {
+            let cache = dirs::cache_dir().expect("a cache folder").join("kubby");
+            command.env("KUBBY_CACHE", cache);
+        }
+    }
+
+    pub fn virsh(&self, args: &[&str]) -> Run {
+        let mut command = Command::new("virsh");
+        command.arg("-c").arg(uri()).args(args);
+        Run::of(command)
+    }
+
+    /// Deletes whatever a failed test left.
+    pub fn clean_up(&self) {
+        if self.home().exists() {
+            let mut command = self.kubby_command();
+            command.args(["delete", "--all"]);
+            let _ = Run::of(command);
+        }
+    }
+}
+
+/// The connection that kubby chooses here.
+pub fn uri() -> &'static str {
+    if rustix::process::geteuid().is_root() {
+        "qemu:///system"
+    } else {
+        "qemu:///session"
+    }
+}
+
+/// A finished program.
+pub struct Run {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+    pub took: Duration,
+    shown: String,
+}
+
+impl Run {
+    pub fn of(mut command: Command) -> Self {
+        let shown = format!("{command:?}");
+        let began = Instant::now();
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = command
+            .output()
+            .unwrap_or_else(|e| panic!("cannot run {shown}: {e}"));
+        Run {
+            code: status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&stderr).into_owned(),
+            took: began.elapsed(),
+            shown,
+        }
+    }
+
+    /// It ended with this code; if not, all that it said is shown.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(
+            self.code,
+            code,
+            "{} ended with {} instead of {code} after {:.1} s\n--- stdout\n{}\n--- stderr\n{}",
+            self.shown,
+            self.code,
+            self.took.as_secs_f64(),
+            self.stdout,
+            self.stderr
+        );
+        self
+    }
+
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        self.exits(0)
+    }
+
+    /// stderr holds this.
+    #[track_caller]
+    pub fn says(self, words: &str) -> Self {
+        assert!(
+            self.stderr.contains(words),
+            "no `{words}` in stderr:\n{}",
+            self.stderr
+        );
+        self
+    }
+
+    #[track_caller]
+    pub fn prints(self, words: &str) -> Self {
+        assert!(
+            self.stdout.contains(words),
+            "no `{words}` in stdout:\n{}",
+            self.stdout
+        );
+        self
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|e| panic!("not JSON ({e}):\n{}", self.stdout))
+    }
+}
+
+/// Asks again until it is so, or fails at the deadline with what was last seen.
+#[track_caller]
+pub fn eventually<T: std::fmt::Debug>(
+    limit: Duration,
+    what: &str,
+    mut look: impl FnMut() -> Result<(), T>,
+) {
+    let end = Instant::now() + limit;
+    loop {
+        match look() {
+            Ok(()) => return,
+            Err(last) if Instant::now() > end => panic!("{what}: not within {limit:?}: {last:?}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(300)),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! End to end: real libvirt, a real virtual machine, a real Kubernetes, the real kubectl.
+//!
+//! One cluster lives through the tests in their order, as it does with a user. `scripts/test`
+//! runs this with what it needs; without libvirt or as a plain `cargo test` it says so and runs
+//! nothing. Set `KUBBY_E2E=1` to run it by hand.
+
+#![expect(clippy::print_stderr, reason = "timings are for the reader of the log")]
+
+mod bad_input;
+mod cluster;
+mod env;
+mod failures;
+mod lifecycle;
+mod looking;
+
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Trial};
+
+use env::Env;
+
+fn main() {
+    let args = Arguments::from_args();
+    let wanted = std::env::var_os("KUBBY_E2E").is_some_and(|v| v == "1");
+    let env = Arc::new(Env::new());
+    let mut trials: Vec<Trial> = Vec::new();
+    for (name, test) in bad_input::TESTS
+        .iter()
+        .chain(failures::TESTS)
+        .chain(lifecycle::BEFORE)
+        .chain(looking::TESTS)
+        .chain(cluster::TESTS)
+        .chain(lifecycle::AFTER)
+    {
+        let env = Arc::clone(&env);
+        trials.push(
+            Trial::test(*name, move || {
+                let began = std::time::Instant::now();
+                test(&env);
+                eprintln!("  {name}: {:.1} s", began.elapsed().as_secs_f64());
+                Ok(())
+            })
+            .with_ignored_flag(!wanted),
+        );
+    }
+    // In order and one at a time: later tests work on what earlier ones made.
+    let args = Arguments {
+        test_threads: Some(1),
+        ..args
+    };
+    let conclusion = libtest_mimic::run(&args, trials);
+    env.clean_up();
+    conclusion.exit();
+}
