@@ -117,7 +117,12 @@ impl Start<'_> {
     /// A port that another program has taken since the last start is replaced, unless the user
     /// asked for it by number.
     fn free_ports(&self, access: &mut Access) -> Result<()> {
+        // Under one lock until it is saved: two starts never choose the same free port.
+        let _shared = self.store.lock_shared(|| {})?;
         let recorded = access.profile.ports;
+        let others = preflight::ports_of_others(self.store, self.name)?;
+        let mut avoid: Vec<u16> = others.into_iter().map(|(port, _)| port).collect();
+        avoid.extend([recorded.api, recorded.ssh]);
         let mut changed = recorded;
         for (port, asked, flag) in [
             (&mut changed.api, self.options.api_port, "--api-port"),
@@ -126,8 +131,8 @@ impl Start<'_> {
             match ports::check_free(*port, flag) {
                 Err(e) if asked.is_some() => return Err(e),
                 Err(_) => {
-                    let _shared = self.store.lock_shared(|| {})?;
-                    let new = preflight::free_port([recorded.api, recorded.ssh])?;
+                    let new = preflight::free_port(avoid.iter().copied())?;
+                    avoid.push(new);
                     self.progress.warn(&format!(
                         "port {port} is taken by another program; using {new} instead"
                     ));

@@ -263,18 +263,7 @@ fn fixed(flag: &str, asked: Option<String>, has: &str, profile: &Profile) -> Res
 /// # Errors
 /// [`Kind::Preflight`] for a port that is taken.
 pub fn choose_ports(store: &Store, name: &ProfileName, options: &StartOptions) -> Result<Ports> {
-    let mut taken = Vec::new();
-    for other in store.profile_names()? {
-        // A damaged profile's ports are not known; if they are in use, binding shows it.
-        if let (true, Ok(Some(profile))) =
-            (other != *name, Profile::load(&store.profile_dir(&other)))
-        {
-            taken.extend([
-                (profile.ports.api, other.clone()),
-                (profile.ports.ssh, other),
-            ]);
-        }
-    }
+    let mut taken = ports_of_others(store, name)?;
     let mut choose = |asked: Option<u16>, flag: &str| -> Result<u16> {
         let Some(port) = asked else {
             let port = free_port(taken.iter().map(|(port, _)| *port))?;
@@ -296,6 +285,26 @@ pub fn choose_ports(store: &Store, name: &ProfileName, options: &StartOptions) -
         api: choose(options.api_port, "--api-port")?,
         ssh: choose(options.ssh_port, "--ssh-port")?,
     })
+}
+
+/// The ports that other profiles have recorded, and may use again when they start.
+///
+/// # Errors
+/// [`Kind::Internal`] when the profiles cannot be listed.
+pub fn ports_of_others(store: &Store, name: &ProfileName) -> Result<Vec<(u16, ProfileName)>> {
+    let mut taken = Vec::new();
+    for other in store.profile_names()? {
+        // A damaged profile's ports are not known; if they are in use, binding shows it.
+        if let (true, Ok(Some(profile))) =
+            (other != *name, Profile::load(&store.profile_dir(&other)))
+        {
+            taken.extend([
+                (profile.ports.api, other.clone()),
+                (profile.ports.ssh, other),
+            ]);
+        }
+    }
+    Ok(taken)
 }
 
 /// A free port that is none of `avoid`.
