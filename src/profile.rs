@@ -153,6 +153,11 @@ pub struct Ports {
 }
 
 impl Profile {
+    /// The URL of kube-apiserver on this host.
+    pub fn server(&self) -> String {
+        format!("https://127.0.0.1:{}", self.ports.api)
+    }
+
     /// The domain's UUID.
     ///
     /// # Errors

@@ -7,11 +7,8 @@ use crate::error::{Error, Kind, Result, ResultExt};
 use crate::hypervisor::Acceleration;
 use crate::pki::{CertName, Pki};
 use crate::profile::{Profile, ProfileName};
-use crate::remote::{Ssh, Target};
+use crate::remote::Target;
 use crate::store::{ProfileDir, Store};
-
-/// How long a running node's SSH server may take to answer, times the acceleration's factor.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// A profile that exists, with what is needed to reach its node.
 #[derive(Debug, Clone)]
@@ -67,19 +64,6 @@ impl Access {
             user: "root".into(),
             private_key: self.dir.ssh_key(),
             host_key: host_key.trim().to_owned(),
-        })
-    }
-
-    /// An SSH session.
-    ///
-    /// # Errors
-    /// [`Kind::NodeUnreachable`] with the next command to type.
-    pub fn ssh(&self) -> Result<Ssh> {
-        Ssh::connect(&self.target()?, self.deadline(CONNECT_LIMIT)).map_err(|e| {
-            let flag = self.profile.name.flag();
-            e.with_hint(format!(
-                "kubby status{flag} tells what runs; kubby start{flag} brings it back"
-            ))
         })
     }
 

@@ -30,7 +30,7 @@ pub(super) fn write(start: &Start<'_>, access: &Access, pki: &Pki) -> Result<boo
 fn entry(access: &Access, store: &Store, pki: &Pki) -> kubeconfig::Entry {
     kubeconfig::Entry {
         name: access.profile.name.resource_name(),
-        server: format!("https://127.0.0.1:{}", access.profile.ports.api),
+        server: access.profile.server(),
         ca_pem: pki.cert(CertName::Ca).to_owned(),
         client_cert_pem: pki.cert(CertName::Admin).to_owned(),
         client_key_pem: pki.key(CertName::Admin).to_owned(),

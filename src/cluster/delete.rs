@@ -15,15 +15,8 @@ use crate::store::Store;
 /// # Errors
 /// [`Kind::Hypervisor`] when libvirt cannot be asked or refuses; what was not removed yet stays
 /// known, so that `delete` can be run again.
-pub fn delete(
-    store: &Store,
-    name: &ProfileName,
-    connect: Option<&str>,
-    progress: &dyn Progress,
-) -> Result<bool> {
-    let lock = store.lock_profile(name, || {
-        progress.note(&format!("waiting for another kubby that works on `{name}`"));
-    })?;
+pub fn delete(store: &Store, name: &ProfileName, progress: &dyn Progress) -> Result<bool> {
+    let lock = super::lock(store, name, progress)?;
     let dir = store.profile_dir(name);
     let existed = dir.root().exists();
     // A file that does not parse must not keep the cluster alive: what it would have told is
@@ -38,7 +31,7 @@ pub fn delete(
     let uri = profile
         .as_ref()
         .map(|p| p.connect.clone())
-        .unwrap_or_else(|| hypervisor::default_uri(connect));
+        .unwrap_or_else(|| hypervisor::default_uri(None));
     let names = Names::of(store, name, &uri);
     let step = progress.step(&format!("Delete the cluster `{name}`"));
     let machine = match Libvirt::open(&uri) {

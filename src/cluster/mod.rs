@@ -20,8 +20,10 @@ pub use status::{ComponentState, HostState, KubeconfigState, Status, status};
 pub use stop::{StopOptions, stop};
 
 use crate::error::Result;
+use crate::fsutil::Lock;
 use crate::hypervisor::{self, Hypervisor, Libvirt};
-use crate::profile::Profile;
+use crate::profile::{Profile, ProfileName};
+use crate::progress::Progress;
 use crate::store::Store;
 
 use crate::assets::components::Source;
@@ -66,6 +68,13 @@ pub struct StartOptions {
     pub kernel_args: Vec<String>,
     /// Limit for boot and health together.
     pub timeout: Option<Duration>,
+}
+
+/// Locks a profile against other kubby processes; whoever has to wait is told for what.
+fn lock(store: &Store, name: &ProfileName, progress: &dyn Progress) -> Result<Lock> {
+    store.lock_profile(name, || {
+        progress.note(&format!("waiting for another kubby that works on `{name}`"));
+    })
 }
 
 /// The serial console of a cluster's machine since its last start, the last `lines` of it, without

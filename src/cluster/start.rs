@@ -92,9 +92,7 @@ pub fn start(
         progress,
         watch: RefCell::new(Stopwatch::new()),
     };
-    let _lock = store.lock_profile(name, || {
-        progress.note(&format!("waiting for another kubby that works on `{name}`"));
-    })?;
+    let _lock = super::lock(store, name, progress)?;
     let existing = Profile::load(&store.profile_dir(name))?;
     let uri = match (&existing, &options.connect) {
         (Some(profile), _) => profile.connect.clone(),
@@ -212,7 +210,7 @@ impl Start<'_> {
         // What the user gives is for boot and health together.
         let limit = |with_kvm: Duration| match self.options.timeout {
             Some(timeout) => timeout.saturating_sub(began.elapsed()),
-            None => with_kvm * acceleration.deadline_factor(),
+            None => access.deadline(with_kvm),
         };
         let mut watcher = Watcher::new(hypervisor, &access.profile, acceleration, names);
         let pki = pki::ensure(&access.dir.pki(), &provision::pki_spec(Vec::new())?)?;

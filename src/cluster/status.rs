@@ -149,7 +149,7 @@ pub fn status(store: &Store, name: &ProfileName, deep: bool) -> Result<Status> {
         kubeconfig,
         current_context,
         kubernetes_version: Some(profile.kubernetes_version.clone()),
-        server: Some(format!("https://127.0.0.1:{}", profile.ports.api)),
+        server: Some(profile.server()),
         reason,
         ..Status::nothing(name)
     })

@@ -32,9 +32,7 @@ pub fn stop(
     options: StopOptions,
     progress: &dyn Progress,
 ) -> Result<bool> {
-    let _lock = store.lock_profile(name, || {
-        progress.note(&format!("waiting for another kubby that works on `{name}`"));
-    })?;
+    let _lock = super::lock(store, name, progress)?;
     let access = Access::open(store, name)?;
     let hypervisor = Libvirt::open(&access.profile.connect)?;
     let domain = name.resource_name();

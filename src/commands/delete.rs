@@ -18,7 +18,7 @@ pub fn run(context: &Context, args: &DeleteArgs) -> Result<ExitCode> {
     };
     let mut deleted = Vec::new();
     for name in names {
-        if cluster::delete(&context.store, &name, None, context.progress.as_ref())? {
+        if cluster::delete(&context.store, &name, context.progress.as_ref())? {
             deleted.push(name);
         }
     }

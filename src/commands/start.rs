@@ -35,7 +35,7 @@ pub fn run(context: &Context, args: &StartArgs) -> Result<ExitCode> {
         "profile": profile.name,
         "context": profile.name.resource_name(),
         "currentContext": started.current_context,
-        "server": format!("https://127.0.0.1:{}", profile.ports.api),
+        "server": profile.server(),
         "kubeconfig": profile.kubeconfig,
         "ownKubeconfig": started.access.dir.kubeconfig(),
         "kubernetesVersion": started.node_version,
@@ -127,11 +127,11 @@ fn summary(started: &Started, seconds: f64) -> String {
         format!("kubectl --context {context} get nodes")
     };
     format!(
-        "\nThe cluster `{name}` {what} ({seconds:.1} s): Kubernetes {version} at https://127.0.0.1:{port}, context `{context}` in {file}.\n\
+        "\nThe cluster `{name}` {what} ({seconds:.1} s): Kubernetes {version} at {server}, context `{context}` in {file}.\n\
          Try next:\n  {kubectl}\n  kubby ssh{flag}\n  kubby status{flag}",
         name = profile.name,
         version = started.node_version,
-        port = profile.ports.api,
+        server = profile.server(),
         file = profile.kubeconfig.display(),
     )
 }

@@ -13,8 +13,8 @@ pub struct Applied {
     pub restarted: Vec<String>,
 }
 
-/// Makes the node hold `wanted`'s files and run its units, the late ones excepted. Returns when the units are queued,
-/// not when they are up: health is waited for from the host.
+/// Makes the node hold `wanted`'s files and run its units, the late ones excepted. Returns when
+/// the units are queued, not when they are up: health is waited for from the host.
 ///
 /// # Errors
 /// [`Kind::NodeUnreachable`] when SSH fails, [`Kind::Unhealthy`] when a command in the node does.
@@ -54,8 +54,10 @@ pub fn apply(remote: &mut dyn Remote, wanted: &Wanted) -> Result<Applied> {
 fn mount(remote: &mut dyn Remote) -> Result<()> {
     let script = format!(
         "set -eu\nmountpoint -q {COMPONENTS_DIR} && exit 0\nmkdir -p {COMPONENTS_DIR}\n\
-         mount -t erofs -o ro,nodev {} {COMPONENTS_DIR}\n\
+         mount -t {} -o {} {} {COMPONENTS_DIR}\n\
          cat {COMPONENTS_DIR}/bin/etcd {COMPONENTS_DIR}/bin/kube-apiserver >/dev/null 2>&1 </dev/null &\n",
+        runtime::FILE_SYSTEM,
+        runtime::MOUNT_OPTIONS,
         runtime::DEVICE
     );
     remote

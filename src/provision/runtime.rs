@@ -7,6 +7,12 @@ use super::{COMPONENTS_DIR, Inputs, NODE_POD_CIDR, Unit, Wanted, public};
 /// The component volume's disk in the node.
 pub const DEVICE: &str = "/dev/disk/by-id/virtio-components";
 
+/// Its file system.
+pub const FILE_SYSTEM: &str = "erofs";
+
+/// How it is mounted.
+pub const MOUNT_OPTIONS: &str = "ro,nodev";
+
 /// systemd's name for the mount of [`COMPONENTS_DIR`].
 pub const MOUNT: &str = "opt-kubby.mount";
 
@@ -24,7 +30,7 @@ pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
                 ..public(IMPORT_SCRIPT, import_script())
             },
         ],
-        units: vec![mount(), containerd_drop_in(), import_images()],
+        units: vec![mount(), containerd(), import_images()],
     }
 }
 
@@ -36,15 +42,15 @@ fn mount() -> Unit {
         lines: vec![
             ("What", DEVICE.into()),
             ("Where", COMPONENTS_DIR.into()),
-            ("Type", "erofs".into()),
-            ("Options", "ro,nodev".into()),
+            ("Type", FILE_SYSTEM.into()),
+            ("Options", MOUNT_OPTIONS.into()),
         ],
         ..Unit::default()
     }
 }
 
-/// containerd is Debian's, so its unit is as well; it is only tied to the target here.
-fn containerd_drop_in() -> Unit {
+/// containerd is Debian's; its unit is kubby's, so that it belongs to the target as all others do.
+fn containerd() -> Unit {
     Unit::service(
         "containerd",
         "containerd container runtime",
