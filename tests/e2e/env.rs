@@ -101,13 +101,15 @@ impl Env {
         Run::of(command)
     }
 
-    /// Deletes whatever a failed test left.
+    /// Deletes whatever a failed test left, and the tests' own folder.
     pub fn clean_up(&self) {
         if self.home().exists() {
             let mut command = self.kubby_command();
             command.args(["delete", "--all"]);
             let _ = Run::of(command);
         }
+        // The process ends without running destructors, so the folder goes here.
+        let _ = std::fs::remove_dir_all(self.root());
     }
 }
 
