@@ -12,6 +12,9 @@ use crate::error::{Error, Kind, Result, ResultExt};
 /// it starts; a longer silence means that it is not there yet, and the caller asks again.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 
+/// How long one apply may take: the first one of a kind makes kube-apiserver build its schema.
+const APPLY_LIMIT: Duration = Duration::from_secs(30);
+
 /// The API of one cluster, reached on the host's loopback with a client certificate.
 pub struct ApiClient {
     agent: ureq::Agent,
@@ -31,6 +34,29 @@ impl Answer {
     /// Whether the status is 200 to 299.
     pub fn is_ok(&self) -> bool {
         (200..300).contains(&self.status)
+    }
+
+    /// The API's own words for what it refused, else the body.
+    pub fn message(&self) -> String {
+        let status: Value = serde_json::from_str(&self.body).unwrap_or_default();
+        match status["message"].as_str() {
+            Some(message) => message.to_owned(),
+            None => self.body.chars().take(1000).collect(),
+        }
+    }
+
+    /// The body of a good answer; `what` names the request in the error.
+    ///
+    /// # Errors
+    /// [`Kind::Unhealthy`] with the API's words for any other answer.
+    pub fn require(self, what: &str) -> Result<String> {
+        if self.is_ok() {
+            return Ok(self.body);
+        }
+        Err(
+            Error::new(Kind::Unhealthy, format!("{what} gave HTTP {}", self.status))
+                .with_detail("kube-apiserver says", self.message()),
+        )
     }
 }
 
@@ -88,6 +114,39 @@ impl ApiClient {
             .patch(format!("{}{path}", self.base))
             .content_type("application/merge-patch+json")
             .send(patch.to_string());
+        Self::answer(response, path)
+    }
+
+    /// Server-side apply of one object: what it says becomes so, and kubby owns those fields.
+    /// Where others own one with another value the answer has status 409, unless `force` is set.
+    ///
+    /// # Errors
+    /// [`Kind::Unhealthy`] when nothing answers in time.
+    pub fn apply(&self, path: &str, object: &Value, force: bool) -> Result<Answer> {
+        let response = self
+            .agent
+            .patch(format!(
+                "{}{path}?fieldManager=kubby&force={force}",
+                self.base
+            ))
+            .config()
+            .timeout_global(Some(APPLY_LIMIT))
+            .build()
+            .content_type("application/apply-patch+yaml")
+            // JSON is YAML.
+            .send(object.to_string());
+        Self::answer(response, path)
+    }
+
+    /// `DELETE path`; what the object owns goes before it does.
+    ///
+    /// # Errors
+    /// [`Kind::Unhealthy`] when nothing answers in time.
+    pub fn delete(&self, path: &str) -> Result<Answer> {
+        let response = self
+            .agent
+            .delete(format!("{}{path}?propagationPolicy=Foreground", self.base))
+            .call();
         Self::answer(response, path)
     }
 

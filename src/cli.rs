@@ -1,5 +1,7 @@
 //! The command line: names, flags and help. What commands do is in `commands`.
 
+mod addon;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -8,6 +10,8 @@ use crate::assets::components::Source;
 use crate::assets::version::KubernetesVersion;
 use crate::profile::ProfileName;
 use crate::units::Mebibytes;
+
+pub use addon::{AddonCommand, AddonDisableArgs, AddonEnableArgs, AddonShowArgs};
 
 /// A real Kubernetes on a real virtual machine, on a laptop or in CI.
 #[derive(Debug, Parser)]
@@ -89,6 +93,9 @@ pub enum Command {
     Ip,
     /// Print the ports on the host's loopback that lead into the node
     Port(PortArgs),
+    /// List, enable and disable what a cluster has beside Kubernetes itself
+    #[command(subcommand)]
+    Addon(AddonCommand),
     /// Build, list and export images of the node itself
     #[command(subcommand)]
     Image(ImageCommand),
@@ -147,6 +154,12 @@ pub struct StartArgs {
     /// Get or build what the cluster is made of, and make nothing else
     #[arg(long)]
     pub download_only: bool,
+    /// Have this add-on as well: a name or a folder (may be repeated)
+    #[arg(long, value_name = "NAME|DIR")]
+    pub addon: Vec<String>,
+    /// Do without this add-on (may be repeated)
+    #[arg(long, value_name = "NAME")]
+    pub no_addon: Vec<String>,
     /// Do not switch kubectl's current context
     #[arg(long)]
     pub keep_context: bool,

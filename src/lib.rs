@@ -4,6 +4,7 @@
 //! ([`assets`], [`hypervisor`], [`remote`] …) return data and report through
 //! [`progress::Progress`]; they never print.
 
+pub mod addon;
 pub mod api;
 pub mod assets;
 pub mod cli;

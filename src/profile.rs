@@ -120,6 +120,9 @@ pub struct Profile {
     /// Extra kernel arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kernel_args: Vec<String>,
+    /// The enabled add-ons, in the order in which they were.
+    #[serde(default = "crate::addon::default_names")]
+    pub addons: Vec<String>,
     /// The kubeconfig file that has the context.
     pub kubeconfig: PathBuf,
     /// The assets that the cluster is made of.
@@ -252,6 +255,7 @@ mod tests {
             memory_mib: 4096,
             disk_mib: 20480,
             kernel_args: vec![],
+            addons: vec!["dns".into()],
             kubeconfig: "/home/u/.kube/config".into(),
             assets: Assets::default(),
             ports: Ports {

@@ -195,6 +195,10 @@ impl ProfileDir {
     pub fn host_key(&self) -> PathBuf {
         self.root.join("ssh/host_ed25519")
     }
+    /// Add-ons of the user's own, as they were when they were enabled.
+    pub fn addons(&self) -> PathBuf {
+        self.root.join("addons")
+    }
     /// A kubeconfig with this cluster alone, 0600.
     pub fn kubeconfig(&self) -> PathBuf {
         self.root.join("kubeconfig")

@@ -54,6 +54,15 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
+/// Renders a table without a margin on its left.
+pub fn table(table: &comfy_table::Table) -> String {
+    table
+        .trim_fmt()
+        .lines()
+        .map(|line| format!("{}\n", line.trim_start_matches(' ')))
+        .collect()
+}
+
 /// Prints a line for people to stderr.
 pub fn say(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::boot::Watcher;
+use crate::addon::Rollouts;
 use crate::api::{ApiClient, CONTROL_PLANE_LABEL, Node};
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
@@ -84,6 +85,32 @@ impl Waiting<'_, '_> {
             "kube-controller-manager.service",
         );
         self.until(what, unit, step, |api| Ok(api.takes_pods()?.then_some(())))
+    }
+
+    /// Waits until all that add-ons brought is at work.
+    ///
+    /// # Errors
+    /// As [`Waiting::api_ready`], with what its pods say.
+    pub fn addons(&mut self, rollouts: &mut Rollouts, step: &Step) -> Result<()> {
+        let began = Instant::now();
+        let result = self.until(
+            "the add-ons are not at work",
+            "kubelet.service",
+            step,
+            |api| {
+                let done = rollouts.look(api)?;
+                step.detail(&rollouts.summary());
+                Ok(done.then_some(()))
+            },
+        );
+        match result {
+            Err(e) if e.kind() == Kind::Unhealthy && Instant::now() > self.deadline => {
+                Err(rollouts
+                    .overdue(self.api, began.elapsed().as_secs())
+                    .with_source(e))
+            }
+            result => result,
+        }
     }
 
     fn until<T>(

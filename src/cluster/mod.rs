@@ -1,6 +1,7 @@
 //! A cluster's life cycle: the steps behind `start`, `status`, `stop` and `delete`.
 
 mod access;
+mod addons;
 mod boot;
 mod context;
 mod delete;
@@ -13,6 +14,10 @@ mod status;
 mod stop;
 
 pub use access::Access;
+pub use addons::{
+    Row as AddonRow, disable as disable_addons, enable as enable_addons, list as list_addons,
+    show as show_addon,
+};
 pub use delete::{delete, purge_cache};
 pub use machine::get_assets;
 pub use start::{Started, start};
@@ -66,6 +71,10 @@ pub struct StartOptions {
     pub keep_context: bool,
     /// Extra kernel arguments.
     pub kernel_args: Vec<String>,
+    /// Add-ons to have, by name or folder, beside those that the profile has.
+    pub addons: Vec<String>,
+    /// Add-ons to do without.
+    pub no_addons: Vec<String>,
     /// Limit for boot and health together.
     pub timeout: Option<Duration>,
 }

@@ -158,6 +158,7 @@ pub fn new_profile(
         memory_mib: memory.0,
         disk_mib: disk.0,
         kernel_args: options.kernel_args.clone(),
+        addons: crate::addon::default_names(),
         kubeconfig,
         assets: Assets::default(),
         ports,

@@ -4,12 +4,14 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
+use super::addons;
 use super::boot::{self, Watcher};
 use super::context;
 use super::health::Waiting;
 use super::preflight;
 use super::resources::Names;
 use super::{Access, StartOptions};
+use crate::addon::{self, Addon, Folder};
 use crate::error::Result;
 use crate::hypervisor::{self, Acceleration, HostInfo, Hypervisor, Libvirt};
 use crate::interrupt;
@@ -19,7 +21,7 @@ use crate::profile::{Profile, ProfileName};
 use crate::progress::Progress;
 use crate::provision::{self, Inputs};
 use crate::remote::Ssh;
-use crate::store::Store;
+use crate::store::{ProfileDir, Store};
 
 /// Limits with hardware virtualisation; the acceleration's factor makes them fit emulation.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
@@ -124,6 +126,29 @@ fn is_active(hypervisor: &dyn Hypervisor, names: &Names) -> Result<bool> {
         .is_some_and(|domain| domain.state.is_active()))
 }
 
+/// Writes down which add-ons the cluster is to have.
+fn settle_addons(
+    profile: &mut Profile,
+    dir: &ProfileDir,
+    brought: &[Folder],
+    unwanted: &[String],
+) -> Result<()> {
+    let before = profile.addons.clone();
+    for Folder { addon, .. } in brought {
+        if addon.folder.is_some() {
+            addon::keep(dir, addon)?;
+        }
+        if !profile.addons.contains(&addon.name) {
+            profile.addons.push(addon.name.clone());
+        }
+    }
+    profile.addons.retain(|name| !unwanted.contains(name));
+    if profile.addons == before {
+        return Ok(());
+    }
+    profile.save(dir)
+}
+
 impl Start<'_> {
     /// Ends the running stage and gives it a name.
     pub(super) fn stage(&self, name: &'static str) {
@@ -150,7 +175,8 @@ impl Start<'_> {
             preflight::acceleration(self.options.accel, existing.as_ref(), &host)?;
         let dir = self.store.profile_dir(self.name);
         let created = existing.is_none();
-        let profile = match existing {
+        let brought = addons::brought(self.options, existing.as_ref())?;
+        let mut profile = match existing {
             Some(mut profile) => {
                 let running = is_active(hypervisor, &names)?;
                 preflight::change_profile(
@@ -165,6 +191,7 @@ impl Start<'_> {
             }
             None => self.new_profile(uri, acceleration, &host, kubeconfig)?,
         };
+        settle_addons(&mut profile, &dir, &brought, &self.options.no_addons)?;
         step.done(format!(
             "{acceleration} ({reason}), {} CPUs, {} memory",
             profile.cpus,
@@ -281,6 +308,25 @@ impl Start<'_> {
         step.done("");
         self.stage("api");
         provision::start_all(waiting.remote)?;
+        let addons = addons::enabled(&access.profile, &access.dir)?;
+        let all: Vec<&Addon> = addons.iter().collect();
+        let mut rollouts = addon::Rollouts::of(all.iter().copied());
+        let step = self.progress.step("Apply the add-ons");
+        // Images first: a pod whose image is not there yet is tried again only after a while.
+        if !rollouts.look(&api).unwrap_or(false) {
+            step.detail("importing images");
+            addons::import(waiting.remote, &all)?;
+            self.stage("images");
+        }
+        step.detail("applying manifests");
+        let flag = access.profile.name.flag();
+        addons::apply(&api, &all, false, waiting.deadline, &flag, self.progress)?;
+        for name in &self.options.no_addons {
+            addon::remove(&api, name, waiting.deadline)?;
+            addon::forget(&access.dir, name)?;
+        }
+        step.done(access.profile.addons.join(", "));
+        self.stage("addons");
         let step = self.progress.step("Wait for the node");
         let node = waiting.node_ready(&step)?;
         step.done("Ready");
@@ -289,6 +335,10 @@ impl Start<'_> {
         waiting.takes_pods(&step)?;
         step.done("pods are admitted");
         self.stage("controllers");
+        let step = self.progress.step("Wait for the add-ons");
+        waiting.addons(&mut rollouts, &step)?;
+        step.done("at work");
+        self.stage("rollouts");
         let step = self.progress.step("Verify the processes");
         provision::verify(ssh)?;
         step.done(format!("{} run", provision::PROCESSES.len()));

@@ -56,9 +56,5 @@ fn table(all: &[Status]) -> String {
             ),
         ]);
     }
-    table
-        .trim_fmt()
-        .lines()
-        .map(|line| format!("{}\n", line.trim_start_matches(' ')))
-        .collect()
+    crate::ui::table(&table)
 }

@@ -1,5 +1,6 @@
 //! One file a verb: arguments in, domain calls, output out.
 
+mod addon;
 mod completion;
 mod delete;
 mod image;
@@ -56,6 +57,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
                 Command::Ip => port::ip(&context),
                 Command::Port(args) => port::run(&context, &args),
                 Command::Image(ImageCommand::Build(args)) => image::build(&context, &args),
+                Command::Addon(command) => addon::run(&context, &command),
                 Command::Version | Command::Completion(_) | Command::Man(_) => {
                     Ok(ExitCode::SUCCESS)
                 }

@@ -105,6 +105,8 @@ fn options(args: &StartArgs) -> StartOptions {
         binary_mirror: args.binary_mirror.clone(),
         keep_context: args.keep_context,
         kernel_args: args.kernel_arg.clone(),
+        addons: args.addon.clone(),
+        no_addons: args.no_addon.clone(),
         timeout: args.timeout.map(Duration::from_secs),
     }
 }

@@ -30,7 +30,7 @@ pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
                 ..public(IMPORT_SCRIPT, import_script())
             },
         ],
-        units: vec![mount(), containerd(), import_images()],
+        units: vec![mount(), containerd(), import_images(inputs.pause_image)],
     }
 }
 
@@ -68,7 +68,7 @@ fn containerd() -> Unit {
 
 /// The sandbox image of the component volume, which every pod needs; a unit, so that nothing but
 /// pods waits for it.
-fn import_images() -> Unit {
+fn import_images(pause_image: &str) -> Unit {
     Unit {
         name: "kubby-images.service".to_owned(),
         description: "Import the sandbox image of the component volume".to_owned(),
@@ -76,7 +76,7 @@ fn import_images() -> Unit {
         lines: vec![
             ("Type", "oneshot".into()),
             ("RemainAfterExit", "yes".into()),
-            ("ExecStart", IMPORT_SCRIPT.into()),
+            ("ExecStart", format!("{IMPORT_SCRIPT} {pause_image} pause")),
         ],
         ..Unit::default()
     }
@@ -84,21 +84,37 @@ fn import_images() -> Unit {
     .reads([IMPORT_SCRIPT])
 }
 
-/// Imports an archive once: the mark holds its size, which another build hardly shares, and the
-/// name carries the version.
+/// The command that imports images of the component volume, given as `(image, archive)`.
+pub fn import_command(images: &[(&str, &str)]) -> String {
+    let mut command = IMPORT_SCRIPT.to_owned();
+    for word in images.iter().flat_map(|(image, archive)| [image, archive]) {
+        command.push(' ');
+        command.push_str(&crate::remote::quote(word));
+    }
+    command
+}
+
+/// Imports what containerd lacks: a person or the kubelet may have removed an image since.
 fn import_script() -> String {
     format!(
         r#"#!/bin/sh
-# Imports images of the component volume into containerd, each once.
+# Usage: import-images IMAGE ARCHIVE [IMAGE ARCHIVE]...
+# Imports images of the component volume into containerd, those that it lacks.
 set -eu
-marks=/var/lib/kubby/images
-mkdir -p "$marks"
-for archive in {COMPONENTS_DIR}/images/pause.tar; do
-    mark="$marks/$(basename "$archive").$(stat -c %s "$archive")"
-    [ -e "$mark" ] && continue
-    ctr --namespace k8s.io images import --local "$archive" 2>/dev/null ||
-        ctr --namespace k8s.io images import "$archive"
-    touch "$mark"
+have=$(ctr --namespace k8s.io images list --quiet)
+while [ $# -ge 2 ]; do
+    image=$1
+    archive={COMPONENTS_DIR}/images/$2.tar
+    shift 2
+    if printf '%s\n' "$have" | grep -qxF -e "$image"; then
+        continue
+    fi
+    if [ ! -e "$archive" ]; then
+        echo "the component volume has no $archive for the image $image" >&2
+        exit 3
+    fi
+    ctr --namespace k8s.io images import --local "$archive" >/dev/null 2>&1 ||
+        ctr --namespace k8s.io images import "$archive" >/dev/null
 done
 "#
     )

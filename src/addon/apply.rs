@@ -1,0 +1,209 @@
+//! Applies an add-on by server-side apply, and takes it away again.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::definition::Addon;
+use super::inventory;
+use super::object::{LABEL, Object, ObjectRef};
+use super::resource::Resources;
+use crate::api::{Answer, ApiClient};
+use crate::error::{Error, Kind, Result};
+use crate::interrupt;
+
+/// How often something that is not there yet is asked for again.
+const ASK_EVERY: Duration = Duration::from_millis(250);
+
+/// What applying an add-on brought about.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Objects that somebody else has changed, with what the API says of that; they stay so.
+    pub conflicts: Vec<(ObjectRef, String)>,
+    /// Objects of an older version of the add-on that were removed.
+    pub pruned: Vec<ObjectRef>,
+}
+
+/// Puts an add-on's objects into the cluster. What others have changed in them is left alone
+/// unless `force` is set.
+///
+/// # Errors
+/// [`Kind::Unhealthy`] when the API refuses an object or does not answer until `deadline`;
+/// [`Kind::Usage`] for a kind that it does not know; [`Kind::Interrupted`] on Ctrl-C.
+pub fn apply(api: &ApiClient, addon: &Addon, force: bool, deadline: Instant) -> Result<Applied> {
+    let wanted: Vec<ObjectRef> = addon.objects.iter().map(Object::reference).collect();
+    let before = patiently(deadline, || inventory::read(api, &addon.name))?;
+    let mut all = before.clone().unwrap_or_default();
+    all.extend(
+        wanted
+            .iter()
+            .filter(|w| !all.contains(w))
+            .cloned()
+            .collect::<Vec<_>>(),
+    );
+    // First everything that may come to be: an apply that is cut short leaves nothing unknown.
+    if before.as_ref() != Some(&all) {
+        patiently(deadline, || inventory::write(api, &addon.name, &all))?;
+    }
+    let mut resources = Resources::default();
+    let mut out = Applied::default();
+    for object in &addon.objects {
+        let body = object.labelled(&addon.name);
+        if let Some(conflict) = apply_one(api, &mut resources, object, &body, force, deadline)? {
+            out.conflicts.push((object.reference(), conflict));
+        }
+    }
+    for old in all.iter().rev().filter(|o| !wanted.contains(o)) {
+        delete_one(api, &mut resources, &addon.name, old, deadline)?;
+        out.pruned.push(old.clone());
+    }
+    if !out.pruned.is_empty() {
+        patiently(deadline, || inventory::write(api, &addon.name, &wanted))?;
+    }
+    Ok(out)
+}
+
+/// Applies one object; answers with the API's words where others have changed it.
+fn apply_one(
+    api: &ApiClient,
+    resources: &mut Resources,
+    object: &Object,
+    body: &Value,
+    force: bool,
+    deadline: Instant,
+) -> Result<Option<String>> {
+    let reference = object.reference();
+    let path = path_of(api, resources, &reference, deadline)?;
+    let answer = patiently(deadline, || {
+        let answer = api.apply(&path, body, force)?;
+        if is_passing(&answer) {
+            return Err(refused(&reference, &answer));
+        }
+        Ok(answer)
+    })?;
+    match answer.status {
+        409 => Ok(Some(answer.message())),
+        _ if answer.is_ok() => Ok(None),
+        _ => Err(refused(&reference, &answer)),
+    }
+}
+
+/// Waits for a kind that is defined beside the object.
+fn path_of(
+    api: &ApiClient,
+    resources: &mut Resources,
+    object: &ObjectRef,
+    deadline: Instant,
+) -> Result<String> {
+    // A definition that was applied a moment ago is served a moment later.
+    let patience = Duration::from_secs(20).min(deadline.saturating_duration_since(Instant::now()));
+    let until = Instant::now() + patience;
+    loop {
+        if let Some(path) = patiently(deadline, || resources.path(api, object))? {
+            return Ok(path);
+        }
+        if Instant::now() > until {
+            return Err(Error::new(
+                Kind::Usage,
+                format!(
+                    "the cluster knows no kind {} in {}",
+                    object.kind, object.api_version
+                ),
+            )
+            .with_detail("it is wanted for", object.to_string())
+            .with_hint("kubby kubectl -- api-resources lists the kinds that there are"));
+        }
+        interrupt::check()?;
+        std::thread::sleep(ASK_EVERY);
+    }
+}
+
+/// Takes an add-on's objects out of the cluster, last made first, and waits until they are gone.
+/// Objects that carry another owner's label by now stay.
+///
+/// # Errors
+/// [`Kind::Unhealthy`] when the API does not answer or an object does not go until `deadline`.
+pub fn remove(api: &ApiClient, addon: &str, deadline: Instant) -> Result<Vec<ObjectRef>> {
+    let objects = patiently(deadline, || inventory::read(api, addon))?.unwrap_or_default();
+    let mut resources = Resources::default();
+    let mut gone = Vec::new();
+    for object in objects.iter().rev() {
+        if delete_one(api, &mut resources, addon, object, deadline)? {
+            gone.push(object.clone());
+        }
+    }
+    for object in &gone {
+        let Some(path) = resources.path(api, object)? else {
+            continue;
+        };
+        while api.get(&path)?.status != 404 {
+            if Instant::now() > deadline {
+                return Err(
+                    Error::new(Kind::Unhealthy, format!("{object} does not go away"))
+                        .with_hint(format!(
+                            "kubby kubectl -- describe {} {} shows why",
+                            object.kind, object.name
+                        ))
+                        .with_hint("the same command again goes on from here"),
+                );
+            }
+            interrupt::check()?;
+            std::thread::sleep(ASK_EVERY);
+        }
+    }
+    inventory::remove(api, addon)?;
+    Ok(gone)
+}
+
+/// Asks for the removal of one object; `false` where there is none of the add-on's.
+fn delete_one(
+    api: &ApiClient,
+    resources: &mut Resources,
+    addon: &str,
+    object: &ObjectRef,
+    deadline: Instant,
+) -> Result<bool> {
+    let Some(path) = patiently(deadline, || resources.path(api, object))? else {
+        return Ok(false);
+    };
+    let found = patiently(deadline, || api.get(&path))?;
+    if found.status == 404 {
+        return Ok(false);
+    }
+    let found: Value =
+        serde_json::from_str(&found.require(&format!("asking for {object}"))?).unwrap_or_default();
+    if found["metadata"]["labels"][LABEL] != addon {
+        return Ok(false);
+    }
+    let answer = patiently(deadline, || api.delete(&path))?;
+    if answer.status == 404 || answer.is_ok() {
+        return Ok(true);
+    }
+    Err(refused(object, &answer))
+}
+
+/// Whether the same request may go well a moment later.
+fn is_passing(answer: &Answer) -> bool {
+    matches!(answer.status, 429 | 500..=599)
+}
+
+fn refused(object: &ObjectRef, answer: &Answer) -> Error {
+    Error::new(
+        Kind::Unhealthy,
+        format!("the cluster refuses {object} (HTTP {})", answer.status),
+    )
+    .with_detail("kube-apiserver says", answer.message())
+}
+
+/// Asks again while the API is out of reach or busy.
+fn patiently<T>(deadline: Instant, mut ask: impl FnMut() -> Result<T>) -> Result<T> {
+    loop {
+        match ask() {
+            Err(e) if e.kind() == Kind::Unhealthy && Instant::now() < deadline => {
+                interrupt::check()?;
+                std::thread::sleep(ASK_EVERY);
+            }
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! What an add-on is, and where its parts come from.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::object::{self, Object};
+use crate::assets::recipes;
+use crate::error::{Error, Kind, Result, ResultExt};
+
+/// The file of an add-on's folder that describes it.
+pub const DEFINITION: &str = "addon.toml";
+
+/// An add-on, ready to be applied.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Addon {
+    /// Its name: what `enable` and `disable` take.
+    pub name: String,
+    /// One line for `list`.
+    pub description: String,
+    /// `kubby start` enables it unless told otherwise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub default: bool,
+    /// Archives of the component volume that its images are in, such as `coredns`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<String>,
+    /// The folder that it was read from; `None` for one of kubby's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<std::path::PathBuf>,
+    /// Its objects in the order in which they are applied.
+    pub objects: Vec<Object>,
+}
+
+/// `addon.toml`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Definition {
+    name: Option<String>,
+    description: Option<String>,
+    #[serde(default)]
+    default: bool,
+    #[serde(default)]
+    images: Vec<String>,
+}
+
+/// kubby's own add-ons, sorted by name.
+///
+/// # Errors
+/// Never in fact: a test reads them all.
+pub fn builtin() -> Result<Vec<Addon>> {
+    let mut folders: Vec<(String, Vec<(String, String)>)> = Vec::new();
+    for (path, content) in recipes::files("addons") {
+        let Some((folder, file)) = path.split_once('/') else {
+            continue;
+        };
+        let text = String::from_utf8_lossy(&content).into_owned();
+        let entry = (file.to_owned(), text);
+        match folders.last_mut() {
+            Some((name, files)) if name == folder => files.push(entry),
+            _ => folders.push((folder.to_owned(), vec![entry])),
+        }
+    }
+    folders
+        .into_iter()
+        .map(|(name, files)| assemble(&name, &files))
+        .collect()
+}
+
+/// The built-in add-on of a name.
+///
+/// # Errors
+/// [`Kind::Usage`] with the names that there are.
+pub fn find(name: &str) -> Result<Addon> {
+    let all = builtin()?;
+    let names: Vec<String> = all.iter().map(|a| a.name.clone()).collect();
+    all.into_iter().find(|a| a.name == name).ok_or_else(|| {
+        Error::new(
+            Kind::Usage,
+            format!(
+                "there is no add-on named `{name}`; there are {}",
+                names.join(", ")
+            ),
+        )
+        .with_hint(format!(
+            "for a folder of manifests of your own give its path: kubby addon enable ./{name}"
+        ))
+    })
+}
+
+/// The names of the add-ons that a new cluster gets.
+pub fn default_names() -> Vec<String> {
+    builtin()
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|a| a.default)
+        .map(|a| a.name)
+        .collect()
+}
+
+/// Puts an add-on together from its files as `(name, text)`.
+pub(super) fn assemble(folder: &str, files: &[(String, String)]) -> Result<Addon> {
+    let definition: Definition = match files.iter().find(|(name, _)| name == DEFINITION) {
+        Some((name, text)) => toml::from_str(text).context(Kind::Usage, || {
+            format!("the add-on's {folder}/{name} cannot be read")
+        })?,
+        None => Definition::default(),
+    };
+    let name = definition.name.unwrap_or_else(|| folder.to_owned());
+    check_name(&name)?;
+    let mut objects = Vec::new();
+    for (file, text) in files {
+        if is_manifest(file) {
+            objects.extend(object::parse(&format!("{folder}/{file}"), text)?);
+        }
+    }
+    if objects.is_empty() {
+        return Err(
+            Error::new(Kind::Usage, format!("the add-on `{name}` has no manifests")).with_hint(
+                "its folder needs at least one .yaml, .yml or .json file with Kubernetes objects",
+            ),
+        );
+    }
+    // A stable sort: within a rank the author's order holds.
+    objects.sort_by_key(Object::rank);
+    Ok(Addon {
+        description: definition
+            .description
+            .unwrap_or_else(|| format!("{} objects", objects.len())),
+        default: definition.default,
+        images: definition.images,
+        folder: None,
+        name,
+        objects,
+    })
+}
+
+/// Whether a file of an add-on's folder holds objects.
+pub(super) fn is_manifest(file: &str) -> bool {
+    Path::new(file)
+        .extension()
+        .and_then(|e| e.to_str())
+        .is_some_and(|e| matches!(e, "yaml" | "yml" | "json"))
+}
+
+/// A name becomes part of a ConfigMap's name, a label and a file.
+fn check_name(name: &str) -> Result<()> {
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let fits = (1..=40).contains(&name.len())
+        && name.chars().all(good)
+        && !name.starts_with('-')
+        && !name.ends_with('-');
+    if fits {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Usage,
+        format!("`{name}` is not a name for an add-on; use 1 to 40 lower-case letters, digits and inner hyphens"),
+    )
+    .with_hint(format!("{DEFINITION} in its folder can give another: name = \"…\"")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::assets::components;
+    use crate::provision::{CLUSTER_DOMAIN, DNS_SERVICE_IP};
+    use serde_json::Value;
+
+    /// All strings under the key `image`.
+    fn images(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(map) => {
+                for (key, value) in map {
+                    match value.as_str() {
+                        Some(image) if key == "image" => found.push(image.to_owned()),
+                        _ => images(value, found),
+                    }
+                }
+            }
+            Value::Array(all) => all.iter().for_each(|v| images(v, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn the_images_of_built_in_add_ons_are_in_the_component_volume() {
+        for addon in builtin().unwrap() {
+            let mut used = Vec::new();
+            for object in &addon.objects {
+                images(object.value(), &mut used);
+            }
+            assert_eq!(used.is_empty(), addon.images.is_empty(), "{}", addon.name);
+            for image in used {
+                let from_its_archives = components::IMAGES.iter().any(|(archive, name)| {
+                    *name == image && addon.images.iter().any(|own| own == archive)
+                });
+                assert!(from_its_archives, "{}: {image}", addon.name);
+            }
+        }
+    }
+
+    #[test]
+    fn dns_is_where_the_kubelet_sends_pods() {
+        let dns = find("dns").unwrap();
+        assert!(dns.default);
+        let find = |kind: &str| {
+            let found = dns.objects.iter().find(|o| o.reference().kind == kind);
+            found.unwrap().value().clone()
+        };
+        assert_eq!(find("Service")["spec"]["clusterIP"], DNS_SERVICE_IP);
+        let corefile = find("ConfigMap")["data"]["Corefile"].to_string();
+        assert!(corefile.contains(&format!("kubernetes {CLUSTER_DOMAIN} ")));
+    }
+
+    #[test]
+    fn unknown_add_ons_are_told_with_those_that_there_are() {
+        let e = find("dsn").unwrap_err();
+        assert_eq!(e.kind(), Kind::Usage);
+        assert!(e.message().contains("dns"), "{e}");
+    }
+
+    #[test]
+    fn odd_folders_are_refused() {
+        let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n".to_owned();
+        let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+        for (folder, files, why) in [
+            ("a", vec![file("README.md", "x")], "no manifests"),
+            ("A b", vec![file("a.yaml", &pod)], "not a name"),
+            (
+                "a",
+                vec![file("a.yaml", &pod), file(DEFINITION, "nmae = 1")],
+                "cannot be read",
+            ),
+            ("a", vec![file("a.yaml", "kind: Pod")], "cannot be used"),
+        ] {
+            let e = assemble(folder, &files).unwrap_err();
+            assert_eq!(e.kind(), Kind::Usage);
+            assert!(e.message().contains(why), "{e}");
+        }
+        let named = [file("a.yaml", &pod), file(DEFINITION, "name = \"b\"")];
+        assert_eq!(assemble("A b", &named).unwrap().name, "b");
+    }
+}

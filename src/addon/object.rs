@@ -1,0 +1,238 @@
+//! Kubernetes objects as an add-on brings them.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::error::{Error, Kind, Result};
+
+/// The label by which an add-on's objects are found.
+pub const LABEL: &str = "kubby.dev/addon";
+
+/// Which object.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectRef {
+    /// Group and version, such as `apps/v1`.
+    pub api_version: String,
+    /// Its kind, such as `Deployment`.
+    pub kind: String,
+    /// Its namespace as the manifest says it; whether the kind has namespaces the API knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.kind)?;
+        if let Some(namespace) = &self.namespace {
+            write!(f, "{namespace}/")?;
+        }
+        f.write_str(&self.name)
+    }
+}
+
+/// One object to apply.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Object(Value);
+
+impl Object {
+    /// Takes a document of a manifest.
+    ///
+    /// # Errors
+    /// Says what is missing or makes no sense, in words that follow the file's name.
+    pub fn new(value: Value) -> Result<Self, String> {
+        let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str);
+        let kind = text("/kind").filter(|k| !k.is_empty());
+        let kind = kind.ok_or("a document is no Kubernetes object: it has no kind")?;
+        let version = text("/apiVersion").filter(|v| !v.is_empty());
+        let version = version.ok_or_else(|| format!("a {kind} has no apiVersion"))?;
+        let Some(name) = text("/metadata/name") else {
+            return Err(format!(
+                "a {kind} has no metadata.name (an add-on is applied again and again, so generateName cannot do)"
+            ));
+        };
+        let namespace = &value["metadata"]["namespace"];
+        if !namespace.is_null() && !namespace.is_string() {
+            return Err(format!(
+                "a {kind} has a namespace that is no text: {namespace} (words such as yes, no, on, off, y, n need quotes in YAML)"
+            ));
+        }
+        for (what, part) in [
+            ("name", Some(name)),
+            ("namespace", text("/metadata/namespace")),
+            ("apiVersion", Some(version)),
+        ] {
+            if part.is_some_and(|part| !is_path_part(part, what == "apiVersion")) {
+                return Err(format!(
+                    "a {kind} has a {what} that no object can have: {part:?}"
+                ));
+            }
+        }
+        Ok(Object(value))
+    }
+
+    /// Which object it is.
+    pub fn reference(&self) -> ObjectRef {
+        let text = |pointer: &str| {
+            self.0
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .map(str::to_owned)
+        };
+        ObjectRef {
+            api_version: text("/apiVersion").unwrap_or_default(),
+            kind: text("/kind").unwrap_or_default(),
+            namespace: text("/metadata/namespace"),
+            name: text("/metadata/name").unwrap_or_default(),
+        }
+    }
+
+    /// The document.
+    pub fn value(&self) -> &Value {
+        &self.0
+    }
+
+    /// The document with the add-on's label.
+    pub fn labelled(&self, addon: &str) -> Value {
+        let mut value = self.0.clone();
+        if !value["metadata"]["labels"].is_object() {
+            value["metadata"]["labels"] = json!({});
+        }
+        value["metadata"]["labels"][LABEL] = json!(addon);
+        value
+    }
+
+    /// Where it stands in the order of applying: what others need comes first.
+    pub fn rank(&self) -> u8 {
+        match self.0["kind"].as_str().unwrap_or_default() {
+            "Namespace" => 0,
+            "CustomResourceDefinition" => 1,
+            "Deployment" | "DaemonSet" | "StatefulSet" | "ReplicaSet" | "Pod" | "Job"
+            | "CronJob" => 3,
+            // They stand in the way of every request until what they point to runs.
+            "APIService" | "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration" => 5,
+            _ if is_builtin(self.0["apiVersion"].as_str().unwrap_or_default()) => 2,
+            _ => 4,
+        }
+    }
+}
+
+/// Whether a group belongs to Kubernetes itself, rather than to a custom resource.
+fn is_builtin(api_version: &str) -> bool {
+    match api_version.split_once('/') {
+        None => true,
+        Some((group, _)) => !group.contains('.') || group.ends_with(".k8s.io"),
+    }
+}
+
+fn is_path_part(text: &str, slash: bool) -> bool {
+    let good = |c: char| c.is_ascii_alphanumeric() || "-._:".contains(c) || (slash && c == '/');
+    !text.is_empty() && text.len() <= 253 && text != "." && text != ".." && text.chars().all(good)
+}
+
+/// Reads the objects of one manifest; lists are taken apart.
+///
+/// # Errors
+/// [`Kind::Usage`] with the file's name and what is wrong in it.
+pub fn parse(file: &str, text: &str) -> Result<Vec<Object>> {
+    let fail = |why: String| {
+        Error::new(Kind::Usage, format!("the manifest {file} cannot be used"))
+            .with_detail("why", why)
+            .with_hint(
+                "`kubectl apply --dry-run=client -f FILE` checks a manifest without a change",
+            )
+    };
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(text).map_err(|e| fail(e.to_string()))?;
+    let mut objects = Vec::new();
+    for document in documents {
+        let is_list = document["kind"]
+            .as_str()
+            .is_some_and(|k| k.ends_with("List"));
+        match document {
+            // An empty document between two separators.
+            Value::Null => {}
+            Value::Object(mut list) if is_list && list.contains_key("items") => {
+                if let Some(Value::Array(items)) = list.remove("items") {
+                    for item in items {
+                        objects.push(Object::new(item).map_err(fail)?);
+                    }
+                }
+            }
+            other => objects.push(Object::new(other).map_err(fail)?),
+        }
+    }
+    Ok(objects)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TWO: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: ns}\n---\n# nothing\n---\napiVersion: v1\nkind: List\nitems:\n- apiVersion: apps/v1\n  kind: Deployment\n  metadata: {name: b}\n";
+
+    #[test]
+    fn documents_and_lists_are_read() {
+        let objects = parse("x.yaml", TWO).unwrap();
+        let names: Vec<String> = objects.iter().map(|o| o.reference().to_string()).collect();
+        assert_eq!(names, ["ConfigMap ns/a", "Deployment b"]);
+        assert_eq!(
+            objects[1].labelled("dns")["metadata"]["labels"][LABEL],
+            "dns"
+        );
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused_with_the_reason() {
+        for (text, why) in [
+            ("just text", "no kind"),
+            ("kind: Pod\nmetadata: {name: a}", "no apiVersion"),
+            (
+                "apiVersion: v1\nkind: Pod\nmetadata: {generateName: a}",
+                "generateName",
+            ),
+            (
+                "apiVersion: v1\nkind: Pod\nmetadata: {name: ../../x}",
+                "no object can have",
+            ),
+            (
+                "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: 'a?b'}",
+                "namespace",
+            ),
+            (
+                "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: n}",
+                "need quotes",
+            ),
+            ("a: [", ""),
+        ] {
+            let e = parse("x.yaml", text).unwrap_err();
+            assert_eq!(e.kind(), Kind::Usage);
+            assert!(e.message().contains("x.yaml"), "{e}");
+            assert!(e.details()[0].1.contains(why), "{text}: {:?}", e.details());
+        }
+    }
+
+    #[test]
+    fn what_others_need_comes_first() {
+        let rank = |version: &str, kind: &str| {
+            Object::new(json!({"apiVersion": version, "kind": kind, "metadata": {"name": "a"}}))
+                .unwrap()
+                .rank()
+        };
+        let order = [
+            rank("v1", "Namespace"),
+            rank("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
+            rank("rbac.authorization.k8s.io/v1", "ClusterRole"),
+            rank("apps/v1", "Deployment"),
+            rank("example.com/v1", "Thing"),
+            rank("apiregistration.k8s.io/v1", "APIService"),
+        ];
+        assert!(order.is_sorted_by(|a, b| a < b), "{order:?}");
+        assert_eq!(rank("apps/v1", "Deployment"), rank("v1", "Pod"));
+    }
+}

@@ -1,0 +1,229 @@
+//! Whether what an add-on brought is at work, as `kubectl rollout status` and `wait` judge it.
+
+use serde_json::Value;
+
+/// How far an object is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// It is at work, or it is of a kind that has nothing to wait for.
+    Done,
+    /// Not yet, and why.
+    Waiting(String),
+    /// It will not come to be, and why.
+    Failed(String),
+}
+
+/// Whether objects of a kind have something to wait for.
+pub fn is_waited_for(kind: &str) -> bool {
+    matches!(
+        kind,
+        "Deployment"
+            | "DaemonSet"
+            | "StatefulSet"
+            | "Job"
+            | "Pod"
+            | "CustomResourceDefinition"
+            | "APIService"
+    )
+}
+
+/// Judges an object as the API has it.
+pub fn judge(object: &Value) -> Progress {
+    let spec = &object["spec"];
+    let status = &object["status"];
+    let number = |v: &Value| v.as_i64().unwrap_or(0);
+    let observed =
+        number(&status["observedGeneration"]) >= number(&object["metadata"]["generation"]);
+    let wanted = spec["replicas"].as_i64().unwrap_or(1);
+    let count = |have: i64, want: i64, what: &str| {
+        if have >= want {
+            Progress::Done
+        } else {
+            Progress::Waiting(format!("{have} of {want} {what}"))
+        }
+    };
+    match object["kind"].as_str().unwrap_or_default() {
+        "Deployment" | "StatefulSet" | "DaemonSet" if !observed => {
+            Progress::Waiting("not seen by its controller".into())
+        }
+        "Deployment" => {
+            let updated = number(&status["updatedReplicas"]);
+            if updated < wanted || number(&status["replicas"]) > updated {
+                return Progress::Waiting(format!(
+                    "{updated} of {wanted} pods are of this version"
+                ));
+            }
+            count(
+                number(&status["availableReplicas"]),
+                wanted,
+                "pods are available",
+            )
+        }
+        "StatefulSet" => {
+            let updated = number(&status["updatedReplicas"]);
+            count(
+                updated.min(number(&status["readyReplicas"])),
+                wanted,
+                "pods are ready",
+            )
+        }
+        "DaemonSet" => {
+            let wanted = number(&status["desiredNumberScheduled"]);
+            let ready =
+                number(&status["numberAvailable"]).min(number(&status["updatedNumberScheduled"]));
+            if wanted == 0 {
+                // A fresh cluster's only node may not be there yet; a DaemonSet for no node is
+                // nothing that an add-on would bring.
+                return Progress::Waiting("no node takes its pod".into());
+            }
+            count(ready, wanted, "pods are available")
+        }
+        "Job" => match (condition(status, "Complete"), condition(status, "Failed")) {
+            (Some(("True", _)), _) => Progress::Done,
+            (_, Some(("True", why))) => Progress::Failed(why),
+            _ => Progress::Waiting("not complete".into()),
+        },
+        "Pod" if status["phase"] == "Succeeded" => Progress::Done,
+        "Pod" if status["phase"] == "Failed" => Progress::Failed("the pod failed".into()),
+        "Pod" => needs(status, "Ready"),
+        "CustomResourceDefinition" => needs(status, "Established"),
+        "APIService" => needs(status, "Available"),
+        _ => Progress::Done,
+    }
+}
+
+fn needs(status: &Value, name: &str) -> Progress {
+    match condition(status, name) {
+        Some(("True", _)) => Progress::Done,
+        Some((_, why)) => Progress::Waiting(format!("not {name}: {why}")),
+        None => Progress::Waiting(format!("not {name}")),
+    }
+}
+
+/// A condition's status, and its reason and message.
+fn condition<'a>(status: &'a Value, name: &str) -> Option<(&'a str, String)> {
+    let all = status["conditions"].as_array()?;
+    let found = all.iter().find(|c| c["type"] == name)?;
+    let text = |key: &str| found[key].as_str().unwrap_or_default();
+    let why = format!("{} {}", text("reason"), text("message"))
+        .trim()
+        .to_owned();
+    Some((text("status"), why))
+}
+
+/// What keeps a workload's pods from running, one line each, from a PodList.
+pub fn troubles(pods: &Value) -> Vec<String> {
+    let mut out = Vec::new();
+    for pod in pods["items"].as_array().into_iter().flatten() {
+        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+        let status = &pod["status"];
+        if let Some((answer, why)) = condition(status, "PodScheduled")
+            && answer != "True"
+        {
+            out.push(format!("pod {name}: not scheduled: {why}"));
+        }
+        for list in ["initContainerStatuses", "containerStatuses"] {
+            for container in status[list].as_array().into_iter().flatten() {
+                let state = &container["state"];
+                for phase in ["waiting", "terminated"] {
+                    let Some(reason) = state[phase]["reason"].as_str() else {
+                        continue;
+                    };
+                    if reason == "Completed" || reason == "PodInitializing" {
+                        continue;
+                    }
+                    let message = state[phase]["message"].as_str().unwrap_or_default();
+                    let container = container["name"].as_str().unwrap_or_default();
+                    out.push(format!(
+                        "pod {name}, container {container}: {reason} {message}"
+                    ));
+                }
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn waits(object: Value, why: &str) {
+        match judge(&object) {
+            Progress::Waiting(text) => assert!(text.contains(why), "{text}"),
+            other => panic!("{other:?} for {object}"),
+        }
+    }
+
+    #[test]
+    fn a_deployment_is_done_when_its_new_pods_are_available() {
+        let deployment = |observed: u64, updated: u64, all: u64, available: u64| {
+            json!({"kind": "Deployment", "metadata": {"generation": 2}, "spec": {"replicas": 2},
+                "status": {"observedGeneration": observed, "updatedReplicas": updated,
+                    "replicas": all, "availableReplicas": available}})
+        };
+        assert_eq!(judge(&deployment(2, 2, 2, 2)), Progress::Done);
+        waits(deployment(1, 2, 2, 2), "not seen");
+        waits(deployment(2, 1, 2, 2), "1 of 2 pods are of this version");
+        waits(deployment(2, 2, 3, 3), "of this version");
+        waits(deployment(2, 2, 2, 1), "1 of 2 pods are available");
+        waits(
+            json!({"kind": "Deployment", "metadata": {"generation": 1}}),
+            "not seen",
+        );
+    }
+
+    #[test]
+    fn other_workloads_are_judged_by_their_own_status() {
+        let set = json!({"kind": "StatefulSet", "metadata": {"generation": 1},
+            "status": {"observedGeneration": 1, "updatedReplicas": 1, "readyReplicas": 0}});
+        waits(set, "0 of 1");
+        let daemons = |wanted: u64, ready: u64| {
+            json!({"kind": "DaemonSet", "metadata": {"generation": 1}, "status": {
+                "observedGeneration": 1, "desiredNumberScheduled": wanted,
+                "updatedNumberScheduled": wanted, "numberAvailable": ready}})
+        };
+        assert_eq!(judge(&daemons(1, 1)), Progress::Done);
+        waits(daemons(1, 0), "0 of 1");
+        waits(daemons(0, 0), "no node");
+        let job = |name: &str| {
+            json!({"kind": "Job", "status": {"conditions": [
+            {"type": name, "status": "True", "reason": "BackoffLimitExceeded"}]}})
+        };
+        assert_eq!(judge(&job("Complete")), Progress::Done);
+        assert_eq!(
+            judge(&job("Failed")),
+            Progress::Failed("BackoffLimitExceeded".into())
+        );
+        waits(json!({"kind": "Job"}), "not complete");
+        waits(
+            json!({"kind": "APIService", "status": {"conditions": [
+            {"type": "Available", "status": "False", "reason": "MissingEndpoints"}]}}),
+            "MissingEndpoints",
+        );
+        assert_eq!(judge(&json!({"kind": "ConfigMap"})), Progress::Done);
+        assert_eq!(
+            judge(&json!({"kind": "Pod", "status": {"phase": "Succeeded"}})),
+            Progress::Done
+        );
+    }
+
+    #[test]
+    fn what_keeps_pods_from_running_is_told() {
+        let pods = json!({"items": [{
+            "metadata": {"name": "a"},
+            "status": {
+                "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no memory"}],
+                "containerStatuses": [
+                    {"name": "c", "state": {"waiting": {"reason": "ErrImagePull", "message": "no such host"}}},
+                    {"name": "d", "state": {"running": {}}}]}}]});
+        assert_eq!(
+            troubles(&pods),
+            [
+                "pod a: not scheduled: Unschedulable no memory",
+                "pod a, container c: ErrImagePull no such host",
+            ]
+        );
+    }
+}

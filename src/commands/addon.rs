@@ -1,0 +1,74 @@
+//! `kubby addon`.
+
+use std::process::ExitCode;
+
+use comfy_table::{Table, TableStyle};
+use serde_json::json;
+
+use crate::cli::AddonCommand;
+use crate::cluster::{self, AddonRow};
+use crate::context::Context;
+use crate::error::Result;
+
+/// Runs the command.
+pub fn run(context: &Context, command: &AddonCommand) -> Result<ExitCode> {
+    let profile = &context.global.profile;
+    let progress = context.progress.as_ref();
+    match command {
+        AddonCommand::List => {
+            let rows = cluster::list_addons(&context.store, profile)?;
+            context.report(
+                "AddonList",
+                &json!({"profile": profile, "addons": rows}),
+                &table(&rows),
+            )?;
+        }
+        AddonCommand::Enable(args) => {
+            let names = cluster::enable_addons(
+                &context.store,
+                profile,
+                &args.addons,
+                args.force,
+                progress,
+            )?;
+            context.report(
+                "AddonEnable",
+                &json!({"profile": profile, "enabled": names}),
+                "",
+            )?;
+        }
+        AddonCommand::Disable(args) => {
+            let names = cluster::disable_addons(&context.store, profile, &args.addons, progress)?;
+            context.report(
+                "AddonDisable",
+                &json!({"profile": profile, "disabled": names}),
+                "",
+            )?;
+        }
+        AddonCommand::Show(args) => {
+            let addon = cluster::show_addon(&context.store, profile, &args.addon)?;
+            let objects: Vec<_> = addon.objects.iter().map(|o| o.value()).collect();
+            let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+            context.report("Addon", &json!({"addon": addon}), &format!("{list:#}\n"))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn table(rows: &[AddonRow]) -> String {
+    let mut table = Table::new();
+    table.load_style(TableStyle::new());
+    table.set_header(["ADD-ON", "ENABLED", "DESCRIPTION"]);
+    for row in rows {
+        let origin = row
+            .folder
+            .as_ref()
+            .map_or_else(String::new, |folder| format!(" ({})", folder.display()));
+        table.add_row([
+            row.name.clone(),
+            if row.enabled { "yes" } else { "no" }.to_owned(),
+            format!("{}{origin}", row.description),
+        ]);
+    }
+    crate::ui::table(&table)
+}
