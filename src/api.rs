@@ -91,6 +91,24 @@ impl ApiClient {
         Self::answer(response, path)
     }
 
+    /// `GET path`, whose answer has to be an object.
+    ///
+    /// # Errors
+    /// [`Kind::Unhealthy`] when nothing answers in time, or not with an object.
+    pub fn get_json(&self, path: &str) -> Result<Value> {
+        let answer = self.get(path)?;
+        if !answer.is_ok() {
+            return Err(Error::new(
+                Kind::Unhealthy,
+                format!("kube-apiserver answered {path} with HTTP {}", answer.status),
+            )
+            .with_detail("the answer", answer.body));
+        }
+        serde_json::from_str(&answer.body).context(Kind::Unhealthy, || {
+            format!("kube-apiserver's answer to {path} does not parse")
+        })
+    }
+
     fn answer(
         response: std::result::Result<ureq::http::Response<ureq::Body>, ureq::Error>,
         path: &str,

@@ -1,5 +1,9 @@
 //! The command line: names, flags and help. What commands do is in `commands`.
 
+mod service;
+
+pub use service::{ServiceArgs, ServiceCommand, ServiceListArgs, ServiceRemoveArgs};
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -85,6 +89,8 @@ pub enum Command {
     Logs(LogsArgs),
     /// Run the kubectl that fits the cluster, with its credentials
     Kubectl(KubectlArgs),
+    /// Print the address under which this host reaches a Service
+    Service(ServiceArgs),
     /// Print the address under which the host reaches the node
     Ip,
     /// Print the ports on the host's loopback that lead into the node
