@@ -150,6 +150,17 @@ impl ApiClient {
         Self::answer(response, path)
     }
 
+    /// `GET path`, whose answer has to be an object.
+    ///
+    /// # Errors
+    /// [`Kind::Unhealthy`] when nothing answers in time, or not with an object.
+    pub fn get_json(&self, path: &str) -> Result<Value> {
+        let body = self.get(path)?.require(&format!("asking for {path}"))?;
+        serde_json::from_str(&body).context(Kind::Unhealthy, || {
+            format!("kube-apiserver's answer to {path} does not parse")
+        })
+    }
+
     fn answer(
         response: std::result::Result<ureq::http::Response<ureq::Body>, ureq::Error>,
         path: &str,

@@ -1,6 +1,7 @@
 //! The command line: names, flags and help. What commands do is in `commands`.
 
 mod addon;
+mod service;
 
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ use crate::profile::ProfileName;
 use crate::units::Mebibytes;
 
 pub use addon::{AddonCommand, AddonDisableArgs, AddonEnableArgs, AddonShowArgs};
+pub use service::{ServiceArgs, ServiceCommand, ServiceListArgs, ServiceRemoveArgs};
 
 /// A real Kubernetes on a real virtual machine, on a laptop or in CI.
 #[derive(Debug, Parser)]
@@ -89,6 +91,8 @@ pub enum Command {
     Logs(LogsArgs),
     /// Run the kubectl that fits the cluster, with its credentials
     Kubectl(KubectlArgs),
+    /// Print the address under which this host reaches a Service
+    Service(ServiceArgs),
     /// Print the address under which the host reaches the node
     Ip,
     /// Print the ports on the host's loopback that lead into the node

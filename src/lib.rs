@@ -22,6 +22,7 @@ pub mod profile;
 pub mod progress;
 pub mod provision;
 pub mod remote;
+pub mod service;
 pub mod store;
 pub mod tool;
 pub mod ui;

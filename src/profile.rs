@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil;
+use crate::hypervisor::{PortForward, Protocol};
 use crate::store::ProfileDir;
 
 /// The profile (and context, and domain) that commands use unless `--profile` names another.
@@ -129,6 +130,9 @@ pub struct Profile {
     pub assets: Assets,
     /// Ports on the host's loopback.
     pub ports: Ports,
+    /// Ports on the host's loopback that lead to Services.
+    #[serde(default, rename = "forward", skip_serializing_if = "Vec::is_empty")]
+    pub forwards: Vec<ServiceForward>,
 }
 
 /// Keys of the assets in use; they name the shared volumes.
@@ -155,7 +159,45 @@ pub struct Ports {
     pub api: u16,
 }
 
+/// A port on 127.0.0.1 that leads to a port of a Service, kept so that the same Service has the
+/// same address after a stop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceForward {
+    /// The Service's namespace.
+    pub namespace: String,
+    /// The Service's name.
+    pub service: String,
+    /// The Service's own port.
+    pub port: u16,
+    /// The transport of all three ports.
+    pub protocol: Protocol,
+    /// The port on the host's loopback.
+    pub host: u16,
+    /// The port in the node.
+    pub node: u16,
+}
+
+impl ServiceForward {
+    /// The rule for the virtual machine.
+    pub fn rule(&self) -> PortForward {
+        PortForward {
+            protocol: self.protocol,
+            host: self.host,
+            guest: self.node,
+        }
+    }
+}
+
 impl Profile {
+    /// All ports on the host's loopback that this cluster uses when it runs.
+    pub fn host_ports(&self) -> Vec<u16> {
+        let own = [self.ports.api, self.ports.ssh];
+        own.into_iter()
+            .chain(self.forwards.iter().map(|f| f.host))
+            .collect()
+    }
+
     /// The URL of kube-apiserver on this host.
     pub fn server(&self) -> String {
         format!("https://127.0.0.1:{}", self.ports.api)
@@ -262,6 +304,14 @@ mod tests {
                 ssh: 40001,
                 api: 40002,
             },
+            forwards: vec![ServiceForward {
+                namespace: "default".into(),
+                service: "web".into(),
+                port: 80,
+                protocol: Protocol::Tcp,
+                host: 8080,
+                node: 30080,
+            }],
         }
     }
 

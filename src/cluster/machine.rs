@@ -123,7 +123,7 @@ impl Start<'_> {
         let recorded = access.profile.ports;
         let others = preflight::ports_of_others(self.store, self.name)?;
         let mut avoid: Vec<u16> = others.into_iter().map(|(port, _)| port).collect();
-        avoid.extend([recorded.api, recorded.ssh]);
+        avoid.extend(access.profile.host_ports());
         let mut changed = recorded;
         for (port, asked, flag) in [
             (&mut changed.api, self.options.api_port, "--api-port"),

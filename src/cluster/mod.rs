@@ -9,6 +9,7 @@ mod health;
 mod machine;
 mod preflight;
 mod resources;
+mod services;
 mod start;
 mod status;
 mod stop;
@@ -20,6 +21,7 @@ pub use addons::{
 };
 pub use delete::{delete, purge_cache};
 pub use machine::get_assets;
+pub use services::{Reachable, ServiceRequest, reach, services, unreach};
 pub use start::{Started, start};
 pub use status::{ComponentState, HostState, KubeconfigState, Status, status};
 pub use stop::{StopOptions, stop};

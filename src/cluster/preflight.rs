@@ -162,6 +162,7 @@ pub fn new_profile(
         kubeconfig,
         assets: Assets::default(),
         ports,
+        forwards: Vec::new(),
     })
 }
 
@@ -299,10 +300,8 @@ pub fn ports_of_others(store: &Store, name: &ProfileName) -> Result<Vec<(u16, Pr
         if let (true, Ok(Some(profile))) =
             (other != *name, Profile::load(&store.profile_dir(&other)))
         {
-            taken.extend([
-                (profile.ports.api, other.clone()),
-                (profile.ports.ssh, other),
-            ]);
+            let ports = profile.host_ports().into_iter();
+            taken.extend(ports.map(|port| (port, other.clone())));
         }
     }
     Ok(taken)

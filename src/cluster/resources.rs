@@ -295,14 +295,8 @@ pub fn define(
             .to_string_lossy()
             .into_owned(),
         forwards: vec![
-            PortForward {
-                host: profile.ports.ssh,
-                guest: SSH_PORT,
-            },
-            PortForward {
-                host: profile.ports.api,
-                guest: API_PORT,
-            },
+            PortForward::tcp(profile.ports.ssh, SSH_PORT),
+            PortForward::tcp(profile.ports.api, API_PORT),
         ],
     };
     hypervisor.define(&spec)

@@ -10,6 +10,7 @@ use super::context;
 use super::health::Waiting;
 use super::preflight;
 use super::resources::Names;
+use super::services;
 use super::{Access, StartOptions};
 use crate::addon::{self, Addon, Folder};
 use crate::error::Result;
@@ -227,7 +228,7 @@ impl Start<'_> {
     fn kubernetes(
         &self,
         hypervisor: &dyn Hypervisor,
-        access: Access,
+        mut access: Access,
         names: &Names,
         acceleration: Acceleration,
         created: bool,
@@ -237,7 +238,7 @@ impl Start<'_> {
         // What the user gives is for boot and health together.
         let limit = |with_kvm: Duration| match self.options.timeout {
             Some(timeout) => timeout.saturating_sub(began.elapsed()),
-            None => access.deadline(with_kvm),
+            None => with_kvm * acceleration.deadline_factor(),
         };
         let mut watcher = Watcher::new(hypervisor, &access.profile, acceleration, names);
         let pki = pki::ensure(&access.dir.pki(), &provision::pki_spec(Vec::new())?)?;
@@ -273,6 +274,8 @@ impl Start<'_> {
             limit(HEALTH_LIMIT),
         )?;
         self.stage("verify");
+        let api = access.api_with(&pki)?;
+        services::restore(self.store, &mut access, hypervisor, &api, self.progress)?;
         let current_context = context::write(self, &access, &pki)?;
         self.stage("context");
         Ok(Started {

@@ -8,6 +8,7 @@ mod kubectl;
 mod list;
 mod logs;
 mod port;
+mod service;
 mod ssh;
 mod start;
 mod status;
@@ -54,6 +55,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
                 Command::List => list::run(&context),
                 Command::Logs(args) => logs::run(&context, &args),
                 Command::Kubectl(args) => kubectl::run(&context, &args),
+                Command::Service(args) => service::run(&context, &args),
                 Command::Ip => port::ip(&context),
                 Command::Port(args) => port::run(&context, &args),
                 Command::Image(ImageCommand::Build(args)) => image::build(&context, &args),

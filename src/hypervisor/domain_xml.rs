@@ -4,6 +4,7 @@ use askama::Template;
 use uuid::Uuid;
 
 use super::accel::Acceleration;
+use super::forward::{NETDEV, PortForward};
 use super::owner::{NAMESPACE, Owner};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::units::Mebibytes;
@@ -35,15 +36,6 @@ impl CacheMode {
             CacheMode::None => "none",
         }
     }
-}
-
-/// A TCP port of 127.0.0.1 on the host that leads to a port of the guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PortForward {
-    /// The port on the host's 127.0.0.1.
-    pub host: u16,
-    /// The port in the guest.
-    pub guest: u16,
 }
 
 /// All that makes up a node's virtual machine. Paths are those of the host that libvirt runs on.
@@ -209,12 +201,9 @@ fn kernel_command_line(args: &[String], acceleration: Acceleration) -> Result<St
 
 /// QEMU's user-mode network; only numbers are put in, so nothing has to be quoted.
 fn netdev_argument(forwards: &[PortForward]) -> String {
-    let mut netdev = String::from("user,id=kubby0,ipv6=off");
+    let mut netdev = format!("user,id={NETDEV},ipv6=off");
     for forward in forwards {
-        netdev.push_str(&format!(
-            ",hostfwd=tcp:127.0.0.1:{}-:{}",
-            forward.host, forward.guest
-        ));
+        netdev.push_str(&format!(",hostfwd={}", forward.rule()));
     }
     netdev
 }
@@ -245,16 +234,7 @@ mod tests {
             components: "/pool/components-1".into(),
             seed: "/pool/dev-seed".into(),
             console_log: "/pool/dev-console.log".into(),
-            forwards: vec![
-                PortForward {
-                    host: 40022,
-                    guest: 22,
-                },
-                PortForward {
-                    host: 46443,
-                    guest: 6443,
-                },
-            ],
+            forwards: vec![PortForward::tcp(40022, 22), PortForward::tcp(46443, 6443)],
         }
     }
 
@@ -349,13 +329,7 @@ mod tests {
 
     #[test]
     fn forwards_are_bound_to_loopback() {
-        let two = [
-            PortForward { host: 1, guest: 22 },
-            PortForward {
-                host: 65535,
-                guest: 6443,
-            },
-        ];
+        let two = [PortForward::tcp(1, 22), PortForward::tcp(65535, 6443)];
         assert_eq!(
             netdev_argument(&two),
             "user,id=kubby0,ipv6=off,hostfwd=tcp:127.0.0.1:1-:22,hostfwd=tcp:127.0.0.1:65535-:6443"

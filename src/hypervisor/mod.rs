@@ -15,6 +15,7 @@ pub mod accel;
 pub mod boot_watch;
 pub mod console;
 pub mod domain_xml;
+mod forward;
 pub mod host;
 pub mod kvm;
 mod libvirt;
@@ -26,7 +27,8 @@ pub mod storage_xml;
 
 pub use accel::{AccelChoice, Acceleration};
 pub use boot_watch::{BootState, BootWatch};
-pub use domain_xml::{CacheMode, DomainSpec, PortForward};
+pub use domain_xml::{CacheMode, DomainSpec};
+pub use forward::{PortForward, Protocol};
 pub use host::{HostInfo, Version, is_local};
 pub use kvm::{AccelFacts, KvmDevice};
 pub use libvirt::{Libvirt, default_uri, library_version};
@@ -110,11 +112,35 @@ pub enum PoolRemoval {
     Kept(Vec<String>),
 }
 
+/// Ports of the host's loopback that lead into a running machine, changed while it runs. They last
+/// as long as the machine runs: a new start begins with those of its definition.
+///
+/// Errors are of [`Kind::Hypervisor`](crate::error::Kind::Hypervisor) unless said otherwise.
+pub trait Forwarding {
+    /// The ports that lead into the machine now.
+    ///
+    /// # Errors
+    /// When the domain does not run.
+    fn forwards(&self, domain: &str) -> Result<Vec<PortForward>>;
+
+    /// Opens a port.
+    ///
+    /// # Errors
+    /// [`Kind::Preflight`](crate::error::Kind::Preflight) when QEMU cannot listen on it.
+    fn add_forward(&self, domain: &str, forward: PortForward) -> Result<()>;
+
+    /// Closes a port; one that is not open is fine.
+    ///
+    /// # Errors
+    /// When QEMU refuses.
+    fn remove_forward(&self, domain: &str, forward: PortForward) -> Result<Change>;
+}
+
 /// The operations on libvirt that kubby is built from. All are check-then-apply: repeating one
 /// that succeeded changes nothing. Names are those of libvirt objects on [`uri`](Self::uri).
 ///
 /// Unless said otherwise, errors are of [`Kind::Hypervisor`](crate::error::Kind::Hypervisor).
-pub trait Hypervisor: Send + Sync {
+pub trait Hypervisor: Forwarding + Send + Sync {
     /// The URI of the connection.
     fn uri(&self) -> &str;
 

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 
+use super::forward::Protocol;
 use crate::error::{Error, Kind, Result, ResultExt};
 
 /// More tries than this mean that the range of free ports is used up.
@@ -41,6 +42,14 @@ pub fn find_free(count: usize, avoid: &BTreeSet<u16>) -> Result<Vec<u16>> {
         Error::new(Kind::Preflight, "there are no free TCP ports on 127.0.0.1")
             .with_hint("see what uses them: ss -ltn"),
     )
+}
+
+/// Whether a port of 127.0.0.1 can be had now. One that this user may not use cannot.
+pub fn can_be_had(protocol: Protocol, port: u16) -> bool {
+    match protocol {
+        Protocol::Tcp => TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok(),
+        Protocol::Udp => UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok(),
+    }
 }
 
 /// Whether nothing listens on a port of 127.0.0.1.
@@ -108,6 +117,20 @@ mod tests {
         assert!(e.hints()[0].contains("--api-port"));
         drop(socket);
         check_free(port, "--api-port").unwrap();
+    }
+
+    #[test]
+    fn the_transports_have_ports_of_their_own() {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        assert!(!can_be_had(Protocol::Udp, port));
+        drop(socket);
+        assert!(can_be_had(Protocol::Udp, port));
+        let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        assert!(!can_be_had(
+            Protocol::Tcp,
+            socket.local_addr().unwrap().port()
+        ));
     }
 
     #[test]

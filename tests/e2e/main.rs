@@ -10,8 +10,10 @@ mod bad_input;
 mod cluster;
 mod env;
 mod failures;
+mod image;
 mod lifecycle;
 mod looking;
+mod services;
 
 use std::sync::Arc;
 
@@ -35,6 +37,7 @@ fn main() {
         .chain(lifecycle::BEFORE)
         .chain(looking::TESTS)
         .chain(cluster::TESTS)
+        .chain(services::TESTS)
         .chain(lifecycle::AFTER)
     {
         let env = Arc::clone(&env);

@@ -40,7 +40,7 @@ fn lookup(connection: &Connect, name: &str) -> Result<Option<Handle>> {
     }
 }
 
-fn require(connection: &Connect, name: &str) -> Result<Handle> {
+pub(super) fn require(connection: &Connect, name: &str) -> Result<Handle> {
     lookup(connection, name)?
         .ok_or_else(|| Error::new(Kind::Hypervisor, format!("there is no domain {name}")))
 }

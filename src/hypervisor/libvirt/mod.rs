@@ -3,6 +3,7 @@
 mod connection;
 mod domain;
 mod failure;
+mod forward;
 mod log;
 mod pool;
 mod stream;
@@ -13,7 +14,9 @@ pub use connection::{Libvirt, default_uri, library_version};
 
 use std::path::{Path, PathBuf};
 
-use super::{Change, Domain, DomainSpec, HostInfo, Hypervisor, PoolRemoval, Volume};
+use super::{
+    Change, Domain, DomainSpec, Forwarding, HostInfo, Hypervisor, PoolRemoval, PortForward, Volume,
+};
 use crate::error::Result;
 use crate::progress::Step;
 
@@ -110,5 +113,19 @@ impl Hypervisor for Libvirt {
 
     fn undefine(&self, domain: &str) -> Result<Change> {
         domain::undefine(self, domain)
+    }
+}
+
+impl Forwarding for Libvirt {
+    fn forwards(&self, domain: &str) -> Result<Vec<PortForward>> {
+        forward::list(self, domain)
+    }
+
+    fn add_forward(&self, domain: &str, forward: PortForward) -> Result<()> {
+        forward::add(self, domain, forward)
+    }
+
+    fn remove_forward(&self, domain: &str, forward: PortForward) -> Result<Change> {
+        forward::remove(self, domain, forward)
     }
 }

@@ -1,0 +1,365 @@
+//! Services as kube-apiserver tells them, cut down to what reaching them takes.
+
+use serde_json::Value;
+
+use crate::api::ApiClient;
+use crate::error::{Error, Kind, Result};
+use crate::hypervisor::Protocol;
+
+/// `spec.type` of a Service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServiceType {
+    /// Inside the cluster only.
+    ClusterIp,
+    /// On a port of the node.
+    NodePort,
+    /// On an address of its own, and on a port of the node.
+    LoadBalancer,
+    /// A name for something outside.
+    ExternalName,
+}
+
+impl ServiceType {
+    /// As Kubernetes writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ServiceType::ClusterIp => "ClusterIP",
+            ServiceType::NodePort => "NodePort",
+            ServiceType::LoadBalancer => "LoadBalancer",
+            ServiceType::ExternalName => "ExternalName",
+        }
+    }
+}
+
+/// A port of a Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Its name; a Service with one port needs none.
+    pub name: Option<String>,
+    /// Its number.
+    pub port: u16,
+    /// Its transport; `None` for one that cannot be forwarded (SCTP).
+    pub protocol: Option<Protocol>,
+    /// The port of the node that leads to it.
+    pub node_port: Option<u16>,
+    /// It says that it speaks TLS: by its name, its application protocol or its number.
+    pub https: bool,
+}
+
+impl ServicePort {
+    /// `http/80`, or `80` for a port without a name.
+    pub fn label(&self) -> String {
+        match &self.name {
+            Some(name) => format!("{name}/{}", self.port),
+            None => self.port.to_string(),
+        }
+    }
+
+    /// The URL at a port of this host.
+    pub fn url(&self, host_port: u16, https: bool) -> String {
+        let scheme = match self.protocol {
+            Some(Protocol::Udp) => "udp",
+            _ if https || self.https => "https",
+            _ => "http",
+        };
+        format!("{scheme}://127.0.0.1:{host_port}")
+    }
+}
+
+/// A Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// How it can be reached.
+    pub kind: ServiceType,
+    /// The labels of its pods, as `key=value`; empty where somebody else keeps its endpoints.
+    pub selector: Vec<String>,
+    /// Its ports.
+    pub ports: Vec<ServicePort>,
+    /// Addresses and names in its load balancer's status.
+    pub ingress: Vec<String>,
+}
+
+impl Service {
+    /// `namespace/name`.
+    pub fn label(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// Whether it has ports of the node at all.
+    pub fn is_reachable(&self) -> bool {
+        matches!(self.kind, ServiceType::NodePort | ServiceType::LoadBalancer)
+    }
+
+    fn parse(item: &Value) -> Option<Self> {
+        let spec = &item["spec"];
+        let text = |v: &Value| v.as_str().map(str::to_owned);
+        let list = |v: &Value| v.as_array().cloned().unwrap_or_default();
+        let selector = spec["selector"].as_object();
+        Some(Service {
+            namespace: text(&item["metadata"]["namespace"])?,
+            name: text(&item["metadata"]["name"])?,
+            kind: match spec["type"].as_str()? {
+                "NodePort" => ServiceType::NodePort,
+                "LoadBalancer" => ServiceType::LoadBalancer,
+                "ExternalName" => ServiceType::ExternalName,
+                _ => ServiceType::ClusterIp,
+            },
+            selector: selector
+                .into_iter()
+                .flatten()
+                .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+                .collect(),
+            ports: list(&spec["ports"]).iter().filter_map(port).collect(),
+            ingress: list(&item["status"]["loadBalancer"]["ingress"])
+                .iter()
+                .filter_map(|i| text(&i["hostname"]).or_else(|| text(&i["ip"])))
+                .collect(),
+        })
+    }
+}
+
+fn port(item: &Value) -> Option<ServicePort> {
+    let number = |v: &Value| v.as_u64().and_then(|n| u16::try_from(n).ok());
+    let name = item["name"].as_str().map(str::to_owned);
+    let port = number(&item["port"])?;
+    let protocol = item["appProtocol"].as_str().unwrap_or_default();
+    Some(ServicePort {
+        port,
+        protocol: match item["protocol"].as_str().unwrap_or("TCP") {
+            "TCP" => Some(Protocol::Tcp),
+            "UDP" => Some(Protocol::Udp),
+            _ => None,
+        },
+        node_port: number(&item["nodePort"]).filter(|p| *p != 0),
+        https: name.as_deref() == Some("https") || protocol == "https" || port == 443,
+        name,
+    })
+}
+
+/// All Services of the cluster, sorted by namespace and name.
+///
+/// # Errors
+/// [`Kind::Unhealthy`] when kube-apiserver does not answer as it should.
+pub fn all(api: &ApiClient) -> Result<Vec<Service>> {
+    Ok(parse_list(&api.get_json("/api/v1/services")?))
+}
+
+fn parse_list(list: &Value) -> Vec<Service> {
+    let items = list["items"].as_array();
+    let mut all: Vec<Service> = items
+        .into_iter()
+        .flatten()
+        .filter_map(Service::parse)
+        .collect();
+    all.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    all
+}
+
+/// Finds a Service that the host can be given a way to.
+///
+/// # Errors
+/// [`Kind::State`] for one that is not there, with those that are, and for one that has no port
+/// of the node, with the way to it.
+pub fn find<'a>(
+    all: &'a [Service],
+    namespace: &str,
+    name: &str,
+    flag: &str,
+) -> Result<&'a Service> {
+    let found = all
+        .iter()
+        .find(|s| s.namespace == namespace && s.name == name);
+    let Some(service) = found else {
+        return Err(unknown(all, namespace, name, flag));
+    };
+    if service.is_reachable() {
+        return Ok(service);
+    }
+    let kind = service.kind.name();
+    let error = Error::new(
+        Kind::State,
+        format!(
+            "the Service `{}` has the type {kind}, which has no port of the node",
+            service.label()
+        ),
+    );
+    Err(match (service.kind, service.ports.first()) {
+        (ServiceType::ClusterIp, Some(port)) => error
+            .with_hint(format!(
+                "for as long as the command runs: kubectl -n {namespace} port-forward service/{name} {}:{}",
+                if port.port < 1024 { port.port + 8000 } else { port.port },
+                port.port
+            ))
+            .with_hint(format!(
+                "for good: kubectl -n {namespace} patch service {name} -p '{{\"spec\":{{\"type\":\"NodePort\"}}}}'"
+            )),
+        _ => error.with_hint("it stands for a name outside of the cluster: connect to that name"),
+    })
+}
+
+fn unknown(all: &[Service], namespace: &str, name: &str, flag: &str) -> Error {
+    let there: Vec<String> = all
+        .iter()
+        .filter(|s| s.is_reachable())
+        .map(|s| format!("{} ({})", s.label(), s.kind.name()))
+        .collect();
+    let elsewhere = all.iter().find(|s| s.name == name);
+    let mut error = Error::new(
+        Kind::State,
+        format!("there is no Service `{name}` in the namespace `{namespace}`"),
+    )
+    .with_detail(
+        "Services that can be reached from this host",
+        if there.is_empty() {
+            "none: only the types NodePort and LoadBalancer can".to_owned()
+        } else {
+            there.join("\n")
+        },
+    );
+    if let Some(other) = elsewhere {
+        error = error.with_hint(format!("kubby service{flag} {name} -n {}", other.namespace));
+    }
+    error.with_hint(format!("kubby service{flag} list shows all Services"))
+}
+
+/// The ports of a Service that are asked for, by name, by number, or all of them.
+///
+/// # Errors
+/// [`Kind::Usage`] for a port that it does not have, [`Kind::State`] for one without a port of
+/// the node.
+pub fn pick_ports(service: &Service, wanted: Option<&str>) -> Result<Vec<ServicePort>> {
+    let matches = |p: &&ServicePort| match wanted {
+        None => true,
+        Some(w) => {
+            p.name.as_deref() == Some(w)
+                || w.parse()
+                    .is_ok_and(|n: u16| n == p.port || Some(n) == p.node_port)
+        }
+    };
+    let picked: Vec<ServicePort> = service.ports.iter().filter(matches).cloned().collect();
+    if picked.is_empty() {
+        let labels: Vec<String> = service.ports.iter().map(ServicePort::label).collect();
+        return Err(Error::new(
+            Kind::Usage,
+            format!(
+                "--port: the Service `{}` has no port `{}`",
+                service.label(),
+                wanted.unwrap_or_default()
+            ),
+        )
+        .with_hint(format!("it has {}", labels.join(", "))));
+    }
+    for port in &picked {
+        if port.protocol.is_none() {
+            return Err(Error::new(
+                Kind::State,
+                format!(
+                    "the port {} of the Service `{}` is neither TCP nor UDP",
+                    port.label(),
+                    service.label()
+                ),
+            )
+            .with_hint("choose another one with --port"));
+        }
+        if port.node_port.is_none() {
+            return Err(Error::new(
+                Kind::State,
+                format!(
+                    "the port {} of the Service `{}` has no port of the node",
+                    port.label(),
+                    service.label()
+                ),
+            )
+            .with_hint("its spec may say allocateLoadBalancerNodePorts: false; take that out"));
+        }
+    }
+    Ok(picked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn services() -> Vec<Service> {
+        parse_list(&json!({"items": [
+            {"metadata": {"namespace": "default", "name": "web"},
+             "spec": {"type": "NodePort", "selector": {"app": "web", "tier": "front"}, "ports": [
+                {"name": "http", "port": 80, "protocol": "TCP", "nodePort": 30080},
+                {"name": "admin", "port": 8443, "appProtocol": "https", "nodePort": 30443},
+             ]}},
+            {"metadata": {"namespace": "apps", "name": "db"},
+             "spec": {"type": "ClusterIP", "ports": [{"port": 3306}]}},
+            {"metadata": {"namespace": "apps", "name": "lb"},
+             "spec": {"type": "LoadBalancer", "ports": [{"port": 8080, "nodePort": 31000},
+                {"name": "odd", "port": 9, "protocol": "SCTP", "nodePort": 31001}]},
+             "status": {"loadBalancer": {"ingress": [{"hostname": "localhost"}]}}},
+            {"metadata": {"namespace": "apps", "name": "out"},
+             "spec": {"type": "ExternalName", "externalName": "example.org"}},
+        ]}))
+    }
+
+    #[test]
+    fn services_are_read_and_sorted() {
+        let all = services();
+        let labels: Vec<String> = all.iter().map(Service::label).collect();
+        assert_eq!(labels, ["apps/db", "apps/lb", "apps/out", "default/web"]);
+        let web = &all[3];
+        assert_eq!(web.selector, ["app=web", "tier=front"]);
+        assert_eq!(web.ports[0].label(), "http/80");
+        assert_eq!(web.ports[0].url(30080, false), "http://127.0.0.1:30080");
+        assert_eq!(web.ports[0].url(30080, true), "https://127.0.0.1:30080");
+        assert_eq!(web.ports[1].url(1, false), "https://127.0.0.1:1");
+        assert_eq!(all[1].ingress, ["localhost"]);
+        assert_eq!(all[1].ports[1].protocol, None);
+    }
+
+    #[test]
+    fn what_cannot_be_reached_says_how_or_what_can() {
+        let all = services();
+        find(&all, "default", "web", "").unwrap();
+        let e = find(&all, "apps", "db", "").unwrap_err();
+        assert_eq!(e.kind(), Kind::State);
+        assert!(
+            e.hints()[0].contains("port-forward service/db 3306:3306"),
+            "{:?}",
+            e.hints()
+        );
+        let e = find(&all, "apps", "out", "").unwrap_err();
+        assert!(e.message().contains("ExternalName"), "{e}");
+        let e = find(&all, "apps", "web", " -p dev").unwrap_err();
+        assert_eq!(
+            e.details()[0].1,
+            "apps/lb (LoadBalancer)\ndefault/web (NodePort)"
+        );
+        assert_eq!(e.hints()[0], "kubby service -p dev web -n default");
+    }
+
+    #[test]
+    fn ports_are_picked_by_name_or_number() {
+        let all = services();
+        let web = &all[3];
+        let picked = |wanted| -> Vec<u16> {
+            let ports = pick_ports(web, wanted).unwrap();
+            ports.iter().map(|p| p.port).collect()
+        };
+        assert_eq!(picked(None), [80, 8443]);
+        assert_eq!(picked(Some("http")), [80]);
+        assert_eq!(picked(Some("8443")), [8443]);
+        assert_eq!(picked(Some("30080")), [80]);
+        let e = pick_ports(web, Some("metrics")).unwrap_err();
+        assert_eq!(e.kind(), Kind::Usage);
+        assert!(
+            e.hints()[0].contains("http/80, admin/8443"),
+            "{:?}",
+            e.hints()
+        );
+        let e = pick_ports(&all[1], None).unwrap_err();
+        assert!(e.message().contains("neither TCP nor UDP"), "{e}");
+        assert_eq!(pick_ports(&all[1], Some("8080")).unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,79 @@
+//! Whether connections to a port of this host arrive at a server in the node.
+
+use std::io::{ErrorKind, Read};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::error::Result;
+use crate::interrupt;
+
+/// A connection that is refused in the node ends within this time.
+const REFUSAL: Duration = Duration::from_millis(250);
+
+/// How often it is tried.
+const TRY_EVERY: Duration = Duration::from_millis(200);
+
+/// Waits until connections to a port are not refused any more: kube-proxy needs a moment to learn
+/// of a new Service. Returns whether that came to be.
+///
+/// # Errors
+/// [`crate::error::Kind::Interrupted`] on Ctrl-C.
+pub fn wait_open(port: u16, limit: Duration) -> Result<bool> {
+    let end = Instant::now() + limit;
+    loop {
+        if is_open(port) {
+            return Ok(true);
+        }
+        if Instant::now() >= end {
+            return Ok(false);
+        }
+        interrupt::sleep(TRY_EVERY)?;
+    }
+}
+
+/// QEMU takes every connection on the host and ends it when the node refuses it: one that stays,
+/// or brings data, has arrived.
+fn is_open(port: u16) -> bool {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let Ok(mut stream) = TcpStream::connect_timeout(&address, REFUSAL) else {
+        return false;
+    };
+    if stream.set_read_timeout(Some(REFUSAL)).is_err() {
+        return false;
+    }
+    match stream.read(&mut [0]) {
+        Ok(n) => n > 0,
+        Err(e) => matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_port_is_open_when_connections_stay() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = std::thread::spawn(move || {
+            // Refused twice as QEMU does it, then a server that speaks first, then a silent one.
+            drop(listener.accept().unwrap());
+            drop(listener.accept().unwrap());
+            listener
+                .accept()
+                .unwrap()
+                .0
+                .write_all(b"220 hello")
+                .unwrap();
+            let silent = listener.accept().unwrap();
+            std::thread::sleep(REFUSAL * 2);
+            drop(silent);
+        });
+        assert!(wait_open(port, Duration::from_secs(20)).unwrap());
+        assert!(is_open(port), "a server that waits for a request");
+        server.join().unwrap();
+        assert!(!wait_open(port, Duration::ZERO).unwrap(), "nobody listens");
+    }
+}

@@ -1,0 +1,3 @@
+module kubby.dev/testimage
+
+go 1.21
