@@ -1,0 +1,180 @@
+//! Exercises 5, 6 and 8: the database with the chapter's manifests, the job that fills it every
+//! minute, and its rows after a stop.
+
+use std::process::{Command, Stdio};
+
+use super::images::{BUSYBOX, price_context};
+use super::{LIMIT, apply, delete, exec, file, get, rolled_out, wait_for};
+use crate::env::{Env, Run, Test, eventually};
+
+pub const TESTS: &[Test] = &[
+    ("the_database_of_the_chapter", the_database_of_the_chapter),
+    ("its_name_resolves", its_name_resolves),
+    ("a_price_is_collected_every_minute", a_price_is_collected),
+    ("rows_survive_the_pod", rows_survive_the_pod),
+];
+
+/// Once other tests have let some minutes go by.
+pub const LATER: &[Test] = &[("prices_came_minute_by_minute", prices_came)];
+
+/// After a stop and a start.
+pub const AFTER: &[Test] = &[
+    ("rows_survive_a_stop", rows_survive_a_stop),
+    ("the_chapter_is_cleaned_up", the_chapter_is_cleaned_up),
+];
+
+const CLIENT: [&str; 6] = ["mysql", "-h", "my-database", "-u", "user", "-ppassword"];
+
+fn manifest(name: &str) -> String {
+    file(&format!("manifests/{name}.yaml"))
+}
+
+/// Runs SQL in the database's own pod and gives the rows.
+fn sql(env: &Env, statement: &str) -> String {
+    let local = ["mysql", "-h", "127.0.0.1", "-u", "user", "-ppassword", "db", "-N", "-e"];
+    exec(env, "mysql-0", &[&local[..], &[statement]].concat())
+}
+
+fn the_database_of_the_chapter(env: &Env) {
+    env.kubectl(&["apply", "-f", &manifest("mysql")]).ok();
+    rolled_out(env, "statefulset/mysql");
+    env.kubectl(&["get", "pods"]).ok().prints("mysql-0");
+    let volumes = env.kubectl(&["get", "persistentvolumes", "--no-headers"]).ok();
+    let lines: Vec<&str> = volumes.stdout.lines().collect();
+    assert_eq!(lines.len(), 1, "{}", volumes.stdout);
+    assert!(lines[0].contains("1Gi") && lines[0].contains("Bound"), "{}", lines[0]);
+
+    env.kubectl(&["apply", "-f", &manifest("service")]).ok();
+    env.kubectl(&["apply", "-f", &manifest("create-table")]).ok();
+    wait_for(env, "condition=complete", &["job/create-table"]);
+
+    // As a person does it, at a terminal.
+    let mut command = String::from(
+        "run mysql-client --image=mysql:5.7 -i -t --rm --restart=Never --pod-running-timeout=5m -- ",
+    );
+    command.push_str(&CLIENT.join(" "));
+    command.push_str(" db -e 'show tables;'");
+    let output = at_a_terminal(env, &command);
+    assert!(output.contains("messages"), "{output}");
+    sql(env, "INSERT INTO messages VALUES (42)");
+}
+
+/// kubectl with a terminal of its own.
+fn at_a_terminal(env: &Env, command: &str) -> String {
+    let kubectl = std::env::var("KUBBY_TEST_KUBECTL").unwrap_or_else(|_| "kubectl".into());
+    let mut script = Command::new("script");
+    script
+        .args(["-qec", &format!("{kubectl} {command}"), "/dev/null"])
+        .env("KUBECONFIG", env.kubeconfig())
+        .env("TERM", "dumb")
+        .stdin(Stdio::null());
+    Run::of(script).ok().stdout
+}
+
+fn its_name_resolves(env: &Env) {
+    let path = apply(
+        env,
+        "resolver",
+        &format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: resolver}}\nspec:\n  containers:\n  \
+             - {{name: c, image: '{BUSYBOX}', command: [sleep, '3600']}}\n"
+        ),
+    );
+    wait_for(env, "condition=ready", &["pod/resolver"]);
+    let address = get(env, &["service", "my-database"], "{.spec.clusterIP}");
+    for name in ["my-database.default.svc.cluster.local", "my-database"] {
+        let answer = exec(env, "resolver", &["nslookup", name]);
+        assert!(answer.contains(&address), "{name}: {answer}");
+    }
+    let pod = get(env, &["pod", "mysql-0"], "{.status.podIP}");
+    let answer = exec(env, "resolver", &["nslookup", "mysql-0.mysql.default.svc.cluster.local"]);
+    // The chapter's StatefulSet names a Service that it does not make.
+    assert!(!answer.contains(&pod), "{answer}");
+    let reverse = exec(env, "resolver", &["nslookup", "10.96.0.1"]);
+    assert!(reverse.contains("kubernetes.default.svc.cluster.local"), "{reverse}");
+    delete(env, &path);
+}
+
+fn a_price_is_collected(env: &Env) {
+    let context = price_context(env.root());
+    let run = env
+        .kubby(&["image", "build", &context.to_string_lossy(), "-t", "price:1"])
+        .ok();
+    eprintln!("  price:1 built in {:.1} s", run.took.as_secs_f64());
+    env.kubectl(&["apply", "-f", &manifest("price")]).ok();
+    rolled_out(env, "deployment/price-service");
+    eventually(LIMIT, "a first row", || match rows(env) {
+        0 => Err(env.kubectl(&["get", "jobs,pods"]).stdout),
+        _ => Ok(()),
+    });
+}
+
+fn rows(env: &Env) -> u32 {
+    let tables = sql(env, "SHOW TABLES LIKE 'prices'");
+    if tables.trim().is_empty() {
+        return 0;
+    }
+    sql(env, "SELECT COUNT(*) FROM prices").trim().parse().expect("a number")
+}
+
+fn prices_came(env: &Env) {
+    eventually(LIMIT, "two rows of two minutes", || {
+        let minutes = sql(env, "SELECT COUNT(DISTINCT DATE_FORMAT(at, '%H:%i')) FROM prices");
+        match minutes.trim().parse::<u32>() {
+            Ok(minutes) if minutes >= 2 => Ok(()),
+            _ => Err(minutes),
+        }
+    });
+    env.kubectl(&["delete", "-f", &manifest("price")]).ok();
+}
+
+fn rows_survive_the_pod(env: &Env) {
+    let before = get(env, &["pod", "mysql-0"], "{.metadata.uid}");
+    env.kubectl(&["delete", "pod", "mysql-0"]).ok();
+    rolled_out(env, "statefulset/mysql");
+    assert_ne!(get(env, &["pod", "mysql-0"], "{.metadata.uid}"), before);
+    still_there(env);
+}
+
+fn still_there(env: &Env) {
+    eventually(LIMIT, "the row is there", || {
+        let run = env.kubectl(&[
+            "exec", "mysql-0", "--", "mysql", "-h", "127.0.0.1", "-u", "user", "-ppassword", "db",
+            "-N", "-e", "SELECT id FROM messages",
+        ]);
+        if run.code == 0 && run.stdout.trim() == "42" {
+            Ok(())
+        } else {
+            Err(format!("{}{}", run.stdout, run.stderr))
+        }
+    });
+}
+
+fn rows_survive_a_stop(env: &Env) {
+    rolled_out(env, "statefulset/mysql");
+    still_there(env);
+    let prices: u32 = sql(env, "SELECT COUNT(*) FROM prices").trim().parse().expect("a number");
+    assert!(prices >= 2, "{prices}");
+    // By its Service and name, as an application does.
+    let answer = exec(env, "mysql-0", &[&CLIENT[..], &["db", "-N", "-e", "SELECT id FROM messages"]].concat());
+    assert_eq!(answer.trim(), "42");
+}
+
+fn the_chapter_is_cleaned_up(env: &Env) {
+    let all = ["create-table", "service", "mysql"].map(manifest).join(",");
+    env.kubectl(&["delete", "-f", &all]).ok();
+    // The claim of a StatefulSet stays with its data until it is deleted itself.
+    let volume = get(env, &["pvc", "data-mysql-0"], "{.spec.volumeName}");
+    let list = ["ssh", "--", "ls /var/lib/kubby/volumes"];
+    env.kubby(&list).ok().prints(&volume);
+    env.kubectl(&["delete", "pvc", "data-mysql-0"]).ok();
+    eventually(LIMIT, "the volume goes with its claim", || {
+        let volumes = env.kubectl(&["get", "pv", "-o", "name"]).ok().stdout;
+        let folders = env.kubby(&list).ok().stdout;
+        if volumes.is_empty() && !folders.contains(&volume) {
+            Ok(())
+        } else {
+            Err(format!("{volumes}\n{folders}"))
+        }
+    });
+}

@@ -1,0 +1,132 @@
+//! The images of the exercises, built here: no registry is needed.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::json;
+
+use super::file;
+use crate::archive_samples::{Image, digest, docker_files, layer, oci_files, tar};
+use crate::env::{Env, Run, Test};
+
+pub const TESTS: &[Test] = &[("the_chapters_images_are_loaded", load_all)];
+
+/// The shell and the small tools that workloads are made of.
+pub const BUSYBOX: &str = "busybox:1.36";
+
+fn load_all(env: &Env) {
+    let archive = busybox(env.root());
+    env.kubby(&["image", "load", &archive.to_string_lossy()]).ok();
+    let archive = mysql(env.root());
+    let run = env.kubby(&["image", "load", &archive.to_string_lossy()]).ok();
+    let size = std::fs::metadata(&archive).expect("the archive").len() >> 20;
+    eprintln!("  mysql:5.7, {size} MiB: loaded in {:.1} s", run.took.as_secs_f64());
+    let list = env.kubby(&["image", "list", "-o", "json"]).ok().stdout;
+    for name in ["docker.io/library/mysql:5.7", "docker.io/library/busybox:1.36"] {
+        assert!(list.contains(name), "no {name} in\n{list}");
+    }
+}
+
+/// A stand-in for mysql:5.7 out of Debian's MariaDB, as `docker save` writes it, of two layers.
+fn mysql(dir: &Path) -> PathBuf {
+    let rootfs = dir.join("mysql-rootfs.tar");
+    let mut build = Command::new("bash");
+    build.arg(file("mysql/build.sh")).arg(&rootfs);
+    Run::of(build).ok();
+    // The client of 5.7 talks without TLS to a server that has none.
+    let client = layer(&[("etc/my.cnf", 0o644, b"[client]\nskip-ssl\n".as_slice())]);
+    let layers = vec![std::fs::read(&rootfs).expect("the file system"), client];
+    let image = Image {
+        config: config(&layers, &["entrypoint.sh"], &["mysqld"]),
+        layers,
+    };
+    let archive = dir.join("mysql.tar");
+    std::fs::write(&archive, tar(&docker_files(&image, &["mysql:5.7"]))).expect("the archive");
+    std::fs::remove_file(rootfs).expect("the file system goes");
+    archive
+}
+
+/// Debian's static busybox with its applets, as an OCI archive.
+fn busybox(dir: &Path) -> PathBuf {
+    let work = dir.join("busybox");
+    std::fs::create_dir_all(&work).expect("a folder");
+    let mut get = Command::new("sh");
+    get.current_dir(&work)
+        .arg("-euc")
+        .arg("apt-get download -q busybox-static && dpkg-deb -x busybox-static_*.deb .");
+    Run::of(get).ok();
+    let program = ["bin/busybox", "usr/bin/busybox"]
+        .iter()
+        .find_map(|path| std::fs::read(work.join(path)).ok())
+        .expect("a busybox");
+    let path = work.join("program");
+    std::fs::write(&path, &program).expect("the program");
+    let mut list = Command::new("sh");
+    list.arg("-euc")
+        .arg("chmod 755 \"$1\"; \"$1\" --list")
+        .arg("-")
+        .arg(&path);
+    let applets = Run::of(list).ok().stdout;
+    let mut links = tar::Builder::new(Vec::new());
+    for applet in applets.lines().filter(|name| *name != "busybox") {
+        let mut link = tar::Header::new_gnu();
+        link.set_entry_type(tar::EntryType::Symlink);
+        link.set_size(0);
+        links
+            .append_link(&mut link, format!("bin/{applet}"), "busybox")
+            .expect("a link");
+    }
+    let etc = layer(&[
+        ("etc/passwd", 0o644, b"root:x:0:0:root:/:/bin/sh\n".as_slice()),
+        ("tmp/.keep", 0o644, b""),
+    ]);
+    let layers = vec![
+        layer(&[("bin/busybox", 0o755, &program)]),
+        links.into_inner().expect("the links"),
+        etc,
+    ];
+    let image = Image {
+        config: config(&layers, &[], &["sh"]),
+        layers,
+    };
+    let archive = dir.join("busybox.tar");
+    let name = format!("docker.io/library/{BUSYBOX}");
+    std::fs::write(&archive, tar(&oci_files(&image, Some(&name)))).expect("the archive");
+    archive
+}
+
+fn config(layers: &[Vec<u8>], entrypoint: &[&str], command: &[&str]) -> Vec<u8> {
+    let diff_ids: Vec<String> = layers.iter().map(|l| digest(l)).collect();
+    let arch = match std::env::consts::ARCH {
+        "aarch64" => "arm64",
+        _ => "amd64",
+    };
+    json!({
+        "architecture": arch,
+        "os": "linux",
+        "config": {
+            "Entrypoint": entrypoint,
+            "Cmd": command,
+            "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+        },
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
+    })
+    .to_string()
+    .into_bytes()
+}
+
+/// The program of the serverless job in a folder with its Dockerfile.
+pub fn price_context(dir: &Path) -> PathBuf {
+    let context = dir.join("price");
+    std::fs::create_dir_all(&context).expect("a folder");
+    std::fs::copy(file("price/Dockerfile"), context.join("Dockerfile")).expect("the Dockerfile");
+    let mut build = Command::new("go");
+    build
+        .current_dir(file("price"))
+        .args(["build", "-trimpath", "-ldflags=-s -w", "-o"])
+        .arg(context.join("price"))
+        .arg(".")
+        .env("CGO_ENABLED", "0");
+    Run::of(build).ok();
+    context
+}
