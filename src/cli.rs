@@ -89,9 +89,9 @@ pub enum Command {
     Ip,
     /// Print the ports on the host's loopback that lead into the node
     Port(PortArgs),
-    /// Build, list and export images of the node itself
+    /// Build and export the image that nodes boot from
     #[command(subcommand)]
-    Image(ImageCommand),
+    NodeImage(NodeImageCommand),
     /// Print versions
     Version,
     /// Print a completion script for a shell
@@ -282,16 +282,16 @@ pub enum PortName {
     Ssh,
 }
 
-/// Images of the node itself.
+/// The image that nodes boot from.
 #[derive(Debug, Subcommand)]
-pub enum ImageCommand {
+pub enum NodeImageCommand {
     /// Build the node image now, and export it to one file if asked
-    Build(ImageBuildArgs),
+    Build(NodeImageBuildArgs),
 }
 
-/// What `kubby image build` takes.
+/// What `kubby node-image build` takes.
 #[derive(Debug, Args)]
-pub struct ImageBuildArgs {
+pub struct NodeImageBuildArgs {
     /// Build again although the image is cached
     #[arg(long)]
     pub force: bool,

@@ -2,10 +2,10 @@
 
 mod completion;
 mod delete;
-mod image;
 mod kubectl;
 mod list;
 mod logs;
+mod node_image;
 mod port;
 mod ssh;
 mod start;
@@ -15,7 +15,7 @@ mod version;
 
 use std::process::ExitCode;
 
-use crate::cli::{Cli, Command, ImageCommand, OutputFormat};
+use crate::cli::{Cli, Command, NodeImageCommand, OutputFormat};
 use crate::context::Context;
 use crate::error::Result;
 use crate::{interrupt, ui};
@@ -55,7 +55,9 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
                 Command::Kubectl(args) => kubectl::run(&context, &args),
                 Command::Ip => port::ip(&context),
                 Command::Port(args) => port::run(&context, &args),
-                Command::Image(ImageCommand::Build(args)) => image::build(&context, &args),
+                Command::NodeImage(NodeImageCommand::Build(args)) => {
+                    node_image::build(&context, &args)
+                }
                 Command::Version | Command::Completion(_) | Command::Man(_) => {
                     Ok(ExitCode::SUCCESS)
                 }

@@ -1,16 +1,16 @@
-//! `kubby image`.
+//! `kubby node-image`.
 
 use std::process::ExitCode;
 
 use serde_json::json;
 
 use crate::assets::node_image;
-use crate::cli::ImageBuildArgs;
+use crate::cli::NodeImageBuildArgs;
 use crate::context::Context;
 use crate::error::Result;
 
 /// Builds the node image into the cache, and exports it if asked.
-pub fn build(context: &Context, args: &ImageBuildArgs) -> Result<ExitCode> {
+pub fn build(context: &Context, args: &NodeImageBuildArgs) -> Result<ExitCode> {
     let progress = context.progress.as_ref();
     let image = node_image::build(context.store.cache(), args.force, progress)?;
     let mut data = json!({
