@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,7 @@ pub struct Tool {
     dir: Option<PathBuf>,
     log: Option<PathBuf>,
     deadline: Option<Duration>,
+    stop: Option<Arc<AtomicBool>>,
     kind: Kind,
 }
 
@@ -49,6 +51,7 @@ impl Tool {
             dir: None,
             log: None,
             deadline: None,
+            stop: None,
             kind,
         }
     }
@@ -101,6 +104,14 @@ impl Tool {
         self
     }
 
+    /// Ends the program with an error when somebody sets `stop`, such as the program beside it that
+    /// has failed.
+    #[must_use]
+    pub fn stop(mut self, stop: Arc<AtomicBool>) -> Self {
+        self.stop = Some(stop);
+        self
+    }
+
     fn describe(&self) -> String {
         let mut text = self.program.clone();
         for arg in &self.args {
@@ -115,7 +126,7 @@ impl Tool {
     ///
     /// # Errors
     /// Of the kind given to [`Tool::new`] when the program is missing, exits non-zero or passes
-    /// its deadline, with the last lines of its output; [`Kind::Interrupted`] on Ctrl-C.
+    /// its deadline or is stopped, with the last lines of its output; [`Kind::Interrupted`] on Ctrl-C.
     pub fn run(self, sink: Option<Arc<dyn StepSink>>) -> Result<String> {
         let path = if self.program.contains('/') {
             PathBuf::from(&self.program)
@@ -183,9 +194,17 @@ impl Tool {
                 break status;
             }
             let late = self.deadline.is_some_and(|d| started.elapsed() > d);
-            if late || interrupt::requested() {
+            let stopped = self
+                .stop
+                .as_ref()
+                .is_some_and(|s| s.load(Ordering::Relaxed));
+            if late || stopped || interrupt::requested() {
                 end_group(&mut child);
                 interrupt::check()?;
+                if stopped {
+                    let message = format!("`{}` was stopped", self.describe());
+                    return Err(Error::new(self.kind, message));
+                }
                 let error = Error::new(
                     self.kind,
                     format!(
@@ -338,6 +357,21 @@ mod tests {
             .run(None)
             .unwrap_err();
         assert!(e.message().contains("did not end"), "{e}");
+        assert!(started.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn setting_stop_ends_the_program() {
+        let (started, stop) = (Instant::now(), Arc::new(AtomicBool::new(false)));
+        let e = std::thread::scope(|scope| {
+            let tool = Tool::new("sleep", Kind::Assets)
+                .arg("30")
+                .stop(Arc::clone(&stop));
+            let run = scope.spawn(|| tool.run(None).unwrap_err());
+            stop.store(true, Ordering::Relaxed);
+            run.join().unwrap()
+        });
+        assert!(e.message().contains("`sleep 30` was stopped"), "{e}");
         assert!(started.elapsed() < Duration::from_secs(10));
     }
 }

@@ -12,18 +12,18 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use http_server::{Reply, Request as Seen, Server};
-use kubby::assets::components::{ComponentSet, Request, Source, ensure_within};
+use kubby::assets::components::{ComponentSet, IMAGES, Request, Source, ensure_within};
 use kubby::assets::download::{Failure, Limits, failure};
 use kubby::assets::version::{self, KubernetesVersion};
 use kubby::error::{Kind, Result};
 use kubby::progress::{Progress, Silent, Step};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use volume_contents::{PROGRAMS, unpacked};
+use volume_contents::{PROGRAMS, check_extras, holds, unpacked, write_extras};
 
 fn arch() -> &'static str {
     if cfg!(target_arch = "aarch64") {
@@ -130,6 +130,16 @@ fn quick() -> Limits {
     }
 }
 
+/// A folder with stand-ins for what is not downloaded.
+fn extras() -> &'static Path {
+    static DIR: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
+        let dir = tempfile::tempdir().unwrap();
+        write_extras(dir.path());
+        dir
+    });
+    DIR.path()
+}
+
 fn from_mirror(server: &Server, cache: &Path, source: Source) -> Result<ComponentSet> {
     let base = server.url("/m/");
     let request = Request {
@@ -137,6 +147,7 @@ fn from_mirror(server: &Server, cache: &Path, source: Source) -> Result<Componen
         source,
         dir: None,
         binary_mirror: Some(&base),
+        extras: Some(extras()),
         cache,
     };
     ensure_within(&request, &quick(), &Silent)
@@ -166,14 +177,15 @@ fn a_mirror_gives_a_whole_set_that_is_then_cached() {
     let cache = tempfile::tempdir().unwrap();
     let set = from_mirror(&server, cache.path(), Source::Auto).unwrap();
     assert_eq!(set.origin, "download");
-    assert_eq!(set.pause_image, "registry.k8s.io/pause:3.10.2");
+    let images: Vec<(&str, &str)> = set.images.iter().map(|(n, r)| (&**n, &**r)).collect();
+    assert_eq!(images, IMAGES);
     assert_eq!(fs::read(&set.kubectl).unwrap(), program("kubectl"));
     assert_eq!(
         fs::metadata(&set.kubectl).unwrap().permissions().mode() & 0o777,
         0o755
     );
     let dir = unpacked(&set.volume);
-    for name in PROGRAMS.iter().chain(&["etcd", "etcdctl", "coredns"]) {
+    for name in PROGRAMS.iter().chain(&["etcd", "etcdctl"]) {
         let path = dir.path().join("bin").join(name);
         assert_eq!(fs::read(&path).unwrap(), program(name), "{name}");
         assert_eq!(
@@ -183,9 +195,11 @@ fn a_mirror_gives_a_whole_set_that_is_then_cached() {
         );
     }
     for (image, content) in [("pause", &b"layer"[..]), ("coredns", &program("coredns"))] {
-        let tar = fs::read(dir.path().join(format!("images/{image}.tar"))).unwrap();
-        assert!(tar.windows(content.len()).any(|w| w == content), "{image}");
+        assert!(holds(dir.path(), image, content), "{image}");
     }
+    check_extras(dir.path());
+    // It runs in its image only, and is too big to be there twice.
+    assert!(!dir.path().join("bin/coredns").exists());
     assert!(dir.path().join("manifest.json").is_file());
 
     let before = server.requests().len();
@@ -257,6 +271,7 @@ fn a_version_that_does_not_exist_is_named() {
         source: Source::Auto,
         dir: None,
         binary_mirror: Some(&base),
+        extras: Some(extras()),
         cache: cache.path(),
     };
     let error = ensure_within(&request, &quick(), &Silent).unwrap_err();
@@ -316,6 +331,7 @@ fn damaged_sets_are_noticed_and_made_anew() {
         source: Source::Auto,
         dir: None,
         binary_mirror: Some(&base),
+        extras: Some(extras()),
         cache: cache.path(),
     };
     let good = ensure_within(&request, &quick(), &Silent).unwrap();
@@ -332,7 +348,7 @@ fn damaged_sets_are_noticed_and_made_anew() {
         ("kubectl", &|| fs::remove_file(&good.kubectl).unwrap()),
         ("no manifest", &|| fs::remove_file(&manifest).unwrap()),
         ("half a manifest", &|| {
-            fs::write(&manifest, "{\"format\":1,").unwrap()
+            fs::write(&manifest, "{\"format\":2,").unwrap()
         }),
     ];
     for (name, damage) in damages {
@@ -352,7 +368,7 @@ fn damaged_sets_are_noticed_and_made_anew() {
         .path()
         .join(format!("components/{}-0123", version::DEFAULT));
     fs::create_dir(&foreign).unwrap();
-    fs::write(foreign.join("manifest.json"), "{\"format\":2}").unwrap();
+    fs::write(foreign.join("manifest.json"), "{\"format\":99}").unwrap();
     ensure_within(&request, &quick(), &Silent).unwrap();
     assert!(foreign.exists());
 }

@@ -16,7 +16,7 @@ use kubby::assets::components::{ComponentSet, Request, Source, ensure};
 use kubby::assets::version::{self, KubernetesVersion};
 use kubby::error::Result;
 use kubby::progress::{Progress, Silent, Step};
-use volume_contents::{PROGRAMS, unpacked};
+use volume_contents::{EXTRA_IMAGES, PROGRAMS, check_extras, unpacked, write_extras};
 
 fn write_program(path: &Path, says: &str) {
     fs::write(path, format!("#!/bin/sh\necho '{says}'\n")).unwrap();
@@ -34,6 +34,7 @@ fn folder() -> tempfile::TempDir {
     write_program(&bin.join("etcd"), "etcd Version: 3.6.1");
     write_program(&bin.join("coredns"), "CoreDNS-1.14.0");
     write_program(&bin.join("pause"), "pause");
+    write_extras(dir.path());
     dir
 }
 
@@ -43,6 +44,7 @@ fn from_folder(dir: &Path, cache: &Path) -> Result<ComponentSet> {
         source: Source::Auto,
         dir: Some(dir),
         binary_mirror: None,
+        extras: None,
         cache,
     };
     ensure(&request, &Silent)
@@ -57,11 +59,18 @@ fn a_folder_of_programs_becomes_a_set() {
     let out = unpacked(&set.volume);
     let link = fs::read_link(out.path().join("bin/kube-apiserver")).unwrap();
     assert_eq!(link, Path::new("kube"));
+    check_extras(out.path());
     assert!(fs::symlink_metadata(&set.kubectl).unwrap().is_file());
     assert_eq!(from_folder(dir.path(), cache.path()).unwrap(), set);
     // A changed program makes another set.
     write_program(&dir.path().join("bin/etcd"), "etcd Version: 3.6.2");
     assert_ne!(from_folder(dir.path(), cache.path()).unwrap().key, set.key);
+    // An image's archive has its own name, and goes before the program.
+    let archive = dir.path().join("images/storage.tar");
+    fs::create_dir(archive.parent().unwrap()).unwrap();
+    fs::copy(out.path().join("images/coredns.tar"), &archive).unwrap();
+    let renamed = from_folder(dir.path(), cache.path()).unwrap();
+    assert_eq!(renamed.image("storage").unwrap(), set.images["coredns"]);
     // A finished set is a folder that can be used as well.
     let entry = set.volume.parent().unwrap();
     let direct = from_folder(entry, tempfile::tempdir().unwrap().path()).unwrap();
@@ -89,6 +98,26 @@ fn a_folder_of_another_version_is_refused() {
     write_program(&dir.path().join("bin/kube"), "Kubernetes v1.36.3");
     let error = from_folder(dir.path(), cache.path()).unwrap_err();
     assert!(error.message().contains("v1.36.3, not v1.37.2"), "{error}");
+}
+
+/// The program that gives claims their volumes has tests of its own.
+#[test]
+fn the_storage_provisioner_passes_its_tests() {
+    let Some(go) = kubby::tool::find("go") else {
+        panic!("there is no Go on this host: scripts/setup says how to get it");
+    };
+    let out = Command::new(go)
+        .args(["test", "-mod=readonly", "./..."])
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("images/components/storage"))
+        .output()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(
+        out.status.success(),
+        "{}{}",
+        text(&out.stdout),
+        text(&out.stderr)
+    );
 }
 
 /// `KUBBY_TEST_VERSION` chooses the version, `KUBBY_CACHE` the cache.
@@ -119,6 +148,7 @@ fn a_real_build_gives_programs_of_that_version() {
         source: Source::Build,
         dir: None,
         binary_mirror: None,
+        extras: None,
         cache: &cache,
     };
     let set = ensure(&request, &Print)
@@ -142,5 +172,13 @@ fn a_real_build_gives_programs_of_that_version() {
     }
     assert!(says("etcd", "--version").contains(&set.etcd_version));
     assert!(says("etcdctl", "version").contains(&set.etcd_version));
-    assert!(says("coredns", "-version").contains(&set.coredns_version));
+    assert_eq!(
+        says("crictl", "--version"),
+        "crictl version v1.36.0\n",
+        "crictl"
+    );
+    for (image, _) in EXTRA_IMAGES.iter().chain(&[("coredns", ""), ("pause", "")]) {
+        let archive = dir.path().join(format!("images/{image}.tar"));
+        assert!(fs::metadata(archive).unwrap().len() > 1 << 20, "{image}");
+    }
 }

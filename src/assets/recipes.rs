@@ -14,10 +14,11 @@ use crate::fsutil;
 struct Images;
 
 /// The files under a folder of `images/` (such as `node` or `components/kube`), by path relative
-/// to it, sorted.
+/// to it, sorted; without tests, which go into no image.
 pub fn files(folder: &str) -> Vec<(String, Vec<u8>)> {
     let prefix = format!("{folder}/");
     let mut out: Vec<(String, Vec<u8>)> = Images::iter()
+        .filter(|path| !path.ends_with("_test.go"))
         .filter_map(|path| {
             let relative = path.strip_prefix(&prefix)?.to_owned();
             Some((relative, Images::get(&path)?.data.into_owned()))

@@ -80,6 +80,7 @@ impl Start<'_> {
                 )
             })?;
         let (image, components) = get_assets(self.store, version, self.options, self.progress)?;
+        let pause_image = components.image("pause")?.to_owned();
         let assets = &mut access.profile.assets;
         if !assets.node_image.is_empty() && assets.node_image != image.key {
             // The node's disk is an overlay: over another image it is garbage.
@@ -108,7 +109,7 @@ impl Start<'_> {
         }
         assets.node_image.clone_from(&image.key);
         assets.components.clone_from(&components.key);
-        assets.pause_image.clone_from(&components.pause_image);
+        assets.pause_image = pause_image;
         assets.kubectl.clone_from(&components.kubectl);
         access.profile.save(&access.dir)?;
         Ok((image, components))
@@ -164,6 +165,7 @@ pub fn get_assets(
         source: options.component_source,
         dir: options.components.as_deref(),
         binary_mirror: options.binary_mirror.as_deref(),
+        extras: None,
         cache: store.cache(),
     };
     // Both may take minutes on a first start, and neither needs the other.

@@ -5,6 +5,7 @@
     reason = "helpers of tests fail by panicking, as tests do"
 )]
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -17,6 +18,45 @@ pub const PROGRAMS: [&str; 6] = [
     "kubelet",
     "kubectl",
 ];
+
+/// What Kubernetes does not come with: programs that are in a volume's `/bin`, and programs that
+/// are in its images, with the names of these.
+pub const EXTRA_PROGRAMS: [&str; 1] = ["crictl"];
+pub const EXTRA_IMAGES: [(&str, &str); 1] = [("storage", "kubby-storage")];
+
+/// What a program of [`write_extras`] contains.
+pub fn extra(name: &str) -> Vec<u8> {
+    format!("#!/bin/sh\necho extra {name}\n").into_bytes()
+}
+
+/// Writes small stand-ins for them into `bin` of a folder, so that no test builds them.
+pub fn write_extras(dir: &Path) {
+    let bin = dir.join("bin");
+    std::fs::create_dir_all(&bin).unwrap();
+    let packed = EXTRA_IMAGES.iter().map(|(_, program)| program);
+    for name in EXTRA_PROGRAMS.iter().chain(packed) {
+        std::fs::write(bin.join(name), extra(name)).unwrap();
+        std::fs::set_permissions(bin.join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+/// Checks that the programs and images of [`write_extras`] are in an unpacked volume.
+pub fn check_extras(volume: &Path) {
+    for name in EXTRA_PROGRAMS {
+        let found = std::fs::read(volume.join("bin").join(name)).unwrap();
+        assert_eq!(found, extra(name), "{name}");
+    }
+    for (image, program) in EXTRA_IMAGES {
+        assert!(holds(volume, image, &extra(program)), "{image}");
+        assert!(!volume.join("bin").join(program).exists(), "{program}");
+    }
+}
+
+/// Whether the archive of an image in an unpacked volume has `content` in it.
+pub fn holds(volume: &Path, image: &str, content: &[u8]) -> bool {
+    let tar = std::fs::read(volume.join(format!("images/{image}.tar"))).unwrap();
+    tar.windows(content.len()).any(|w| w == content)
+}
 
 /// Unpacks a volume into a temporary folder.
 pub fn unpacked(volume: &Path) -> tempfile::TempDir {

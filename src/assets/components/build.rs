@@ -1,33 +1,18 @@
 //! Builds the components from Go modules, where only module proxies can be reached.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::cache::Stage;
+use super::go::{COMPLETE, Go, GoFailure, Job, READ, classify, explain};
 use super::manifest::Images;
-use super::{KUBERNETES_PROGRAMS, PAUSE_VERSION, gomod, oci};
+use super::{KUBERNETES_PROGRAMS, PAUSE_VERSION, extras, gomod, oci};
 use crate::assets::recipes;
 use crate::assets::version::KubernetesVersion;
 use crate::error::{Error, Kind, Result, ResultExt};
-use crate::progress::{Progress, StepSink};
-use crate::tool::Tool;
-
-/// On two slow cores the biggest program takes a quarter of this.
-const DEADLINE: Duration = Duration::from_secs(3600);
-
-/// Tells whether this host can build, by the version of its Go.
-///
-/// # Errors
-/// [`Kind::Assets`] where there is no Go.
-pub(super) fn go_version() -> Result<String> {
-    let version = Tool::new("go", Kind::Assets)
-        .args(["env", "GOVERSION"])
-        .deadline(Duration::from_secs(60))
-        .run(None)?;
-    Ok(version.trim().to_owned())
-}
+use crate::progress::Progress;
 
 /// Builds everything into the stage.
 pub(super) fn stage(
@@ -40,120 +25,88 @@ pub(super) fn stage(
     let started = Instant::now();
     let source = stage.work.join("source");
     recipes::unpack("components", &source)?;
-    let builder = Builder {
-        version,
+    let go = Go {
         source,
         logs,
+        label: version.to_string(),
         sink: step.sink(),
     };
-    let mode = builder.choose_kubernetes()?;
-    let stamp = kubernetes_stamp(version);
-    let program = |name: &str| stage.bin.join(name);
+    let kubernetes = Kubernetes { version, go: &go };
+    let mode = kubernetes.choose()?;
+    go.build_all(&jobs(version, mode, stage))?;
 
-    // The small ones first: where the set-up is wrong, that shows within seconds.
-    let pause = stage.work.join("pause");
-    builder.go_build(
-        "pause",
-        ".",
-        &pause,
-        &format!("-X main.version={PAUSE_VERSION}"),
-        READ,
-    )?;
-    builder.go_build("etcd", ".", &program("etcd"), "", READ)?;
-    link("etcd", &program("etcdctl"))?;
-    builder.go_build("coredns", ".", &program("coredns"), "", READ)?;
-    builder.go_build("kube", "./kubectl", &program("kubectl"), &stamp, mode)?;
-    builder.go_build("kube", ".", &program("kube"), &stamp, mode)?;
+    link("etcd", &stage.bin.join("etcdctl"))?;
     for name in KUBERNETES_PROGRAMS
         .iter()
         .filter(|name| **name != "kubectl")
     {
-        link("kube", &program(name))?;
+        link("kube", &stage.bin.join(name))?;
     }
-
-    let images = super::image_names();
-    let arch = super::arch()?;
-    oci::write_program_image(&stage.images.join("pause.tar"), &images.pause, arch, &pause)?;
-    let coredns = program("coredns");
-    oci::write_program_image(
-        &stage.images.join("coredns.tar"),
-        &images.coredns,
-        arch,
-        &coredns,
-    )?;
+    let mut images = Images::new();
+    for name in ["pause", "coredns"] {
+        oci::pack(&stage.work.join(name), name, stage, &mut images)?;
+    }
+    extras::pack(&extras::ALL.iter().collect::<Vec<_>>(), stage, &mut images)?;
     step.done(format!("in {} s", started.elapsed().as_secs()));
     Ok(images)
 }
 
-/// The committed go.mod and go.sum say it all.
-const READ: &str = "-mod=readonly";
-/// The go.mod is derived: Go completes it, and checks what is new against the checksum database.
-const COMPLETE: &str = "-mod=mod";
-
-struct Builder<'a> {
-    version: KubernetesVersion,
-    source: PathBuf,
-    logs: &'a Path,
-    sink: Arc<dyn StepSink>,
+/// What to build, in the order in which it is begun: first the smallest, which shows within seconds
+/// where the set-up is wrong; then what takes longest, so that nothing is left to wait for it.
+fn jobs(version: KubernetesVersion, mode: &'static str, stage: &Stage) -> Vec<Job> {
+    let kubernetes = |package, program: &str| Job {
+        module: "kube",
+        package,
+        out: stage.bin.join(program),
+        stamp: kubernetes_stamp(version),
+        mode,
+    };
+    let other = |module, out, stamp| Job {
+        module,
+        package: ".",
+        out,
+        stamp,
+        mode: READ,
+    };
+    let pause = format!("-X main.version={PAUSE_VERSION}");
+    let mut jobs = vec![
+        other("pause", stage.work.join("pause"), pause),
+        kubernetes(".", "kube"),
+        other("etcd", stage.bin.join("etcd"), String::new()),
+        other("coredns", stage.work.join("coredns"), String::new()),
+    ];
+    // These share packages with Kubernetes, which by now are compiled.
+    jobs.extend(extras::ALL.iter().map(|extra| extra.job(stage)));
+    jobs.push(kubernetes("./kubectl", "kubectl"));
+    jobs
 }
 
-impl Builder<'_> {
-    fn go(&self, module: &str, log: &str) -> Result<Tool> {
-        Ok(Tool::new("go", Kind::Assets)
-            .dir(self.source.join(module))
-            .env("CGO_ENABLED", "0")
-            .env("GOOS", "linux")
-            .env("GOARCH", super::arch()?)
-            .env("GOWORK", "off")
-            .log(self.logs.join(format!("{}-{log}.log", self.version)))
-            .deadline(DEADLINE))
-    }
+/// The one module whose version is chosen by the user.
+struct Kubernetes<'a> {
+    version: KubernetesVersion,
+    go: &'a Go<'a>,
+}
 
-    fn go_build(
-        &self,
-        module: &str,
-        package: &str,
-        out: &Path,
-        stamp: &str,
-        mode: &str,
-    ) -> Result<()> {
-        let name = out.file_name().unwrap_or_default().to_string_lossy();
-        self.go(module, &name)?
-            .args([
-                "build",
-                "-v",
-                "-trimpath",
-                "-buildvcs=false",
-                "-tags=grpcnotrace",
-                mode,
-            ])
-            .arg(format!("-ldflags=-s -w {stamp}"))
-            .arg("-o")
-            .arg(out)
-            .arg(package)
-            .run(Some(Arc::clone(&self.sink)))
-            .map_err(|e| explain(e, &format!("cannot build {name}")))?;
-        Ok(())
-    }
-
+impl Kubernetes<'_> {
     /// Makes the Kubernetes module require the version asked for; answers with the mode to build.
-    fn choose_kubernetes(&self) -> Result<&'static str> {
+    fn choose(&self) -> Result<&'static str> {
         let version = self.version;
-        let path = self.source.join("kube/go.mod");
+        let path = self.go.source.join("kube/go.mod");
         let fail = || format!("cannot prepare the build of Kubernetes {version}");
         let recipe = fs::read_to_string(&path).context(Kind::Assets, fail)?;
         if gomod::kubernetes_version(&recipe) == Some(&version.to_string()) {
             return Ok(READ);
         }
         let answer = self
-            .go("kube", "module")?
+            .go
+            .tool("kube", "module")?
             .args([
                 "mod",
                 "download",
                 "-json",
                 &format!("k8s.io/kubernetes@{version}"),
             ])
-            .run(Some(Arc::clone(&self.sink)))
+            .run(Some(Arc::clone(&self.go.sink)))
             .map_err(|e| self.explain_missing(e))?;
         let answer: serde_json::Value =
             serde_json::from_str(&answer).context(Kind::Assets, fail)?;
@@ -182,7 +135,8 @@ impl Builder<'_> {
             self.version
         );
         let known = self
-            .go("kube", "versions")
+            .go
+            .tool("kube", "versions")
             .and_then(|go| {
                 go.args(["list", "-m", "-versions", "k8s.io/kubernetes"])
                     .deadline(Duration::from_secs(60))
@@ -198,69 +152,6 @@ impl Builder<'_> {
             "versions that can be built are {}",
             known.join(", ")
         ))
-    }
-}
-
-/// Puts what kubby wanted in front of what Go said.
-fn explain(error: Error, message: &str) -> Error {
-    if error.kind() == Kind::Interrupted {
-        return error;
-    }
-    let unreachable = classify(&error) == GoFailure::Unreachable;
-    let message = if unreachable {
-        format!("{message}: the Go module proxy cannot be reached")
-    } else {
-        message.to_owned()
-    };
-    let mut out = Error::new(error.kind(), message);
-    for (title, text) in error.details() {
-        out = out.with_detail(title, text);
-    }
-    for hint in error.hints() {
-        out = out.with_hint(hint);
-    }
-    if unreachable {
-        out = out.with_hint(
-            "check the network and GOPROXY, or bring the components along with --components DIR",
-        );
-    }
-    out.with_source(error)
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum GoFailure {
-    Missing,
-    Unreachable,
-    Other,
-}
-
-fn classify(error: &Error) -> GoFailure {
-    let output: String = error
-        .details()
-        .iter()
-        .map(|(_, text)| text.as_str())
-        .collect();
-    let has = |needles: &[&str]| needles.iter().any(|needle| output.contains(needle));
-    if has(&[
-        "dial tcp",
-        "no such host",
-        "connection refused",
-        "i/o timeout",
-        "handshake timeout",
-        "network is unreachable",
-        "lookup disabled",
-    ]) {
-        GoFailure::Unreachable
-    } else if has(&[
-        "unknown revision",
-        "not available",
-        "404 Not Found",
-        "410 Gone",
-        "not found",
-    ]) {
-        GoFailure::Missing
-    } else {
-        GoFailure::Other
     }
 }
 
@@ -303,32 +194,6 @@ fn link(target: &str, path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_go_says_is_understood() {
-        for (output, is) in [
-            (
-                "reading https://proxy.golang.org/k8s.io/kubernetes/@v/v1.36.99.info: 404 Not Found\n\tserver response: not found: k8s.io/kubernetes@v1.36.99: invalid version: unknown revision v1.36.99",
-                GoFailure::Missing,
-            ),
-            (
-                "403 Forbidden\n\tserver response: This module version is not available.",
-                GoFailure::Missing,
-            ),
-            (
-                "Get \"https://proxy.golang.org/x\": dial tcp: lookup proxy.golang.org: no such host",
-                GoFailure::Unreachable,
-            ),
-            (
-                "module lookup disabled by GOPROXY=off",
-                GoFailure::Unreachable,
-            ),
-            ("./main.go:3: undefined: x", GoFailure::Other),
-        ] {
-            let error = Error::new(Kind::Assets, "go failed").with_detail("output", output);
-            assert_eq!(classify(&error), is, "{output}");
-        }
-    }
 
     #[test]
     fn known_versions_of_the_same_minor_are_named() {

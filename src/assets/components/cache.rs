@@ -20,6 +20,13 @@ pub(super) struct Stage {
     pub work: PathBuf,
 }
 
+impl Stage {
+    /// The archive of an image.
+    pub(super) fn image(&self, name: &str) -> PathBuf {
+        self.images.join(format!("{name}.tar"))
+    }
+}
+
 /// What [`Cache::look_up`] found.
 #[derive(Debug, Default)]
 pub(super) struct Found {
@@ -241,8 +248,7 @@ pub(super) fn set(version: KubernetesVersion, entry: &Path, manifest: Manifest) 
         key: manifest.key,
         volume: entry.join("components.erofs"),
         kubectl: entry.join("bin/kubectl"),
-        pause_image: manifest.images.pause,
-        coredns_image: manifest.images.coredns,
+        images: manifest.images,
         etcd_version: manifest.inputs.etcd,
         coredns_version: manifest.inputs.coredns,
         origin: manifest.inputs.source,

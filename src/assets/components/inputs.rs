@@ -1,15 +1,17 @@
 //! All that a set is made from, and the key that stands for it.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{COREDNS_VERSION, ETCD_VERSION, PAUSE_VERSION, local, volume};
+use super::{COREDNS_VERSION, ETCD_VERSION, PAUSE_VERSION, extras, local, volume};
 use crate::assets::version::KubernetesVersion;
 use crate::assets::{download, recipes};
 use crate::error::Result;
 
 /// Counts changes of how this code lays out a volume, so that older sets are made anew.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 
 /// Everything that decides what is in a set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +29,7 @@ pub(super) struct Inputs {
     pub mkfs: String,
     /// The base URL of downloads where it is not the official ones.
     pub mirror: Option<String>,
-    /// The digest of the recipe that a build follows.
+    /// The digest of the recipe for what is built.
     pub recipe: Option<String>,
     /// The version of Go that builds.
     pub go: Option<String>,
@@ -36,11 +38,21 @@ pub(super) struct Inputs {
 }
 
 impl Inputs {
-    pub(super) fn download(version: KubernetesVersion, mirror: Option<&str>) -> Result<Self> {
+    /// What is not downloaded comes from the folder `extras` or is built, by any Go if `go` is
+    /// `None`.
+    pub(super) fn download(
+        version: KubernetesVersion,
+        mirror: Option<&str>,
+        extras: Option<&Path>,
+        go: Option<String>,
+    ) -> Result<Self> {
         // Inputs are written to manifests, so a password in the URL must not be among them.
         let mirror = mirror.map(|m| download::printable(m).trim_end_matches('/').to_owned());
         Ok(Inputs {
             mirror,
+            recipe: extras.is_none().then(extras::digest),
+            go,
+            directory: extras.map(local::fingerprint).transpose()?,
             ..Self::common("download", version)?
         })
     }
@@ -55,14 +67,18 @@ impl Inputs {
         })
     }
 
+    /// What the folder lacks is built, by any Go if `go` is `None`.
     pub(super) fn directory(
         version: KubernetesVersion,
         programs: &local::Programs,
+        go: Option<String>,
     ) -> Result<Self> {
         Ok(Inputs {
             directory: Some(programs.fingerprint.clone()),
             etcd: programs.versions.etcd.clone(),
             coredns: programs.versions.coredns.clone(),
+            recipe: (!programs.lacks.is_empty()).then(extras::digest),
+            go,
             ..Self::common("directory", version)?
         })
     }
@@ -111,6 +127,10 @@ mod tests {
     use super::*;
     use crate::assets::version::DEFAULT;
 
+    fn download(mirror: Option<&str>) -> Result<Inputs> {
+        Inputs::download(DEFAULT, mirror, None, None)
+    }
+
     #[test]
     fn the_key_changes_with_every_input() {
         let base = Inputs::build(DEFAULT, Some("go1.26.0".into())).unwrap();
@@ -144,23 +164,15 @@ mod tests {
                 .unwrap()
                 .accept(&made)
         );
-        assert!(!any.accept(&Inputs::download(DEFAULT, None).unwrap()));
+        assert!(!any.accept(&download(None).unwrap()));
     }
 
     #[test]
     fn a_mirror_is_another_source_whatever_its_slashes() {
-        let plain = Inputs::download(DEFAULT, None).unwrap();
-        let mirror = Inputs::download(DEFAULT, Some("http://m/k")).unwrap();
+        let plain = download(None).unwrap();
+        let mirror = download(Some("http://m/k")).unwrap();
         assert!(!plain.accept(&mirror));
-        assert_eq!(
-            Inputs::download(DEFAULT, Some("http://m/k/"))
-                .unwrap()
-                .key(),
-            mirror.key()
-        );
-        assert_eq!(
-            Inputs::download(DEFAULT, Some("http://me:pass@m/k")).unwrap(),
-            mirror
-        );
+        assert_eq!(download(Some("http://m/k/")).unwrap().key(), mirror.key());
+        assert_eq!(download(Some("http://me:pass@m/k")).unwrap(), mirror);
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::cache::{self, Stage};
+use super::extras::{self, Extra};
 use super::manifest::{Images, hex};
 use super::{ComponentSet, KUBERNETES_PROGRAMS, oci};
 use crate::assets::version::KubernetesVersion;
@@ -32,7 +33,8 @@ pub(super) struct Programs {
     /// Changes when a file in the folder does.
     pub fingerprint: String,
     pub versions: Versions,
-    images: Images,
+    /// What must be built, since it is not there.
+    pub lacks: Vec<&'static Extra>,
 }
 
 /// The versions of what is not Kubernetes itself.
@@ -62,21 +64,16 @@ pub(super) fn look(dir: &Path, version: KubernetesVersion) -> Result<Found> {
         let found = version_of(&dir, program, "--version", "Kubernetes v")?;
         expect(&dir, version, &format!("v{found}"), program)?;
     }
-    let images = images(&dir)?;
-    let coredns = match dir.join("bin/coredns").exists() {
-        true => version_of(&dir, "coredns", "-version", "CoreDNS-")?,
-        false => images
-            .coredns
-            .rsplit(":v")
-            .next()
-            .unwrap_or_default()
-            .to_owned(),
+    let images = named(&dir)?;
+    let coredns = match images.get("coredns") {
+        Some(reference) => reference.rsplit(":v").next().unwrap_or_default().to_owned(),
+        None => version_of(&dir, "coredns", "-version", "CoreDNS-")?,
     };
     let etcd = version_of(&dir, "etcd", "--version", "etcd Version: ")?;
     Ok(Found::Programs(Programs {
         fingerprint: fingerprint(&dir)?,
         versions: Versions { etcd, coredns },
-        images,
+        lacks: extras::missing_in(&dir),
         dir,
     }))
 }
@@ -165,24 +162,21 @@ fn version_of(dir: &Path, program: &str, flag: &str, prefix: &str) -> Result<Str
         })
 }
 
-/// The names of the images: of the archives that are there, else of the ones to be made.
-fn images(dir: &Path) -> Result<Images> {
-    let mut names = super::image_names();
-    for (file, name) in [
-        ("images/pause.tar", &mut names.pause),
-        ("images/coredns.tar", &mut names.coredns),
-    ] {
-        let archive = dir.join(file);
+/// The references of the archives that are there.
+fn named(dir: &Path) -> Result<Images> {
+    let mut out = Images::new();
+    for (name, _) in super::IMAGES {
+        let archive = dir.join(format!("images/{name}.tar"));
         if archive.is_file() {
-            *name = oci::name_of(&archive)?;
+            out.insert(name.to_owned(), oci::name_of(&archive)?);
         }
     }
-    Ok(names)
+    Ok(out)
 }
 
 /// Names, sizes and times of all files, which is quick; hashing them would take a second at every
 /// start.
-fn fingerprint(dir: &Path) -> Result<String> {
+pub(super) fn fingerprint(dir: &Path) -> Result<String> {
     let fail = || format!("cannot read {}", dir.display());
     let mut lines = BTreeSet::from([dir.to_string_lossy().into_owned()]);
     for folder in ["bin", "images"] {
@@ -211,7 +205,7 @@ pub(super) fn stage(programs: &Programs, stage: &Stage) -> Result<Images> {
     let bin = programs.dir.join("bin");
     let mut names: Vec<String> = KUBERNETES_PROGRAMS
         .iter()
-        .chain(&["etcd", "etcdctl", "coredns"])
+        .chain(&["etcd", "etcdctl"])
         .map(|name| (*name).to_owned())
         .filter(|name| bin.join(name).is_file())
         .collect();
@@ -231,23 +225,17 @@ pub(super) fn stage(programs: &Programs, stage: &Stage) -> Result<Images> {
             }
         }
     }
-    let arch = super::arch()?;
-    for (name, image) in [
-        ("pause", &programs.images.pause),
-        ("coredns", &programs.images.coredns),
-    ] {
-        let (from, to) = (
-            programs.dir.join(format!("images/{name}.tar")),
-            stage.images.join(format!("{name}.tar")),
-        );
-        if from.is_file() {
-            fs::copy(&from, &to)
-                .context(Kind::Assets, || format!("cannot copy {}", from.display()))?;
+    let mut images = Images::new();
+    for name in ["pause", "coredns"] {
+        let archive = programs.dir.join(format!("images/{name}.tar"));
+        if archive.is_file() {
+            oci::adopt(&archive, name, stage, &mut images)?;
         } else {
-            oci::write_program_image(&to, image, arch, &bin.join(name))?;
+            oci::pack(&bin.join(name), name, stage, &mut images)?;
         }
     }
-    Ok(programs.images.clone())
+    extras::copy(&programs.dir, stage, &mut images)?;
+    Ok(images)
 }
 
 /// The target of a link to a file beside it, as the names of a multi-call binary are.

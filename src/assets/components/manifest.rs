@@ -1,5 +1,6 @@
 //! `manifest.json` of a cached set: what it is, what it was made from, what its files must be.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -12,7 +13,7 @@ use super::inputs::Inputs;
 use crate::error::{Kind, Result, ResultExt};
 
 /// The format of [`Manifest`]; a set of another format is left to the kubby that made it.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 /// The manifest in a cache entry.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -25,12 +26,8 @@ pub(super) struct Manifest {
     pub kubectl: FileRecord,
 }
 
-/// The names of the images in a volume.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Images {
-    pub pause: String,
-    pub coredns: String,
-}
+/// The references of the images in a volume, by the names of their archives in `/images`.
+pub(super) type Images = BTreeMap<String, String>;
 
 /// What a file must be. The modification time is only a shortcut: a file with the recorded size
 /// and time is taken as unchanged, any other time costs a hash.

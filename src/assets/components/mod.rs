@@ -1,12 +1,15 @@
 //! The Kubernetes components: one read-only volume per version.
 //!
 //! [`ensure`] answers with a [`ComponentSet`] from the cache, or makes one: out of the official
-//! downloads, or out of Go modules where the download hosts are out of reach. Everything that
-//! goes into a set is hashed to its key; a set appears in the cache whole or not at all.
+//! downloads, or out of Go modules where the download hosts are out of reach. What Kubernetes does
+//! not come with, but a cluster needs, is built in any case ([`extras`]). Everything that goes into
+//! a set is hashed to its key; a set appears in the cache whole or not at all.
 
 mod archive;
 mod build;
 mod cache;
+mod extras;
+mod go;
 mod gomod;
 mod inputs;
 mod local;
@@ -17,6 +20,7 @@ mod parallel;
 mod registry;
 mod volume;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::assets::download::{Failure, Limits, failure};
@@ -27,7 +31,6 @@ use crate::progress::Progress;
 
 use cache::Cache;
 use inputs::Inputs;
-use manifest::Images;
 
 /// The etcd release of every set.
 pub const ETCD_VERSION: &str = "3.7.3";
@@ -35,6 +38,14 @@ pub const ETCD_VERSION: &str = "3.7.3";
 pub const COREDNS_VERSION: &str = "1.15.0";
 /// The tag of the pause image of every set.
 pub const PAUSE_VERSION: &str = "3.10.2";
+
+/// The images of every set that kubby makes itself: the name of the archive in the volume's
+/// `/images`, without `.tar`, and the reference under which the archive is imported.
+pub const IMAGES: [(&str, &str); 3] = [
+    ("coredns", "registry.k8s.io/coredns/coredns:v1.15.0"),
+    ("pause", "registry.k8s.io/pause:3.10.2"),
+    ("storage", "kubby.dev/storage:0.1.0"),
+];
 
 /// The Kubernetes programs of a volume's `/bin`.
 const KUBERNETES_PROGRAMS: [&str; 6] = [
@@ -69,6 +80,9 @@ pub struct Request<'a> {
     pub dir: Option<&'a Path>,
     /// Another base URL with the layout of the official ones (`--binary-mirror`).
     pub binary_mirror: Option<&'a str>,
+    /// A folder with the programs and images that Kubernetes does not come with, laid out as `dir`
+    /// is: what it has is not built beside official downloads.
+    pub extras: Option<&'a Path>,
     /// The cache folder of kubby; sets are kept under `components` in it.
     pub cache: &'a Path,
 }
@@ -84,16 +98,31 @@ pub struct ComponentSet {
     pub volume: PathBuf,
     /// A kubectl of the same version that runs on this host.
     pub kubectl: PathBuf,
-    /// The name of the image in the volume's `/images/pause.tar`.
-    pub pause_image: String,
-    /// The name of the image in the volume's `/images/coredns.tar`.
-    pub coredns_image: String,
+    /// The references of the images in the volume, by the names of their archives in `/images`,
+    /// as [`IMAGES`] has them unless somebody else's folder had others.
+    pub images: BTreeMap<String, String>,
     /// The version of etcd, such as `3.7.3`.
     pub etcd_version: String,
     /// The version of CoreDNS, such as `1.15.0`.
     pub coredns_version: String,
     /// Where the set came from: `download`, `build` or `directory`.
     pub origin: String,
+}
+
+impl ComponentSet {
+    /// The reference of the image in the volume's `/images/NAME.tar`.
+    ///
+    /// # Errors
+    /// [`Kind::Assets`] where the set has no such image.
+    pub fn image(&self, name: &str) -> Result<&str> {
+        self.images.get(name).map(String::as_str).ok_or_else(|| {
+            let message = format!(
+                "the components in {} lack the image {name}",
+                self.volume.display()
+            );
+            Error::new(Kind::Assets, message)
+        })
+    }
 }
 
 /// Answers with the components of a version, making them first where they are not there.
@@ -123,7 +152,8 @@ pub fn ensure_within(
         None => None,
     };
     let wanted = match &local {
-        Some(programs) => vec![Inputs::directory(request.version, programs)?],
+        // Whichever Go has built what the folder lacks.
+        Some(programs) => vec![Inputs::directory(request.version, programs, None)?],
         None => wanted(request)?,
     };
     let title = format!("Kubernetes {} components", request.version);
@@ -164,12 +194,12 @@ pub fn ensure_within(
 
 /// What may be taken from the cache, best first.
 fn wanted(request: &Request) -> Result<Vec<Inputs>> {
-    let download = Inputs::download(request.version, request.binary_mirror)?;
+    let download = download_inputs(request, None)?;
     Ok(match request.source {
         Source::Auto => vec![download, Inputs::build(request.version, None)?],
         Source::Download => vec![download],
         // With another Go it would be another set; without Go the one that is there must do.
-        Source::Build => vec![Inputs::build(request.version, build::go_version().ok())?],
+        Source::Build => vec![Inputs::build(request.version, go::version().ok())?],
     })
 }
 
@@ -180,25 +210,45 @@ fn make(
     limits: &Limits,
     progress: &dyn Progress,
 ) -> Result<ComponentSet> {
+    let logs = cache.logs()?;
+    let label = request.version.to_string();
     if let Some(programs) = local {
-        let inputs = Inputs::directory(request.version, programs)?;
+        let go = go_for(&programs.lacks)?;
+        let inputs = Inputs::directory(request.version, programs, go)?;
         return cache.publish(request.version, &inputs, progress, |stage| {
-            local::stage(programs, stage)
+            let mut images = local::stage(programs, stage)?;
+            extras::build(
+                &programs.lacks,
+                stage,
+                &mut images,
+                (&logs, &label),
+                progress,
+            )?;
+            Ok(images)
         });
     }
     let unreachable = if request.source == Source::Build {
         None
     } else {
-        let inputs = Inputs::download(request.version, request.binary_mirror)?;
+        let lacks = request
+            .extras
+            .map_or_else(|| extras::ALL.iter().collect(), extras::missing_in);
+        // Asked for first: not to download for nothing.
+        let inputs = download_inputs(request, go_for(&lacks)?)?;
         let made = cache.publish(request.version, &inputs, progress, |stage| {
-            official::stage(request, stage, limits, progress)
+            let mut images = official::stage(request, stage, limits, progress)?;
+            if let Some(dir) = request.extras {
+                extras::copy(dir, stage, &mut images)?;
+            }
+            extras::build(&lacks, stage, &mut images, (&logs, &label), progress)?;
+            Ok(images)
         });
         match made {
             Err(e) if may_build(request.source, failure(&e)) => Some(e),
             result => return result,
         }
     };
-    let built = build::go_version().and_then(|go| {
+    let built = go::version().and_then(|go| {
         if let Some(e) = &unreachable {
             progress.note(&format!(
                 "{}; the components are built from source instead, which takes minutes, once",
@@ -207,12 +257,24 @@ fn make(
         }
         let inputs = Inputs::build(request.version, Some(go))?;
         cache.publish(request.version, &inputs, progress, |stage| {
-            build::stage(request.version, stage, &cache.logs()?, progress)
+            build::stage(request.version, stage, &logs, progress)
         })
     });
     match (built, unreachable) {
         (Err(e), Some(first)) if e.kind() != Kind::Interrupted => Err(neither(&e, &first)),
         (result, _) => result,
+    }
+}
+
+fn download_inputs(request: &Request, go: Option<String>) -> Result<Inputs> {
+    Inputs::download(request.version, request.binary_mirror, request.extras, go)
+}
+
+/// The version of the Go that is needed to build `extras`, if there are any.
+fn go_for(extras: &[&extras::Extra]) -> Result<Option<String>> {
+    match extras {
+        [] => Ok(None),
+        some => extras::go_version(some).map(Some),
     }
 }
 
@@ -241,12 +303,13 @@ fn neither(build: &Error, download: &Error) -> Error {
     }
 }
 
-/// The pause image's and CoreDNS's names in sets that kubby makes itself.
-fn image_names() -> Images {
-    Images {
-        pause: format!("registry.k8s.io/pause:{PAUSE_VERSION}"),
-        coredns: format!("registry.k8s.io/coredns/coredns:v{COREDNS_VERSION}"),
-    }
+/// The reference of an image in sets that kubby makes itself.
+fn reference(name: &str) -> Result<&'static str> {
+    IMAGES
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, reference)| *reference)
+        .ok_or_else(|| Error::new(Kind::Internal, format!("there is no image {name}")))
 }
 
 /// This host's architecture as Kubernetes and Go name it; the node has the same.
@@ -292,6 +355,15 @@ mod tests {
         for source in [Source::Download, Source::Build] {
             assert!(!may_build(source, Some(Failure::Unreachable)), "{source:?}");
         }
+    }
+
+    #[test]
+    fn references_name_the_versions_that_are_made() {
+        for (name, version) in [("coredns", COREDNS_VERSION), ("pause", PAUSE_VERSION)] {
+            let tag = reference(name).unwrap().rsplit(':').next().unwrap();
+            assert_eq!(tag.trim_start_matches('v'), version, "{name}");
+        }
+        assert!(IMAGES.is_sorted());
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::manifest::hex;
+use super::cache::Stage;
+use super::manifest::{Images, hex};
 use crate::error::{Error, Kind, Result, ResultExt};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -20,13 +21,26 @@ pub(super) fn digest(blob: &[u8]) -> String {
     format!("sha256:{}", hex(&Sha256::digest(blob)))
 }
 
+/// Puts the image that runs `program` into the stage, under the reference that [`super::IMAGES`]
+/// has for `name`.
+pub(super) fn pack(program: &Path, name: &str, stage: &Stage, images: &mut Images) -> Result<()> {
+    let reference = super::reference(name)?;
+    write_program_image(&stage.image(name), reference, super::arch()?, program)?;
+    images.insert(name.to_owned(), reference.to_owned());
+    Ok(())
+}
+
+/// Puts the archive of an image into the stage, under the reference that the archive names.
+pub(super) fn adopt(archive: &Path, name: &str, stage: &Stage, images: &mut Images) -> Result<()> {
+    images.insert(name.to_owned(), name_of(archive)?);
+    fs::copy(archive, stage.image(name)).context(Kind::Assets, || {
+        format!("cannot copy {}", archive.display())
+    })?;
+    Ok(())
+}
+
 /// Writes the image `name` that holds one program, at `/NAME-OF-THE-PROGRAM`, and runs it.
-pub(super) fn write_program_image(
-    out: &Path,
-    name: &str,
-    arch: &str,
-    program: &Path,
-) -> Result<()> {
+fn write_program_image(out: &Path, name: &str, arch: &str, program: &Path) -> Result<()> {
     let fail = || format!("cannot make a container image of {}", program.display());
     let file_name = program
         .file_name()

@@ -17,6 +17,9 @@ use crate::assets::version::KubernetesVersion;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::progress::{Progress, Silent};
 
+/// So many connections at a time: enough to fill a line, few enough for any server.
+const WIDTH: usize = 4;
+
 /// The base URLs; a mirror has all of it under one.
 struct Bases {
     kubernetes: String,
@@ -115,7 +118,6 @@ pub(super) fn stage(
     let arch = super::arch()?;
     let bases = Bases::new(request.binary_mirror)?;
     let items = items(&bases, version, arch, stage);
-    let images = super::image_names();
     let step = progress.step(&format!("Download the Kubernetes {version} components"));
     let limits = Limits {
         stop: Arc::default(),
@@ -125,7 +127,7 @@ pub(super) fn stage(
 
     // All checksums before any payload: a version that does not exist shows at once.
     let quiet = Silent.step("").sink();
-    let fetched = parallel::for_each(&items, &limits.stop, |_, item| {
+    let fetched = parallel::for_each(WIDTH, &items, &limits.stop, |_, item| {
         let text =
             download::fetch_text(&item.sums, &quiet, &limits).map_err(|e| explain(item, e))?;
         download::sha256_of(&text, &item.name).map_err(|why| {
@@ -136,15 +138,15 @@ pub(super) fn stage(
         })
     })
     .and_then(|sums| {
-        let pause = stage.images.join("pause.tar");
         let image = registry::Image {
             name: "pause",
             tag: PAUSE_VERSION,
             arch,
         };
-        registry::fetch(&bases.registry, &image, &images.pause, &pause, &limits)?;
+        let (reference, out) = (super::reference("pause")?, stage.image("pause"));
+        registry::fetch(&bases.registry, &image, reference, &out, &limits)?;
         let sum = Sum::new(step.sink(), items.len());
-        parallel::for_each(&items, &limits.stop, |index, item| {
+        parallel::for_each(WIDTH, &items, &limits.stop, |index, item| {
             let sink = sum.part(index);
             download::fetch_to_file_within(&item.url, &item.dest, &sums[index], &sink, &limits)
                 .map_err(|e| explain(item, e))
@@ -174,16 +176,12 @@ pub(super) fn stage(
             });
             archive::extract(&file, &wanted)?;
         } else {
-            archive::extract(&file, &[("coredns".to_owned(), stage.bin.join("coredns"))])?;
+            archive::extract(&file, &[("coredns".to_owned(), stage.work.join("coredns"))])?;
         }
     }
-    let coredns = stage.bin.join("coredns");
-    oci::write_program_image(
-        &stage.images.join("coredns.tar"),
-        &images.coredns,
-        arch,
-        &coredns,
-    )?;
+    let mut images = Images::new();
+    images.insert("pause".into(), super::reference("pause")?.into());
+    oci::pack(&stage.work.join("coredns"), "coredns", stage, &mut images)?;
     step.done("");
     Ok(images)
 }

@@ -1,4 +1,4 @@
-//! Several downloads at a time, reported as one.
+//! Several downloads or builds at a time, reported as one.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,16 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::error::{Error, Kind, Result};
 use crate::progress::StepSink;
 
-/// So many connections at a time: enough to fill a line, few enough for any server.
-const WIDTH: usize = 4;
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs `job` for every item, a few at a time, and answers in the order of the items. The first
+/// Runs `job` for every item, `width` at a time, and answers in the order of the items. The first
 /// failure sets `stop`, which the others are expected to look at, and is the one returned.
 pub(super) fn for_each<I: Sync, O: Send>(
+    width: usize,
     items: &[I],
     stop: &AtomicBool,
     job: impl Fn(usize, &I) -> Result<O> + Sync,
@@ -25,7 +23,7 @@ pub(super) fn for_each<I: Sync, O: Send>(
     let done: Mutex<Vec<Option<O>>> = Mutex::new(items.iter().map(|_| None).collect());
     let first: Mutex<Option<Error>> = Mutex::new(None);
     std::thread::scope(|scope| {
-        for _ in 0..WIDTH.min(items.len()) {
+        for _ in 0..width.min(items.len()) {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
                     let Some(index) = lock(&queue).pop_front() else {
@@ -46,7 +44,7 @@ pub(super) fn for_each<I: Sync, O: Send>(
         return Err(error);
     }
     let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let stopped = || Error::new(Kind::Internal, "a download was stopped for no reason");
+    let stopped = || Error::new(Kind::Internal, "something was stopped for no reason");
     done.into_iter()
         .collect::<Option<Vec<O>>>()
         .ok_or_else(stopped)
@@ -108,6 +106,7 @@ mod tests {
     #[test]
     fn answers_keep_the_order() {
         let out = for_each(
+            4,
             &[5, 1, 3, 2, 4, 0],
             &AtomicBool::new(false),
             |index, item| {
@@ -126,7 +125,7 @@ mod tests {
         let stop = AtomicBool::new(false);
         let items: Vec<u32> = (0..100).collect();
         let started = Mutex::new(0);
-        let error = for_each(&items, &stop, |_, item| {
+        let error = for_each(4, &items, &stop, |_, item| {
             *lock(&started) += 1;
             if *item == 2 {
                 return Err(Error::new(Kind::Assets, "two"));
@@ -138,7 +137,7 @@ mod tests {
         })
         .unwrap_err();
         assert_eq!(error.message(), "two");
-        assert!(*lock(&started) <= WIDTH);
+        assert!(*lock(&started) <= 4);
     }
 
     #[test]

@@ -1,0 +1,231 @@
+//! The programs and images that Kubernetes does not come with, but its add-ons and kubby's own
+//! commands need. They are always built from Go modules, whatever Kubernetes is made from: their
+//! projects publish no programs, or none with checksums, and Go checks what it builds by go.sum.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use sha2::{Digest, Sha256};
+
+use super::cache::Stage;
+use super::go::{self, Go, Job, READ};
+use super::manifest::{Images, hex};
+use super::oci;
+use crate::assets::recipes;
+use crate::error::{Error, Kind, Result, ResultExt};
+use crate::progress::Progress;
+
+/// One program.
+#[derive(Debug)]
+pub(super) struct Extra {
+    /// Its folder in the recipe; for [`Product::Image`] also the name of the image.
+    module: &'static str,
+    package: &'static str,
+    pub program: &'static str,
+    /// What is written into the program: options of the linker.
+    stamp: &'static str,
+    pub product: Product,
+}
+
+/// What the program becomes in the volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Product {
+    /// A program in `/bin`.
+    Program,
+    /// The archive of an image that runs it, in `/images`.
+    Image,
+}
+
+/// All of them.
+pub(super) const ALL: [Extra; 2] = [
+    Extra {
+        module: "crictl",
+        package: "sigs.k8s.io/cri-tools/cmd/crictl",
+        program: "crictl",
+        stamp: "-X sigs.k8s.io/cri-tools/pkg/version.Version=v1.36.0",
+        product: Product::Program,
+    },
+    Extra {
+        module: "storage",
+        package: ".",
+        program: "kubby-storage",
+        stamp: "-X main.version=0.1.0",
+        product: Product::Image,
+    },
+];
+
+impl Extra {
+    /// How it is built.
+    pub(super) fn job(&self, stage: &Stage) -> Job {
+        Job {
+            module: self.module,
+            package: self.package,
+            out: self.built(stage),
+            stamp: self.stamp.to_owned(),
+            mode: READ,
+        }
+    }
+
+    /// The program's place on the way into the volume.
+    fn built(&self, stage: &Stage) -> PathBuf {
+        match self.product {
+            Product::Program => stage.bin.join(self.program),
+            Product::Image => stage.work.join(self.program),
+        }
+    }
+
+    /// Where somebody else's folder has it.
+    fn in_folder(&self, dir: &Path) -> Option<PathBuf> {
+        let archive = dir.join(format!("images/{}.tar", self.module));
+        if self.product == Product::Image && archive.is_file() {
+            return Some(archive);
+        }
+        Some(dir.join("bin").join(self.program)).filter(|path| path.is_file())
+    }
+}
+
+/// Changes when what they are built from does.
+pub(super) fn digest() -> String {
+    let mut hash = Sha256::new();
+    for extra in &ALL {
+        let recipe = recipes::digest(&format!("components/{}", extra.module));
+        hash.update(format!("{extra:?} {recipe}\n"));
+    }
+    hex(&hash.finalize())
+}
+
+/// Those that are not in a folder with `bin` and `images`, and therefore must be built.
+pub(super) fn missing_in(dir: &Path) -> Vec<&'static Extra> {
+    ALL.iter()
+        .filter(|extra| extra.in_folder(dir).is_none())
+        .collect()
+}
+
+/// The version of the Go that will build `extras`.
+///
+/// # Errors
+/// [`Kind::Assets`] where there is no Go.
+pub(super) fn go_version(extras: &[&Extra]) -> Result<String> {
+    go::version().map_err(|e| no_go(extras, e))
+}
+
+fn no_go(extras: &[&Extra], error: Error) -> Error {
+    if error.kind() == Kind::Interrupted {
+        return error;
+    }
+    let names: Vec<&str> = extras.iter().map(|extra| extra.program).collect();
+    Error::new(
+        Kind::Assets,
+        format!("cannot build {}: {}", names.join(", "), error.message()),
+    )
+    .with_hint("install Go 1.26 or newer: https://go.dev/dl")
+    .with_hint("or bring them along with --components DIR, see docs/components.md")
+    .with_source(error)
+}
+
+/// Takes what a folder has of them into the stage.
+pub(super) fn copy(dir: &Path, stage: &Stage, images: &mut Images) -> Result<()> {
+    for extra in &ALL {
+        match extra.in_folder(dir) {
+            None => {}
+            Some(from) if from.starts_with(dir.join("images")) => {
+                oci::adopt(&from, extra.module, stage, images)?;
+            }
+            Some(from) => {
+                fs::copy(&from, extra.built(stage))
+                    .context(Kind::Assets, || format!("cannot copy {}", from.display()))?;
+                pack(&[extra], stage, images)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Builds `extras` into the stage. `label` begins the names of the logs.
+pub(super) fn build(
+    extras: &[&Extra],
+    stage: &Stage,
+    images: &mut Images,
+    (logs, label): (&Path, &str),
+    progress: &dyn Progress,
+) -> Result<()> {
+    if extras.is_empty() {
+        return Ok(());
+    }
+    let step = progress.step("Build the programs of the add-ons");
+    let started = Instant::now();
+    let source = stage.work.join("source");
+    recipes::unpack("components", &source)?;
+    let go = Go {
+        source,
+        logs,
+        label: label.to_owned(),
+        sink: step.sink(),
+    };
+    let jobs: Vec<Job> = extras.iter().map(|extra| extra.job(stage)).collect();
+    go.build_all(&jobs)?;
+    pack(extras, stage, images)?;
+    step.done(format!("in {} s", started.elapsed().as_secs()));
+    Ok(())
+}
+
+/// Makes the images of those programs that have been built.
+pub(super) fn pack(extras: &[&Extra], stage: &Stage, images: &mut Images) -> Result<()> {
+    for extra in extras {
+        if extra.product == Product::Image {
+            oci::pack(&extra.built(stage), extra.module, stage, images)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_program_has_its_recipe_and_every_image_its_name() {
+        for extra in &ALL {
+            let files = recipes::files(&format!("components/{}", extra.module));
+            for name in ["go.mod", "go.sum"] {
+                assert!(files.iter().any(|(path, _)| path == name), "{extra:?}");
+            }
+            let named = super::super::IMAGES.iter().any(|(n, _)| *n == extra.module);
+            assert_eq!(named, extra.product == Product::Image, "{extra:?}");
+        }
+    }
+
+    #[test]
+    fn without_go_the_error_says_what_for_and_what_to_do() {
+        let missing = crate::tool::Tool::new("kubby-no-such-go", Kind::Assets)
+            .run(None)
+            .unwrap_err();
+        let error = no_go(&[&ALL[0]], missing);
+        assert_eq!(error.kind(), Kind::Assets);
+        let text = error.message();
+        assert!(text.starts_with("cannot build crictl: ") && text.contains("not installed"));
+        assert!(error.hints()[0].contains("Go 1.26") && error.hints()[1].contains("--components"));
+    }
+
+    #[test]
+    fn what_a_folder_has_need_not_be_built() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = || -> Vec<&str> {
+            missing_in(dir.path())
+                .iter()
+                .map(|extra| extra.program)
+                .collect()
+        };
+        assert_eq!(missing().len(), ALL.len());
+        for folder in ["bin", "images"] {
+            fs::create_dir(dir.path().join(folder)).unwrap();
+        }
+        fs::write(dir.path().join("images/storage.tar"), "").unwrap();
+        // A program is no archive.
+        fs::write(dir.path().join("images/crictl.tar"), "").unwrap();
+        assert!(missing().contains(&"crictl") && !missing().contains(&"kubby-storage"));
+        fs::write(dir.path().join("bin/crictl"), "").unwrap();
+        assert!(!missing().contains(&"crictl"));
+    }
+}
