@@ -1,5 +1,7 @@
 //! The command line: names, flags and help. What commands do is in `commands`.
 
+mod image;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -8,6 +10,11 @@ use crate::assets::components::Source;
 use crate::assets::version::KubernetesVersion;
 use crate::profile::ProfileName;
 use crate::units::Mebibytes;
+
+pub use image::{
+    ImageCommand, ImageLoadArgs, ImagePullArgs, ImageRemoveArgs, ImageSaveArgs, ImageTagArgs,
+    save_output,
+};
 
 /// A real Kubernetes on a real virtual machine, on a laptop or in CI.
 #[derive(Debug, Parser)]
@@ -89,6 +96,9 @@ pub enum Command {
     Ip,
     /// Print the ports on the host's loopback that lead into the node
     Port(PortArgs),
+    /// Load, list, pull, save, tag and remove container images in the node
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// Build and export the image that nodes boot from
     #[command(subcommand)]
     NodeImage(NodeImageCommand),

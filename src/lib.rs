@@ -13,6 +13,7 @@ pub mod context;
 pub mod error;
 pub mod fsutil;
 pub mod hypervisor;
+pub mod image;
 pub mod interrupt;
 pub mod kubeconfig;
 pub mod output;

@@ -2,6 +2,7 @@
 
 mod completion;
 mod delete;
+mod image;
 mod kubectl;
 mod list;
 mod logs;
@@ -55,6 +56,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
                 Command::Kubectl(args) => kubectl::run(&context, &args),
                 Command::Ip => port::ip(&context),
                 Command::Port(args) => port::run(&context, &args),
+                Command::Image(command) => image::run(&context, command),
                 Command::NodeImage(NodeImageCommand::Build(args)) => {
                     node_image::build(&context, &args)
                 }

@@ -7,6 +7,7 @@ mod connect;
 mod files;
 mod keys;
 mod link;
+mod process;
 mod quote;
 mod ssh;
 mod stream;
@@ -20,6 +21,7 @@ use crate::error::{Error, Kind, Result};
 
 pub use files::{NodeFile, changed};
 pub use keys::{KeyPair, generate_key};
+pub use process::Process;
 pub use quote::{join, quote};
 pub use ssh::Ssh;
 pub use stream::{exec_streaming, shell};

@@ -15,7 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::interrupt;
 
 /// How long connecting and starting may take; what runs then has no limit.
-const START: Duration = Duration::from_secs(30);
+pub(super) const START: Duration = Duration::from_secs(30);
 
 /// A pipe that polls as writable takes this much without blocking (`PIPE_BUF`).
 const WRITE_SIZE: usize = 4096;
