@@ -23,7 +23,7 @@ use kubby::error::{Kind, Result};
 use kubby::progress::{Progress, Silent, Step};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use volume_contents::{PROGRAMS, check_extras, holds, unpacked, write_extras};
+use volume_contents::{PROGRAMS, check_extras, extra, holds, unpacked, write_extras};
 
 fn arch() -> &'static str {
     if cfg!(target_arch = "aarch64") {
@@ -179,11 +179,14 @@ fn a_mirror_gives_a_whole_set_that_is_then_cached() {
     assert_eq!(set.origin, "download");
     let images: Vec<(&str, &str)> = set.images.iter().map(|(n, r)| (&**n, &**r)).collect();
     assert_eq!(images, IMAGES);
-    assert_eq!(fs::read(&set.kubectl).unwrap(), program("kubectl"));
-    assert_eq!(
-        fs::metadata(&set.kubectl).unwrap().permissions().mode() & 0o777,
-        0o755
-    );
+    for (path, content) in [
+        (&set.kubectl, program("kubectl")),
+        (&set.buildctl, extra("buildctl")),
+    ] {
+        assert_eq!(fs::read(path).unwrap(), content);
+        let mode = fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o755, "{}", path.display());
+    }
     let dir = unpacked(&set.volume);
     for name in PROGRAMS.iter().chain(&["etcd", "etcdctl"]) {
         let path = dir.path().join("bin").join(name);
@@ -198,6 +201,11 @@ fn a_mirror_gives_a_whole_set_that_is_then_cached() {
         assert!(holds(dir.path(), image, content), "{image}");
     }
     check_extras(dir.path());
+    assert!(holds(
+        dir.path(),
+        "registry",
+        b"etc/distribution/config.yml"
+    ));
     // It runs in its image only, and is too big to be there twice.
     assert!(!dir.path().join("bin/coredns").exists());
     assert!(dir.path().join("manifest.json").is_file());
@@ -342,10 +350,11 @@ fn damaged_sets_are_noticed_and_made_anew() {
         bytes[5000] ^= 1;
         fs::write(path, bytes).unwrap();
     };
-    let damages: [(&str, &dyn Fn()); 5] = [
+    let damages: [(&str, &dyn Fn()); 6] = [
         ("size", &|| fs::write(&good.volume, "short").unwrap()),
         ("content", &|| flip(&good.volume)),
         ("kubectl", &|| fs::remove_file(&good.kubectl).unwrap()),
+        ("buildctl", &|| fs::write(&good.buildctl, "x").unwrap()),
         ("no manifest", &|| fs::remove_file(&manifest).unwrap()),
         ("half a manifest", &|| {
             fs::write(&manifest, "{\"format\":2,").unwrap()

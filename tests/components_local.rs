@@ -172,11 +172,11 @@ fn a_real_build_gives_programs_of_that_version() {
     }
     assert!(says("etcd", "--version").contains(&set.etcd_version));
     assert!(says("etcdctl", "version").contains(&set.etcd_version));
-    assert_eq!(
-        says("crictl", "--version"),
-        "crictl version v1.36.0\n",
-        "crictl"
-    );
+    assert_eq!(says("crictl", "--version"), "crictl version v1.36.0\n");
+    for program in ["buildkitd", "buildctl"] {
+        let output = says(program, "--version");
+        assert!(output.contains("v0.34.2"), "{program}: {output}");
+    }
     for (image, _) in EXTRA_IMAGES.iter().chain(&[("coredns", ""), ("pause", "")]) {
         let archive = dir.path().join(format!("images/{image}.tar"));
         assert!(fs::metadata(archive).unwrap().len() > 1 << 20, "{image}");

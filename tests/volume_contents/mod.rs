@@ -21,8 +21,12 @@ pub const PROGRAMS: [&str; 6] = [
 
 /// What Kubernetes does not come with: programs that are in a volume's `/bin`, and programs that
 /// are in its images, with the names of these.
-pub const EXTRA_PROGRAMS: [&str; 1] = ["crictl"];
-pub const EXTRA_IMAGES: [(&str, &str); 1] = [("storage", "kubby-storage")];
+pub const EXTRA_PROGRAMS: [&str; 3] = ["buildctl", "buildkitd", "crictl"];
+pub const EXTRA_IMAGES: [(&str, &str); 3] = [
+    ("metrics-server", "metrics-server"),
+    ("registry", "registry"),
+    ("storage", "kubby-storage"),
+];
 
 /// What a program of [`write_extras`] contains.
 pub fn extra(name: &str) -> Vec<u8> {

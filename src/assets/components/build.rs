@@ -44,7 +44,8 @@ pub(super) fn stage(
     }
     let mut images = Images::new();
     for name in ["pause", "coredns"] {
-        oci::pack(&stage.work.join(name), name, stage, &mut images)?;
+        let path = stage.work.join(name);
+        oci::pack(&oci::Program::alone(&path), name, stage, &mut images)?;
     }
     extras::pack(&extras::ALL.iter().collect::<Vec<_>>(), stage, &mut images)?;
     step.done(format!("in {} s", started.elapsed().as_secs()));

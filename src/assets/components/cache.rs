@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::inputs::Inputs;
 use super::manifest::{Check, FORMAT, FileRecord, Images, Manifest};
-use super::{ComponentSet, volume};
+use super::{ComponentSet, HOST_PROGRAMS, volume};
 use crate::assets::version::KubernetesVersion;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil;
@@ -167,15 +167,18 @@ impl Cache {
         let step = progress.step("Pack the component volume");
         let volume = temporary.join("components.erofs");
         volume::pack(&root, &volume, &key, step.sink())?;
-        let kubectl = temporary.join("bin/kubectl");
-        let fail = || format!("cannot write {}", kubectl.display());
-        // Follows a link to a binary that is kubectl by its name only.
-        fs::copy(stage.bin.join("kubectl"), &kubectl).context(Kind::Assets, fail)?;
+        let [kubectl, buildctl] =
+            HOST_PROGRAMS.map(|name| (stage.bin.join(name), temporary.join("bin").join(name)));
+        let fail = || format!("cannot write {}", temporary.display());
+        for (from, to) in [&kubectl, &buildctl] {
+            // Follows a link to a binary that is kubectl by its name only.
+            fs::copy(from, to).context(Kind::Assets, fail)?;
+        }
         for dir in [&root, &stage.work] {
             fsutil::remove_all(dir)?;
         }
         // After a power loss a file can have its size and time, but not its content.
-        for file in [&volume, &kubectl] {
+        for file in [&volume, &kubectl.1, &buildctl.1] {
             File::open(file)
                 .and_then(|f| f.sync_all())
                 .context(Kind::Assets, fail)?;
@@ -186,7 +189,8 @@ impl Cache {
             inputs: inputs.clone(),
             images,
             volume: FileRecord::of(&volume)?,
-            kubectl: FileRecord::of(&kubectl)?,
+            kubectl: FileRecord::of(&kubectl.1)?,
+            buildctl: FileRecord::of(&buildctl.1)?,
         };
         write_manifest(temporary, &manifest)?;
         let entry = self.root.join(format!("{version}-{}", &key[..12]));
@@ -227,6 +231,7 @@ fn check_files(entry: &Path, manifest: &Manifest) -> Result<(), String> {
     for (path, record) in [
         ("components.erofs", &mut renewed.volume),
         ("bin/kubectl", &mut renewed.kubectl),
+        ("bin/buildctl", &mut renewed.buildctl),
     ] {
         match record.check(&entry.join(path)) {
             Check::Good => {}
@@ -234,7 +239,7 @@ fn check_files(entry: &Path, manifest: &Manifest) -> Result<(), String> {
             Check::Bad(why) => return Err(why),
         }
     }
-    if (&renewed.volume, &renewed.kubectl) != (&manifest.volume, &manifest.kubectl) {
+    if renewed != *manifest {
         // On a read-only cache the files are hashed again next time, which is slow but right.
         let _ = write_manifest(entry, &renewed);
     }
@@ -248,6 +253,7 @@ pub(super) fn set(version: KubernetesVersion, entry: &Path, manifest: Manifest) 
         key: manifest.key,
         volume: entry.join("components.erofs"),
         kubectl: entry.join("bin/kubectl"),
+        buildctl: entry.join("bin").join(super::BUILDCTL),
         images: manifest.images,
         etcd_version: manifest.inputs.etcd,
         coredns_version: manifest.inputs.coredns,
@@ -269,6 +275,7 @@ pub(super) fn verified(entry: &Path) -> Result<Manifest> {
     for (path, record) in [
         ("components.erofs", &manifest.volume),
         ("bin/kubectl", &manifest.kubectl),
+        ("bin/buildctl", &manifest.buildctl),
     ] {
         if let Check::Bad(why) = record.check(&entry.join(path)) {
             return Err(bad(why));

@@ -29,16 +29,55 @@ pub(super) struct Extra {
 }
 
 /// What the program becomes in the volume.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Product {
     /// A program in `/bin`.
     Program,
     /// The archive of an image that runs it, in `/images`.
-    Image,
+    Image {
+        /// As in [`oci::Program`].
+        arguments: &'static [&'static str],
+        environment: &'static [&'static str],
+        /// Paths in the image, and in the recipe's folder.
+        files: &'static [(&'static str, &'static str)],
+    },
 }
 
-/// All of them.
-pub(super) const ALL: [Extra; 2] = [
+/// An image with nothing but the program.
+const ALONE: Product = Product::Image {
+    arguments: &[],
+    environment: &[],
+    files: &[],
+};
+
+/// All of them, those that take longest to build first.
+pub(super) const ALL: [Extra; 6] = [
+    Extra {
+        module: "buildkit",
+        package: "github.com/moby/buildkit/cmd/buildkitd",
+        program: "buildkitd",
+        stamp: "-X github.com/moby/buildkit/version.Version=v0.34.2",
+        product: Product::Program,
+    },
+    Extra {
+        module: "registry",
+        package: ".",
+        program: "registry",
+        stamp: "-X github.com/distribution/distribution/v3/version.version=v3.1.2",
+        product: Product::Image {
+            arguments: &["serve", "/etc/distribution/config.yml"],
+            // Else it looks for somebody to send traces to.
+            environment: &["OTEL_TRACES_EXPORTER=none"],
+            files: &[("etc/distribution/config.yml", "config.yml")],
+        },
+    },
+    Extra {
+        module: "storage",
+        package: ".",
+        program: "kubby-storage",
+        stamp: "-X main.version=0.1.0",
+        product: ALONE,
+    },
     Extra {
         module: "crictl",
         package: "sigs.k8s.io/cri-tools/cmd/crictl",
@@ -47,11 +86,18 @@ pub(super) const ALL: [Extra; 2] = [
         product: Product::Program,
     },
     Extra {
-        module: "storage",
-        package: ".",
-        program: "kubby-storage",
-        stamp: "-X main.version=0.1.0",
-        product: Product::Image,
+        module: "metrics-server",
+        package: "sigs.k8s.io/metrics-server/cmd/metrics-server",
+        program: "metrics-server",
+        stamp: "-X k8s.io/client-go/pkg/version.gitVersion=v0.9.0",
+        product: ALONE,
+    },
+    Extra {
+        module: "buildkit",
+        package: "github.com/moby/buildkit/cmd/buildctl",
+        program: super::BUILDCTL,
+        stamp: "-X github.com/moby/buildkit/version.Version=v0.34.2",
+        product: Product::Program,
     },
 ];
 
@@ -71,14 +117,14 @@ impl Extra {
     fn built(&self, stage: &Stage) -> PathBuf {
         match self.product {
             Product::Program => stage.bin.join(self.program),
-            Product::Image => stage.work.join(self.program),
+            Product::Image { .. } => stage.work.join(self.program),
         }
     }
 
     /// Where somebody else's folder has it.
     fn in_folder(&self, dir: &Path) -> Option<PathBuf> {
         let archive = dir.join(format!("images/{}.tar", self.module));
-        if self.product == Product::Image && archive.is_file() {
+        if self.product != Product::Program && archive.is_file() {
             return Some(archive);
         }
         Some(dir.join("bin").join(self.program)).filter(|path| path.is_file())
@@ -173,9 +219,29 @@ pub(super) fn build(
 /// Makes the images of those programs that have been built.
 pub(super) fn pack(extras: &[&Extra], stage: &Stage, images: &mut Images) -> Result<()> {
     for extra in extras {
-        if extra.product == Product::Image {
-            oci::pack(&extra.built(stage), extra.module, stage, images)?;
-        }
+        let Product::Image {
+            arguments,
+            environment,
+            files,
+        } = extra.product
+        else {
+            continue;
+        };
+        let recipe = recipes::files(&format!("components/{}", extra.module));
+        let files: Vec<(&str, Vec<u8>)> = files
+            .iter()
+            .filter_map(|(path, from)| {
+                let (_, content) = recipe.iter().find(|(name, _)| name == from)?;
+                Some((*path, content.clone()))
+            })
+            .collect();
+        let program = oci::Program {
+            path: &extra.built(stage),
+            arguments,
+            environment,
+            files: &files,
+        };
+        oci::pack(&program, extra.module, stage, images)?;
     }
     Ok(())
 }
@@ -187,12 +253,45 @@ mod tests {
     #[test]
     fn every_program_has_its_recipe_and_every_image_its_name() {
         for extra in &ALL {
-            let files = recipes::files(&format!("components/{}", extra.module));
+            let recipe = recipes::files(&format!("components/{}", extra.module));
             for name in ["go.mod", "go.sum"] {
-                assert!(files.iter().any(|(path, _)| path == name), "{extra:?}");
+                assert!(recipe.iter().any(|(path, _)| path == name), "{extra:?}");
             }
             let named = super::super::IMAGES.iter().any(|(n, _)| *n == extra.module);
-            assert_eq!(named, extra.product == Product::Image, "{extra:?}");
+            assert_eq!(named, extra.product != Product::Program, "{extra:?}");
+            if let Product::Image { files, .. } = extra.product {
+                for (_, from) in files {
+                    assert!(recipe.iter().any(|(path, _)| path == from), "{extra:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn versions_are_the_same_in_recipes_programs_and_images() {
+        for (module, path, version) in [
+            ("buildkit", "github.com/moby/buildkit", "v0.34.2"),
+            ("crictl", "sigs.k8s.io/cri-tools", "v1.36.0"),
+            ("metrics-server", "sigs.k8s.io/metrics-server", "v0.9.0"),
+            (
+                "registry",
+                "github.com/distribution/distribution/v3",
+                "v3.1.2",
+            ),
+            ("storage", "", "0.1.0"),
+        ] {
+            let files = recipes::files(&format!("components/{module}"));
+            let (_, go_mod) = files.iter().find(|(path, _)| path == "go.mod").unwrap();
+            let required = format!("{path} {version}");
+            let go_mod = String::from_utf8_lossy(go_mod);
+            assert!(path.is_empty() || go_mod.contains(&required), "{required}");
+            for extra in ALL.iter().filter(|extra| extra.module == module) {
+                assert!(extra.stamp.ends_with(&format!("={version}")), "{extra:?}");
+            }
+            if let Ok(reference) = super::super::reference(module) {
+                let tag = reference.rsplit(':').next().unwrap();
+                assert_eq!(tag.trim_start_matches('v'), version.trim_start_matches('v'));
+            }
         }
     }
 
@@ -201,7 +300,7 @@ mod tests {
         let missing = crate::tool::Tool::new("kubby-no-such-go", Kind::Assets)
             .run(None)
             .unwrap_err();
-        let error = no_go(&[&ALL[0]], missing);
+        let error = no_go(&[&ALL[3]], missing);
         assert_eq!(error.kind(), Kind::Assets);
         let text = error.message();
         assert!(text.starts_with("cannot build crictl: ") && text.contains("not installed"));

@@ -80,7 +80,7 @@ pub(super) fn look(dir: &Path, version: KubernetesVersion) -> Result<Found> {
 
 /// A folder that is laid out like an entry of the cache.
 fn volume(dir: &Path, version: KubernetesVersion) -> Result<ComponentSet> {
-    let lacks: Vec<&str> = ["bin/kubectl", "manifest.json"]
+    let lacks: Vec<&str> = ["bin/kubectl", "bin/buildctl", "manifest.json"]
         .into_iter()
         .filter(|name| !dir.join(name).is_file())
         .collect();
@@ -90,8 +90,9 @@ fn volume(dir: &Path, version: KubernetesVersion) -> Result<ComponentSet> {
             dir.display(),
             lacks.join(", ")
         );
-        return Err(Error::new(Kind::Assets, message)
-            .with_hint("all three are in a folder that kubby made under its cache's components"));
+        return Err(Error::new(Kind::Assets, message).with_hint(
+            "all of them are in a folder that kubby made under its cache's components",
+        ));
     }
     let path = dir.join("components.erofs");
     let mut head = [0; 1028];
@@ -231,7 +232,12 @@ pub(super) fn stage(programs: &Programs, stage: &Stage) -> Result<Images> {
         if archive.is_file() {
             oci::adopt(&archive, name, stage, &mut images)?;
         } else {
-            oci::pack(&bin.join(name), name, stage, &mut images)?;
+            oci::pack(
+                &oci::Program::alone(&bin.join(name)),
+                name,
+                stage,
+                &mut images,
+            )?;
         }
     }
     extras::copy(&programs.dir, stage, &mut images)?;

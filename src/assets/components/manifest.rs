@@ -16,7 +16,7 @@ use crate::error::{Kind, Result, ResultExt};
 pub(super) const FORMAT: u32 = 2;
 
 /// The manifest in a cache entry.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Manifest {
     pub format: u32,
     pub key: String,
@@ -24,6 +24,7 @@ pub(super) struct Manifest {
     pub images: Images,
     pub volume: FileRecord,
     pub kubectl: FileRecord,
+    pub buildctl: FileRecord,
 }
 
 /// The references of the images in a volume, by the names of their archives in `/images`.

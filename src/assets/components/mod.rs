@@ -41,11 +41,22 @@ pub const PAUSE_VERSION: &str = "3.10.2";
 
 /// The images of every set that kubby makes itself: the name of the archive in the volume's
 /// `/images`, without `.tar`, and the reference under which the archive is imported.
-pub const IMAGES: [(&str, &str); 3] = [
+pub const IMAGES: [(&str, &str); 5] = [
     ("coredns", "registry.k8s.io/coredns/coredns:v1.15.0"),
+    (
+        "metrics-server",
+        "registry.k8s.io/metrics-server/metrics-server:v0.9.0",
+    ),
     ("pause", "registry.k8s.io/pause:3.10.2"),
+    ("registry", "docker.io/library/registry:3.1.2"),
     ("storage", "kubby.dev/storage:0.1.0"),
 ];
+
+/// The client of the image builder, in a volume's `/bin` and on the host.
+const BUILDCTL: &str = "buildctl";
+
+/// The programs that are on the host as well, beside the volume.
+const HOST_PROGRAMS: [&str; 2] = ["kubectl", BUILDCTL];
 
 /// The Kubernetes programs of a volume's `/bin`.
 const KUBERNETES_PROGRAMS: [&str; 6] = [
@@ -98,6 +109,8 @@ pub struct ComponentSet {
     pub volume: PathBuf,
     /// A kubectl of the same version that runs on this host.
     pub kubectl: PathBuf,
+    /// The client of the node's buildkitd, of the same version, that runs on this host.
+    pub buildctl: PathBuf,
     /// The references of the images in the volume, by the names of their archives in `/images`,
     /// as [`IMAGES`] has them unless somebody else's folder had others.
     pub images: BTreeMap<String, String>,

@@ -21,9 +21,38 @@ pub(super) fn digest(blob: &[u8]) -> String {
     format!("sha256:{}", hex(&Sha256::digest(blob)))
 }
 
+/// A program and what its image has besides.
+#[derive(Debug)]
+pub(super) struct Program<'a> {
+    pub path: &'a Path,
+    /// What it is called with where a pod says nothing else.
+    pub arguments: &'a [&'a str],
+    /// `NAME=value`.
+    pub environment: &'a [&'a str],
+    /// Paths in the image, without the leading slash, and what is there.
+    pub files: &'a [(&'a str, Vec<u8>)],
+}
+
+impl<'a> Program<'a> {
+    /// One that needs nothing.
+    pub(super) fn alone(path: &'a Path) -> Self {
+        Program {
+            path,
+            arguments: &[],
+            environment: &[],
+            files: &[],
+        }
+    }
+}
+
 /// Puts the image that runs `program` into the stage, under the reference that [`super::IMAGES`]
 /// has for `name`.
-pub(super) fn pack(program: &Path, name: &str, stage: &Stage, images: &mut Images) -> Result<()> {
+pub(super) fn pack(
+    program: &Program,
+    name: &str,
+    stage: &Stage,
+    images: &mut Images,
+) -> Result<()> {
     let reference = super::reference(name)?;
     write_program_image(&stage.image(name), reference, super::arch()?, program)?;
     images.insert(name.to_owned(), reference.to_owned());
@@ -39,22 +68,37 @@ pub(super) fn adopt(archive: &Path, name: &str, stage: &Stage, images: &mut Imag
     Ok(())
 }
 
-/// Writes the image `name` that holds one program, at `/NAME-OF-THE-PROGRAM`, and runs it.
-fn write_program_image(out: &Path, name: &str, arch: &str, program: &Path) -> Result<()> {
-    let fail = || format!("cannot make a container image of {}", program.display());
+/// Writes the image `name` that holds a program, at `/NAME-OF-THE-PROGRAM`, and runs it.
+fn write_program_image(out: &Path, name: &str, arch: &str, program: &Program) -> Result<()> {
+    let fail = || {
+        format!(
+            "cannot make a container image of {}",
+            program.path.display()
+        )
+    };
     let file_name = program
+        .path
         .file_name()
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned();
-    let content = fs::read(program).context(Kind::Assets, fail)?;
-    let mut tar = tar::Builder::new(Vec::with_capacity(content.len() + 4096));
+    let content = fs::read(program.path).context(Kind::Assets, fail)?;
+    let mut tar = tar::Builder::new(Vec::with_capacity(content.len() + 8192));
     append(&mut tar, &file_name, 0o755, &content).context(Kind::Assets, fail)?;
+    for (path, content) in program.files {
+        append_parents(&mut tar, Path::new(path)).context(Kind::Assets, fail)?;
+        append(&mut tar, path, 0o644, content).context(Kind::Assets, fail)?;
+    }
     let layer = tar.into_inner().context(Kind::Assets, fail)?;
     let config = json!({
         "architecture": arch,
         "os": "linux",
-        "config": { "Entrypoint": [format!("/{file_name}")], "WorkingDir": "/" },
+        "config": {
+            "Entrypoint": [format!("/{file_name}")],
+            "Cmd": program.arguments,
+            "Env": program.environment,
+            "WorkingDir": "/",
+        },
         "rootfs": { "type": "layers", "diff_ids": [digest(&layer)] },
     })
     .to_string()
@@ -128,6 +172,23 @@ fn append(
     tar.append_data(&mut header, path, content)
 }
 
+/// Appends the folders that `path` is in, outermost first.
+fn append_parents(tar: &mut tar::Builder<impl std::io::Write>, path: &Path) -> std::io::Result<()> {
+    let mut parents: Vec<&Path> = path.ancestors().skip(1).collect();
+    parents.retain(|parent| !parent.as_os_str().is_empty());
+    for parent in parents.into_iter().rev() {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_mode(0o755);
+        header.set_size(0);
+        header.set_mtime(0);
+        header.set_uid(0);
+        header.set_gid(0);
+        tar.append_data(&mut header, parent, std::io::empty())?;
+    }
+    Ok(())
+}
+
 /// The name under which containerd imports an image archive, of the OCI or Docker kind.
 pub(super) fn name_of(archive: &Path) -> Result<String> {
     let fail = || format!("cannot read the image archive {}", archive.display());
@@ -162,7 +223,14 @@ mod tests {
     fn image(dir: &Path) -> Vec<u8> {
         fs::write(dir.join("coredns"), "the program").unwrap();
         let out = dir.join("x.tar");
-        write_program_image(&out, "reg.io/core/dns:v1", "amd64", &dir.join("coredns")).unwrap();
+        let path = dir.join("coredns");
+        let program = Program {
+            arguments: &["serve", "/etc/dns/conf"],
+            environment: &["A=b"],
+            files: &[("etc/dns/conf", b"settings".to_vec())],
+            ..Program::alone(&path)
+        };
+        write_program_image(&out, "reg.io/core/dns:v1", "amd64", &program).unwrap();
         fs::read(out).unwrap()
     }
 
@@ -191,12 +259,35 @@ mod tests {
         let index: Value = serde_json::from_slice(&blobs["index.json"]).unwrap();
         let manifest = get(&index["manifests"][0]);
         let config = get(&manifest["config"]);
-        assert_eq!(config["config"]["Entrypoint"][0], "/coredns");
+        assert_eq!(config["config"]["Entrypoint"], json!(["/coredns"]));
+        assert_eq!(config["config"]["Cmd"], json!(["serve", "/etc/dns/conf"]));
+        assert_eq!(config["config"]["Env"], json!(["A=b"]));
         assert_eq!(
             config["rootfs"]["diff_ids"][0],
             manifest["layers"][0]["digest"]
         );
         get(&manifest["layers"][0]);
+        let layer = manifest["layers"][0]["digest"].as_str().unwrap();
+        let layer = &blobs[&format!("blobs/{}", layer.replace(':', "/"))];
+        let modes: Vec<(String, u32, u64)> = tar::Archive::new(&layer[..])
+            .entries()
+            .unwrap()
+            .map(|entry| {
+                let entry = entry.unwrap();
+                let path = entry.path().unwrap().to_string_lossy().into_owned();
+                (path, entry.header().mode().unwrap(), entry.size())
+            })
+            .collect();
+        let wanted = [
+            ("coredns", 0o755, 11),
+            ("etc", 0o755, 0),
+            ("etc/dns", 0o755, 0),
+            ("etc/dns/conf", 0o644, 8),
+        ];
+        assert_eq!(
+            modes,
+            wanted.map(|(path, mode, size)| (path.into(), mode, size))
+        );
     }
 
     #[test]

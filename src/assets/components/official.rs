@@ -181,7 +181,13 @@ pub(super) fn stage(
     }
     let mut images = Images::new();
     images.insert("pause".into(), super::reference("pause")?.into());
-    oci::pack(&stage.work.join("coredns"), "coredns", stage, &mut images)?;
+    let coredns = stage.work.join("coredns");
+    oci::pack(
+        &oci::Program::alone(&coredns),
+        "coredns",
+        stage,
+        &mut images,
+    )?;
     step.done("");
     Ok(images)
 }
