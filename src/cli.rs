@@ -12,8 +12,8 @@ use crate::profile::ProfileName;
 use crate::units::Mebibytes;
 
 pub use image::{
-    ImageCommand, ImageLoadArgs, ImagePullArgs, ImageRemoveArgs, ImageSaveArgs, ImageTagArgs,
-    save_output,
+    ImageBuildArgs, ImageCommand, ImageLoadArgs, ImagePullArgs, ImageRemoveArgs, ImageSaveArgs,
+    ImageTagArgs, save_output,
 };
 
 /// A real Kubernetes on a real virtual machine, on a laptop or in CI.
@@ -96,7 +96,7 @@ pub enum Command {
     Ip,
     /// Print the ports on the host's loopback that lead into the node
     Port(PortArgs),
-    /// Load, list, pull, save, tag and remove container images in the node
+    /// Load, build, list, pull, save, tag and remove container images in the node
     #[command(subcommand)]
     Image(ImageCommand),
     /// Build and export the image that nodes boot from

@@ -11,6 +11,8 @@ use crate::image::Reference;
 pub enum ImageCommand {
     /// Bring an image into the node: from an archive, or from docker or podman on this host
     Load(ImageLoadArgs),
+    /// Build an image in the node from a Dockerfile or Containerfile
+    Build(ImageBuildArgs),
     /// List the images in the node
     #[command(visible_alias = "ls")]
     List,
@@ -35,6 +37,28 @@ pub struct ImageLoadArgs {
     /// Name the image so, whatever the archive calls it (may be repeated)
     #[arg(long = "as", value_name = "NAME", value_parser = tagged)]
     pub names: Vec<Reference>,
+}
+
+/// What `kubby image build` takes.
+#[derive(Debug, Args)]
+pub struct ImageBuildArgs {
+    /// The folder with the Dockerfile and what it copies
+    pub dir: std::path::PathBuf,
+    /// Name of the image (may be repeated)
+    #[arg(short, long = "tag", value_name = "NAME", value_parser = tagged)]
+    pub tags: Vec<Reference>,
+    /// The build file [default: Dockerfile or Containerfile in DIR]
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<std::path::PathBuf>,
+    /// Set a variable of the build; without a value, the environment's (may be repeated)
+    #[arg(long, value_name = "KEY[=VALUE]")]
+    pub build_arg: Vec<String>,
+    /// Stop at this stage
+    #[arg(long, value_name = "STAGE")]
+    pub target: Option<String>,
+    /// Run every step again
+    #[arg(long)]
+    pub no_cache: bool,
 }
 
 /// What `kubby image pull` takes.

@@ -6,13 +6,14 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use crate::cli::{
-    ImageCommand, ImageLoadArgs, ImagePullArgs, ImageRemoveArgs, ImageSaveArgs, ImageTagArgs,
+    ImageBuildArgs, ImageCommand, ImageLoadArgs, ImagePullArgs, ImageRemoveArgs, ImageSaveArgs,
+    ImageTagArgs,
 };
 use crate::cluster::Access;
 use crate::context::Context;
 use crate::error::Result;
 use crate::image::node::{self, Node, NodeImage};
-use crate::image::{self, Destination, Reference};
+use crate::image::{self, BuildOptions, Destination, Reference};
 use crate::units::human_bytes;
 
 /// Runs one of the commands.
@@ -20,6 +21,7 @@ pub fn run(context: &Context, command: ImageCommand) -> Result<ExitCode> {
     let access = Access::open(&context.store, &context.global.profile)?;
     match command {
         ImageCommand::Load(args) => load(context, &access, &args),
+        ImageCommand::Build(args) => build(context, &access, args),
         ImageCommand::List => list(context, &access),
         ImageCommand::Pull(args) => pull(context, &access, &args),
         ImageCommand::Save(args) => save(context, &access, &args),
@@ -42,6 +44,21 @@ fn load(context: &Context, access: &Access, args: &ImageLoadArgs) -> Result<()> 
     let names = loaded.images.iter().flat_map(|image| &image.names);
     let text = lines(names);
     context.report("ImageLoad", &loaded, &text)
+}
+
+fn build(context: &Context, access: &Access, args: ImageBuildArgs) -> Result<()> {
+    let options = BuildOptions {
+        dir: args.dir,
+        names: args.tags,
+        file: args.file,
+        build_args: args.build_arg,
+        target: args.target,
+        no_cache: args.no_cache,
+        quiet: context.global.quiet,
+    };
+    let built = image::build(access, &options, context.progress.as_ref())?;
+    let text = lines(&built.names);
+    context.report("ImageBuild", &built, &text)
 }
 
 fn list(context: &Context, access: &Access) -> Result<()> {

@@ -1,7 +1,8 @@
 //! Container images in the node: brought in from archives and local engines, listed, named,
-//! removed, pulled, saved.
+//! removed, pulled, saved, built.
 
 pub mod archive;
+mod build;
 mod load;
 pub mod node;
 pub mod reference;
@@ -11,6 +12,7 @@ mod source;
 
 use crate::progress::Progress;
 
+pub use build::{BuildOptions, Built, build};
 pub use load::{Loaded, load};
 pub use reference::Reference;
 pub use remove::{Removed, remove};

@@ -12,13 +12,11 @@ use super::Reference;
 use crate::cluster::Access;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
-use crate::provision::COMPONENTS_DIR;
+use crate::provision::{COMPONENTS_DIR, CONTAINERD_SOCKET};
 use crate::remote::{Output, Process, Remote, Ssh, Target, quote};
 
 /// `ctr` in the namespace of Kubernetes.
 const CTR: &str = "ctr --namespace k8s.io";
-/// containerd's socket.
-const SOCKET: &str = "unix:///run/containerd/containerd.sock";
 /// How long the SSH connection may take.
 const CONNECT: Duration = Duration::from_secs(30);
 /// How long a single question may take, with hardware virtualisation.
@@ -232,7 +230,9 @@ impl Node {
 }
 
 fn crictl(arguments: &str) -> String {
-    format!("{COMPONENTS_DIR}/bin/crictl --runtime-endpoint {SOCKET} --timeout 60s {arguments}")
+    format!(
+        "{COMPONENTS_DIR}/bin/crictl --runtime-endpoint {CONTAINERD_SOCKET} --timeout 60s {arguments}"
+    )
 }
 
 fn pull_failed(name: &Reference, output: &Output, flag: &str) -> Error {

@@ -24,7 +24,7 @@ pub use keys::{KeyPair, generate_key};
 pub use process::Process;
 pub use quote::{join, quote};
 pub use ssh::Ssh;
-pub use stream::{exec_streaming, shell};
+pub use stream::{bridge, exec_streaming, shell};
 
 /// How many of a failed command's last lines an error shows.
 const TAIL_LINES: usize = 20;

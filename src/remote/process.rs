@@ -7,9 +7,9 @@ use ssh2::Channel;
 
 use super::link::{Failure, Link, Watch};
 use super::ssh::check_command;
-use super::stream::START;
+use super::stream::{START, lost};
 use super::{Output, Target, connect, shorten};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::interrupt;
 
 /// How much of the end of an output is kept.
@@ -19,8 +19,8 @@ const KEPT: usize = 64 * 1024;
 pub struct Process {
     link: Link,
     channel: Channel,
-    command: String,
-    address: String,
+    what: String,
+    target: Target,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
 }
@@ -30,7 +30,7 @@ impl Process {
     /// dropped.
     ///
     /// # Errors
-    /// [`Kind::NodeUnreachable`] when the node cannot be reached, [`Kind::Interrupted`] on Ctrl-C.
+    /// [`crate::error::Kind::NodeUnreachable`] when the node cannot be reached, [`crate::error::Kind::Interrupted`] on Ctrl-C.
     pub fn start(target: &Target, command: &str) -> Result<Process> {
         check_command(command)?;
         let mut link = connect::once(target, START)?;
@@ -38,20 +38,18 @@ impl Process {
             until: Some(Instant::now() + START),
             tick: &mut interrupt::check,
         };
-        let begin = || -> Result<Channel, Failure> {
+        let mut begin = || -> Result<Channel, Failure> {
             let mut channel = link.open(&mut watch)?;
             link.complete(&mut watch, &mut |_| channel.exec(command))?;
             Ok(channel)
         };
-        let mut begin = begin;
-        let command = shorten(command);
-        let address = target.address();
-        let channel = begin().map_err(|f| lost(f, &command, &address))?;
+        let what = format!("`{}`", shorten(command));
+        let channel = begin().map_err(|f| lost(f, target, &what))?;
         Ok(Process {
             link,
             channel,
-            command,
-            address,
+            what,
+            target: target.clone(),
             stdout: Vec::new(),
             stderr: Vec::new(),
         })
@@ -61,7 +59,7 @@ impl Process {
     /// ended and reads no more; [`Process::finish`] then tells why.
     ///
     /// # Errors
-    /// [`Kind::NodeUnreachable`] when the connection breaks, [`Kind::Interrupted`] on Ctrl-C.
+    /// [`crate::error::Kind::NodeUnreachable`] when the connection breaks, [`crate::error::Kind::Interrupted`] on Ctrl-C.
     pub fn write(&mut self, data: &[u8]) -> Result<bool> {
         let mut tick = interrupt::check;
         let mut watch = forever(&mut tick);
@@ -161,7 +159,7 @@ impl Process {
     }
 
     fn lost(&self, failure: Failure) -> Error {
-        lost(failure, &self.command, &self.address)
+        lost(failure, &self.target, &self.what)
     }
 }
 
@@ -184,16 +182,4 @@ fn keep(
         kept.drain(..kept.len() - KEPT);
     }
     Ok(n)
-}
-
-fn lost(failure: Failure, command: &str, address: &str) -> Error {
-    match failure {
-        Failure::Stopped(e) => e,
-        other => Error::new(
-            Kind::NodeUnreachable,
-            format!("the connection to the node on {address} was lost during `{command}`"),
-        )
-        .with_source(other.to_string())
-        .with_hint("see whether it runs: kubby status"),
-    }
 }

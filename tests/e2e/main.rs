@@ -6,10 +6,13 @@
 
 #![expect(clippy::print_stderr, reason = "timings are for the reader of the log")]
 
+#[path = "../archive_samples/mod.rs"]
+mod archive_samples;
 mod bad_input;
 mod cluster;
 mod env;
 mod failures;
+mod images;
 mod lifecycle;
 mod looking;
 
@@ -35,6 +38,7 @@ fn main() {
         .chain(lifecycle::BEFORE)
         .chain(looking::TESTS)
         .chain(cluster::TESTS)
+        .chain(images::TESTS)
         .chain(lifecycle::AFTER)
     {
         let env = Arc::clone(&env);
