@@ -1,6 +1,7 @@
 //! The command line: names, flags and help. What commands do is in `commands`.
 
 mod addon;
+mod image;
 mod service;
 
 use std::path::PathBuf;
@@ -13,6 +14,10 @@ use crate::profile::ProfileName;
 use crate::units::Mebibytes;
 
 pub use addon::{AddonCommand, AddonDisableArgs, AddonEnableArgs, AddonShowArgs};
+pub use image::{
+    ImageBuildArgs, ImageCommand, ImageLoadArgs, ImagePullArgs, ImageRemoveArgs, ImageSaveArgs,
+    ImageTagArgs, save_output,
+};
 pub use service::{ServiceArgs, ServiceCommand, ServiceListArgs, ServiceRemoveArgs};
 
 /// A real Kubernetes on a real virtual machine, on a laptop or in CI.
@@ -100,9 +105,12 @@ pub enum Command {
     /// List, enable and disable what a cluster has beside Kubernetes itself
     #[command(subcommand)]
     Addon(AddonCommand),
-    /// Build, list and export images of the node itself
+    /// Load, build, list, pull, save, tag and remove container images in the node
     #[command(subcommand)]
     Image(ImageCommand),
+    /// Build and export the image that nodes boot from
+    #[command(subcommand)]
+    NodeImage(NodeImageCommand),
     /// Print versions
     Version,
     /// Print a completion script for a shell
@@ -299,16 +307,16 @@ pub enum PortName {
     Ssh,
 }
 
-/// Images of the node itself.
+/// The image that nodes boot from.
 #[derive(Debug, Subcommand)]
-pub enum ImageCommand {
+pub enum NodeImageCommand {
     /// Build the node image now, and export it to one file if asked
-    Build(ImageBuildArgs),
+    Build(NodeImageBuildArgs),
 }
 
-/// What `kubby image build` takes.
+/// What `kubby node-image build` takes.
 #[derive(Debug, Args)]
-pub struct ImageBuildArgs {
+pub struct NodeImageBuildArgs {
     /// Build again although the image is cached
     #[arg(long)]
     pub force: bool,

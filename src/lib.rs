@@ -14,6 +14,7 @@ pub mod context;
 pub mod error;
 pub mod fsutil;
 pub mod hypervisor;
+pub mod image;
 pub mod interrupt;
 pub mod kubeconfig;
 pub mod output;

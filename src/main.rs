@@ -5,5 +5,6 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    kubby::commands::run(kubby::cli::Cli::parse())
+    let args = kubby::cli::save_output(std::env::args_os());
+    kubby::commands::run(kubby::cli::Cli::parse_from(args))
 }

@@ -9,6 +9,7 @@ use crate::api::ApiClient;
 use crate::assets::components;
 use crate::error::{Error, Kind, Result};
 use crate::hypervisor::{Hypervisor, Libvirt};
+use crate::image;
 use crate::interrupt;
 use crate::profile::{Profile, ProfileName};
 use crate::progress::Progress;
@@ -165,6 +166,17 @@ pub(super) fn import(remote: &mut dyn Remote, addons: &[&Addon]) -> Result<()> {
         .map(drop)
 }
 
+/// Loads the image archives of a user's folder into the node.
+///
+/// # Errors
+/// As [`image::load`].
+pub(super) fn load(access: &Access, archives: &[PathBuf], progress: &dyn Progress) -> Result<()> {
+    for archive in archives {
+        image::load(access, &archive.to_string_lossy(), &[], progress)?;
+    }
+    Ok(())
+}
+
 /// Applies add-ons; what others changed is told and left alone.
 ///
 /// # Errors
@@ -242,6 +254,7 @@ impl<'a> Running<'a> {
             step.detail("importing its images");
             import(&mut self.ssh()?, &[addon])?;
         }
+        load(&self.access, &folder.archives, self.progress)?;
         step.detail("applying its manifests");
         let began = Instant::now();
         let deadline = self.deadline();

@@ -2,6 +2,7 @@
 //! running it again repairs whatever is missing.
 
 use std::cell::RefCell;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::addons;
@@ -76,6 +77,8 @@ pub(super) struct Start<'a> {
     pub(super) options: &'a StartOptions,
     pub(super) progress: &'a dyn Progress,
     watch: RefCell<Stopwatch>,
+    /// Image archives of add-ons that this start brings.
+    archives: RefCell<Vec<PathBuf>>,
 }
 
 /// Creates the cluster, brings it back, or repairs what is missing.
@@ -94,6 +97,7 @@ pub fn start(
         options,
         progress,
         watch: RefCell::new(Stopwatch::new()),
+        archives: RefCell::default(),
     };
     let _lock = super::lock(store, name, progress)?;
     let existing = Profile::load(&store.profile_dir(name))?;
@@ -192,6 +196,8 @@ impl Start<'_> {
             }
             None => self.new_profile(uri, acceleration, &host, kubeconfig)?,
         };
+        let archives = brought.iter().flat_map(|folder| folder.archives.clone());
+        self.archives.borrow_mut().extend(archives);
         settle_addons(&mut profile, &dir, &brought, &self.options.no_addons)?;
         step.done(format!(
             "{acceleration} ({reason}), {} CPUs, {} memory",
@@ -321,6 +327,7 @@ impl Start<'_> {
             addons::import(waiting.remote, &all)?;
             self.stage("images");
         }
+        addons::load(access, &self.archives.borrow(), self.progress)?;
         step.detail("applying manifests");
         let flag = access.profile.name.flag();
         addons::apply(&api, &all, false, waiting.deadline, &flag, self.progress)?;

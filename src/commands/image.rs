@@ -1,31 +1,135 @@
 //! `kubby image`.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::json;
 
-use crate::assets::node_image;
-use crate::cli::ImageBuildArgs;
+use crate::cli::{
+    ImageBuildArgs, ImageCommand, ImageLoadArgs, ImagePullArgs, ImageRemoveArgs, ImageSaveArgs,
+    ImageTagArgs,
+};
+use crate::cluster::Access;
 use crate::context::Context;
 use crate::error::Result;
+use crate::image::node::{self, Node, NodeImage};
+use crate::image::{self, BuildOptions, Destination, Reference};
+use crate::units::human_bytes;
 
-/// Builds the node image into the cache, and exports it if asked.
-pub fn build(context: &Context, args: &ImageBuildArgs) -> Result<ExitCode> {
-    let progress = context.progress.as_ref();
-    let image = node_image::build(context.store.cache(), args.force, progress)?;
-    let mut data = json!({
-        "key": image.key,
-        "disk": image.disk,
-        "kernel": image.kernel,
-        "initrd": image.initrd,
-    });
-    let mut text = format!("{}\n", image.disk.display());
-    if let Some(file) = &args.export {
-        let gzip = file.extension().is_some_and(|e| e == "gz");
-        let sha256 = node_image::export(&image, file, gzip, progress)?.sha256;
-        text = format!("{sha256}  {}\n", file.display());
-        data["export"] = json!({"file": file, "sha256": sha256});
-    }
-    context.report("NodeImage", &data, &text)?;
+/// Runs one of the commands.
+pub fn run(context: &Context, command: ImageCommand) -> Result<ExitCode> {
+    let access = Access::open(&context.store, &context.global.profile)?;
+    match command {
+        ImageCommand::Load(args) => load(context, &access, &args),
+        ImageCommand::Build(args) => build(context, &access, args),
+        ImageCommand::List => list(context, &access),
+        ImageCommand::Pull(args) => pull(context, &access, &args),
+        ImageCommand::Save(args) => save(context, &access, &args),
+        ImageCommand::Tag(args) => tag(context, &access, &args),
+        ImageCommand::Remove(args) => remove(context, &access, &args),
+    }?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn lines<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    items
+        .into_iter()
+        .map(|item| format!("{}\n", item.to_string()))
+        .collect()
+}
+
+fn load(context: &Context, access: &Access, args: &ImageLoadArgs) -> Result<()> {
+    let progress = context.progress.as_ref();
+    let loaded = image::load(access, &args.what, &args.names, progress)?;
+    let names = loaded.images.iter().flat_map(|image| &image.names);
+    let text = lines(names);
+    context.report("ImageLoad", &loaded, &text)
+}
+
+fn build(context: &Context, access: &Access, args: ImageBuildArgs) -> Result<()> {
+    let options = BuildOptions {
+        dir: args.dir,
+        names: args.tags,
+        file: args.file,
+        build_args: args.build_arg,
+        target: args.target,
+        no_cache: args.no_cache,
+        quiet: context.global.quiet,
+    };
+    let built = image::build(access, &options, context.progress.as_ref())?;
+    let text = lines(&built.names);
+    context.report("ImageBuild", &built, &text)
+}
+
+fn list(context: &Context, access: &Access) -> Result<()> {
+    let images = Node::connect(access)?.images()?;
+    context.report("ImageList", &images, &table(&images))
+}
+
+/// One line a name, so that each can be copied into a pod.
+fn table(images: &[NodeImage]) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::TableStyle::new());
+    table.set_header(["NAME", "TAG", "ID", "SIZE"]);
+    for image in images {
+        let mut row = |name: &str, tag: &str| {
+            table.add_row([name, tag, image.short_id(), &human_bytes(image.size_bytes)]);
+        };
+        for name in &image.names {
+            match name.parse::<Reference>() {
+                Ok(reference) => row(&reference.repository(), reference.tag().unwrap_or("<none>")),
+                Err(_) => row(name, "<none>"),
+            }
+        }
+        if image.names.is_empty() {
+            let name = image.digests.first().and_then(|d| d.split('@').next());
+            row(name.unwrap_or("<none>"), "<none>");
+        }
+    }
+    lines(table.trim_fmt().lines().map(|l| l.trim_start_matches(' ')))
+}
+
+fn pull(context: &Context, access: &Access, args: &ImagePullArgs) -> Result<()> {
+    let mut node = Node::connect(access)?;
+    for name in &args.names {
+        let step = context.progress.step(&format!("Pull {name}"));
+        node.pull(name)?;
+        step.done("");
+    }
+    let text = lines(&args.names);
+    context.report("ImagePull", &json!({"names": args.names}), &text)
+}
+
+fn save(context: &Context, access: &Access, args: &ImageSaveArgs) -> Result<()> {
+    let progress = context.progress.as_ref();
+    if args.file == Path::new("-") {
+        // The archive is the output, so nothing else may be.
+        return image::save(access, &args.names, Destination::Stdout, progress).map(drop);
+    }
+    let size = image::save(access, &args.names, Destination::File(&args.file), progress)?;
+    let data = json!({"file": args.file, "sizeBytes": size});
+    context.report("ImageSave", &data, &lines([args.file.display()]))
+}
+
+fn tag(context: &Context, access: &Access, args: &ImageTagArgs) -> Result<()> {
+    let mut node = Node::connect(access)?;
+    let images = node.images()?;
+    let meant = node::find(&images, &args.source, node.flag())?;
+    let id = meant.image.id.clone();
+    // containerd knows every image by its id as well.
+    let source = meant.name.unwrap_or_else(|| id.clone());
+    node.tag(&source, &args.name)?;
+    node.await_names(&id, std::slice::from_ref(&args.name))?;
+    image::pull_policy_warning(&args.name, context.progress.as_ref());
+    let data = json!({"name": args.name, "id": id});
+    context.report("ImageTag", &data, &lines([&args.name]))
+}
+
+fn remove(context: &Context, access: &Access, args: &ImageRemoveArgs) -> Result<()> {
+    let removed = image::remove(access, &args.names, args.force)?;
+    let text = lines(removed.iter().flat_map(|r| {
+        let id = r.image_removed.then_some(&r.id);
+        r.names.iter().chain(id)
+    }));
+    context.report("ImageRemove", &removed, &text)
 }

@@ -7,6 +7,7 @@ mod image;
 mod kubectl;
 mod list;
 mod logs;
+mod node_image;
 mod port;
 mod service;
 mod ssh;
@@ -17,7 +18,7 @@ mod version;
 
 use std::process::ExitCode;
 
-use crate::cli::{Cli, Command, ImageCommand, OutputFormat};
+use crate::cli::{Cli, Command, NodeImageCommand, OutputFormat};
 use crate::context::Context;
 use crate::error::Result;
 use crate::{interrupt, ui};
@@ -58,8 +59,11 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
                 Command::Service(args) => service::run(&context, &args),
                 Command::Ip => port::ip(&context),
                 Command::Port(args) => port::run(&context, &args),
-                Command::Image(ImageCommand::Build(args)) => image::build(&context, &args),
                 Command::Addon(command) => addon::run(&context, &command),
+                Command::Image(command) => image::run(&context, command),
+                Command::NodeImage(NodeImageCommand::Build(args)) => {
+                    node_image::build(&context, &args)
+                }
                 Command::Version | Command::Completion(_) | Command::Man(_) => {
                     Ok(ExitCode::SUCCESS)
                 }

@@ -39,7 +39,7 @@ pub fn apply(remote: &mut dyn Remote, wanted: &Wanted) -> Result<Applied> {
     let early: Vec<&str> = wanted
         .units
         .iter()
-        .filter(|u| !u.late && u.name != TARGET)
+        .filter(|u| !u.late && !u.on_demand && u.name != TARGET)
         .map(|u| u.name.as_str())
         .collect();
     let restarted = start(remote, &affected, &units, &early, paths.is_empty())?;

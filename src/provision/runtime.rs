@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{COMPONENTS_DIR, Inputs, NODE_POD_CIDR, Unit, Wanted, public};
+use super::{COMPONENTS_DIR, Inputs, NODE_POD_CIDR, Unit, Wanted, binary, public};
 
 /// The component volume's disk in the node.
 pub const DEVICE: &str = "/dev/disk/by-id/virtio-components";
@@ -16,8 +16,16 @@ pub const MOUNT_OPTIONS: &str = "ro,nodev";
 /// systemd's name for the mount of [`COMPONENTS_DIR`].
 pub const MOUNT: &str = "opt-kubby.mount";
 
+/// containerd's socket in the node.
+pub const CONTAINERD_SOCKET: &str = "unix:///run/containerd/containerd.sock";
+
+/// BuildKit's socket in the node.
+pub const BUILDKIT_SOCKET: &str = "/run/buildkit/buildkitd.sock";
+
 const CNI_CONFIG: &str = "/etc/cni/net.d/10-kubby.conflist";
 const CONTAINERD_CONFIG: &str = "/etc/containerd/config.toml";
+const CRICTL_CONFIG: &str = "/etc/crictl.yaml";
+const BUILDKIT_CONFIG: &str = "/etc/buildkit/buildkitd.toml";
 const IMPORT_SCRIPT: &str = "/usr/local/lib/kubby/import-images";
 
 pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
@@ -25,12 +33,19 @@ pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
         files: vec![
             public(CNI_CONFIG, cni_config()),
             public(CONTAINERD_CONFIG, containerd_config(inputs.pause_image)),
+            public(CRICTL_CONFIG, crictl_config()),
+            public(BUILDKIT_CONFIG, buildkit_config()),
             super::NodeFile {
                 mode: 0o755,
                 ..public(IMPORT_SCRIPT, import_script())
             },
         ],
-        units: vec![mount(), containerd(), import_images(inputs.pause_image)],
+        units: vec![
+            mount(),
+            containerd(),
+            import_images(inputs.pause_image),
+            buildkit(),
+        ],
     }
 }
 
@@ -64,6 +79,22 @@ fn containerd() -> Unit {
     .line("TasksMax", "infinity")
     .line("OOMScoreAdjust", "-999")
     .reads([CONTAINERD_CONFIG])
+}
+
+/// Builds images; `kubby image build` starts it.
+fn buildkit() -> Unit {
+    Unit::service(
+        "buildkit",
+        "BuildKit image builder",
+        &[binary("buildkitd"), format!("--config={BUILDKIT_CONFIG}")],
+    )
+    // Its socket is root's; so is the folder.
+    .line("RuntimeDirectory", "buildkit")
+    .line("RuntimeDirectoryMode", "0700")
+    .line("Delegate", "yes")
+    .requires(&[MOUNT, "containerd.service"])
+    .reads([BUILDKIT_CONFIG])
+    .on_demand()
 }
 
 /// The sandbox image of the component volume, which every pod needs; a unit, so that nothing but
@@ -163,6 +194,40 @@ version = 2
     runtime_type = "io.containerd.runc.v2"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
       SystemdCgroup = true
+"#
+    )
+}
+
+/// For people in the node: without it crictl tries other runtimes' sockets first.
+fn crictl_config() -> String {
+    format!(
+        "runtime-endpoint: {CONTAINERD_SOCKET}\nimage-endpoint: {CONTAINERD_SOCKET}\ntimeout: 60\n"
+    )
+}
+
+/// Results go straight into the images that pods run from. The cache of builds shares the disk
+/// with them, so it has bounds.
+fn buildkit_config() -> String {
+    format!(
+        r#"# Written by kubby; `kubby start` puts it back as it was.
+root = "/var/lib/buildkit"
+
+[grpc]
+  address = ["unix://{BUILDKIT_SOCKET}"]
+
+[worker.oci]
+  enabled = false
+
+[worker.containerd]
+  enabled = true
+  address = "/run/containerd/containerd.sock"
+  namespace = "k8s.io"
+  snapshotter = "overlayfs"
+  networkMode = "host"
+  gc = true
+  reservedSpace = "512MB"
+  maxUsedSpace = "4GB"
+  minFreeSpace = "2GB"
 "#
     )
 }

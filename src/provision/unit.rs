@@ -24,6 +24,8 @@ pub struct Unit {
     pub reads: Vec<String>,
     /// The node gets Ready without it, so it stays out of the way until the API is ready.
     pub late: bool,
+    /// Nothing starts it with the node; whoever needs it does.
+    pub on_demand: bool,
 }
 
 impl Unit {
@@ -80,6 +82,13 @@ impl Unit {
         self
     }
 
+    /// Lets nothing start it with the node, see [`Unit::on_demand`].
+    #[must_use]
+    pub fn on_demand(mut self) -> Self {
+        self.on_demand = true;
+        self
+    }
+
     /// Restarts it when one of these files changes.
     #[must_use]
     pub fn reads<I: IntoIterator<Item = S>, S: Into<String>>(mut self, paths: I) -> Self {
@@ -125,9 +134,11 @@ impl Unit {
     }
 }
 
-/// The target that wants all units, so that one `enable` and one `start` reach them.
+/// The target that wants all units but those on demand, so that one `enable` and one `start`
+/// reach them.
 pub fn target(units: &[Unit]) -> Unit {
-    let wants: Vec<&str> = units.iter().map(|u| u.name.as_str()).collect();
+    let wanted = units.iter().filter(|u| !u.on_demand);
+    let wants: Vec<&str> = wanted.map(|u| u.name.as_str()).collect();
     Unit {
         name: TARGET.to_owned(),
         description: "Kubernetes node by kubby".to_owned(),
@@ -182,7 +193,9 @@ mod tests {
 
     #[test]
     fn the_target_wants_all_and_is_enabled() {
-        let target = target(&[Unit::service("a", "", &[]), Unit::service("b", "", &[])]);
+        let units = ["a", "b", "c"].map(|name| Unit::service(name, "", &[]));
+        let [a, b, c] = units;
+        let target = target(&[a, b, c.on_demand()]);
         let text = target.render();
         assert!(text.contains("Wants=a.service b.service\n"), "{text}");
         assert!(text.contains("WantedBy=multi-user.target"), "{text}");

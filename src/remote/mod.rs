@@ -7,6 +7,7 @@ mod connect;
 mod files;
 mod keys;
 mod link;
+mod process;
 mod quote;
 mod ssh;
 mod stream;
@@ -20,9 +21,10 @@ use crate::error::{Error, Kind, Result};
 
 pub use files::{NodeFile, changed};
 pub use keys::{KeyPair, generate_key};
+pub use process::Process;
 pub use quote::{join, quote};
 pub use ssh::Ssh;
-pub use stream::{exec_streaming, shell};
+pub use stream::{bridge, exec_streaming, shell};
 
 /// How many of a failed command's last lines an error shows.
 const TAIL_LINES: usize = 20;

@@ -1,6 +1,7 @@
 //! Commands and shells in the node that are connected to this process's own standard streams.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -15,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::interrupt;
 
 /// How long connecting and starting may take; what runs then has no limit.
-const START: Duration = Duration::from_secs(30);
+pub(super) const START: Duration = Duration::from_secs(30);
 
 /// A pipe that polls as writable takes this much without blocking (`PIPE_BUF`).
 const WRITE_SIZE: usize = 4096;
@@ -53,9 +54,33 @@ pub fn shell(target: &Target) -> Result<i32> {
     attached(target, None, terminal::is_interactive())
 }
 
-fn attached(target: &Target, command: Option<&str>, tty: bool) -> Result<i32> {
-    let what = command.map_or("the shell".to_owned(), |c| format!("`{}`", shorten(c)));
-    let lost = |failure: Failure| match failure {
+/// Connects a socket of this host with a command in the node, until one of them ends.
+///
+/// # Errors
+/// As [`exec_streaming`].
+pub fn bridge(target: &Target, command: &str, socket: &UnixStream) -> Result<()> {
+    check_command(command)?;
+    let lost = |failure: Failure| lost(failure, target, &format!("`{}`", shorten(command)));
+    // What is not written at once must not hold up the other direction.
+    socket.set_nonblocking(true).map_err(|e| lost(e.into()))?;
+    let nowhere = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/null")
+        .map_err(|e| lost(e.into()))?;
+    let mut link = connect::once(target, START)?;
+    let mut channel = begin(&mut link, Some(command), false).map_err(lost)?;
+    let mut watch = Watch {
+        until: None,
+        tick: &mut interrupt::check,
+    };
+    let mut pump = Pump::new(socket.as_fd(), socket.as_fd(), nowhere.as_fd());
+    pump.run(&mut link, &mut watch, &mut channel, None)
+        .map(drop)
+        .map_err(lost)
+}
+
+pub(super) fn lost(failure: Failure, target: &Target, what: &str) -> Error {
+    match failure {
         Failure::Stopped(e) => e,
         other => Error::new(
             Kind::NodeUnreachable,
@@ -66,7 +91,12 @@ fn attached(target: &Target, command: Option<&str>, tty: bool) -> Result<i32> {
         )
         .with_source(other.to_string())
         .with_hint("see whether it runs: kubby status"),
-    };
+    }
+}
+
+fn attached(target: &Target, command: Option<&str>, tty: bool) -> Result<i32> {
+    let what = command.map_or("the shell".to_owned(), |c| format!("`{}`", shorten(c)));
+    let lost = |failure: Failure| lost(failure, target, &what);
     let mut link = connect::once(target, START)?;
     let mut channel = begin(&mut link, command, tty).map_err(lost)?;
     // Raw only now, so that Ctrl-C ends a connection attempt as usual.
@@ -81,7 +111,11 @@ fn attached(target: &Target, command: Option<&str>, tty: bool) -> Result<i32> {
         until: None,
         tick: &mut tick,
     };
-    let mut pump = Pump::new();
+    let mut pump = Pump::new(
+        rustix::stdio::stdin(),
+        rustix::stdio::stdout(),
+        rustix::stdio::stderr(),
+    );
     match pump
         .run(&mut link, &mut watch, &mut channel, raw.as_ref())
         .map_err(lost)?
@@ -139,16 +173,16 @@ enum Ended {
 }
 
 /// One of this process's outputs and what waits to be written to it.
-struct Outlet {
+struct Outlet<'a> {
     stream: i32,
-    fd: BorrowedFd<'static>,
+    fd: BorrowedFd<'a>,
     buffer: Vec<u8>,
     written: usize,
     closed: bool,
 }
 
-impl Outlet {
-    fn new(stream: i32, fd: BorrowedFd<'static>) -> Self {
+impl<'a> Outlet<'a> {
+    fn new(stream: i32, fd: BorrowedFd<'a>) -> Self {
         Outlet {
             stream,
             fd,
@@ -204,26 +238,28 @@ impl Outlet {
     }
 }
 
-/// Moves bytes between this process's standard streams and a channel. Nothing in it waits for
+/// Moves bytes between this process's files (its standard streams, a socket) and a channel. Nothing in it waits for
 /// one stream alone, so a full pipe on one side never stalls another.
-struct Pump {
+struct Pump<'a> {
+    source: BorrowedFd<'a>,
     input: Vec<u8>,
     sent: usize,
     input_open: bool,
     eof_sent: bool,
-    out: Outlet,
-    err: Outlet,
+    out: Outlet<'a>,
+    err: Outlet<'a>,
 }
 
-impl Pump {
-    fn new() -> Self {
+impl<'a> Pump<'a> {
+    fn new(source: BorrowedFd<'a>, out: BorrowedFd<'a>, err: BorrowedFd<'a>) -> Self {
         Pump {
+            source,
             input: Vec::new(),
             sent: 0,
             input_open: true,
             eof_sent: false,
-            out: Outlet::new(0, rustix::stdio::stdout()),
-            err: Outlet::new(1, rustix::stdio::stderr()),
+            out: Outlet::new(0, out),
+            err: Outlet::new(1, err),
         }
     }
 
@@ -287,10 +323,10 @@ impl Pump {
     fn turn(&mut self, link: &mut Link, watch: &mut Watch<'_>, again: bool) -> Result<(), Failure> {
         let listen = self.out.is_empty() || self.err.is_empty();
         let wants_input = self.input_open && self.sent == self.input.len();
-        let stdin = rustix::stdio::stdin();
+        let source = self.source;
         let mut fds = Vec::with_capacity(3);
         if wants_input {
-            fds.push(PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN));
+            fds.push(PollFd::from_borrowed_fd(source, PollFlags::IN));
         }
         for outlet in [&self.out, &self.err] {
             if !outlet.is_empty() {
@@ -315,7 +351,7 @@ impl Pump {
     fn receive(&mut self) {
         self.input.resize(READ_SIZE, 0);
         self.sent = 0;
-        let got = match rustix::io::read(rustix::stdio::stdin(), &mut self.input) {
+        let got = match rustix::io::read(self.source, &mut self.input) {
             Err(Errno::AGAIN | Errno::INTR) => {
                 self.input.clear();
                 return;

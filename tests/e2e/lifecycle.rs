@@ -16,8 +16,9 @@ pub const BEFORE: &[Test] = &[
     ("start_makes_a_ready_node", start_makes_a_ready_node),
 ];
 
+pub const STOP: &[Test] = &[("stop_and_start_keep_the_data", stop_and_start_keep_the_data)];
+
 pub const AFTER: &[Test] = &[
-    ("stop_and_start_keep_the_data", stop_and_start_keep_the_data),
     ("a_killed_machine_comes_back", a_killed_machine_comes_back),
     ("delete_leaves_nothing", delete_leaves_nothing),
 ];

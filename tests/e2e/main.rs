@@ -6,11 +6,15 @@
 
 #![expect(clippy::print_stderr, reason = "timings are for the reader of the log")]
 
+#[path = "../archive_samples/mod.rs"]
+mod archive_samples;
 mod bad_input;
 mod cluster;
 mod env;
+mod exercises;
 mod failures;
 mod image;
+mod images;
 mod lifecycle;
 mod looking;
 mod services;
@@ -38,6 +42,14 @@ fn main() {
         .chain(looking::TESTS)
         .chain(cluster::TESTS)
         .chain(services::TESTS)
+        .chain(images::TESTS)
+        .chain(exercises::images::TESTS)
+        .chain(exercises::database::TESTS)
+        .chain(exercises::workloads::TESTS)
+        .chain(exercises::addons::TESTS)
+        .chain(exercises::database::LATER)
+        .chain(lifecycle::STOP)
+        .chain(exercises::database::AFTER)
         .chain(lifecycle::AFTER)
     {
         let env = Arc::clone(&env);

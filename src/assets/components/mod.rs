@@ -326,7 +326,10 @@ fn reference(name: &str) -> Result<&'static str> {
 }
 
 /// This host's architecture as Kubernetes and Go name it; the node has the same.
-fn arch() -> Result<&'static str> {
+///
+/// # Errors
+/// [`Kind::Preflight`] on an architecture for which there is no Kubernetes.
+pub fn arch() -> Result<&'static str> {
     arch_of(std::env::consts::ARCH).ok_or_else(|| {
         Error::new(
             Kind::Preflight,

@@ -31,7 +31,7 @@ pub(super) fn take_kernel(dir: &Path, sink: &Arc<dyn StepSink>) -> Result<()> {
             Kind::Assets,
             "the image has no kernel with an initrd: no /boot/vmlinuz-VERSION and /boot/initrd.img-VERSION on an ext4 file system without partitions",
         )
-        .with_hint("`kubby image build --export FILE` writes files that can be given here"));
+        .with_hint("`kubby node-image build --export FILE` writes files that can be given here"));
     };
     for (file, to) in [
         (format!("/boot/vmlinuz-{version}"), manifest::KERNEL),

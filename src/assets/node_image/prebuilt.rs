@@ -95,7 +95,7 @@ pub fn prebuilt(
 fn name_source(error: Error, source: &str, copy: &Path) -> Error {
     let message = error.message().replace(&copy.display().to_string(), source);
     Error::new(error.kind(), message)
-        .with_hint("`kubby image build --export FILE` writes files that can be given here")
+        .with_hint("`kubby node-image build --export FILE` writes files that can be given here")
 }
 
 /// A compressed image grows to about three times its size, and its kernel is taken out of a raw

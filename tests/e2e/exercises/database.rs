@@ -31,7 +31,17 @@ fn manifest(name: &str) -> String {
 
 /// Runs SQL in the database's own pod and gives the rows.
 fn sql(env: &Env, statement: &str) -> String {
-    let local = ["mysql", "-h", "127.0.0.1", "-u", "user", "-ppassword", "db", "-N", "-e"];
+    let local = [
+        "mysql",
+        "-h",
+        "127.0.0.1",
+        "-u",
+        "user",
+        "-ppassword",
+        "db",
+        "-N",
+        "-e",
+    ];
     exec(env, "mysql-0", &[&local[..], &[statement]].concat())
 }
 
@@ -39,13 +49,20 @@ fn the_database_of_the_chapter(env: &Env) {
     env.kubectl(&["apply", "-f", &manifest("mysql")]).ok();
     rolled_out(env, "statefulset/mysql");
     env.kubectl(&["get", "pods"]).ok().prints("mysql-0");
-    let volumes = env.kubectl(&["get", "persistentvolumes", "--no-headers"]).ok();
+    let volumes = env
+        .kubectl(&["get", "persistentvolumes", "--no-headers"])
+        .ok();
     let lines: Vec<&str> = volumes.stdout.lines().collect();
     assert_eq!(lines.len(), 1, "{}", volumes.stdout);
-    assert!(lines[0].contains("1Gi") && lines[0].contains("Bound"), "{}", lines[0]);
+    assert!(
+        lines[0].contains("1Gi") && lines[0].contains("Bound"),
+        "{}",
+        lines[0]
+    );
 
     env.kubectl(&["apply", "-f", &manifest("service")]).ok();
-    env.kubectl(&["apply", "-f", &manifest("create-table")]).ok();
+    env.kubectl(&["apply", "-f", &manifest("create-table")])
+        .ok();
     wait_for(env, "condition=complete", &["job/create-table"]);
 
     // As a person does it, at a terminal.
@@ -87,18 +104,31 @@ fn its_name_resolves(env: &Env) {
         assert!(answer.contains(&address), "{name}: {answer}");
     }
     let pod = get(env, &["pod", "mysql-0"], "{.status.podIP}");
-    let answer = exec(env, "resolver", &["nslookup", "mysql-0.mysql.default.svc.cluster.local"]);
+    let answer = exec(
+        env,
+        "resolver",
+        &["nslookup", "mysql-0.mysql.default.svc.cluster.local"],
+    );
     // The chapter's StatefulSet names a Service that it does not make.
     assert!(!answer.contains(&pod), "{answer}");
     let reverse = exec(env, "resolver", &["nslookup", "10.96.0.1"]);
-    assert!(reverse.contains("kubernetes.default.svc.cluster.local"), "{reverse}");
+    assert!(
+        reverse.contains("kubernetes.default.svc.cluster.local"),
+        "{reverse}"
+    );
     delete(env, &path);
 }
 
 fn a_price_is_collected(env: &Env) {
     let context = price_context(env.root());
     let run = env
-        .kubby(&["image", "build", &context.to_string_lossy(), "-t", "price:1"])
+        .kubby(&[
+            "image",
+            "build",
+            &context.to_string_lossy(),
+            "-t",
+            "price:1",
+        ])
         .ok();
     eprintln!("  price:1 built in {:.1} s", run.took.as_secs_f64());
     env.kubectl(&["apply", "-f", &manifest("price")]).ok();
@@ -114,12 +144,18 @@ fn rows(env: &Env) -> u32 {
     if tables.trim().is_empty() {
         return 0;
     }
-    sql(env, "SELECT COUNT(*) FROM prices").trim().parse().expect("a number")
+    sql(env, "SELECT COUNT(*) FROM prices")
+        .trim()
+        .parse()
+        .expect("a number")
 }
 
 fn prices_came(env: &Env) {
     eventually(LIMIT, "two rows of two minutes", || {
-        let minutes = sql(env, "SELECT COUNT(DISTINCT DATE_FORMAT(at, '%H:%i')) FROM prices");
+        let minutes = sql(
+            env,
+            "SELECT COUNT(DISTINCT DATE_FORMAT(at, '%H:%i')) FROM prices",
+        );
         match minutes.trim().parse::<u32>() {
             Ok(minutes) if minutes >= 2 => Ok(()),
             _ => Err(minutes),
@@ -139,8 +175,19 @@ fn rows_survive_the_pod(env: &Env) {
 fn still_there(env: &Env) {
     eventually(LIMIT, "the row is there", || {
         let run = env.kubectl(&[
-            "exec", "mysql-0", "--", "mysql", "-h", "127.0.0.1", "-u", "user", "-ppassword", "db",
-            "-N", "-e", "SELECT id FROM messages",
+            "exec",
+            "mysql-0",
+            "--",
+            "mysql",
+            "-h",
+            "127.0.0.1",
+            "-u",
+            "user",
+            "-ppassword",
+            "db",
+            "-N",
+            "-e",
+            "SELECT id FROM messages",
         ]);
         if run.code == 0 && run.stdout.trim() == "42" {
             Ok(())
@@ -153,10 +200,17 @@ fn still_there(env: &Env) {
 fn rows_survive_a_stop(env: &Env) {
     rolled_out(env, "statefulset/mysql");
     still_there(env);
-    let prices: u32 = sql(env, "SELECT COUNT(*) FROM prices").trim().parse().expect("a number");
+    let prices: u32 = sql(env, "SELECT COUNT(*) FROM prices")
+        .trim()
+        .parse()
+        .expect("a number");
     assert!(prices >= 2, "{prices}");
     // By its Service and name, as an application does.
-    let answer = exec(env, "mysql-0", &[&CLIENT[..], &["db", "-N", "-e", "SELECT id FROM messages"]].concat());
+    let answer = exec(
+        env,
+        "mysql-0",
+        &[&CLIENT[..], &["db", "-N", "-e", "SELECT id FROM messages"]].concat(),
+    );
     assert_eq!(answer.trim(), "42");
 }
 

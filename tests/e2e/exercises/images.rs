@@ -15,14 +15,25 @@ pub const TESTS: &[Test] = &[("the_chapters_images_are_loaded", load_all)];
 pub const BUSYBOX: &str = "busybox:1.36";
 
 fn load_all(env: &Env) {
-    let archive = busybox(env.root());
-    env.kubby(&["image", "load", &archive.to_string_lossy()]).ok();
+    let archive = env.root().join("busybox.tar");
+    let name = format!("docker.io/library/{BUSYBOX}");
+    std::fs::write(&archive, tar(&oci_files(&busybox(), Some(&name)))).expect("the archive");
+    env.kubby(&["image", "load", &archive.to_string_lossy()])
+        .ok();
     let archive = mysql(env.root());
-    let run = env.kubby(&["image", "load", &archive.to_string_lossy()]).ok();
+    let run = env
+        .kubby(&["image", "load", &archive.to_string_lossy()])
+        .ok();
     let size = std::fs::metadata(&archive).expect("the archive").len() >> 20;
-    eprintln!("  mysql:5.7, {size} MiB: loaded in {:.1} s", run.took.as_secs_f64());
+    eprintln!(
+        "  mysql:5.7, {size} MiB: loaded in {:.1} s",
+        run.took.as_secs_f64()
+    );
     let list = env.kubby(&["image", "list", "-o", "json"]).ok().stdout;
-    for name in ["docker.io/library/mysql:5.7", "docker.io/library/busybox:1.36"] {
+    for name in [
+        "docker.io/library/mysql:5.7",
+        "docker.io/library/busybox:1.36",
+    ] {
         assert!(list.contains(name), "no {name} in\n{list}");
     }
 }
@@ -46,12 +57,12 @@ fn mysql(dir: &Path) -> PathBuf {
     archive
 }
 
-/// Debian's static busybox with its applets, as an OCI archive.
-fn busybox(dir: &Path) -> PathBuf {
-    let work = dir.join("busybox");
-    std::fs::create_dir_all(&work).expect("a folder");
+/// Debian's static busybox with its applets, in three layers.
+pub fn busybox() -> Image {
+    let dir = tempfile::tempdir().expect("a folder");
+    let work = dir.path();
     let mut get = Command::new("sh");
-    get.current_dir(&work)
+    get.current_dir(work)
         .arg("-euc")
         .arg("apt-get download -q busybox-static && dpkg-deb -x busybox-static_*.deb .");
     Run::of(get).ok();
@@ -77,7 +88,11 @@ fn busybox(dir: &Path) -> PathBuf {
             .expect("a link");
     }
     let etc = layer(&[
-        ("etc/passwd", 0o644, b"root:x:0:0:root:/:/bin/sh\n".as_slice()),
+        (
+            "etc/passwd",
+            0o644,
+            b"root:x:0:0:root:/:/bin/sh\n".as_slice(),
+        ),
         ("tmp/.keep", 0o644, b""),
     ]);
     let layers = vec![
@@ -85,14 +100,10 @@ fn busybox(dir: &Path) -> PathBuf {
         links.into_inner().expect("the links"),
         etc,
     ];
-    let image = Image {
+    Image {
         config: config(&layers, &[], &["sh"]),
         layers,
-    };
-    let archive = dir.join("busybox.tar");
-    let name = format!("docker.io/library/{BUSYBOX}");
-    std::fs::write(&archive, tar(&oci_files(&image, Some(&name)))).expect("the archive");
-    archive
+    }
 }
 
 fn config(layers: &[Vec<u8>], entrypoint: &[&str], command: &[&str]) -> Vec<u8> {

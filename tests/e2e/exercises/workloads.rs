@@ -9,7 +9,10 @@ pub const TESTS: &[Test] = &[
     ("a_pod_of_many_parts_runs", a_pod_of_many_parts_runs),
     ("limits_are_kept", limits_are_kept),
     ("volumes_fit_their_pods", volumes_fit_their_pods),
-    ("a_claim_beyond_the_disk_says_so", a_claim_beyond_the_disk_says_so),
+    (
+        "a_claim_beyond_the_disk_says_so",
+        a_claim_beyond_the_disk_says_so,
+    ),
 ];
 
 fn with_image(text: &str) -> String {
@@ -44,7 +47,10 @@ spec: {selector: {app: web}, ports: [{port: 80}]}
 fn five_replicas_heal_and_roll(env: &Env) {
     let path = apply(env, "web", &with_image(FIVE));
     rolled_out(env, "deployment/web");
-    assert_eq!(get(env, &["deployment", "web"], "{.status.readyReplicas}"), "5");
+    assert_eq!(
+        get(env, &["deployment", "web"], "{.status.readyReplicas}"),
+        "5"
+    );
 
     // It heals itself.
     let pods = get(env, &["pods", "-l", "app=web"], "{.items[*].metadata.name}");
@@ -54,19 +60,29 @@ fn five_replicas_heal_and_roll(env: &Env) {
     let pods = get(env, &["pods", "-l", "app=web"], "{.items[*].metadata.name}");
     assert!(!pods.contains(&first), "{pods}");
 
-    env.kubectl(&["scale", "deployment/web", "--replicas=2"]).ok();
+    env.kubectl(&["scale", "deployment/web", "--replicas=2"])
+        .ok();
     eventually(LIMIT, "two are left", || {
         let pods = get(env, &["pods", "-l", "app=web"], "{.items[*].metadata.name}");
-        if pods.split_whitespace().count() == 2 { Ok(()) } else { Err(pods) }
+        if pods.split_whitespace().count() == 2 {
+            Ok(())
+        } else {
+            Err(pods)
+        }
     });
 
     // And rolls to a new version, which the Service then serves.
-    env.kubectl(&["set", "env", "deployment/web", "VERSION=two"]).ok();
+    env.kubectl(&["set", "env", "deployment/web", "VERSION=two"])
+        .ok();
     rolled_out(env, "deployment/web");
     let address = get(env, &["service", "web"], "http://{.spec.clusterIP}/");
     eventually(LIMIT, "the new version is served", || {
         let answer = exec(env, "deployment/web", &["wget", "-qO-", &address]);
-        if answer.trim() == "two" { Ok(()) } else { Err(answer) }
+        if answer.trim() == "two" {
+            Ok(())
+        } else {
+            Err(answer)
+        }
     });
     env.kubectl(&["rollout", "undo", "deployment/web"]).ok();
     rolled_out(env, "deployment/web");
@@ -191,11 +207,23 @@ fn limits_are_kept(env: &Env) {
             &["pod", "hungry"],
             "{.status.containerStatuses[0].state.terminated.reason}",
         );
-        if reason == "OOMKilled" { Ok(()) } else { Err(reason) }
+        if reason == "OOMKilled" {
+            Ok(())
+        } else {
+            Err(reason)
+        }
     });
     eventually(LIMIT, "the kubelet evicts what fills the disk", || {
-        let reason = get(env, &["pod", "greedy"], "{.status.reason} {.status.message}");
-        if reason.starts_with("Evicted") { Ok(()) } else { Err(reason) }
+        let reason = get(
+            env,
+            &["pod", "greedy"],
+            "{.status.reason} {.status.message}",
+        );
+        if reason.starts_with("Evicted") {
+            Ok(())
+        } else {
+            Err(reason)
+        }
     });
     let vast = get(env, &["pod", "vast"], "{.status.conditions[0].message}");
     assert!(vast.contains("Insufficient memory"), "{vast}");
@@ -239,7 +267,12 @@ spec:
 
 fn volumes_fit_their_pods(env: &Env) {
     assert_eq!(
-        env.kubectl(&["get", "storageclass", "--no-headers"]).ok().stdout.lines().filter(|l| l.contains("(default)")).count(),
+        env.kubectl(&["get", "storageclass", "--no-headers"])
+            .ok()
+            .stdout
+            .lines()
+            .filter(|l| l.contains("(default)"))
+            .count(),
         1
     );
     let volumes = apply(env, "volumes", &with_image(VOLUMES));
@@ -255,7 +288,10 @@ fn volumes_fit_their_pods(env: &Env) {
     delete(env, &volumes);
     eventually(LIMIT, "the volume is deleted with its claim", || {
         let volumes = env.kubectl(&["get", "pv", "-o", "name"]).ok().stdout;
-        let folders = env.kubby(&["ssh", "--", "ls /var/lib/kubby/volumes"]).ok().stdout;
+        let folders = env
+            .kubby(&["ssh", "--", "ls /var/lib/kubby/volumes"])
+            .ok()
+            .stdout;
         if volumes.contains(&volume) || folders.contains(&volume) {
             Err(format!("{volumes}\n{folders}"))
         } else {
@@ -286,7 +322,8 @@ fn a_claim_beyond_the_disk_says_so(env: &Env) {
     let path = apply(env, "too-big", &with_image(TOO_BIG));
     eventually(LIMIT, "the claim's events say why", || {
         let claim = env.kubectl(&["describe", "pvc", "too-big"]).ok().stdout;
-        let told = claim.contains("ProvisioningFailed") && claim.contains("wants 100Ti, but the node's whole disk has");
+        let told = claim.contains("ProvisioningFailed")
+            && claim.contains("wants 100Ti, but the node's whole disk has");
         if told { Ok(()) } else { Err(claim) }
     });
     delete(env, &path);

@@ -1,0 +1,31 @@
+//! `kubby node-image`.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use crate::assets::node_image;
+use crate::cli::NodeImageBuildArgs;
+use crate::context::Context;
+use crate::error::Result;
+
+/// Builds the node image into the cache, and exports it if asked.
+pub fn build(context: &Context, args: &NodeImageBuildArgs) -> Result<ExitCode> {
+    let progress = context.progress.as_ref();
+    let image = node_image::build(context.store.cache(), args.force, progress)?;
+    let mut data = json!({
+        "key": image.key,
+        "disk": image.disk,
+        "kernel": image.kernel,
+        "initrd": image.initrd,
+    });
+    let mut text = format!("{}\n", image.disk.display());
+    if let Some(file) = &args.export {
+        let gzip = file.extension().is_some_and(|e| e == "gz");
+        let sha256 = node_image::export(&image, file, gzip, progress)?.sha256;
+        text = format!("{sha256}  {}\n", file.display());
+        data["export"] = json!({"file": file, "sha256": sha256});
+    }
+    context.report("NodeImage", &data, &text)?;
+    Ok(ExitCode::SUCCESS)
+}

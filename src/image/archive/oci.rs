@@ -1,0 +1,330 @@
+//! `index.json`: an OCI image layout.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::conclude::{Candidate, Config, Index, name, wrong_platform};
+use super::docker;
+use super::files::{Files, INDEX, LAYOUT, MANIFEST};
+use super::{Image, Request};
+use crate::error::{Error, Kind, Result};
+use crate::image::reference::Reference;
+
+const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
+const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+/// The full name, as containerd and newer Dockers write it.
+const FULL_NAME: &str = "io.containerd.image.name";
+/// A name, or only a tag.
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// What is about an image rather than one: signatures of how it was built.
+const ATTESTATION: &str = "vnd.docker.reference.type";
+
+/// How deep an index may lie in an index.
+const DEPTH_MOST: usize = 4;
+/// How many manifests are looked at, all indexes of an archive together.
+const MANIFESTS_MOST: usize = 10_000;
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor {
+    #[serde(default)]
+    media_type: String,
+    digest: String,
+    size: u64,
+    #[serde(default)]
+    platform: Option<Platform>,
+    #[serde(default)]
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Platform {
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    architecture: String,
+}
+
+/// An index or a manifest of an image: which one shows in what it has.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest {
+    #[serde(default)]
+    media_type: String,
+    #[serde(default)]
+    manifests: Vec<Descriptor>,
+    #[serde(default)]
+    config: Option<Descriptor>,
+    #[serde(default)]
+    layers: Vec<Descriptor>,
+}
+
+/// The image of a platform.
+struct Found {
+    digest: String,
+    size: u64,
+    media_type: String,
+    id: String,
+    layers: u64,
+}
+
+struct Search<'a> {
+    files: &'a Files<'a>,
+    request: &'a Request,
+    /// Platforms that were met.
+    met: BTreeSet<String>,
+    looked_at: usize,
+}
+
+pub(super) fn candidates(files: &Files<'_>, request: &Request) -> Result<Vec<Candidate<Value>>> {
+    let index: Manifest = files
+        .json(INDEX)?
+        .ok_or_else(|| files.say.cut("index.json is missing"))?;
+    // Descriptors with the same names are the same image for several platforms.
+    let mut groups: BTreeMap<BTreeSet<Reference>, Vec<Descriptor>> = BTreeMap::new();
+    for descriptor in index.manifests {
+        if is_attestation(&descriptor) {
+            continue;
+        }
+        let names = if request.names.is_empty() {
+            names(&descriptor, files)?
+        } else {
+            BTreeSet::new()
+        };
+        groups.entry(names).or_default().push(descriptor);
+    }
+    let older: Vec<docker::Item> = files.json(MANIFEST)?.unwrap_or_default();
+    let mut candidates: Vec<Candidate<Value>> = Vec::new();
+    for (names, descriptors) in groups {
+        let mut search = Search {
+            files,
+            request,
+            met: BTreeSet::new(),
+            looked_at: 0,
+        };
+        let mut found = search.all(&descriptors, 0)?;
+        found.dedup_by(|a, b| a.digest == b.digest);
+        if found.is_empty() {
+            return Err(wrong_platform(request, &search.met));
+        }
+        let several = found.len() > 1 && !names.is_empty();
+        if several {
+            return Err(files.say.damaged(format!(
+                "it holds several images for linux/{} under one name",
+                request.arch
+            )));
+        }
+        for found in found {
+            candidates.push(candidate(found, names.clone(), &older, files, request)?);
+        }
+    }
+    Ok(merged(candidates))
+}
+
+/// One entry an image: the same image may be listed once for each of its names.
+fn merged(candidates: Vec<Candidate<Value>>) -> Vec<Candidate<Value>> {
+    let mut merged: Vec<Candidate<Value>> = Vec::new();
+    for candidate in candidates {
+        match merged
+            .iter_mut()
+            .find(|c| c.entry["digest"] == candidate.entry["digest"])
+        {
+            Some(same) => same.names.extend(candidate.names),
+            None => merged.push(candidate),
+        }
+    }
+    merged
+}
+
+fn candidate(
+    found: Found,
+    mut names: BTreeSet<Reference>,
+    older: &[docker::Item],
+    files: &Files<'_>,
+    request: &Request,
+) -> Result<Candidate<Value>> {
+    if names.is_empty() && request.names.is_empty() {
+        let same = |item: &&docker::Item| {
+            files
+                .get(&item.config)
+                .is_some_and(|(_, file)| file.digest == found.id)
+        };
+        for tag in older
+            .iter()
+            .filter(same)
+            .flat_map(|i| i.repo_tags.iter().flatten())
+        {
+            names.insert(name(tag, files.say)?);
+        }
+    }
+    Ok(Candidate {
+        names,
+        id: found.id,
+        size: found.layers,
+        entry: json!({
+            "mediaType": found.media_type,
+            "digest": found.digest,
+            "size": found.size,
+        }),
+    })
+}
+
+fn is_attestation(descriptor: &Descriptor) -> bool {
+    let annotations = descriptor.annotations.as_ref();
+    annotations.is_some_and(|a| a.contains_key(ATTESTATION))
+}
+
+fn names(descriptor: &Descriptor, files: &Files<'_>) -> Result<BTreeSet<Reference>> {
+    let Some(annotations) = &descriptor.annotations else {
+        return Ok(BTreeSet::new());
+    };
+    let text = annotations.get(FULL_NAME).or_else(|| {
+        // A bare word is a tag of a name that the archive does not tell.
+        let text = annotations.get(REF_NAME)?;
+        text.contains(['/', ':']).then_some(text)
+    });
+    text.map(|text| name(text, files.say)).into_iter().collect()
+}
+
+impl Search<'_> {
+    /// The images for the node's platform among these.
+    fn all(&mut self, descriptors: &[Descriptor], depth: usize) -> Result<Vec<Found>> {
+        let mut found = Vec::new();
+        for descriptor in descriptors {
+            self.looked_at += 1;
+            if depth > DEPTH_MOST || self.looked_at > MANIFESTS_MOST {
+                return Err(self.files.say.damaged("its indexes hold one another"));
+            }
+            if is_attestation(descriptor) {
+                continue;
+            }
+            if let Some(platform) = &descriptor.platform
+                && !self.fits(&platform.os, &platform.architecture)
+            {
+                continue;
+            }
+            let manifest: Manifest = self.load(descriptor)?;
+            if manifest.config.is_none() {
+                if manifest.manifests.is_empty() {
+                    return Err(self.files.say.damaged(format!(
+                        "{} is neither an index nor a manifest of an image",
+                        descriptor.digest
+                    )));
+                }
+                found.extend(self.all(&manifest.manifests, depth + 1)?);
+            } else if let Some(image) = self.image(descriptor, manifest)? {
+                found.push(image);
+            }
+        }
+        Ok(found)
+    }
+
+    fn fits(&mut self, os: &str, architecture: &str) -> bool {
+        let fits = os == "linux" && architecture == self.request.arch;
+        if !fits && !architecture.is_empty() && architecture != "unknown" {
+            self.met.insert(format!("{os}/{architecture}"));
+        }
+        fits
+    }
+
+    /// A manifest with all that it refers to, if it is for the node.
+    fn image(&mut self, descriptor: &Descriptor, manifest: Manifest) -> Result<Option<Found>> {
+        let Some(config) = &manifest.config else {
+            return Ok(None);
+        };
+        let is_image = config.media_type.is_empty()
+            || config.media_type.contains("image.config")
+            || config.media_type.contains("container.image");
+        if !is_image {
+            return Err(self.not_an_image(&config.media_type));
+        }
+        let parsed: Config = self.load(config)?;
+        if !self.fits(&parsed.os, &parsed.architecture) {
+            return Ok(None);
+        }
+        if parsed.rootfs.diff_ids.len() != manifest.layers.len() {
+            return Err(self.files.say.damaged(format!(
+                "{} lists {} layers of an image of {}",
+                descriptor.digest,
+                manifest.layers.len(),
+                parsed.rootfs.diff_ids.len()
+            )));
+        }
+        let mut layers = 0;
+        for layer in &manifest.layers {
+            self.check(layer)?;
+            layers += layer.size;
+        }
+        let first = |a: &String, b: &String| if a.is_empty() { b.clone() } else { a.clone() };
+        let media_type = first(&descriptor.media_type, &manifest.media_type);
+        Ok(Some(Found {
+            digest: descriptor.digest.clone(),
+            size: descriptor.size,
+            media_type: first(&media_type, &MANIFEST_TYPE.to_owned()),
+            id: config.digest.clone(),
+            layers,
+        }))
+    }
+
+    fn not_an_image(&self, media_type: &str) -> Error {
+        Error::new(
+            Kind::Assets,
+            format!(
+                "{} holds something else than a container image: {media_type}",
+                self.request.label
+            ),
+        )
+        .with_hint("Helm charts and other artifacts cannot be run as containers")
+    }
+
+    /// The blob is there, with its size; its content was checked as it went by.
+    fn check(&self, descriptor: &Descriptor) -> Result<String> {
+        let say = self.files.say;
+        let digest = &descriptor.digest;
+        let Some((algorithm, hex)) = digest.split_once(':') else {
+            return Err(say.damaged(format!("`{}` is no digest", digest.escape_debug())));
+        };
+        if algorithm != "sha256" {
+            return Err(say.damaged(format!(
+                "{digest} is not a SHA-256, which alone is known here"
+            )));
+        }
+        let path = format!("blobs/{algorithm}/{hex}");
+        let Some((_, file)) = self.files.get(&path) else {
+            return Err(say.cut(format!("the blob {digest} is missing in it")));
+        };
+        if file.size != descriptor.size || file.digest != *digest {
+            return Err(say.damaged(format!(
+                "the blob {digest} has {} bytes instead of {}",
+                file.size, descriptor.size
+            )));
+        }
+        Ok(path)
+    }
+
+    fn load<T: serde::de::DeserializeOwned>(&self, descriptor: &Descriptor) -> Result<T> {
+        let path = self.check(descriptor)?;
+        let missing = || self.files.say.cut(format!("`{path}` is missing in it"));
+        self.files.json(&path)?.ok_or_else(missing)
+    }
+}
+
+/// `index.json` with the final names, and the mark of the layout.
+pub(super) fn index(images: &[(Image, Value)]) -> Index {
+    let mut manifests = Vec::new();
+    for (image, entry) in images {
+        for name in &image.names {
+            let mut item = entry.clone();
+            item["annotations"] = json!({FULL_NAME: name, REF_NAME: name.tag()});
+            manifests.push(item);
+        }
+    }
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests});
+    let layout = json!({"imageLayoutVersion": "1.0.0"});
+    vec![
+        (INDEX.to_owned(), index.to_string().into_bytes()),
+        (LAYOUT.to_owned(), layout.to_string().into_bytes()),
+    ]
+}

@@ -1,0 +1,166 @@
+//! Bringing images into the node: an archive streams from its source through the checks of
+//! [`super::archive`] into containerd, and is never stored on the way.
+
+use serde::Serialize;
+
+use super::archive::{self, Image, Request};
+use super::node::Node;
+use super::source::Source;
+use super::{Reference, pull_policy_warning};
+use crate::assets::components::arch;
+use crate::cluster::Access;
+use crate::error::{Error, Kind, Result};
+use crate::progress::Progress;
+use crate::remote::Process;
+use crate::units::human_bytes;
+
+/// Reads an archive from standard input and imports it. Not through containerd's transfer
+/// service, which version 1.7 has as an experiment.
+const IMPORT: &str = "images import --local -";
+
+/// What was loaded.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Loaded {
+    /// The images with all names that they were given.
+    pub images: Vec<Image>,
+    /// Bytes that were read.
+    pub read_bytes: u64,
+    /// Bytes that the node had already and that were not sent.
+    pub spared_bytes: u64,
+}
+
+/// Loads `what`: a file, `-` for standard input, or an image of a local docker or podman. `names`
+/// replace those in the archive.
+///
+/// # Errors
+/// See [`archive::pass_on`] and [`Source::open`]; [`Kind::NodeUnreachable`] when the node does not
+/// answer; [`Kind::Assets`] when containerd refuses the archive.
+pub fn load(
+    access: &Access,
+    what: &str,
+    names: &[Reference],
+    progress: &dyn Progress,
+) -> Result<Loaded> {
+    let mut source = Source::open(what)?;
+    let mut node = Node::connect(access)?;
+    let (blobs, before) = node.contents()?;
+    let request = Request {
+        label: source.label.clone(),
+        arch: arch()?.to_owned(),
+        names: names.to_vec(),
+        also: source.name.clone().filter(|_| names.is_empty()),
+        present: blobs,
+    };
+    let step = progress.step(&format!("Load {}", source.label));
+    source.report_to(step.sink());
+    let mut import = Import::new(&node);
+    let passed = archive::pass_on(&mut source, &request, &mut |data| import.send(data))
+        .and_then(|passed| source.finish().map(|()| passed));
+    let passed = match passed {
+        Ok(passed) => passed,
+        Err(e) => return Err(import.abandon(e)),
+    };
+    step.detail("containerd unpacks it");
+    if let Err(e) = import.finish(&source.label) {
+        let given = passed.images.iter().flat_map(|i| &i.names);
+        let new: Vec<String> = given
+            .map(ToString::to_string)
+            .filter(|name| !before.contains(name))
+            .collect();
+        // What could not be unpacked must not stay as a name without a use. That there is none
+        // to remove is as good.
+        if !new.is_empty() {
+            let _ = node.untag(&new);
+        }
+        return Err(e);
+    }
+    for image in &passed.images {
+        node.await_names(&image.id, &image.names)?;
+    }
+    let mut summary = human_bytes(source.bytes_read());
+    if passed.spared > 0 {
+        summary.push_str(&format!(
+            ", {} were there already",
+            human_bytes(passed.spared)
+        ));
+    }
+    step.done(summary);
+    for name in passed.images.iter().flat_map(|i| &i.names) {
+        pull_policy_warning(name, progress);
+    }
+    Ok(Loaded {
+        images: passed.images,
+        read_bytes: source.bytes_read(),
+        spared_bytes: passed.spared,
+    })
+}
+
+/// containerd's import in the node, begun with the first byte for it.
+struct Import<'a> {
+    node: &'a Node,
+    process: Option<Process>,
+    /// The import ended before it had everything.
+    ended: bool,
+}
+
+impl<'a> Import<'a> {
+    fn new(node: &'a Node) -> Self {
+        Import {
+            node,
+            process: None,
+            ended: false,
+        }
+    }
+
+    fn send(&mut self, data: &[u8]) -> Result<()> {
+        let process = match &mut self.process {
+            Some(process) => process,
+            none => none.insert(self.node.stream(IMPORT)?),
+        };
+        if process.write(data)? {
+            return Ok(());
+        }
+        self.ended = true;
+        Err(Error::new(Kind::Assets, "containerd ended the import"))
+    }
+
+    fn finish(self, label: &str) -> Result<()> {
+        let Some(process) = self.process else {
+            return Ok(());
+        };
+        let output = process.finish()?;
+        if output.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let error = Error::new(
+            Kind::Assets,
+            format!("containerd in the node cannot import {label}"),
+        );
+        let hint = if said.contains("no space left") {
+            "the node's disk is full: kubby image remove frees room".to_owned()
+        } else {
+            format!(
+                "look into its journal: kubby ssh{} -- journalctl -b -u containerd",
+                self.node.flag()
+            )
+        };
+        Err(error.with_detail("it says", said).with_hint(hint))
+    }
+
+    /// Lets the import end without the index, so that it changes nothing, and waits for that. If
+    /// it had ended by itself, its reason is the error.
+    fn abandon(self, error: Error) -> Error {
+        if error.kind() == Kind::Interrupted || error.kind() == Kind::NodeUnreachable {
+            return error;
+        }
+        if self.ended {
+            return self.finish("it").err().unwrap_or(error);
+        }
+        if let Some(process) = self.process {
+            let _ = process.finish();
+        }
+        error
+    }
+}

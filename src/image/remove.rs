@@ -1,0 +1,165 @@
+//! Removing images from the node, as `docker rmi` does it: a name goes, and with its last name
+//! the image, unless a container runs from it.
+
+use serde::Serialize;
+
+use super::node::{self, Node, NodeImage, Running};
+use crate::cluster::Access;
+use crate::error::{Error, Kind, Result};
+
+/// What one name or id led to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Removed {
+    /// The names that went.
+    pub names: Vec<String>,
+    /// The image.
+    pub id: String,
+    /// Whether the image went with them.
+    pub image_removed: bool,
+}
+
+/// Removes names, or images by their ids; everything is checked before the first goes. With
+/// `force` also images that running containers are made from.
+///
+/// # Errors
+/// [`Kind::State`] for an image that is not there, that is used, or that the node cannot do
+/// without.
+pub fn remove(access: &Access, texts: &[String], force: bool) -> Result<Vec<Removed>> {
+    let mut node = Node::connect(access)?;
+    let images = node.images()?;
+    let running = node.running()?;
+    let plan = plan(&images, &running, texts, force, node.flag())?;
+    for removed in &plan {
+        if removed.image_removed {
+            node.remove(&removed.id)?;
+        } else {
+            node.untag(&removed.names)?;
+        }
+    }
+    Ok(plan)
+}
+
+fn plan(
+    images: &[NodeImage],
+    running: &[Running],
+    texts: &[String],
+    force: bool,
+    flag: &str,
+) -> Result<Vec<Removed>> {
+    let mut plan: Vec<Removed> = Vec::new();
+    for text in texts {
+        let meant = node::find(images, text, flag)?;
+        let image = meant.image;
+        let tag = meant.name.filter(|name| image.names.contains(name));
+        let place = plan.iter().position(|r| r.id == image.id);
+        let removed = match place {
+            Some(place) => &mut plan[place],
+            None => {
+                plan.push(Removed {
+                    names: Vec::new(),
+                    id: image.id.clone(),
+                    image_removed: false,
+                });
+                let last = plan.len() - 1;
+                &mut plan[last]
+            }
+        };
+        match tag {
+            Some(name) if !removed.names.contains(&name) => removed.names.push(name),
+            Some(_) => {}
+            // An id or a digest means the image itself.
+            None => removed.names.clone_from(&image.names),
+        }
+        removed.image_removed = removed.names.len() == image.names.len();
+        if removed.image_removed {
+            check(image, running, force, flag)?;
+        }
+    }
+    Ok(plan)
+}
+
+fn check(image: &NodeImage, running: &[Running], force: bool, flag: &str) -> Result<()> {
+    let shown = image.names.first().map_or(image.short_id(), String::as_str);
+    if image.pinned {
+        return Err(Error::new(
+            Kind::State,
+            format!("every pod needs {shown}, so it stays"),
+        ));
+    }
+    let users = image.users(running);
+    if users.is_empty() || force {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::State,
+        format!(
+            "{shown} is used by running containers of {}",
+            users.join(", ")
+        ),
+    )
+    .with_hint(format!(
+        "delete what runs: kubby kubectl{flag} -- delete pod …"
+    ))
+    .with_hint("or remove it all the same with --force; what runs goes on, what restarts fails"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(id: &str, names: &[&str], pinned: bool) -> NodeImage {
+        NodeImage {
+            id: format!("sha256:{id}"),
+            names: names
+                .iter()
+                .map(|n| format!("docker.io/library/{n}"))
+                .collect(),
+            digests: vec![],
+            size_bytes: 1,
+            pinned,
+        }
+    }
+
+    fn planned(texts: &[&str], force: bool) -> Result<Vec<Removed>> {
+        let images = [
+            image("aaaaaaaa", &["a:1", "a:2"], false),
+            image("bbbbbbbb", &["b:1"], false),
+            image("cccccccc", &["pause:3"], true),
+        ];
+        let running = [Running {
+            pod: "default/web".into(),
+            images: vec!["sha256:bbbbbbbb".into()],
+        }];
+        let texts: Vec<String> = texts.iter().map(|t| (*t).to_owned()).collect();
+        plan(&images, &running, &texts, force, "")
+    }
+
+    #[test]
+    fn the_image_goes_with_its_last_name() {
+        let one = &planned(&["a:1"], false).unwrap()[0];
+        assert!(!one.image_removed);
+        assert_eq!(one.names, ["docker.io/library/a:1"]);
+        for both in [
+            &["a:1", "a:2"][..],
+            &["aaaaaaaa"],
+            &["a:1", "aaaaaaaa", "a:1"],
+        ] {
+            let plan = planned(both, false).unwrap();
+            assert_eq!(plan.len(), 1);
+            assert!(
+                plan[0].image_removed && plan[0].names.len() == 2,
+                "{plan:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_used_stays_unless_forced_and_what_all_need_stays() {
+        let e = planned(&["a:1", "b:1"], false).unwrap_err();
+        assert_eq!(e.kind(), Kind::State);
+        assert!(e.message().contains("default/web"), "{e}");
+        assert!(planned(&["b:1"], true).unwrap()[0].image_removed);
+        assert!(planned(&["pause:3"], true).is_err());
+    }
+}

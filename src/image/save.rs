@@ -1,0 +1,186 @@
+//! Writing images of the node to an archive, which docker, podman and `image load` read.
+
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use super::node::{self, Node};
+use crate::assets::components::arch;
+use crate::cluster::Access;
+use crate::error::{Error, Kind, Result, ResultExt};
+use crate::interrupt;
+use crate::progress::Progress;
+use crate::remote::quote;
+use crate::units::human_bytes;
+
+/// How much is moved at once.
+const CHUNK: usize = 64 * 1024;
+
+/// Where an archive goes.
+#[derive(Debug, Clone, Copy)]
+pub enum Destination<'a> {
+    /// A file, which appears whole or not at all; compressed by its ending `.gz`, `.tgz`, `.zst`.
+    File(&'a Path),
+    /// This process's standard output.
+    Stdout,
+}
+
+/// Saves the images with these names. Returns the archive's size before compression, in bytes.
+///
+/// # Errors
+/// [`Kind::Usage`] when the destination cannot be written, [`Kind::State`] for names that the
+/// node does not have, [`Kind::Assets`] when containerd cannot export them.
+pub fn save(
+    access: &Access,
+    texts: &[String],
+    destination: Destination<'_>,
+    progress: &dyn Progress,
+) -> Result<u64> {
+    check(destination)?;
+    let mut node = Node::connect(access)?;
+    let images = node.images()?;
+    let mut names: Vec<String> = Vec::new();
+    for text in texts {
+        let meant = node::find(&images, text, node.flag())?;
+        match (meant.name, meant.image.names.first()) {
+            (Some(name), _) => names.push(name),
+            (None, Some(first)) => names.push(first.clone()),
+            (None, None) => {
+                return Err(Error::new(
+                    Kind::State,
+                    format!("the image {text} has no name to be saved under"),
+                )
+                .with_hint("give it one: kubby image tag ID NAME:TAG"));
+            }
+        }
+    }
+    names.sort();
+    names.dedup();
+    let step = progress.step(&format!("Save {}", names.join(", ")));
+    let mut size = 0;
+    let mut copy = |sink: &mut dyn Write| {
+        size = export(&mut node, &names, sink, &mut |n| step.bytes(n, None))?;
+        Ok(())
+    };
+    match destination {
+        Destination::Stdout => {
+            let mut out = io::stdout().lock();
+            copy(&mut out)?;
+            out.flush().context(Kind::Internal, cannot_write_stdout)?;
+        }
+        Destination::File(path) => to_file(path, &mut copy)?,
+    }
+    step.done(human_bytes(size));
+    Ok(size)
+}
+
+fn cannot_write_stdout() -> String {
+    "cannot write the archive to standard output".into()
+}
+
+/// Refuses what cannot work before the node is asked for anything.
+fn check(destination: Destination<'_>) -> Result<()> {
+    match destination {
+        Destination::Stdout if io::stdout().is_terminal() => Err(Error::new(
+            Kind::Usage,
+            "standard output is a terminal, which an archive would fill with garbage",
+        )
+        .with_hint("write a file (-o FILE) or pipe it: kubby image save NAME -o - | docker load")),
+        Destination::Stdout => Ok(()),
+        Destination::File(path) if path.is_dir() => Err(Error::new(
+            Kind::Usage,
+            format!("{} is a folder, not a file to write", path.display()),
+        )
+        .with_hint(format!(
+            "kubby image save NAME -o {}/image.tar",
+            path.display()
+        ))),
+        Destination::File(path) if !folder(path).is_dir() => Err(Error::new(
+            Kind::Usage,
+            format!("there is no folder {}", folder(path).display()),
+        )
+        .with_hint(format!("mkdir -p {}", folder(path).display()))),
+        Destination::File(_) => Ok(()),
+    }
+}
+
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    }
+}
+
+/// Writes a temporary file beside the final one, then renames it.
+fn to_file(path: &Path, copy: &mut dyn FnMut(&mut dyn Write) -> Result<()>) -> Result<()> {
+    let fail = || format!("cannot write {}", path.display());
+    let mut file = tempfile::Builder::new()
+        .prefix(".kubby-")
+        .permissions(fs::Permissions::from_mode(0o644))
+        .tempfile_in(folder(path))
+        .context(Kind::Usage, fail)?;
+    let ending = path.extension().unwrap_or_default().to_string_lossy();
+    match ending.as_ref() {
+        "gz" | "tgz" => {
+            let mut gzip = GzEncoder::new(file.as_file_mut(), Compression::fast());
+            copy(&mut gzip)?;
+            gzip.finish().context(Kind::Internal, fail)?;
+        }
+        "zst" | "tzst" => {
+            let mut zstd =
+                zstd::Encoder::new(file.as_file_mut(), 0).context(Kind::Internal, fail)?;
+            copy(&mut zstd)?;
+            zstd.finish().context(Kind::Internal, fail)?;
+        }
+        _ => copy(file.as_file_mut())?,
+    }
+    file.as_file().sync_all().context(Kind::Internal, fail)?;
+    file.persist(path).context(Kind::Internal, fail)?;
+    Ok(())
+}
+
+fn export(
+    node: &mut Node,
+    names: &[String],
+    sink: &mut dyn Write,
+    report: &mut dyn FnMut(u64),
+) -> Result<u64> {
+    let quoted: Vec<String> = names.iter().map(|n| quote(n)).collect();
+    let command = format!(
+        "images export --platform linux/{} - {}",
+        arch()?,
+        quoted.join(" ")
+    );
+    let mut process = node.stream(&command)?;
+    let mut buffer = vec![0; CHUNK];
+    let mut done = 0;
+    loop {
+        interrupt::check()?;
+        let n = process.read(&mut buffer)?;
+        if n == 0 {
+            break;
+        }
+        sink.write_all(&buffer[..n])
+            .context(Kind::Internal, || "cannot write the archive".into())?;
+        done += n as u64;
+        report(done);
+    }
+    let output = process.finish()?;
+    if output.success() && done > 0 {
+        return Ok(done);
+    }
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    Err(Error::new(
+        Kind::Assets,
+        format!("containerd in the node cannot export {}", names.join(", ")),
+    )
+    .with_detail("it says", said)
+    .with_hint(format!(
+        "parts of it may be missing: kubby image pull{} or kubby image load brings it again",
+        node.flag()
+    )))
+}

@@ -1,0 +1,230 @@
+//! Where an archive comes from: a file, standard input, or a container engine of this host.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::Reference;
+use crate::error::{Error, Kind, Result, ResultExt};
+use crate::progress::StepSink;
+use crate::{interrupt, tool};
+
+/// The engines that are asked for images, in this order.
+const ENGINES: [&str; 2] = ["docker", "podman"];
+/// How long an engine may take to say whether it has an image.
+const INSPECT: Duration = Duration::from_secs(30);
+/// Endings that make a word a file's name rather than an image's.
+const ARCHIVE_ENDINGS: [&str; 6] = [".tar", ".tgz", ".gz", ".zst", ".tzst", ".oci"];
+
+/// A readable archive.
+pub struct Source {
+    /// How messages call it.
+    pub label: String,
+    /// Its size where that is known beforehand, in bytes.
+    pub total: Option<u64>,
+    /// The name under which an engine has it.
+    pub name: Option<Reference>,
+    input: OwnedFd,
+    engine: Option<(String, Child)>,
+    done: u64,
+    sink: Option<Arc<dyn StepSink>>,
+}
+
+impl Source {
+    /// `-` is standard input, anything else a file or, where there is none, a local image.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] for a terminal, a folder, or a word that is neither a file nor an image.
+    pub fn open(what: &str) -> Result<Source> {
+        if what == "-" {
+            return Source::stdin();
+        }
+        match std::fs::metadata(what) {
+            Ok(meta) if meta.is_dir() => Err(Error::new(
+                Kind::Usage,
+                format!("{what} is a folder, not an archive of container images"),
+            )
+            .with_hint("pack an OCI layout: tar -C DIR -cf image.tar .")
+            .with_hint("build an image from a folder with a Dockerfile: kubby image build DIR")),
+            Ok(meta) => {
+                let file = File::open(what)
+                    .context(Kind::Usage, || format!("cannot open the archive {what}"))?;
+                let total = meta.is_file().then_some(meta.len());
+                Ok(Source::new(what.to_owned(), total, file.into()))
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => from_engine(what),
+            Err(e) => Err(e).context(Kind::Usage, || format!("cannot open the archive {what}")),
+        }
+    }
+
+    fn stdin() -> Result<Source> {
+        let stdin = io::stdin();
+        if stdin.is_terminal() {
+            return Err(Error::new(
+                Kind::Usage,
+                "standard input is a terminal, not an archive of container images",
+            )
+            .with_hint("pipe one in: docker image save NAME | kubby image load -"));
+        }
+        let fd = stdin
+            .as_fd()
+            .try_clone_to_owned()
+            .context(Kind::Internal, || "cannot use standard input".into())?;
+        let total = File::from(
+            fd.try_clone()
+                .context(Kind::Internal, || "cannot use standard input".to_owned())?,
+        )
+        .metadata()
+        .ok()
+        .filter(std::fs::Metadata::is_file)
+        .map(|m| m.len());
+        Ok(Source::new("standard input".into(), total, fd))
+    }
+
+    fn new(label: String, total: Option<u64>, input: OwnedFd) -> Source {
+        Source {
+            label,
+            total,
+            name: None,
+            input,
+            engine: None,
+            done: 0,
+            sink: None,
+        }
+    }
+
+    /// Reports the bytes that are read.
+    pub fn report_to(&mut self, sink: Arc<dyn StepSink>) {
+        self.sink = Some(sink);
+    }
+
+    /// How many bytes were read.
+    pub fn bytes_read(&self) -> u64 {
+        self.done
+    }
+
+    /// Looks how an engine that wrote the archive ended.
+    ///
+    /// # Errors
+    /// [`Kind::Assets`] when it failed, with what it said.
+    pub fn finish(&mut self) -> Result<()> {
+        let Some((engine, child)) = self.engine.take() else {
+            return Ok(());
+        };
+        let output = child
+            .wait_with_output()
+            .context(Kind::Internal, || format!("cannot wait for {engine}"))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Assets,
+            format!("{engine} could not save {}", self.label),
+        )
+        .with_detail(
+            format!("{engine} says"),
+            String::from_utf8_lossy(&output.stderr),
+        ))
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        if let Some((_, child)) = &mut self.engine {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Read for Source {
+    /// Waits in slices, so that Ctrl-C ends a wait for a pipe that gives nothing.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let slice = Timespec {
+            tv_sec: 0,
+            tv_nsec: 100_000_000,
+        };
+        loop {
+            interrupt::check().map_err(|e| io::Error::other(e.to_string()))?;
+            let mut fds = [PollFd::new(&self.input, PollFlags::IN)];
+            match poll(&mut fds, Some(&slice)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => break,
+                Err(e) => return Err(e.into()),
+            }
+        }
+        let n = rustix::io::read(&self.input, buffer)?;
+        self.done += n as u64;
+        if let Some(sink) = &self.sink {
+            sink.bytes(self.done, self.total);
+        }
+        Ok(n)
+    }
+}
+
+/// Streams an image out of docker or podman, whichever has it.
+fn from_engine(what: &str) -> Result<Source> {
+    let no_file = || Error::new(Kind::Usage, format!("there is no file {what}"));
+    let path_like = what.starts_with(['/', '.', '~'])
+        || ARCHIVE_ENDINGS.iter().any(|ending| what.ends_with(ending))
+        || Path::new(what)
+            .parent()
+            .is_some_and(|p| p.is_dir() && p != Path::new(""));
+    if path_like {
+        return Err(no_file().with_hint("write one: docker image save NAME -o FILE"));
+    }
+    let name: Reference = what.parse().map_err(|why: String| {
+        no_file().with_source(format!("nor can it be a local image, since {why}"))
+    })?;
+    let mut said = String::new();
+    for engine in ENGINES {
+        let Some(program) = tool::find(engine) else {
+            said.push_str(&format!("{engine} is not installed\n"));
+            continue;
+        };
+        let inspected = tool::Tool::new(program.to_string_lossy(), Kind::Usage)
+            .args(["image", "inspect", "--format", "{{.Id}}", "--", what])
+            .deadline(INSPECT)
+            .run(None);
+        match inspected {
+            Ok(_) => return save(engine, &program, what, name),
+            Err(e) if e.kind() == Kind::Interrupted => return Err(e),
+            Err(e) => {
+                let why = e.details().last().map_or(e.message(), |(_, text)| text);
+                let last = why.lines().last().unwrap_or_default();
+                said.push_str(&format!("{engine}: {last}\n"));
+            }
+        }
+    }
+    Err(Error::new(
+        Kind::Usage,
+        format!("`{what}` is neither a file nor an image that docker or podman has here"),
+    )
+    .with_detail("they say", said)
+    .with_hint(format!("let the node pull it: kubby image pull {what}")))
+}
+
+fn save(engine: &str, program: &Path, what: &str, name: Reference) -> Result<Source> {
+    let mut child = Command::new(program)
+        .args(["image", "save", "--", what])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context(Kind::Usage, || format!("cannot run {}", program.display()))?;
+    let stdout = child
+        .stdout
+        .take()
+        .ok_or_else(|| Error::new(Kind::Internal, "a program has no output"))?;
+    let label = format!("{engine}'s image {what}");
+    let mut source = Source::new(label, None, stdout.into());
+    source.name = Some(name);
+    source.engine = Some((engine.to_owned(), child));
+    Ok(source)
+}
