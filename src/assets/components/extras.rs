@@ -156,6 +156,7 @@ pub(super) fn go_version(extras: &[&Extra]) -> Result<String> {
     go::version().map_err(|e| no_go(extras, e))
 }
 
+/// Puts in front of the error what Go is needed for.
 fn no_go(extras: &[&Extra], error: Error) -> Error {
     if error.kind() == Kind::Interrupted {
         return error;
@@ -167,7 +168,6 @@ fn no_go(extras: &[&Extra], error: Error) -> Error {
     )
     .with_hint("install Go 1.26 or newer: https://go.dev/dl")
     .with_hint("or bring them along with --components DIR, see docs/components.md")
-    .with_source(error)
 }
 
 /// Takes what a folder has of them into the stage.
