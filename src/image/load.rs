@@ -59,7 +59,7 @@ pub fn load(
         .and_then(|passed| source.finish().map(|()| passed));
     let passed = match passed {
         Ok(passed) => passed,
-        Err(e) => return Err(import.abandon(e)),
+        Err(e) => return Err(import.abandon(source.explain(e))),
     };
     step.detail("containerd unpacks it");
     if let Err(e) = import.finish(&source.label) {

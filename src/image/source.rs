@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -19,6 +19,8 @@ use crate::{interrupt, tool};
 const ENGINES: [&str; 2] = ["docker", "podman"];
 /// How long an engine may take to say whether it has an image.
 const INSPECT: Duration = Duration::from_secs(30);
+/// How long an engine may take to end after its archive did.
+const ENGINE_END: Duration = Duration::from_secs(2);
 /// Endings that make a word a file's name rather than an image's.
 const ARCHIVE_ENDINGS: [&str; 6] = [".tar", ".tgz", ".gz", ".zst", ".tzst", ".oci"];
 
@@ -131,6 +133,31 @@ impl Source {
             format!("{engine} says"),
             String::from_utf8_lossy(&output.stderr),
         ))
+    }
+}
+
+impl Source {
+    /// The better reason of two: an archive that is cut off is an engine's that failed.
+    pub fn explain(&mut self, error: Error) -> Error {
+        let ended = |child: &mut Child| {
+            let end = Instant::now() + ENGINE_END;
+            loop {
+                match child.try_wait() {
+                    Ok(Some(status)) => return !status.success(),
+                    // One that still writes was not the reason.
+                    Ok(None) if Instant::now() < end => {
+                        std::thread::sleep(Duration::from_millis(20));
+                    }
+                    _ => return false,
+                }
+            }
+        };
+        let failed = error.kind() == Kind::Assets
+            && self.engine.as_mut().is_some_and(|(_, child)| ended(child));
+        if failed {
+            return self.finish().err().unwrap_or(error);
+        }
+        error
     }
 }
 

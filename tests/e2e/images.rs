@@ -478,7 +478,7 @@ fn a_local_engines_image_is_loaded(env: &Env) {
         .says("docker: Cannot connect to the daemon")
         .says("podman: no such image")
         .says("kubby image pull");
-    load("breaks:1").exits(11);
+    load("breaks:1").exits(11).says("disk on fire");
     env.kubby(&["image", "rm", "local:1", "localhost/local:1"])
         .ok();
 }

@@ -5,6 +5,7 @@ mod commands;
 mod connecting;
 mod files;
 mod helper;
+mod process;
 mod server;
 mod streaming;
 mod terminal;

@@ -1,0 +1,257 @@
+//! What the runtime interface lists, and how people name one of it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Kind, Result};
+use crate::image::Reference;
+
+/// How many digits of an id identify an image.
+const ID_LEAST: usize = 6;
+
+/// An image in the node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeImage {
+    /// The digest of its configuration, `sha256:…`.
+    pub id: String,
+    /// Its names with tags.
+    pub names: Vec<String>,
+    /// Its names with digests, which images have that came from a registry.
+    pub digests: Vec<String>,
+    /// Its size in the node's store, in bytes.
+    pub size_bytes: u64,
+    /// Whether the kubelet never removes it.
+    pub pinned: bool,
+}
+
+/// A container that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    /// `namespace/pod`.
+    pub pod: String,
+    /// What identifies its image: names, digests, ids.
+    pub images: Vec<String>,
+}
+
+/// Which image a user means.
+#[derive(Debug)]
+pub struct Meant<'a> {
+    /// The image.
+    pub image: &'a NodeImage,
+    /// The name that was given; none when it was the id.
+    pub name: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ImageList {
+    #[serde(default)]
+    images: Vec<RawImage>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawImage {
+    id: String,
+    #[serde(default)]
+    repo_tags: Vec<String>,
+    #[serde(default)]
+    repo_digests: Vec<String>,
+    /// A number in a string, as Protocol Buffers write 64 bits.
+    #[serde(default)]
+    size: String,
+    #[serde(default)]
+    pinned: bool,
+}
+
+pub(super) fn parse_images(text: &str) -> Result<Vec<NodeImage>> {
+    let list: ImageList = serde_json::from_str(text).map_err(not_understood)?;
+    let mut images: Vec<NodeImage> = list
+        .images
+        .into_iter()
+        .map(|raw| NodeImage {
+            id: raw.id,
+            names: raw.repo_tags,
+            digests: raw.repo_digests,
+            size_bytes: raw.size.parse().unwrap_or(0),
+            pinned: raw.pinned,
+        })
+        .collect();
+    for image in &mut images {
+        image.names.sort();
+    }
+    images.sort_by(|a, b| (&a.names, &a.id).cmp(&(&b.names, &b.id)));
+    Ok(images)
+}
+
+#[derive(Deserialize)]
+struct ContainerList {
+    #[serde(default)]
+    containers: Vec<RawContainer>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawContainer {
+    #[serde(default)]
+    image: RawSpec,
+    #[serde(default)]
+    image_ref: String,
+    #[serde(default)]
+    image_id: String,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+}
+
+#[derive(Default, Deserialize)]
+struct RawSpec {
+    #[serde(default)]
+    image: String,
+}
+
+pub(super) fn parse_running(text: &str) -> Result<Vec<Running>> {
+    let list: ContainerList = serde_json::from_str(text).map_err(not_understood)?;
+    let running = list.containers.into_iter().map(|raw| {
+        let label = |name: &str| raw.labels.get(name).map_or("?", String::as_str);
+        Running {
+            pod: format!(
+                "{}/{}",
+                label("io.kubernetes.pod.namespace"),
+                label("io.kubernetes.pod.name")
+            ),
+            images: [raw.image.image, raw.image_ref, raw.image_id]
+                .into_iter()
+                .filter(|i| !i.is_empty())
+                .collect(),
+        }
+    });
+    Ok(running.collect())
+}
+
+fn not_understood(e: serde_json::Error) -> Error {
+    Error::new(Kind::Internal, "cannot read what crictl says").with_source(e)
+}
+
+impl NodeImage {
+    /// The id's first digits, as people know them from `docker images`.
+    pub fn short_id(&self) -> &str {
+        let hex = self.id.strip_prefix("sha256:").unwrap_or(&self.id);
+        hex.get(..12).unwrap_or(hex)
+    }
+
+    /// The pods whose running containers are made from it.
+    pub fn users<'a>(&self, running: &'a [Running]) -> Vec<&'a str> {
+        let mine = |image: &String| {
+            *image == self.id || self.names.contains(image) || self.digests.contains(image)
+        };
+        let mut pods: Vec<&str> = running
+            .iter()
+            .filter(|container| container.images.iter().any(mine))
+            .map(|container| container.pod.as_str())
+            .collect();
+        pods.dedup();
+        pods
+    }
+}
+
+/// Finds the image that a name or the beginning of an id means.
+///
+/// # Errors
+/// [`Kind::Usage`] for what cannot be a name, [`Kind::State`] when no image has it, or several.
+pub fn find<'a>(images: &'a [NodeImage], text: &str, flag: &str) -> Result<Meant<'a>> {
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    let is_id = hex.len() >= ID_LEAST && hex.bytes().all(|b| b.is_ascii_hexdigit());
+    let name = match text.parse::<Reference>() {
+        Ok(name) => Some(name.to_string()),
+        Err(_) if is_id => None,
+        Err(why) => return Err(Error::new(Kind::Usage, why)),
+    };
+    if let Some(name) = &name {
+        let has = |i: &&NodeImage| i.names.contains(name) || i.digests.contains(name);
+        if let Some(image) = images.iter().find(has) {
+            return Ok(Meant {
+                image,
+                name: Some(name.clone()),
+            });
+        }
+    }
+    let begins = |i: &&NodeImage| i.id.starts_with(&format!("sha256:{hex}"));
+    let mut found = images.iter().filter(|i| is_id && begins(i));
+    match (found.next(), found.next()) {
+        (Some(image), None) => Ok(Meant { image, name: None }),
+        (Some(_), Some(_)) => Err(Error::new(
+            Kind::State,
+            format!("several images have an id that begins with {hex}"),
+        )
+        .with_hint(format!("kubby image list{flag} shows what there is"))),
+        _ => Err(Error::new(
+            Kind::State,
+            match name {
+                Some(name) => format!("the node has no image named {name}"),
+                None => format!("the node has no image with the id {hex}"),
+            },
+        )
+        .with_hint(format!("kubby image list{flag} shows what there is"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IMAGES: &str = r#"{"images":[
+        {"id":"sha256:abcdef0123456789","repoTags":["docker.io/library/b:1","docker.io/library/a:1"],
+         "repoDigests":[],"size":"123","pinned":false},
+        {"id":"sha256:abcdef9999999999","repoTags":["registry.k8s.io/pause:3"],"repoDigests":
+         ["registry.k8s.io/pause@sha256:00"],"size":"7","pinned":true}]}"#;
+
+    #[test]
+    fn what_crictl_lists_is_understood() {
+        let images = parse_images(IMAGES).unwrap();
+        assert_eq!(
+            images[0].names,
+            ["docker.io/library/a:1", "docker.io/library/b:1"]
+        );
+        assert_eq!((images[0].size_bytes, images[0].pinned), (123, false));
+        assert_eq!(images[0].short_id(), "abcdef012345");
+        assert!(images[1].pinned);
+        assert!(parse_images("{}").unwrap().is_empty());
+        assert!(parse_images("no").is_err());
+    }
+
+    #[test]
+    fn images_are_found_by_name_and_by_id() {
+        let images = parse_images(IMAGES).unwrap();
+        let id = |text: &str| find(&images, text, "").map(|m| m.image.id.clone());
+        assert_eq!(id("a:1").unwrap(), images[0].id);
+        assert_eq!(id("docker.io/library/b:1").unwrap(), images[0].id);
+        assert_eq!(id("abcdef01").unwrap(), images[0].id);
+        assert_eq!(id("sha256:abcdef99").unwrap(), images[1].id);
+        assert!(find(&images, "abcdef01", "").unwrap().name.is_none());
+        for (text, kind, words) in [
+            ("a:2", Kind::State, "no image named docker.io/library/a:2"),
+            ("abcdef", Kind::State, "several"),
+            ("A b", Kind::Usage, "not an image name"),
+        ] {
+            let e = find(&images, text, " -p x").unwrap_err();
+            assert_eq!(e.kind(), kind, "{text}");
+            assert!(e.message().contains(words), "{text}: {e}");
+        }
+    }
+
+    #[test]
+    fn pods_that_run_an_image_are_named_once() {
+        let images = parse_images(IMAGES).unwrap();
+        let running = parse_running(
+            r#"{"containers":[
+            {"image":{"image":"sha256:abcdef0123456789"},"imageRef":"x","labels":
+             {"io.kubernetes.pod.name":"web","io.kubernetes.pod.namespace":"default"}},
+            {"image":{"image":"docker.io/library/a:1"},"labels":
+             {"io.kubernetes.pod.name":"web","io.kubernetes.pod.namespace":"default"}}]}"#,
+        )
+        .unwrap();
+        assert_eq!(images[0].users(&running), ["default/web"]);
+        assert!(images[1].users(&running).is_empty());
+    }
+}
