@@ -1,7 +1,9 @@
 //! The command line: names, flags and help. What commands do is in `commands`.
 
+mod egress;
 mod service;
 
+pub use egress::EgressArgs;
 pub use service::{ServiceArgs, ServiceCommand, ServiceListArgs, ServiceRemoveArgs};
 
 use std::path::PathBuf;
@@ -162,6 +164,9 @@ pub struct StartArgs {
     /// Give up when the cluster is not ready after so many seconds [default: by acceleration]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub timeout: Option<u64>,
+    /// How the node reaches the world.
+    #[command(flatten)]
+    pub egress: EgressArgs,
 }
 
 /// `--accel`.

@@ -21,6 +21,7 @@ pub use start::{Started, start};
 pub use status::{ComponentState, HostState, KubeconfigState, Status, status};
 pub use stop::{StopOptions, stop};
 
+use crate::egress;
 use crate::error::Result;
 use crate::fsutil::Lock;
 use crate::hypervisor::{self, Hypervisor, Libvirt};
@@ -68,6 +69,8 @@ pub struct StartOptions {
     pub keep_context: bool,
     /// Extra kernel arguments.
     pub kernel_args: Vec<String>,
+    /// How the node reaches the world.
+    pub egress: egress::Settings,
     /// Limit for boot and health together.
     pub timeout: Option<Duration>,
 }

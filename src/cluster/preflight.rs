@@ -7,6 +7,7 @@ use super::StartOptions;
 use super::resources::Names;
 use crate::assets::version;
 use crate::cli::AccelArg;
+use crate::egress;
 use crate::error::{Error, Kind, Result};
 use crate::hypervisor::{
     AccelChoice, AccelFacts, Acceleration, Domain, HostInfo, Hypervisor, accel, ports,
@@ -160,6 +161,7 @@ pub fn new_profile(
         kernel_args: options.kernel_args.clone(),
         kubeconfig,
         assets: Assets::default(),
+        egress: given_egress(options),
         ports,
         forwards: Vec::new(),
     })
@@ -207,6 +209,9 @@ pub fn change_profile(
     if !options.kernel_args.is_empty() {
         wanted.kernel_args.clone_from(&options.kernel_args);
     }
+    // Not the machine's: it can be changed while that runs.
+    profile.egress.update(&options.egress);
+    wanted.egress.clone_from(&profile.egress);
     if wanted == *profile {
         return Ok(());
     }
@@ -239,6 +244,12 @@ pub fn change_profile(
     }
     *profile = wanted;
     Ok(())
+}
+
+fn given_egress(options: &StartOptions) -> egress::Settings {
+    let mut settings = egress::Settings::default();
+    settings.update(&options.egress);
+    settings
 }
 
 fn fixed(flag: &str, asked: Option<String>, has: &str, profile: &Profile) -> Result<()> {

@@ -11,6 +11,7 @@ use super::preflight;
 use super::resources::Names;
 use super::services;
 use super::{Access, StartOptions};
+use crate::egress::{self, Egress, HostFacts};
 use crate::error::Result;
 use crate::hypervisor::{self, Acceleration, HostInfo, Hypervisor, Libvirt};
 use crate::interrupt;
@@ -73,6 +74,7 @@ pub(super) struct Start<'a> {
     pub(super) name: &'a ProfileName,
     pub(super) options: &'a StartOptions,
     pub(super) progress: &'a dyn Progress,
+    host_facts: &'a HostFacts,
     watch: RefCell<Stopwatch>,
 }
 
@@ -86,11 +88,15 @@ pub fn start(
     options: &StartOptions,
     progress: &dyn Progress,
 ) -> Result<Started> {
+    // A proxy that makes no sense is told before anything is made.
+    let host_facts = HostFacts::read();
+    egress::proxy::from_environment(|name| host_facts.variable(name))?;
     let start = Start {
         store,
         name,
         options,
         progress,
+        host_facts: &host_facts,
         watch: RefCell::new(Stopwatch::new()),
     };
     let _lock = super::lock(store, name, progress)?;
@@ -225,8 +231,13 @@ impl Start<'_> {
         self.stage("boot");
         interrupt::check()?;
 
+        let (egress, warnings) = Egress::gather(&access.profile.egress, self.host_facts)?;
+        for warning in warnings {
+            self.progress.warn(&warning);
+        }
         let step = self.progress.step("Configure Kubernetes");
         let inputs = Inputs {
+            egress: &egress,
             pki: &pki,
             pause_image: &access.profile.assets.pause_image,
         };

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{COMPONENTS_DIR, Inputs, NODE_POD_CIDR, Unit, Wanted, public};
+use super::{COMPONENTS_DIR, Inputs, NODE_POD_CIDR, Unit, Wanted, egress, public};
 
 /// The component volume's disk in the node.
 pub const DEVICE: &str = "/dev/disk/by-id/virtio-components";
@@ -31,6 +31,7 @@ pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
             },
         ],
         units: vec![mount(), containerd(), import_images()],
+        ..Wanted::default()
     }
 }
 
@@ -63,7 +64,15 @@ fn containerd() -> Unit {
     .line("Delegate", "yes")
     .line("TasksMax", "infinity")
     .line("OOMScoreAdjust", "-999")
-    .reads([CONTAINERD_CONFIG])
+    .line(
+        "EnvironmentFile",
+        format!("-{}", egress::CONTAINERD_ENVIRONMENT),
+    )
+    .reads([
+        CONTAINERD_CONFIG,
+        egress::CONTAINERD_ENVIRONMENT,
+        egress::AUTHORITIES,
+    ])
 }
 
 /// The sandbox image of the component volume, which every pod needs; a unit, so that nothing but

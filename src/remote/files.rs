@@ -58,7 +58,8 @@ impl fmt::Debug for NodeFile {
 
 /// Which of the files (by index) are missing in the node or differ in kind, mode or content.
 ///
-/// One command for all of them. A symbolic link counts as different, whatever it leads to.
+/// One command for all of them. A symbolic link counts as different, whatever it leads to. An
+/// empty file that is missing counts as there, so that what is set to nothing costs nothing.
 ///
 /// # Errors
 /// As [`Remote::exec`]; [`Kind::Internal`] for paths that [`Remote::push`] refuses as well.
@@ -81,6 +82,9 @@ pub fn changed(remote: &mut dyn Remote, files: &[NodeFile]) -> Result<Vec<usize>
     let (modes, sums) = parse_state(&state);
     let is_same = |file: &NodeFile| {
         let path = file.path.as_str();
+        if file.content.is_empty() && !file.is_dir() && !modes.contains_key(path) {
+            return true;
+        }
         let kind = if file.is_dir() { DIRECTORY } else { REGULAR };
         modes.get(path) == Some(&(kind | (file.mode & !TYPE_BITS)))
             && (file.is_dir() || sums.get(path) == Some(&hex(&Sha256::digest(&file.content))))

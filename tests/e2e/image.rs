@@ -17,6 +17,8 @@ pub struct Image {
     pub layer: Vec<u8>,
     /// The configuration, JSON.
     pub config: Vec<u8>,
+    /// The manifest for registries, JSON.
+    pub manifest: Vec<u8>,
 }
 
 /// `sha256:` and the digest.
@@ -40,9 +42,23 @@ pub fn image() -> &'static Image {
             "rootfs": {"type": "layers", "diff_ids": [digest(&layer)]},
         });
         let config = config.to_string().into_bytes();
+        let part = |kind: &str, content: &[u8]| {
+            json!({
+                "mediaType": format!("application/vnd.oci.image.{kind}"),
+                "digest": digest(content),
+                "size": content.len(),
+            })
+        };
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": part("config.v1+json", &config),
+            "layers": [part("layer.v1.tar", &layer)],
+        });
         Image {
             layer,
             config,
+            manifest: manifest.to_string().into_bytes(),
         }
     })
 }

@@ -8,11 +8,13 @@
 
 mod bad_input;
 mod cluster;
+mod egress;
 mod env;
 mod failures;
 mod image;
 mod lifecycle;
 mod looking;
+mod outside;
 mod services;
 
 use std::sync::Arc;
@@ -38,6 +40,7 @@ fn main() {
         .chain(looking::TESTS)
         .chain(cluster::TESTS)
         .chain(services::TESTS)
+        .chain(egress::TESTS)
         .chain(lifecycle::AFTER)
     {
         let env = Arc::clone(&env);

@@ -54,6 +54,7 @@ fn profile() -> Profile {
         kernel_args: vec![],
         kubeconfig: "/home/u/.kube/config".into(),
         assets: Assets::default(),
+        egress: Default::default(),
         ports: Ports { ssh: 1, api: 2 },
         forwards: vec![],
     }
