@@ -109,15 +109,20 @@ fn layer(program: &[u8]) -> Vec<u8> {
     archive.into_inner().expect("the layer")
 }
 
-/// The image as one file for `ctr images import` and `docker load`.
+/// The image as one file for `ctr images import` and `docker load`. It says where it comes from,
+/// which gives it another id than the one in registries: of an id that it has pulled before, the
+/// kubelet wants to see that it can be pulled under each new name as well.
 fn docker_archive(name: &str) -> Vec<u8> {
     let image = image();
+    let mut config: Value = serde_json::from_slice(&image.config).expect("JSON");
+    config["author"] = "loaded from a file".into();
+    let config = config.to_string().into_bytes();
     let manifest: Value =
         json!([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]);
     let mut archive = tar::Builder::new(Vec::new());
     for (file, content) in [
         ("layer.tar", image.layer.as_slice()),
-        ("config.json", &image.config),
+        ("config.json", &config),
         ("manifest.json", manifest.to_string().as_bytes()),
     ] {
         let mut header = tar::Header::new_ustar();
