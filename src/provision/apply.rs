@@ -20,7 +20,8 @@ pub struct Applied {
 /// [`Kind::NodeUnreachable`] when SSH fails, [`Kind::Unhealthy`] when a command in the node does.
 pub fn apply(remote: &mut dyn Remote, wanted: &Wanted) -> Result<Applied> {
     mount(remote)?;
-    let changed: Vec<usize> = remote::changed(remote, &wanted.files)?;
+    let changed: Vec<usize> =
+        remote::changed_unless_empty(remote, &wanted.files, &wanted.optional)?;
     let files: Vec<_> = changed.iter().map(|i| wanted.files[*i].clone()).collect();
     if !files.is_empty() {
         remote.push(&files)?;
@@ -255,6 +256,22 @@ mod tests {
             .unwrap();
         assert!(status.success());
         assert!(kept.exists() && foreign.exists() && !stale.exists());
+    }
+
+    #[test]
+    fn an_optional_file_without_content_need_not_be_there() {
+        let mut node = Node::default();
+        let mut wanted = wanted();
+        wanted.files.push(NodeFile::new("/etc/none", 0o600, ""));
+        wanted.files.push(NodeFile::new("/etc/mark", 0o600, ""));
+        wanted.optional.push("/etc/none");
+        apply(&mut node, &wanted).unwrap();
+        assert_eq!(node.pushed, ["/etc/a", "/etc/mark"]);
+        // Once there was something in it, it has to be emptied.
+        node.pushed.clear();
+        node.state = b"8180 /etc/none\0".to_vec();
+        apply(&mut node, &wanted).unwrap();
+        assert_eq!(node.pushed, ["/etc/a", "/etc/none", "/etc/mark"]);
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
     }
     Wanted {
         files,
+        optional: vec![CONTAINERD_ENVIRONMENT, AUTHORITIES, FIREWALL, NETWORK],
         actions: vec![
             Action {
                 path: FIREWALL,

@@ -69,6 +69,8 @@ pub struct Wanted {
     pub files: Vec<NodeFile>,
     /// systemd units; each becomes a file as well.
     pub units: Vec<Unit>,
+    /// Files among them that need not be there while they are empty.
+    pub optional: Vec<&'static str>,
     /// What else has to be done when files change.
     pub actions: Vec<Action>,
     /// Files to look for that nothing wants any more.
@@ -106,6 +108,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Wanted {
     ] {
         all.files.extend(part.files);
         all.units.extend(part.units);
+        all.optional.extend(part.optional);
         all.actions.extend(part.actions);
         all.tidy.extend(part.tidy);
     }

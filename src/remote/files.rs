@@ -58,12 +58,24 @@ impl fmt::Debug for NodeFile {
 
 /// Which of the files (by index) are missing in the node or differ in kind, mode or content.
 ///
-/// One command for all of them. A symbolic link counts as different, whatever it leads to. An
-/// empty file that is missing counts as there, so that what is set to nothing costs nothing.
+/// One command for all of them. A symbolic link counts as different, whatever it leads to.
 ///
 /// # Errors
 /// As [`Remote::exec`]; [`Kind::Internal`] for paths that [`Remote::push`] refuses as well.
 pub fn changed(remote: &mut dyn Remote, files: &[NodeFile]) -> Result<Vec<usize>> {
+    changed_unless_empty(remote, files, &[])
+}
+
+/// As [`changed`], but the files at the paths `optional` may as well be missing when they are to
+/// be empty: what is set to nothing costs nothing.
+///
+/// # Errors
+/// As [`changed`].
+pub fn changed_unless_empty(
+    remote: &mut dyn Remote,
+    files: &[NodeFile],
+    optional: &[&str],
+) -> Result<Vec<usize>> {
     if files.is_empty() {
         return Ok(Vec::new());
     }
@@ -82,7 +94,7 @@ pub fn changed(remote: &mut dyn Remote, files: &[NodeFile]) -> Result<Vec<usize>
     let (modes, sums) = parse_state(&state);
     let is_same = |file: &NodeFile| {
         let path = file.path.as_str();
-        if file.content.is_empty() && !file.is_dir() && !modes.contains_key(path) {
+        if file.content.is_empty() && optional.contains(&path) && !modes.contains_key(path) {
             return true;
         }
         let kind = if file.is_dir() { DIRECTORY } else { REGULAR };

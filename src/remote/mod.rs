@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
 
-pub use files::{NodeFile, changed};
+pub use files::{NodeFile, changed, changed_unless_empty};
 pub use keys::{KeyPair, generate_key};
 pub use quote::{join, quote};
 pub use ssh::Ssh;
