@@ -7,6 +7,7 @@ use serde_json::Value;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig, TlsProvider};
 
 use crate::error::{Error, Kind, Result, ResultExt};
+use crate::interrupt;
 
 /// How long one request may take. A node under emulation answers in well under this even while
 /// it starts; a longer silence means that it is not there yet, and the caller asks again.
@@ -14,6 +15,12 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long one apply may take: the first one of a kind makes kube-apiserver build its schema.
 const APPLY_LIMIT: Duration = Duration::from_secs(30);
+
+/// How often a request is sent that nobody answers.
+const TRIES: u32 = 4;
+
+/// The pause between two of them.
+const BETWEEN_TRIES: Duration = Duration::from_millis(500);
 
 /// The API of one cluster, reached on the host's loopback with a client certificate.
 pub struct ApiClient {
@@ -150,15 +157,36 @@ impl ApiClient {
         Self::answer(response, path)
     }
 
-    /// `GET path`, whose answer has to be an object.
+    /// `GET path`, whose answer has to be an object. Asked again when there is no answer: on a
+    /// busy machine a single request may well take too long.
     ///
     /// # Errors
     /// [`Kind::Unhealthy`] when nothing answers in time, or not with an object.
     pub fn get_json(&self, path: &str) -> Result<Value> {
-        let body = self.get(path)?.require(&format!("asking for {path}"))?;
+        let answer = patiently(|| self.get(path))?;
+        let body = answer.require(&format!("asking for {path}"))?;
         serde_json::from_str(&body).context(Kind::Unhealthy, || {
             format!("kube-apiserver's answer to {path} does not parse")
         })
+    }
+
+    /// [`ApiClient::merge_patch`] that has to be taken, tried again as [`ApiClient::get_json`].
+    ///
+    /// # Errors
+    /// [`Kind::Unhealthy`] when nothing answers in time, or with an error.
+    pub fn require_patch(&self, path: &str, patch: &Value) -> Result<()> {
+        let answer = patiently(|| self.merge_patch(path, patch))?;
+        if answer.is_ok() {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Unhealthy,
+            format!(
+                "kube-apiserver refused a change of {path} (HTTP {})",
+                answer.status
+            ),
+        )
+        .with_detail("the answer", answer.body))
     }
 
     fn answer(
@@ -233,6 +261,20 @@ impl ApiClient {
     }
 }
 
+/// Repeats a request that gets no answer, as long as nobody presses Ctrl-C. The request must do
+/// no harm when it is done twice.
+fn patiently<T>(request: impl Fn() -> Result<T>) -> Result<T> {
+    let mut last = request();
+    for _ in 1..TRIES {
+        if last.is_ok() {
+            break;
+        }
+        interrupt::sleep(BETWEEN_TRIES)?;
+        last = request();
+    }
+    last
+}
+
 /// What kubby wants to know of a Node object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
@@ -287,6 +329,28 @@ mod tests {
         assert!(node.control_plane);
         assert_eq!(node.reason, "KubeletNotReady: cni");
         assert_eq!(node.kubelet_version, "v1.37.2");
+    }
+
+    #[test]
+    fn a_request_without_an_answer_is_repeated_a_few_times() {
+        let count = std::cell::Cell::new(0);
+        let ask = |good_from: u32| {
+            count.set(0);
+            patiently(|| {
+                count.set(count.get() + 1);
+                if count.get() >= good_from {
+                    Ok(())
+                } else {
+                    Err(Error::new(Kind::Unhealthy, "no answer"))
+                }
+            })
+        };
+        ask(1).unwrap();
+        assert_eq!(count.get(), 1);
+        ask(2).unwrap();
+        assert_eq!(count.get(), 2);
+        ask(99).unwrap_err();
+        assert_eq!(count.get(), TRIES);
     }
 
     #[test]

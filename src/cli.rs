@@ -1,6 +1,7 @@
 //! The command line: names, flags and help. What commands do is in `commands`.
 
 mod addon;
+mod egress;
 mod image;
 mod service;
 
@@ -14,6 +15,7 @@ use crate::profile::ProfileName;
 use crate::units::Mebibytes;
 
 pub use addon::{AddonCommand, AddonDisableArgs, AddonEnableArgs, AddonShowArgs};
+pub use egress::EgressArgs;
 pub use image::{
     ImageBuildArgs, ImageCommand, ImageLoadArgs, ImagePullArgs, ImageRemoveArgs, ImageSaveArgs,
     ImageTagArgs, save_output,
@@ -181,6 +183,9 @@ pub struct StartArgs {
     /// Give up when the cluster is not ready after so many seconds [default: by acceleration]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub timeout: Option<u64>,
+    /// How the node reaches the world.
+    #[command(flatten)]
+    pub egress: EgressArgs,
 }
 
 /// `--accel`.

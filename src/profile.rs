@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::egress;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil;
 use crate::hypervisor::{PortForward, Protocol};
@@ -128,6 +129,9 @@ pub struct Profile {
     pub kubeconfig: PathBuf,
     /// The assets that the cluster is made of.
     pub assets: Assets,
+    /// How the node reaches the world, as far as the user said.
+    #[serde(default, skip_serializing_if = "egress::Settings::is_empty")]
+    pub egress: egress::Settings,
     /// Ports on the host's loopback.
     pub ports: Ports,
     /// Ports on the host's loopback that lead to Services.
@@ -300,6 +304,11 @@ mod tests {
             addons: vec!["dns".into()],
             kubeconfig: "/home/u/.kube/config".into(),
             assets: Assets::default(),
+            egress: egress::Settings {
+                dns: vec!["10.1.1.1".into()],
+                ca_certificates: vec!["-----BEGIN CERTIFICATE-----\nAA\n".into()],
+                ..egress::Settings::default()
+            },
             ports: Ports {
                 ssh: 40001,
                 api: 40002,

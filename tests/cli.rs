@@ -97,6 +97,25 @@ fn bad_input_is_refused_before_anything_is_made() {
             &["start", "--components", "x", "--binary-mirror", "y"],
             "cannot be used with",
         ),
+        (&["start", "--registry-mirror", "m.example"], "https://m"),
+        (
+            &["start", "--registry-mirror", "https://u:p@m.example"],
+            "imagePullSecrets",
+        ),
+        (&["start", "--insecure-registry", "https://r"], "scheme"),
+        (&["start", "--dns", "10.1.1.1,fd00::1"], "IPv4 only"),
+        (&["start", "--dns", "dns.example"], "10.1.1.1"),
+        (
+            &["start", "--ca-certificate", "/nonexistent/ca.pem"],
+            "cannot be read",
+        ),
+        (
+            &["start", "--ca-certificate", "/etc/passwd"],
+            "no certificate",
+        ),
+        (&["service"], "<SERVICE>"),
+        (&["service", "web", "-n", "a/b"], "lower-case"),
+        (&["service", "web", "--host-port", "0"], "1..=65535"),
         (&["status", "-o", "yaml"], "possible values: text, json"),
         (&["logs", "nginx"], "kube-apiserver"),
         (&["stop", "--timeout", "0"], "1..=3600"),
@@ -122,6 +141,27 @@ fn bad_input_is_refused_before_anything_is_made() {
 }
 
 #[test]
+fn a_proxy_that_makes_no_sense_is_named_without_its_password() {
+    let home = home();
+    let output = Command::cargo_bin("kubby")
+        .expect("kubby is built")
+        .env_clear()
+        .env("HOME", home.path())
+        .env("PATH", "/usr/bin:/bin")
+        .env("https_proxy", "http://me:s3cret@proxy:port")
+        .arg("start")
+        .output()
+        .expect("kubby runs");
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(
+        stderr.contains("HTTPS_PROXY") && !stderr.contains("s3cret"),
+        "{stderr}"
+    );
+    assert_eq!(std::fs::read_dir(home.path()).expect("home").count(), 0);
+}
+
+#[test]
 fn commands_on_nothing_name_the_next_command() {
     for command in [
         &["stop"][..],
@@ -130,6 +170,9 @@ fn commands_on_nothing_name_the_next_command() {
         &["port"],
         &["ip"],
         &["logs"],
+        &["service", "web"],
+        &["service", "list"],
+        &["service", "remove", "web"],
     ] {
         let home = home();
         let output = kubby(&home, command);

@@ -26,6 +26,7 @@ pub use start::{Started, start};
 pub use status::{ComponentState, HostState, KubeconfigState, Status, status};
 pub use stop::{StopOptions, stop};
 
+use crate::egress;
 use crate::error::Result;
 use crate::fsutil::Lock;
 use crate::hypervisor::{self, Hypervisor, Libvirt};
@@ -77,6 +78,8 @@ pub struct StartOptions {
     pub addons: Vec<String>,
     /// Add-ons to do without.
     pub no_addons: Vec<String>,
+    /// How the node reaches the world.
+    pub egress: egress::Settings,
     /// Limit for boot and health together.
     pub timeout: Option<Duration>,
 }

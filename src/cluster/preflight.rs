@@ -7,6 +7,7 @@ use super::StartOptions;
 use super::resources::Names;
 use crate::assets::version;
 use crate::cli::AccelArg;
+use crate::egress;
 use crate::error::{Error, Kind, Result};
 use crate::hypervisor::{
     AccelChoice, AccelFacts, Acceleration, Domain, HostInfo, Hypervisor, accel, ports,
@@ -161,6 +162,7 @@ pub fn new_profile(
         addons: crate::addon::default_names(),
         kubeconfig,
         assets: Assets::default(),
+        egress: given_egress(options),
         ports,
         forwards: Vec::new(),
     })
@@ -208,6 +210,9 @@ pub fn change_profile(
     if !options.kernel_args.is_empty() {
         wanted.kernel_args.clone_from(&options.kernel_args);
     }
+    // Not the machine's: it can be changed while that runs.
+    profile.egress.update(&options.egress);
+    wanted.egress.clone_from(&profile.egress);
     if wanted == *profile {
         return Ok(());
     }
@@ -240,6 +245,12 @@ pub fn change_profile(
     }
     *profile = wanted;
     Ok(())
+}
+
+fn given_egress(options: &StartOptions) -> egress::Settings {
+    let mut settings = egress::Settings::default();
+    settings.update(&options.egress);
+    settings
 }
 
 fn fixed(flag: &str, asked: Option<String>, has: &str, profile: &Profile) -> Result<()> {

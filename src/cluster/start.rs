@@ -14,6 +14,7 @@ use super::resources::Names;
 use super::services;
 use super::{Access, StartOptions};
 use crate::addon::{self, Addon, Folder};
+use crate::egress::{self, Egress, HostFacts};
 use crate::error::Result;
 use crate::hypervisor::{self, Acceleration, HostInfo, Hypervisor, Libvirt};
 use crate::interrupt;
@@ -76,6 +77,7 @@ pub(super) struct Start<'a> {
     pub(super) name: &'a ProfileName,
     pub(super) options: &'a StartOptions,
     pub(super) progress: &'a dyn Progress,
+    host_facts: &'a HostFacts,
     watch: RefCell<Stopwatch>,
     /// Image archives of add-ons that this start brings.
     archives: RefCell<Vec<PathBuf>>,
@@ -91,11 +93,15 @@ pub fn start(
     options: &StartOptions,
     progress: &dyn Progress,
 ) -> Result<Started> {
+    // A proxy that makes no sense is told before anything is made.
+    let host_facts = HostFacts::read();
+    egress::proxy::from_environment(|name| host_facts.variable(name))?;
     let start = Start {
         store,
         name,
         options,
         progress,
+        host_facts: &host_facts,
         watch: RefCell::new(Stopwatch::new()),
         archives: RefCell::default(),
     };
@@ -258,8 +264,13 @@ impl Start<'_> {
         self.stage("boot");
         interrupt::check()?;
 
+        let (egress, warnings) = Egress::gather(&access.profile.egress, self.host_facts)?;
+        for warning in warnings {
+            self.progress.warn(&warning);
+        }
         let step = self.progress.step("Configure Kubernetes");
         let inputs = Inputs {
+            egress: &egress,
             pki: &pki,
             pause_image: &access.profile.assets.pause_image,
         };

@@ -21,7 +21,7 @@ pub fn run(context: &Context, args: &StartArgs) -> Result<ExitCode> {
     let started = cluster::start(
         &context.store,
         &context.global.profile,
-        &options(args),
+        &options(args)?,
         context.progress.as_ref(),
     )?;
     let seconds = began.elapsed().as_secs_f64();
@@ -69,7 +69,7 @@ fn download(context: &Context, args: &StartArgs) -> Result<ExitCode> {
     let (image, components) = cluster::get_assets(
         &context.store,
         version,
-        &options(args),
+        &options(args)?,
         context.progress.as_ref(),
     )?;
     let data = json!({
@@ -88,8 +88,8 @@ fn download(context: &Context, args: &StartArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn options(args: &StartArgs) -> StartOptions {
-    StartOptions {
+fn options(args: &StartArgs) -> Result<StartOptions> {
+    Ok(StartOptions {
         kubernetes_version: args.kubernetes_version,
         cpus: args.cpus,
         memory: args.memory,
@@ -107,8 +107,9 @@ fn options(args: &StartArgs) -> StartOptions {
         kernel_args: args.kernel_arg.clone(),
         addons: args.addon.clone(),
         no_addons: args.no_addon.clone(),
+        egress: args.egress.settings()?,
         timeout: args.timeout.map(Duration::from_secs),
-    }
+    })
 }
 
 /// What was made, and three commands to try next.

@@ -1,6 +1,6 @@
 //! Brings the node to what the plan wants: compares, pushes what differs, starts the units.
 
-use super::{COMPONENTS_DIR, TARGET, Wanted, runtime};
+use super::{COMPONENTS_DIR, TARGET, Tidy, Wanted, runtime};
 use crate::error::{Error, Kind, Result};
 use crate::remote::{self, Remote};
 
@@ -20,7 +20,8 @@ pub struct Applied {
 /// [`Kind::NodeUnreachable`] when SSH fails, [`Kind::Unhealthy`] when a command in the node does.
 pub fn apply(remote: &mut dyn Remote, wanted: &Wanted) -> Result<Applied> {
     mount(remote)?;
-    let changed: Vec<usize> = remote::changed(remote, &wanted.files)?;
+    let changed: Vec<usize> =
+        remote::changed_unless_empty(remote, &wanted.files, &wanted.optional)?;
     let files: Vec<_> = changed.iter().map(|i| wanted.files[*i].clone()).collect();
     if !files.is_empty() {
         remote.push(&files)?;
@@ -42,7 +43,18 @@ pub fn apply(remote: &mut dyn Remote, wanted: &Wanted) -> Result<Applied> {
         .filter(|u| !u.late && !u.on_demand && u.name != TARGET)
         .map(|u| u.name.as_str())
         .collect();
-    let restarted = start(remote, &affected, &units, &early, paths.is_empty())?;
+    let actions = wanted.actions.iter();
+    let due = actions.filter(|a| paths.iter().any(|p| p == a.path));
+    let mut before: Vec<String> = due.map(|a| a.command.to_owned()).collect();
+    before.extend(wanted.tidy.iter().map(|t| tidy(t, wanted)));
+    let restarted = start(
+        remote,
+        &affected,
+        &units,
+        &early,
+        paths.is_empty(),
+        &before.join("\n"),
+    )?;
     Ok(Applied {
         changed: paths,
         restarted,
@@ -78,6 +90,23 @@ pub fn start_all(remote: &mut dyn Remote) -> Result<()> {
         .map(drop)
 }
 
+/// Removes what an earlier plan has left, by the shell's own means: nothing is run for it.
+fn tidy(tidy: &Tidy, wanted: &Wanted) -> String {
+    let keep: Vec<String> = wanted
+        .files
+        .iter()
+        .map(|f| remote::quote(&f.path))
+        .collect();
+    format!(
+        "for file in {}; do\n[ -f \"$file\" ] || continue\n\
+         IFS= read -r line < \"$file\" || continue\n[ \"$line\" = {} ] || continue\n\
+         case \"$file\" in {}) ;; *) rm -f -- \"$file\" ;; esac\ndone",
+        tidy.pattern,
+        remote::quote(tidy.mark),
+        keep.join("|"),
+    )
+}
+
 /// Starts the early units; of the units in `affected`, those that run are restarted.
 fn start(
     remote: &mut dyn Remote,
@@ -85,6 +114,7 @@ fn start(
     units: &[&str],
     early: &[&str],
     unchanged: bool,
+    before: &str,
 ) -> Result<Vec<String>> {
     // systemd finds new unit files by itself; reading changed ones again costs a second under
     // emulation, so it is done only when systemd says that it is needed.
@@ -109,7 +139,7 @@ fn start(
         )
     };
     let script = format!(
-        "set -eu\n{enable}\n\
+        "set -eu\n{enable}\n{before}\n\
          ln -sf {COMPONENTS_DIR}/bin/* /usr/local/bin/\n{restart}\
          systemctl start --no-block {}\n",
         early.join(" ")
@@ -178,6 +208,7 @@ mod tests {
         Wanted {
             files: vec![NodeFile::new("/etc/a", 0o644, "a")],
             units,
+            ..Wanted::default()
         }
     }
 
@@ -193,6 +224,70 @@ mod tests {
             script.contains("systemctl start --no-block etcd.service\n"),
             "{script}"
         );
+    }
+
+    #[test]
+    fn what_an_earlier_plan_has_left_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let kept = write("a b/hosts.toml", "# ours\nserver\n");
+        let stale = write("c/hosts.toml", "# ours\nserver\n");
+        let foreign = write("d/hosts.toml", "server\n");
+        let wanted = Wanted {
+            files: vec![NodeFile::new(kept.display().to_string(), 0o644, "x")],
+            ..Wanted::default()
+        };
+        let pattern = format!("{}/*/*", dir.path().display()).leak();
+        let script = tidy(
+            &Tidy {
+                pattern,
+                mark: "# ours",
+            },
+            &wanted,
+        );
+        let status = std::process::Command::new("sh")
+            .args(["-euc", &script])
+            .status()
+            .unwrap();
+        assert!(status.success());
+        assert!(kept.exists() && foreign.exists() && !stale.exists());
+    }
+
+    #[test]
+    fn an_optional_file_without_content_need_not_be_there() {
+        let mut node = Node::default();
+        let mut wanted = wanted();
+        wanted.files.push(NodeFile::new("/etc/none", 0o600, ""));
+        wanted.files.push(NodeFile::new("/etc/mark", 0o600, ""));
+        wanted.optional.push("/etc/none");
+        apply(&mut node, &wanted).unwrap();
+        assert_eq!(node.pushed, ["/etc/a", "/etc/mark"]);
+        // Once there was something in it, it has to be emptied.
+        node.pushed.clear();
+        node.state = b"8180 /etc/none\0".to_vec();
+        apply(&mut node, &wanted).unwrap();
+        assert_eq!(node.pushed, ["/etc/a", "/etc/none", "/etc/mark"]);
+    }
+
+    #[test]
+    fn an_action_is_for_its_file() {
+        let action = |path| super::super::Action {
+            path,
+            command: "reload it",
+        };
+        for (path, done) in [("/etc/a", true), ("/etc/other", false)] {
+            let mut node = Node::default();
+            let mut wanted = wanted();
+            wanted.actions.push(action(path));
+            apply(&mut node, &wanted).unwrap();
+            let script = node.told.join("\n");
+            assert_eq!(script.contains("\nreload it\n"), done, "{script}");
+        }
     }
 
     #[test]

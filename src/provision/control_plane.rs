@@ -138,6 +138,7 @@ fn api_server(inputs: &Inputs<'_>) -> Wanted {
     Wanted {
         files,
         units: vec![unit],
+        ..Wanted::default()
     }
 }
 
@@ -193,6 +194,7 @@ fn controller_manager(inputs: &Inputs<'_>) -> Wanted {
     Wanted {
         files,
         units: vec![unit],
+        ..Wanted::default()
     }
 }
 
@@ -220,5 +222,6 @@ fn scheduler(inputs: &Inputs<'_>) -> Wanted {
     Wanted {
         files,
         units: vec![unit],
+        ..Wanted::default()
     }
 }

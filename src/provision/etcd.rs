@@ -57,5 +57,6 @@ pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
     Wanted {
         files,
         units: vec![unit],
+        ..Wanted::default()
     }
 }

@@ -6,6 +6,7 @@
 
 mod apply;
 mod control_plane;
+mod egress;
 mod etcd;
 mod node;
 mod runtime;
@@ -17,6 +18,7 @@ pub use runtime::{BUILDKIT_SOCKET, CONTAINERD_SOCKET, import_command};
 pub use unit::Unit;
 pub use verify::{PROCESSES, crash_looping, journal_tail, verify};
 
+use crate::egress::Egress;
 use crate::error::{Kind, Result, ResultExt};
 use crate::kubeconfig::{self, ComponentConfig};
 use crate::pki::{CertName, Pki, PkiSpec};
@@ -57,6 +59,8 @@ pub struct Inputs<'a> {
     pub pki: &'a Pki,
     /// The sandbox image, as the component volume has it.
     pub pause_image: &'a str,
+    /// How the node reaches the world.
+    pub egress: &'a Egress,
 }
 
 /// What a concern wants in the node.
@@ -66,12 +70,38 @@ pub struct Wanted {
     pub files: Vec<NodeFile>,
     /// systemd units; each becomes a file as well.
     pub units: Vec<Unit>,
+    /// Files among them that need not be there while they are empty.
+    pub optional: Vec<&'static str>,
+    /// What else has to be done when files change.
+    pub actions: Vec<Action>,
+    /// Files to look for that nothing wants any more.
+    pub tidy: Vec<Tidy>,
+}
+
+/// A command for when a file has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Action {
+    /// The file.
+    pub path: &'static str,
+    /// The command.
+    pub command: &'static str,
+}
+
+/// Files whose names depend on what they are about, so that the plan cannot name those of an
+/// earlier plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tidy {
+    /// A shell's pattern that finds them.
+    pub pattern: &'static str,
+    /// Their first line; a file without it is somebody else's.
+    pub mark: &'static str,
 }
 
 /// Everything that is wanted in the node, in the order in which it is started.
 pub fn plan(inputs: &Inputs<'_>) -> Wanted {
     let mut all = Wanted::default();
     for part in [
+        egress::wanted(inputs),
         runtime::wanted(inputs),
         etcd::wanted(inputs),
         control_plane::wanted(inputs),
@@ -79,6 +109,9 @@ pub fn plan(inputs: &Inputs<'_>) -> Wanted {
     ] {
         all.files.extend(part.files);
         all.units.extend(part.units);
+        all.optional.extend(part.optional);
+        all.actions.extend(part.actions);
+        all.tidy.extend(part.tidy);
     }
     all.units.push(unit::target(&all.units));
     let unit_files: Vec<NodeFile> = all.units.iter().map(Unit::file).collect();
@@ -173,6 +206,7 @@ mod tests {
         plan(&Inputs {
             pki: &pki,
             pause_image: "registry.k8s.io/pause:3.10.2",
+            egress: &Egress::default(),
         })
     }
 

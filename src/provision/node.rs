@@ -42,6 +42,7 @@ fn kubelet(inputs: &Inputs<'_>) -> Wanted {
     Wanted {
         files,
         units: vec![unit],
+        ..Wanted::default()
     }
 }
 
@@ -89,6 +90,7 @@ fn kube_proxy(inputs: &Inputs<'_>) -> Wanted {
     Wanted {
         files,
         units: vec![unit],
+        ..Wanted::default()
     }
 }
 

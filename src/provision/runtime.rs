@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{COMPONENTS_DIR, Inputs, NODE_POD_CIDR, Unit, Wanted, binary, public};
+use super::{COMPONENTS_DIR, Inputs, NODE_POD_CIDR, Unit, Wanted, binary, egress, public};
 
 /// The component volume's disk in the node.
 pub const DEVICE: &str = "/dev/disk/by-id/virtio-components";
@@ -46,6 +46,7 @@ pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
             import_images(inputs.pause_image),
             buildkit(),
         ],
+        ..Wanted::default()
     }
 }
 
@@ -78,7 +79,15 @@ fn containerd() -> Unit {
     .line("Delegate", "yes")
     .line("TasksMax", "infinity")
     .line("OOMScoreAdjust", "-999")
-    .reads([CONTAINERD_CONFIG])
+    .line(
+        "EnvironmentFile",
+        format!("-{}", egress::CONTAINERD_ENVIRONMENT),
+    )
+    .reads([
+        CONTAINERD_CONFIG,
+        egress::CONTAINERD_ENVIRONMENT,
+        egress::AUTHORITIES,
+    ])
 }
 
 /// Builds images; `kubby image build` starts it.
@@ -88,12 +97,21 @@ fn buildkit() -> Unit {
         "BuildKit image builder",
         &[binary("buildkitd"), format!("--config={BUILDKIT_CONFIG}")],
     )
+    // It pulls base images as containerd pulls images.
+    .line(
+        "EnvironmentFile",
+        format!("-{}", egress::CONTAINERD_ENVIRONMENT),
+    )
     // Its socket is root's; so is the folder.
     .line("RuntimeDirectory", "buildkit")
     .line("RuntimeDirectoryMode", "0700")
     .line("Delegate", "yes")
     .requires(&[MOUNT, "containerd.service"])
-    .reads([BUILDKIT_CONFIG])
+    .reads([
+        BUILDKIT_CONFIG,
+        egress::CONTAINERD_ENVIRONMENT,
+        egress::AUTHORITIES,
+    ])
     .on_demand()
 }
 

@@ -63,6 +63,19 @@ impl fmt::Debug for NodeFile {
 /// # Errors
 /// As [`Remote::exec`]; [`Kind::Internal`] for paths that [`Remote::push`] refuses as well.
 pub fn changed(remote: &mut dyn Remote, files: &[NodeFile]) -> Result<Vec<usize>> {
+    changed_unless_empty(remote, files, &[])
+}
+
+/// As [`changed`], but the files at the paths `optional` may as well be missing when they are to
+/// be empty: what is set to nothing costs nothing.
+///
+/// # Errors
+/// As [`changed`].
+pub fn changed_unless_empty(
+    remote: &mut dyn Remote,
+    files: &[NodeFile],
+    optional: &[&str],
+) -> Result<Vec<usize>> {
     if files.is_empty() {
         return Ok(Vec::new());
     }
@@ -81,6 +94,9 @@ pub fn changed(remote: &mut dyn Remote, files: &[NodeFile]) -> Result<Vec<usize>
     let (modes, sums) = parse_state(&state);
     let is_same = |file: &NodeFile| {
         let path = file.path.as_str();
+        if file.content.is_empty() && optional.contains(&path) && !modes.contains_key(path) {
+            return true;
+        }
         let kind = if file.is_dir() { DIRECTORY } else { REGULAR };
         modes.get(path) == Some(&(kind | (file.mode & !TYPE_BITS)))
             && (file.is_dir() || sums.get(path) == Some(&hex(&Sha256::digest(&file.content))))

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
 
-pub use files::{NodeFile, changed};
+pub use files::{NodeFile, changed, changed_unless_empty};
 pub use keys::{KeyPair, generate_key};
 pub use process::Process;
 pub use quote::{join, quote};

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{Service, ServiceType};
 use crate::api::ApiClient;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 
 /// What kubby writes: a name, since kube-proxy would catch connections to an address.
 const HOSTNAME: &str = "localhost";
@@ -12,7 +12,7 @@ const HOSTNAME: &str = "localhost";
 /// Writes the address into the Service's status unless it has one. Returns whether it was written.
 ///
 /// # Errors
-/// [`Kind::Unhealthy`] when kube-apiserver refuses.
+/// [`crate::error::Kind::Unhealthy`] when kube-apiserver refuses.
 pub fn publish(api: &ApiClient, service: &Service) -> Result<bool> {
     if service.kind != ServiceType::LoadBalancer || !service.ingress.is_empty() {
         return Ok(false);
@@ -24,7 +24,7 @@ pub fn publish(api: &ApiClient, service: &Service) -> Result<bool> {
 /// Takes out of the Service's status what [`publish`] wrote.
 ///
 /// # Errors
-/// [`Kind::Unhealthy`] when kube-apiserver refuses.
+/// [`crate::error::Kind::Unhealthy`] when kube-apiserver refuses.
 pub fn withdraw(api: &ApiClient, service: &Service) -> Result<bool> {
     if service.kind != ServiceType::LoadBalancer || service.ingress != [HOSTNAME] {
         return Ok(false);
@@ -38,20 +38,8 @@ fn patch(api: &ApiClient, service: &Service, ingress: serde_json::Value) -> Resu
         "/api/v1/namespaces/{}/services/{}/status",
         service.namespace, service.name
     );
-    let answer = api.merge_patch(
+    api.require_patch(
         &path,
         &json!({"status": {"loadBalancer": {"ingress": ingress}}}),
-    )?;
-    if answer.is_ok() {
-        return Ok(());
-    }
-    Err(Error::new(
-        Kind::Unhealthy,
-        format!(
-            "kube-apiserver does not take the external address of `{}` (HTTP {})",
-            service.label(),
-            answer.status
-        ),
     )
-    .with_detail("the answer", answer.body))
 }

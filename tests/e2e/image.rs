@@ -17,6 +17,8 @@ pub struct Image {
     pub layer: Vec<u8>,
     /// The configuration, JSON.
     pub config: Vec<u8>,
+    /// The manifest for registries, JSON.
+    pub manifest: Vec<u8>,
 }
 
 /// `sha256:` and the digest.
@@ -40,7 +42,24 @@ pub fn image() -> &'static Image {
             "rootfs": {"type": "layers", "diff_ids": [digest(&layer)]},
         });
         let config = config.to_string().into_bytes();
-        Image { layer, config }
+        let part = |kind: &str, content: &[u8]| {
+            json!({
+                "mediaType": format!("application/vnd.oci.image.{kind}"),
+                "digest": digest(content),
+                "size": content.len(),
+            })
+        };
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": part("config.v1+json", &config),
+            "layers": [part("layer.v1.tar", &layer)],
+        });
+        Image {
+            layer,
+            config,
+            manifest: manifest.to_string().into_bytes(),
+        }
     })
 }
 
@@ -90,15 +109,20 @@ fn layer(program: &[u8]) -> Vec<u8> {
     archive.into_inner().expect("the layer")
 }
 
-/// The image as one file for `ctr images import` and `docker load`.
+/// The image as one file for `ctr images import` and `docker load`. It says where it comes from,
+/// which gives it another id than the one in registries: of an id that it has pulled before, the
+/// kubelet wants to see that it can be pulled under each new name as well.
 fn docker_archive(name: &str) -> Vec<u8> {
     let image = image();
+    let mut config: Value = serde_json::from_slice(&image.config).expect("JSON");
+    config["author"] = "loaded from a file".into();
+    let config = config.to_string().into_bytes();
     let manifest: Value =
         json!([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]);
     let mut archive = tar::Builder::new(Vec::new());
     for (file, content) in [
         ("layer.tar", image.layer.as_slice()),
-        ("config.json", &image.config),
+        ("config.json", &config),
         ("manifest.json", manifest.to_string().as_bytes()),
     ] {
         let mut header = tar::Header::new_ustar();

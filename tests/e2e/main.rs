@@ -10,6 +10,7 @@
 mod archive_samples;
 mod bad_input;
 mod cluster;
+mod egress;
 mod env;
 mod exercises;
 mod failures;
@@ -17,6 +18,7 @@ mod image;
 mod images;
 mod lifecycle;
 mod looking;
+mod outside;
 mod services;
 
 use std::sync::Arc;
@@ -42,6 +44,7 @@ fn main() {
         .chain(looking::TESTS)
         .chain(cluster::TESTS)
         .chain(services::TESTS)
+        .chain(egress::TESTS)
         .chain(images::TESTS)
         .chain(exercises::images::TESTS)
         .chain(exercises::database::TESTS)

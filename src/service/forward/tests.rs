@@ -55,6 +55,7 @@ fn profile() -> Profile {
         addons: vec![],
         kubeconfig: "/home/u/.kube/config".into(),
         assets: Assets::default(),
+        egress: Default::default(),
         ports: Ports { ssh: 1, api: 2 },
         forwards: vec![],
     }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 func main() {
@@ -22,7 +23,7 @@ func main() {
 	}
 	run := map[string]func([]string) error{
 		"serve": serve, "echo": echo, "lines": lines, "cat": cat, "tar": archive, "resolve": resolve,
-		"exit": exit,
+		"exit": exit, "get": get,
 	}[name]
 	if run == nil {
 		fmt.Fprintln(os.Stderr, "no such program:", name)
@@ -98,6 +99,18 @@ func cat(args []string) error {
 func exit([]string) error {
 	os.Exit(42)
 	return nil
+}
+
+// get prints what a URL gives, or fails soon.
+func get(args []string) error {
+	client := http.Client{Timeout: 5 * time.Second}
+	response, err := client.Get(args[0])
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	_, err = io.Copy(os.Stdout, response.Body)
+	return err
 }
 
 func resolve(args []string) error {

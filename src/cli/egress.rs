@@ -1,0 +1,87 @@
+//! The flags of `kubby start` about how the node reaches the world.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::egress::{NONE, Settings, certificates, dns, registries};
+use crate::error::{Error, Kind, Result};
+
+/// What `kubby start` takes; each is kept for the next start, and `none` empties it.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Registries and names")]
+pub struct EgressArgs {
+    /// Pull images of HOST from here (may be repeated) [default: as Docker, Podman or containerd
+    /// on this host do]
+    #[arg(long, value_name = "[HOST=]URL", value_parser = mirror)]
+    pub registry_mirror: Vec<String>,
+    /// A registry without trusted TLS (may be repeated)
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = registry)]
+    pub insecure_registry: Vec<String>,
+    /// Trust this authority for registries (may be repeated; PEM) [default: what the host's
+    /// administrator has added]
+    #[arg(long, value_name = "FILE")]
+    pub ca_certificate: Vec<PathBuf>,
+    /// Name servers, with commas between [default: the host's first]
+    #[arg(long, value_name = "ADDRESS[:PORT]", value_delimiter = ',', value_parser = server)]
+    pub dns: Vec<String>,
+}
+
+impl EgressArgs {
+    /// The settings as the profile keeps them; files are read.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] for a file that does not hold certificates.
+    pub fn settings(&self) -> Result<Settings> {
+        let mut ca_certificates: Vec<String> = Vec::new();
+        for file in &self.ca_certificate {
+            if file == Path::new(NONE) {
+                ca_certificates.push(NONE.to_owned());
+                continue;
+            }
+            let bad = |why: &str| {
+                Error::new(
+                    Kind::Usage,
+                    format!("--ca-certificate: {} {why}", file.display()),
+                )
+                .with_hint("openssl x509 -in FILE -outform PEM makes PEM of other formats")
+            };
+            let text = std::fs::read(file).map_err(|e| bad("cannot be read").with_source(e))?;
+            let text = String::from_utf8_lossy(&text);
+            for certificate in certificates::parse(&text).map_err(|why| bad(&why))? {
+                if !ca_certificates.contains(&certificate) {
+                    ca_certificates.push(certificate);
+                }
+            }
+        }
+        Ok(Settings {
+            registry_mirrors: self.registry_mirror.clone(),
+            insecure_registries: self.insecure_registry.clone(),
+            dns: self.dns.clone(),
+            ca_certificates,
+        })
+    }
+}
+
+/// Checks a value unless it is [`NONE`].
+fn checked<T>(
+    text: &str,
+    parse: impl FnOnce(&str) -> std::result::Result<T, String>,
+) -> std::result::Result<String, String> {
+    if text != NONE {
+        parse(text)?;
+    }
+    Ok(text.to_owned())
+}
+
+fn mirror(text: &str) -> std::result::Result<String, String> {
+    checked(text, registries::parse_mirror)
+}
+
+fn registry(text: &str) -> std::result::Result<String, String> {
+    checked(text, registries::parse_host)
+}
+
+fn server(text: &str) -> std::result::Result<String, String> {
+    checked(text, dns::parse_server)
+}
