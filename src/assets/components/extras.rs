@@ -249,6 +249,7 @@ pub(super) fn pack(extras: &[&Extra], stage: &Stage, images: &mut Images) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     #[test]
     fn every_program_has_its_recipe_and_every_image_its_name() {
@@ -291,6 +292,35 @@ mod tests {
             if let Ok(reference) = super::super::reference(module) {
                 let tag = reference.rsplit(':').next().unwrap();
                 assert_eq!(tag.trim_start_matches('v'), version.trim_start_matches('v'));
+            }
+        }
+    }
+
+    /// What they have in common with Kubernetes would else be compiled twice: minutes more.
+    #[test]
+    fn what_is_shared_with_kubernetes_is_of_the_same_version() {
+        let versions = |module: &str| -> BTreeMap<String, String> {
+            let files = recipes::files(&format!("components/{module}"));
+            let (_, go_mod) = files.iter().find(|(path, _)| path == "go.mod").unwrap();
+            let go_mod = String::from_utf8_lossy(go_mod).into_owned();
+            let required = go_mod.split("exclude (").next().unwrap();
+            let words = required.lines().map(|line| line.split_whitespace());
+            words
+                .filter_map(|mut words| Some((words.next()?.into(), words.next()?.into())))
+                .filter(|(_, version): &(String, String)| {
+                    version.starts_with('v') && version != "v0.0.0"
+                })
+                .collect()
+        };
+        let kubernetes = versions("kube");
+        for module in ["crictl", "metrics-server", "storage"] {
+            let own = versions(module);
+            let shared = own
+                .iter()
+                .filter(|(name, _)| kubernetes.contains_key(*name));
+            assert!(shared.clone().count() > 20, "{module}");
+            for (name, version) in shared {
+                assert_eq!(*version, kubernetes[name], "{module}: {name}");
             }
         }
     }
