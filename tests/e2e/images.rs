@@ -49,6 +49,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 )
 
 func main() {
@@ -59,7 +60,7 @@ func main() {
 	}
 	fmt.Println(strings.TrimSpace(string(text)), strings.Join(os.Args[1:], " "))
 	if len(os.Args) > 1 && os.Args[1] == "stay" {
-		select {}
+		time.Sleep(time.Hour)
 	}
 }
 "#;
