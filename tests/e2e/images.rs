@@ -49,6 +49,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 )
 
 func main() {
@@ -59,7 +60,7 @@ func main() {
 	}
 	fmt.Println(strings.TrimSpace(string(text)), strings.Join(os.Args[1:], " "))
 	if len(os.Args) > 1 && os.Args[1] == "stay" {
-		select {}
+		time.Sleep(time.Hour)
 	}
 }
 "#;
@@ -538,9 +539,6 @@ fn a_large_archive_needs_little_memory(env: &Env) {
     assert!(names(env).contains(&"docker.io/library/large:1".to_owned()));
     env.kubby(&["image", "rm", "large:1"]).ok();
     std::fs::remove_file(path).expect("removed");
-    // Nothing of it was stored beside containerd.
-    env.kubby(&["ssh", "--", "find /tmp /var/tmp /root -xdev -size +1M"])
-        .ok();
 }
 
 fn an_interrupted_load_changes_nothing(env: &Env) {
