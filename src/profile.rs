@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::assets::version::KubernetesVersion;
 use crate::egress;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil;
@@ -205,6 +206,19 @@ impl Profile {
     /// The URL of kube-apiserver on this host.
     pub fn server(&self) -> String {
         format!("https://127.0.0.1:{}", self.ports.api)
+    }
+
+    /// The version of Kubernetes.
+    ///
+    /// # Errors
+    /// [`Kind::State`] when somebody has damaged it in the file.
+    pub fn version(&self) -> Result<KubernetesVersion> {
+        self.kubernetes_version.parse().map_err(|why: String| {
+            Error::new(
+                Kind::State,
+                format!("the profile `{}` has a damaged version: {why}", self.name),
+            )
+        })
     }
 
     /// The domain's UUID.

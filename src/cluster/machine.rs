@@ -69,16 +69,7 @@ impl Start<'_> {
 
     /// Gets the assets and records which they are.
     fn assets(&self, access: &mut Access) -> Result<(NodeImage, ComponentSet)> {
-        let version = access
-            .profile
-            .kubernetes_version
-            .parse()
-            .map_err(|e: String| {
-                Error::new(
-                    Kind::State,
-                    format!("the profile's Kubernetes version: {e}"),
-                )
-            })?;
+        let version = access.profile.version()?;
         let (image, components) = get_assets(self.store, version, self.options, self.progress)?;
         let pause_image = components.image("pause")?.to_owned();
         let assets = &mut access.profile.assets;

@@ -273,6 +273,7 @@ impl Start<'_> {
             egress: &egress,
             pki: &pki,
             pause_image: &access.profile.assets.pause_image,
+            version: access.profile.version()?,
         };
         let wanted = provision::plan(&inputs);
         let applied = provision::apply(&mut ssh, &wanted)?;

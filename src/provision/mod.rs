@@ -18,6 +18,7 @@ pub use runtime::{BUILDKIT_SOCKET, CONTAINERD_SOCKET, import_command};
 pub use unit::Unit;
 pub use verify::{PROCESSES, crash_looping, journal_tail, verify};
 
+use crate::assets::version::KubernetesVersion;
 use crate::egress::Egress;
 use crate::error::{Kind, Result, ResultExt};
 use crate::kubeconfig::{self, ComponentConfig};
@@ -59,6 +60,8 @@ pub struct Inputs<'a> {
     pub pki: &'a Pki,
     /// The sandbox image, as the component volume has it.
     pub pause_image: &'a str,
+    /// The version of Kubernetes.
+    pub version: KubernetesVersion,
     /// How the node reaches the world.
     pub egress: &'a Egress,
 }
@@ -206,6 +209,7 @@ mod tests {
         plan(&Inputs {
             pki: &pki,
             pause_image: "registry.k8s.io/pause:3.10.2",
+            version: crate::assets::version::DEFAULT,
             egress: &Egress::default(),
         })
     }

@@ -6,6 +6,7 @@ use super::{
     CLUSTER_DOMAIN, DNS_SERVICE_IP, Inputs, KUBERNETES_DIR, NODE_IP, NODE_NAME, POD_CIDR, Unit,
     Wanted, binary, certificate_path, key_pair, key_path, paths, public, runtime,
 };
+use crate::assets::version::KubernetesVersion;
 use crate::pki::CertName;
 
 pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
@@ -21,7 +22,7 @@ fn kubelet(inputs: &Inputs<'_>) -> Wanted {
     let config = format!("{KUBERNETES_DIR}/kubelet.json");
     let kubeconfig = format!("{KUBERNETES_DIR}/kubelet.conf");
     let mut files = vec![
-        public(&config, kubelet_config()),
+        public(&config, kubelet_config(inputs.version)),
         super::kubeconfig(&kubeconfig, pki, CertName::KubeletClient),
     ];
     files.extend(key_pair(pki, CertName::KubeletServing));
@@ -46,8 +47,11 @@ fn kubelet(inputs: &Inputs<'_>) -> Wanted {
     }
 }
 
-fn kubelet_config() -> String {
-    let config = json!({
+/// The first minor version whose kubelet checks who may use an image that is there.
+const VERIFIES_IMAGES: u32 = 35;
+
+fn kubelet_config(version: KubernetesVersion) -> String {
+    let mut config = json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "authentication": {
@@ -65,6 +69,11 @@ fn kubelet_config() -> String {
         "tlsCertFile": certificate_path(CertName::KubeletServing),
         "tlsPrivateKeyFile": key_path(CertName::KubeletServing),
     });
+    if version.minor >= VERIFIES_IMAGES {
+        // An image that was loaded stays usable when the same one was pulled under another name.
+        // Otherwise the kubelet wants to pull it by the name that no registry knows.
+        config["imagePullCredentialsVerificationPolicy"] = json!("NeverVerify");
+    }
     format!("{config:#}\n")
 }
 
@@ -105,4 +114,19 @@ fn kube_proxy_config(kubeconfig: &str) -> String {
         "mode": "iptables",
     });
     format!("{config:#}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kubelets_are_told_only_what_they_know() {
+        let told = |minor| {
+            kubelet_config(KubernetesVersion { minor, patch: 0 })
+                .contains("imagePullCredentialsVerificationPolicy")
+        };
+        assert!(!told(34));
+        assert!(told(35) && told(37));
+    }
 }
