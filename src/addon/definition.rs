@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::object::{self, Object};
 use crate::assets::recipes;
@@ -30,6 +31,15 @@ pub struct Addon {
     pub folder: Option<std::path::PathBuf>,
     /// Its objects in the order in which they are applied.
     pub objects: Vec<Object>,
+}
+
+impl Addon {
+    /// SHA-256 in hex over its objects: another one means other objects.
+    pub fn digest(&self) -> String {
+        let text = serde_json::to_vec(&self.objects).unwrap_or_default();
+        let hash = Sha256::digest(text);
+        hash.iter().map(|b| format!("{b:02x}")).collect()
+    }
 }
 
 /// `addon.toml`.

@@ -10,11 +10,20 @@ use crate::error::{Kind, Result, ResultExt};
 const PREFIX: &str = "kubby-addon-";
 const MAPS: &str = "/api/v1/namespaces/kube-system/configmaps";
 
+/// What an add-on has put into the cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inventory {
+    /// Its objects, in the order in which they were applied.
+    pub objects: Vec<ObjectRef>,
+    /// The digest of the add-on that was applied as a whole; empty until it was.
+    pub digest: String,
+}
+
 /// Reads what an add-on has put into the cluster; `None` where it has never been applied.
 ///
 /// # Errors
 /// [`Kind::Unhealthy`] when the API does not answer as it should.
-pub fn read(api: &ApiClient, addon: &str) -> Result<Option<Vec<ObjectRef>>> {
+pub fn read(api: &ApiClient, addon: &str) -> Result<Option<Inventory>> {
     let answer = api.get(&path(addon))?;
     if answer.status == 404 {
         return Ok(None);
@@ -49,8 +58,8 @@ pub fn names(api: &ApiClient) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// As [`read`].
-pub fn write(api: &ApiClient, addon: &str, objects: &[ObjectRef]) -> Result<()> {
-    api.apply(&path(addon), &render(addon, objects), true)?
+pub fn write(api: &ApiClient, addon: &str, inventory: &Inventory) -> Result<()> {
+    api.apply(&path(addon), &render(addon, inventory), true)?
         .require(&format!("writing down what the add-on `{addon}` has made"))
         .map(drop)
 }
@@ -73,7 +82,7 @@ fn path(addon: &str) -> String {
     format!("{MAPS}/{PREFIX}{addon}")
 }
 
-fn render(addon: &str, objects: &[ObjectRef]) -> Value {
+fn render(addon: &str, inventory: &Inventory) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -82,15 +91,24 @@ fn render(addon: &str, objects: &[ObjectRef]) -> Value {
             "namespace": "kube-system",
             "labels": {LABEL: addon},
         },
-        "data": {"objects": json!(objects).to_string()},
+        "data": {
+            "objects": json!(inventory.objects).to_string(),
+            "digest": inventory.digest,
+        },
     })
 }
 
-fn parse(map: &str) -> Result<Vec<ObjectRef>> {
+fn parse(map: &str) -> Result<Inventory> {
     let fail = || "the list of an add-on's objects in the cluster is damaged".to_owned();
     let map: Value = serde_json::from_str(map).context(Kind::Unhealthy, fail)?;
     let text = map["data"]["objects"].as_str().unwrap_or("[]");
-    serde_json::from_str(text).context(Kind::Unhealthy, fail)
+    Ok(Inventory {
+        objects: serde_json::from_str(text).context(Kind::Unhealthy, fail)?,
+        digest: map["data"]["digest"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -99,7 +117,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again() {
-        let objects = [
+        let objects = vec![
             ObjectRef {
                 api_version: "v1".into(),
                 kind: "Service".into(),
@@ -113,8 +131,12 @@ mod tests {
                 name: "system:coredns".into(),
             },
         ];
-        let map = render("dns", &objects);
-        assert_eq!(parse(&map.to_string()).unwrap(), objects);
+        let inventory = Inventory {
+            objects,
+            digest: "abc".into(),
+        };
+        let map = render("dns", &inventory);
+        assert_eq!(parse(&map.to_string()).unwrap(), inventory);
         assert!(parse(r#"{"data":{"objects":"["}}"#).is_err());
     }
 }

@@ -160,10 +160,17 @@ pub(super) fn import(remote: &mut dyn Remote, addons: &[&Addon]) -> Result<()> {
     if images.is_empty() {
         return Ok(());
     }
-    remote
-        .exec(&provision::import_command(&images), b"", None)?
-        .require("importing the add-ons' images")
-        .map(drop)
+    let output = remote.exec(&provision::import_command(&images), b"", None)?;
+    if output.status == provision::NO_ARCHIVE {
+        return Err(Error::new(
+            Kind::State,
+            "the cluster's components lack an image that its add-ons need",
+        )
+        .with_detail("the node says", String::from_utf8_lossy(&output.stderr))
+        .with_hint("a cluster of an older kubby has to be made anew: kubby delete, kubby start")
+        .with_hint("kubby addon disable NAME, or kubby start --no-addon NAME, does without"));
+    }
+    output.require("importing the add-ons' images").map(drop)
 }
 
 /// Loads the image archives of a user's folder into the node.

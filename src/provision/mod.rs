@@ -14,7 +14,7 @@ mod unit;
 mod verify;
 
 pub use apply::{Applied, apply, start_all};
-pub use runtime::{BUILDKIT_SOCKET, CONTAINERD_SOCKET, import_command};
+pub use runtime::{BUILDKIT_SOCKET, CONTAINERD_SOCKET, NO_ARCHIVE, import_command};
 pub use unit::Unit;
 pub use verify::{PROCESSES, crash_looping, journal_tail, verify};
 

@@ -133,6 +133,9 @@ fn import_images(pause_image: &str) -> Unit {
     .reads([IMPORT_SCRIPT])
 }
 
+/// The status of the command of [`import_command`] when the volume lacks an archive.
+pub const NO_ARCHIVE: i32 = 3;
+
 /// The command that imports images of the component volume, given as `(image, archive)`.
 pub fn import_command(images: &[(&str, &str)]) -> String {
     let mut command = IMPORT_SCRIPT.to_owned();
@@ -148,8 +151,13 @@ fn import_script() -> String {
     format!(
         r#"#!/bin/sh
 # Usage: import-images IMAGE ARCHIVE [IMAGE ARCHIVE]...
-# Imports images of the component volume into containerd, those that it lacks.
+# Imports images of the component volume into containerd, those that it lacks, side by side.
 set -eu
+import() {{
+    ctr --namespace k8s.io images import --local "$1" >/dev/null 2>&1 ||
+        ctr --namespace k8s.io images import "$1" >/dev/null
+}}
+running=
 have=$(ctr --namespace k8s.io images list --quiet)
 while [ $# -ge 2 ]; do
     image=$1
@@ -160,10 +168,13 @@ while [ $# -ge 2 ]; do
     fi
     if [ ! -e "$archive" ]; then
         echo "the component volume has no $archive for the image $image" >&2
-        exit 3
+        exit {NO_ARCHIVE}
     fi
-    ctr --namespace k8s.io images import --local "$archive" >/dev/null 2>&1 ||
-        ctr --namespace k8s.io images import "$archive" >/dev/null
+    import "$archive" &
+    running="$running $!"
+done
+for job in $running; do
+    wait "$job"
 done
 "#
     )

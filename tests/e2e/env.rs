@@ -12,13 +12,25 @@ pub type Test = (&'static str, fn(&Env));
 
 /// The tests' surroundings.
 pub struct Env {
-    root: tempfile::TempDir,
+    root: PathBuf,
+    /// The folder and its clusters stay for the next run.
+    kept: bool,
     /// The profile that most tests share.
     pub profile: String,
 }
 
 impl Env {
+    /// A new folder, or the one that `KUBBY_E2E_KEEP` names: what a run leaves there the next one
+    /// finds, so that single tests can be tried on a cluster that is there.
     pub fn new() -> Self {
+        if let Some(root) = std::env::var_os("KUBBY_E2E_KEEP") {
+            std::fs::create_dir_all(&root).expect("a folder");
+            return Env {
+                profile: "kept".into(),
+                root: root.into(),
+                kept: true,
+            };
+        }
         // Not under /tmp's own mode: the folder is private, as a home is.
         let root = tempfile::Builder::new()
             .prefix("kubby-e2e-")
@@ -26,20 +38,21 @@ impl Env {
             .expect("a folder");
         Env {
             profile: format!("e{}", std::process::id()),
-            root,
+            root: root.keep(),
+            kept: false,
         }
     }
 
     pub fn home(&self) -> PathBuf {
-        self.root.path().join("kubby-home")
+        self.root.join("kubby-home")
     }
 
     pub fn root(&self) -> &Path {
-        self.root.path()
+        &self.root
     }
 
     pub fn kubeconfig(&self) -> PathBuf {
-        self.root.path().join("kube/config")
+        self.root.join("kube/config")
     }
 
     pub fn domain(&self) -> String {
@@ -83,7 +96,7 @@ impl Env {
     fn apply(&self, command: &mut Command) {
         command
             .env("KUBBY_HOME", self.home())
-            .env("HOME", self.root.path())
+            .env("HOME", &self.root)
             .env("KUBECONFIG", self.kubeconfig())
             .env("NO_COLOR", "1")
             .env_remove("KUBBY_PROFILE")
@@ -103,6 +116,9 @@ impl Env {
 
     /// Deletes whatever a failed test left, and the tests' own folder.
     pub fn clean_up(&self) {
+        if self.kept {
+            return;
+        }
         if self.home().exists() {
             let mut command = self.kubby_command();
             command.args(["delete", "--all"]);

@@ -13,8 +13,11 @@ use crate::error::{Error, Kind, Result, ResultExt};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-/// Not compressed: unpacking it is work that an emulated node does while the user waits.
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+/// How hard layers are compressed: a quarter of their size in a second. containerd takes in every
+/// byte through gRPC, which costs an emulated node more than unpacking: CoreDNS is imported in half
+/// the time that it takes uncompressed, and gzip saves next to nothing.
+const LEVEL: i32 = 9;
 
 /// `sha256:…` of a blob.
 pub(super) fn digest(blob: &[u8]) -> String {
@@ -103,6 +106,7 @@ fn write_program_image(out: &Path, name: &str, arch: &str, program: &Program) ->
     })
     .to_string()
     .into_bytes();
+    let layer = zstd::bulk::compress(&layer, LEVEL).context(Kind::Assets, fail)?;
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": MANIFEST,
@@ -262,13 +266,11 @@ mod tests {
         assert_eq!(config["config"]["Entrypoint"], json!(["/coredns"]));
         assert_eq!(config["config"]["Cmd"], json!(["serve", "/etc/dns/conf"]));
         assert_eq!(config["config"]["Env"], json!(["A=b"]));
-        assert_eq!(
-            config["rootfs"]["diff_ids"][0],
-            manifest["layers"][0]["digest"]
-        );
         get(&manifest["layers"][0]);
         let layer = manifest["layers"][0]["digest"].as_str().unwrap();
         let layer = &blobs[&format!("blobs/{}", layer.replace(':', "/"))];
+        let layer = zstd::stream::decode_all(&layer[..]).unwrap();
+        assert_eq!(config["rootfs"]["diff_ids"][0], digest(&layer));
         let modes: Vec<(String, u32, u64)> = tar::Archive::new(&layer[..])
             .entries()
             .unwrap()

@@ -105,7 +105,7 @@ fn kubectl_top_works_with_its_addon(env: &Env) {
     });
     env.kubectl(&["top", "pods", "-n", "kube-system"])
         .ok()
-        .prints("coredns");
+        .prints("kubby-storage");
     env.kubby(&["addon", "disable", "metrics"]).ok();
     env.kubectl(&["get", "apiservice", "v1beta1.metrics.k8s.io"])
         .exits(1);

@@ -70,7 +70,8 @@ pub fn busybox() -> Image {
         .iter()
         .find_map(|path| std::fs::read(work.join(path)).ok())
         .expect("a busybox");
-    let path = work.join("program");
+    // It takes its own name for an applet's, unless that is `busybox`.
+    let path = work.join("busybox");
     std::fs::write(&path, &program).expect("the program");
     let mut list = Command::new("sh");
     list.arg("-euc")

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::env::{Env, Run};
 
 /// How long a workload may take on a slow machine under emulation.
-pub const LIMIT: Duration = Duration::from_secs(420);
+pub const LIMIT: Duration = Duration::from_secs(300);
 
 /// A file beside these tests.
 pub fn file(name: &str) -> String {

@@ -21,15 +21,18 @@ if [ ! -e "$data/.made" ]; then
     echo "making the database in $data"
     # What an interrupted attempt left.
     find "$data" -mindepth 1 -delete
+    # A server that bootstraps takes one statement a line.
     {
         echo 'CREATE DATABASE mysql;'
         echo 'USE mysql;'
+        echo 'SET @auth_root_socket = NULL;'
         cat /usr/share/mariadb/mariadb_system_tables.sql /usr/share/mariadb/mariadb_performance_tables.sql \
             /usr/share/mariadb/mariadb_system_tables_data.sql
         echo 'FLUSH PRIVILEGES;'
         echo "CREATE OR REPLACE USER root@localhost IDENTIFIED BY $(literal "$MYSQL_ROOT_PASSWORD");"
         echo "CREATE OR REPLACE USER root@'%' IDENTIFIED BY $(literal "$MYSQL_ROOT_PASSWORD");"
-        echo "GRANT ALL ON *.* TO root@localhost WITH GRANT OPTION; GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION;"
+        echo 'GRANT ALL ON *.* TO root@localhost WITH GRANT OPTION;'
+        echo "GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION;"
         if [ -n "${MYSQL_DATABASE:-}" ]; then
             echo "CREATE DATABASE \`$MYSQL_DATABASE\`;"
         fi
@@ -39,7 +42,7 @@ if [ ! -e "$data/.made" ]; then
                 echo "GRANT ALL ON \`$MYSQL_DATABASE\`.* TO $(literal "$MYSQL_USER")@'%';"
             fi
         fi
-    } | mariadbd "${options[@]}" --bootstrap --skip-grant-tables=0
+    } | mariadbd "${options[@]}" --bootstrap
     touch "$data/.made"
     echo "the database is made"
 fi
