@@ -124,7 +124,7 @@ fn the_registry_takes_pushes_from_the_host(env: &Env) {
         .stdout;
     let url = url.trim();
     assert!(url.starts_with("http://127.0.0.1:"), "{url}");
-    push(url, "pushed", "1", &busybox());
+    push(url, "pushed", "1", busybox());
     let path = apply(
         env,
         "pushed",
@@ -186,7 +186,7 @@ fn a_folder_is_an_addon(env: &Env) {
     );
     // It brings the image of its pod along.
     std::fs::create_dir(folder.join("images")).expect("a folder");
-    let image = tar(&docker_files(&busybox(), &["greeter:1"]));
+    let image = tar(&docker_files(busybox(), &["greeter:1"]));
     std::fs::write(folder.join("images/greeter.tar"), image).expect("an archive");
     let path = format!("{}/", folder.display());
     env.kubby(&["addon", "enable", &path]).ok();

@@ -31,18 +31,13 @@ fn manifest(name: &str) -> String {
 
 /// Runs SQL in the database's own pod and gives the rows.
 fn sql(env: &Env, statement: &str) -> String {
-    let local = [
-        "mysql",
-        "-h",
-        "127.0.0.1",
-        "-u",
-        "user",
-        "-ppassword",
-        "db",
-        "-N",
-        "-e",
-    ];
-    exec(env, "mysql-0", &[&local[..], &[statement]].concat())
+    try_sql(env, statement).ok().stdout
+}
+
+fn try_sql(env: &Env, statement: &str) -> Run {
+    let client = "exec mysql-0 -- mysql -h 127.0.0.1 -u user -ppassword db -N -e";
+    let args: Vec<&str> = client.split(' ').chain([statement]).collect();
+    env.kubectl(&args)
 }
 
 fn the_database_of_the_chapter(env: &Env) {
@@ -173,21 +168,7 @@ fn rows_survive_the_pod(env: &Env) {
 
 fn still_there(env: &Env) {
     eventually(LIMIT, "the row is there", || {
-        let run = env.kubectl(&[
-            "exec",
-            "mysql-0",
-            "--",
-            "mysql",
-            "-h",
-            "127.0.0.1",
-            "-u",
-            "user",
-            "-ppassword",
-            "db",
-            "-N",
-            "-e",
-            "SELECT id FROM messages",
-        ]);
+        let run = try_sql(env, "SELECT id FROM messages");
         if run.code == 0 && run.stdout.trim() == "42" {
             Ok(())
         } else {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use serde_json::json;
 
@@ -17,7 +18,7 @@ pub const BUSYBOX: &str = "busybox:1.36";
 fn load_all(env: &Env) {
     let archive = env.root().join("busybox.tar");
     let name = format!("docker.io/library/{BUSYBOX}");
-    std::fs::write(&archive, tar(&oci_files(&busybox(), Some(&name)))).expect("the archive");
+    std::fs::write(&archive, tar(&oci_files(busybox(), Some(&name)))).expect("the archive");
     env.kubby(&["image", "load", &archive.to_string_lossy()])
         .ok();
     let archive = mysql(env.root());
@@ -58,7 +59,12 @@ fn mysql(dir: &Path) -> PathBuf {
 }
 
 /// Debian's static busybox with its applets, in three layers.
-pub fn busybox() -> Image {
+pub fn busybox() -> &'static Image {
+    static IMAGE: OnceLock<Image> = OnceLock::new();
+    IMAGE.get_or_init(make_busybox)
+}
+
+fn make_busybox() -> Image {
     let dir = tempfile::tempdir().expect("a folder");
     let work = dir.path();
     // With lists of its own: the host's may be missing, and are not for everybody to renew.
