@@ -5,6 +5,7 @@
     reason = "helpers of tests fail by panicking, as tests do"
 )]
 
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -56,10 +57,19 @@ pub fn check_extras(volume: &Path) {
     }
 }
 
-/// Whether the archive of an image in an unpacked volume has `content` in it.
+/// Whether the archive of an image in an unpacked volume has `content` in it; layers are looked
+/// into.
 pub fn holds(volume: &Path, image: &str, content: &[u8]) -> bool {
-    let tar = std::fs::read(volume.join(format!("images/{image}.tar"))).unwrap();
-    tar.windows(content.len()).any(|w| w == content)
+    let file = std::fs::File::open(volume.join(format!("images/{image}.tar"))).unwrap();
+    let mut archive = tar::Archive::new(file);
+    archive.entries().unwrap().any(|entry| {
+        let mut blob = Vec::new();
+        entry.unwrap().read_to_end(&mut blob).unwrap();
+        if blob.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+            blob = zstd::stream::decode_all(&blob[..]).unwrap();
+        }
+        blob.windows(content.len()).any(|w| w == content)
+    })
 }
 
 /// Unpacks a volume into a temporary folder.
