@@ -29,7 +29,7 @@ pub fn apply(env: &Env, name: &str, text: &str) -> PathBuf {
 
 /// Takes away what [`apply`] brought.
 pub fn delete(env: &Env, path: &std::path::Path) {
-    env.kubectl(&["delete", "--wait", "-f", &path.to_string_lossy()])
+    env.kubectl(&["delete", "--grace-period=1", "-f", &path.to_string_lossy()])
         .ok();
 }
 
