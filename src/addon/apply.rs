@@ -66,6 +66,7 @@ pub fn apply(api: &ApiClient, addon: &Addon, force: bool, deadline: Instant) -> 
         delete_one(api, &mut resources, &addon.name, old, deadline)?;
         out.pruned.push(old.clone());
     }
+    wait_until_gone(api, &mut resources, &out.pruned, deadline)?;
     if !same {
         let now = Inventory {
             objects: wanted,
@@ -174,11 +175,23 @@ pub fn remove(api: &ApiClient, addon: &str, deadline: Instant) -> Result<Vec<Obj
             gone.push(object.clone());
         }
     }
-    for object in &gone {
+    wait_until_gone(api, &mut resources, &gone, deadline)?;
+    inventory::remove(api, addon)?;
+    Ok(gone)
+}
+
+/// Waits for objects whose removal was asked for: they stay until all that belongs to them is gone.
+fn wait_until_gone(
+    api: &ApiClient,
+    resources: &mut Resources,
+    objects: &[ObjectRef],
+    deadline: Instant,
+) -> Result<()> {
+    for object in objects {
         let Some(path) = resources.path(api, object)? else {
             continue;
         };
-        while api.get(&path)?.status != 404 {
+        while is_still_there(&api.get(&path)?) {
             if Instant::now() > deadline {
                 return Err(
                     Error::new(Kind::Unhealthy, format!("{object} does not go away"))
@@ -193,8 +206,14 @@ pub fn remove(api: &ApiClient, addon: &str, deadline: Instant) -> Result<Vec<Obj
             std::thread::sleep(ASK_EVERY);
         }
     }
-    inventory::remove(api, addon)?;
-    Ok(gone)
+    Ok(())
+}
+
+/// Whether an object that was to be removed is being removed still. One that is there without a
+/// date of its deletion belongs to somebody else, or was made anew.
+fn is_still_there(answer: &Answer) -> bool {
+    let found: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+    answer.status != 404 && (!answer.is_ok() || !found["metadata"]["deletionTimestamp"].is_null())
 }
 
 /// Asks for the removal of one object; `false` where there is none of the add-on's.
