@@ -183,6 +183,9 @@ pub struct StartArgs {
     /// Give up when the cluster is not ready after so many seconds [default: by acceleration]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub timeout: Option<u64>,
+    /// Start cold, and save no warm template for later starts
+    #[arg(long)]
+    pub no_template: bool,
     /// How the node reaches the world.
     #[command(flatten)]
     pub egress: EgressArgs,

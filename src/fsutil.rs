@@ -51,6 +51,32 @@ pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     Ok(())
 }
 
+/// Copies a directory tree of the user's secrets: directories 0700, files as they are. A source
+/// that is not there is fine.
+///
+/// # Errors
+/// [`Kind::Internal`] when the file system refuses.
+pub fn copy_private(from: &Path, to: &Path) -> Result<()> {
+    let fail = || format!("cannot copy {} to {}", from.display(), to.display());
+    let entries = match fs::read_dir(from) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e).context(Kind::Internal, fail),
+    };
+    create_private_dir(to)?;
+    for entry in entries {
+        let entry = entry.context(Kind::Internal, fail)?;
+        let target = to.join(entry.file_name());
+        if entry.file_type().context(Kind::Internal, fail)?.is_dir() {
+            copy_private(&entry.path(), &target)?;
+        } else {
+            // With the modes of the original, which are 0600 where they have to be.
+            fs::copy(entry.path(), &target).context(Kind::Internal, fail)?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes a file or a directory tree; one that is not there is fine.
 ///
 /// # Errors

@@ -120,6 +120,9 @@ pub struct Profile {
     pub memory_mib: u64,
     /// Size of the node's disk in MiB.
     pub disk_mib: u64,
+    /// The volume with the node's disk, where it is not the one that the node was made with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<String>,
     /// Extra kernel arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kernel_args: Vec<String>,
@@ -297,46 +300,50 @@ enum ParseError {
     Damaged(String),
 }
 
+/// A profile with something in every field, for tests.
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test's")]
+pub(crate) fn example() -> Profile {
+    Profile {
+        version: FILE_VERSION,
+        kubby: "0.1.0".into(),
+        name: "dev".parse().unwrap(),
+        uuid: "c2f6e8e2-8f3a-4c6a-9a52-3b1f3c1b7f10".into(),
+        connect: "qemu:///session".into(),
+        acceleration: "tcg".into(),
+        kubernetes_version: "v1.37.2".into(),
+        cpus: 2,
+        memory_mib: 4096,
+        disk_mib: 20480,
+        disk: None,
+        kernel_args: vec![],
+        addons: vec!["dns".into()],
+        kubeconfig: "/home/u/.kube/config".into(),
+        assets: Assets::default(),
+        egress: egress::Settings {
+            dns: vec!["10.1.1.1".into()],
+            ca_certificates: vec!["-----BEGIN CERTIFICATE-----\nAA\n".into()],
+            ..egress::Settings::default()
+        },
+        ports: Ports {
+            ssh: 40001,
+            api: 40002,
+        },
+        forwards: vec![ServiceForward {
+            namespace: "default".into(),
+            service: "web".into(),
+            port: 80,
+            protocol: Protocol::Tcp,
+            host: 8080,
+            node: 30080,
+        }],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::Store;
-
-    fn example() -> Profile {
-        Profile {
-            version: FILE_VERSION,
-            kubby: "0.1.0".into(),
-            name: "dev".parse().unwrap(),
-            uuid: "c2f6e8e2-8f3a-4c6a-9a52-3b1f3c1b7f10".into(),
-            connect: "qemu:///session".into(),
-            acceleration: "tcg".into(),
-            kubernetes_version: "v1.37.2".into(),
-            cpus: 2,
-            memory_mib: 4096,
-            disk_mib: 20480,
-            kernel_args: vec![],
-            addons: vec!["dns".into()],
-            kubeconfig: "/home/u/.kube/config".into(),
-            assets: Assets::default(),
-            egress: egress::Settings {
-                dns: vec!["10.1.1.1".into()],
-                ca_certificates: vec!["-----BEGIN CERTIFICATE-----\nAA\n".into()],
-                ..egress::Settings::default()
-            },
-            ports: Ports {
-                ssh: 40001,
-                api: 40002,
-            },
-            forwards: vec![ServiceForward {
-                namespace: "default".into(),
-                service: "web".into(),
-                port: 80,
-                protocol: Protocol::Tcp,
-                host: 8080,
-                node: 30080,
-            }],
-        }
-    }
 
     #[test]
     fn names_are_checked() {

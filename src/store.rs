@@ -88,6 +88,11 @@ impl Store {
         }
     }
 
+    /// The folder of all warm templates.
+    pub fn templates_dir(&self) -> PathBuf {
+        self.home.join("templates")
+    }
+
     /// The names of all profile folders, sorted; names that kubby would not make are left out.
     ///
     /// # Errors
@@ -175,6 +180,10 @@ pub struct ProfileDir {
 }
 
 impl ProfileDir {
+    /// The layout of a profile's folder elsewhere: a saved state's, for example.
+    pub fn at(root: PathBuf) -> Self {
+        ProfileDir { root }
+    }
     /// The folder itself, 0700.
     pub fn root(&self) -> &Path {
         &self.root
@@ -198,6 +207,19 @@ impl ProfileDir {
     /// Add-ons of the user's own, as they were when they were enabled.
     pub fn addons(&self) -> PathBuf {
         self.root.join("addons")
+    }
+    /// The identity that the node still has when this cluster began as a copy of another; gone
+    /// once the node has its own. Laid out as this folder.
+    pub fn handover(&self) -> PathBuf {
+        self.root.join("handover")
+    }
+    /// Saved states that the user made, one folder each.
+    pub fn snapshots(&self) -> PathBuf {
+        self.root.join("snapshots")
+    }
+    /// The saved state of a cluster that is suspended.
+    pub fn suspended(&self) -> PathBuf {
+        self.root.join("suspended")
     }
     /// A kubeconfig with this cluster alone, 0600.
     pub fn kubeconfig(&self) -> PathBuf {

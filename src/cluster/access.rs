@@ -54,7 +54,15 @@ impl Access {
     /// # Errors
     /// [`Kind::State`] when the profile's keys are missing.
     pub fn target(&self) -> Result<Target> {
-        let public = self.dir.host_key().with_extension("pub");
+        self.target_with(&self.dir)
+    }
+
+    /// As [`target`](Self::target), with keys that are in another folder.
+    ///
+    /// # Errors
+    /// As [`target`](Self::target).
+    pub fn target_with(&self, keys: &ProfileDir) -> Result<Target> {
+        let public = keys.host_key().with_extension("pub");
         let host_key = std::fs::read_to_string(&public).context(Kind::State, || {
             format!("cannot read the node's host key {}", public.display())
         })?;
@@ -62,7 +70,7 @@ impl Access {
             host: "127.0.0.1".into(),
             port: self.profile.ports.ssh,
             user: "root".into(),
-            private_key: self.dir.ssh_key(),
+            private_key: keys.ssh_key(),
             host_key: host_key.trim().to_owned(),
         })
     }

@@ -2,7 +2,8 @@
 
 use super::preflight;
 use super::resources::{self, BaseVolumes, Names, Volumes};
-use super::start::Start;
+use super::start::{Prepared, Start};
+use super::warm::Template;
 use super::{Access, StartOptions};
 use crate::assets::components::{self, ComponentSet};
 use crate::assets::node_image::{self, NodeImage};
@@ -15,14 +16,14 @@ use crate::store::Store;
 use crate::units::{Mebibytes, human_bytes};
 
 impl Start<'_> {
-    /// From the profile to a machine that runs.
-    pub(super) fn machine(
+    /// Gets what the machine is made of into the pool, and says which template it may begin from.
+    pub(super) fn get_assets(
         &self,
         hypervisor: &dyn Hypervisor,
         access: &mut Access,
-        names: &Names,
-        acceleration: Acceleration,
-    ) -> Result<()> {
+        prepared: &Prepared,
+    ) -> Result<Option<Template>> {
+        let names = &Names::new(self.store, &access.profile);
         let known = !access.profile.assets.node_image.is_empty();
         let there = known
             && BaseVolumes::of(&access.profile).are_in(&Volumes::of(hypervisor, &names.pool)?);
@@ -49,18 +50,31 @@ impl Start<'_> {
                 self.progress,
             )?;
         }
+        drop(shared);
+        interrupt::check()?;
+        if !prepared.created {
+            return Ok(None);
+        }
+        self.template(access, &prepared.host)
+    }
+
+    /// From the profile to a machine that boots.
+    pub(super) fn machine(
+        &self,
+        hypervisor: &dyn Hypervisor,
+        access: &mut Access,
+        acceleration: Acceleration,
+    ) -> Result<()> {
+        let names = &Names::new(self.store, &access.profile);
+        let base = BaseVolumes::of(&access.profile);
+        let shared = self.store.lock_shared(|| {})?;
         resources::ensure_own_volumes(hypervisor, names, &base, &access.profile, &access.dir)?;
         drop(shared);
         interrupt::check()?;
         self.free_ports(access)?;
-        resources::define(
-            hypervisor,
-            self.store,
-            names,
-            &base,
-            &access.profile,
-            acceleration,
-        )?;
+        let domain =
+            resources::domain(hypervisor, self.store, names, &access.profile, acceleration)?;
+        hypervisor.define(&domain)?;
         interrupt::check()?;
         self.stage("machine");
         hypervisor.start(&names.domain)?;
@@ -108,7 +122,7 @@ impl Start<'_> {
 
     /// A port that another program has taken since the last start is replaced, unless the user
     /// asked for it by number.
-    fn free_ports(&self, access: &mut Access) -> Result<()> {
+    pub(super) fn free_ports(&self, access: &mut Access) -> Result<()> {
         // Under one lock until it is saved: two starts never choose the same free port.
         let _shared = self.store.lock_shared(|| {})?;
         let recorded = access.profile.ports;

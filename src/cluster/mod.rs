@@ -3,16 +3,21 @@
 mod access;
 mod addons;
 mod boot;
+mod capture;
 mod context;
 mod delete;
 mod health;
+mod identity;
+mod layers;
 mod machine;
 mod preflight;
 mod resources;
+mod revive;
 mod services;
 mod start;
 mod status;
 mod stop;
+mod warm;
 
 pub use access::Access;
 pub use addons::{
@@ -82,6 +87,19 @@ pub struct StartOptions {
     pub egress: egress::Settings,
     /// Limit for boot and health together.
     pub timeout: Option<Duration>,
+    /// Whether to begin from a warm template, and to make one.
+    pub templates: Templates,
+}
+
+/// What `start` does about warm templates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Templates {
+    /// Begins from one; where there is none, the healthy cluster is saved as one before the user
+    /// gets it.
+    #[default]
+    Use,
+    /// Leaves them alone.
+    Off,
 }
 
 /// Locks a profile against other kubby processes; whoever has to wait is told for what.

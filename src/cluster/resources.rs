@@ -12,7 +12,7 @@ use crate::hypervisor::{
 use crate::profile::{Profile, ProfileName};
 use crate::progress::Progress;
 use crate::provision::{API_PORT, SSH_PORT};
-use crate::remote;
+use crate::remote::{self, NodeFile};
 use crate::store::{ProfileDir, Store};
 use crate::units::Mebibytes;
 
@@ -39,7 +39,11 @@ pub struct Names {
 impl Names {
     /// The names for a profile.
     pub fn new(store: &Store, profile: &Profile) -> Self {
-        Names::of(store, &profile.name, &profile.connect)
+        let mut names = Names::of(store, &profile.name, &profile.connect);
+        if let Some(disk) = &profile.disk {
+            names.disk.clone_from(disk);
+        }
+        names
     }
 
     /// The names for a profile's name on a connection.
@@ -54,6 +58,13 @@ impl Names {
             domain,
         }
     }
+}
+
+/// A name for a disk of a cluster that no other disk has: an earlier disk of the same cluster may
+/// still be there, because templates, snapshots or forks build on it.
+pub fn disk_name(name: &ProfileName) -> String {
+    let id = uuid::Uuid::new_v4().simple().to_string();
+    format!("{}.disk-{}.qcow2", name.resource_name(), &id[..12])
 }
 
 /// The shared volumes that a profile's assets are uploaded to, named by what is in them.
@@ -81,7 +92,8 @@ impl BaseVolumes {
         }
     }
 
-    fn all(&self) -> [&str; 4] {
+    /// All four.
+    pub fn all(&self) -> [&str; 4] {
         [&self.disk, &self.kernel, &self.initrd, &self.components]
     }
 
@@ -189,6 +201,14 @@ pub fn ensure_own_volumes(
 ) -> Result<()> {
     let disk = Mebibytes(profile.disk_mib).bytes();
     hypervisor.create_overlay(&names.pool, &names.disk, &base.disk, disk)?;
+    ensure_seed(hypervisor, names, dir)
+}
+
+/// Makes the node's SSH identity and the volume with it where they are missing.
+///
+/// # Errors
+/// [`Kind::Hypervisor`] when libvirt refuses.
+pub fn ensure_seed(hypervisor: &dyn Hypervisor, names: &Names, dir: &ProfileDir) -> Result<()> {
     let new_identity = ensure_ssh_identity(dir)?;
     if new_identity || !Volumes::of(hypervisor, &names.pool)?.has_whole(&names.seed) {
         hypervisor.upload_bytes(&names.pool, &names.seed, &seed(dir)?)?;
@@ -197,7 +217,10 @@ pub fn ensure_own_volumes(
 }
 
 /// Makes the operator's key and the node's host key; returns whether either was missing.
-fn ensure_ssh_identity(dir: &ProfileDir) -> Result<bool> {
+///
+/// # Errors
+/// [`Kind::Internal`] when the file system refuses.
+pub fn ensure_ssh_identity(dir: &ProfileDir) -> Result<bool> {
     let mut made = false;
     for (path, comment) in [(dir.ssh_key(), "kubby"), (dir.host_key(), "kubby-node")] {
         let public = path.with_extension("pub");
@@ -215,34 +238,43 @@ fn ensure_ssh_identity(dir: &ProfileDir) -> Result<bool> {
     Ok(made)
 }
 
-/// The seed: a tar that the node unpacks at boot, before its SSH server starts, so that the
-/// very first connection meets a host key that is known and pinned.
-fn seed(dir: &ProfileDir) -> Result<Vec<u8>> {
+/// The files in the node that say who it is over SSH and who may log in.
+///
+/// # Errors
+/// [`Kind::State`] when a key is missing.
+pub fn ssh_identity(dir: &ProfileDir) -> Result<[NodeFile; 3]> {
     let read = |path: PathBuf| {
         std::fs::read(&path).context(Kind::State, || format!("cannot read {}", path.display()))
     };
-    let files = [
-        ("etc/ssh/ssh_host_ed25519_key", 0o600, read(dir.host_key())?),
-        (
-            "etc/ssh/ssh_host_ed25519_key.pub",
+    let host_key = "/etc/ssh/ssh_host_ed25519_key";
+    Ok([
+        NodeFile::new(host_key, 0o600, read(dir.host_key())?),
+        NodeFile::new(
+            format!("{host_key}.pub"),
             0o644,
             read(dir.host_key().with_extension("pub"))?,
         ),
-        (
-            "root/.ssh/authorized_keys",
+        NodeFile::new(
+            "/root/.ssh/authorized_keys",
             0o600,
             read(dir.ssh_key().with_extension("pub"))?,
         ),
-    ];
+    ])
+}
+
+/// The seed: a tar that the node unpacks at boot, before its SSH server starts, so that the
+/// very first connection meets a host key that is known and pinned.
+fn seed(dir: &ProfileDir) -> Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
-    for (path, mode, content) in files {
+    for file in ssh_identity(dir)? {
         let mut header = tar::Header::new_ustar();
-        header.set_mode(mode);
+        header.set_mode(file.mode);
         header.set_uid(0);
         header.set_gid(0);
-        header.set_size(content.len() as u64);
+        header.set_size(file.content.len() as u64);
+        let path = file.path.trim_start_matches('/');
         archive
-            .append_data(&mut header, path, content.as_slice())
+            .append_data(&mut header, path, file.content.as_slice())
             .context(Kind::Internal, || "cannot make the seed volume".into())?;
     }
     archive
@@ -250,23 +282,23 @@ fn seed(dir: &ProfileDir) -> Result<Vec<u8>> {
         .context(Kind::Internal, || "cannot make the seed volume".into())
 }
 
-/// Defines the domain as the profile wants it. The domain must be off.
+/// The domain as the profile wants it.
 ///
 /// # Errors
-/// [`Kind::Hypervisor`] when libvirt refuses, [`Kind::State`] when a volume is missing.
-pub fn define(
+/// [`Kind::Hypervisor`] when a volume is missing.
+pub fn domain(
     hypervisor: &dyn Hypervisor,
     store: &Store,
     names: &Names,
-    base: &BaseVolumes,
     profile: &Profile,
     acceleration: Acceleration,
-) -> Result<()> {
+) -> Result<DomainSpec> {
+    let base = BaseVolumes::of(profile);
     let path = |volume: &str| -> Result<String> {
         let path = hypervisor.volume_path(&names.pool, volume)?;
         Ok(path.to_string_lossy().into_owned())
     };
-    let spec = DomainSpec {
+    Ok(DomainSpec {
         name: names.domain.clone(),
         uuid: profile.uuid()?,
         title: format!("kubby {}", profile.name),
@@ -298,8 +330,7 @@ pub fn define(
             PortForward::tcp(profile.ports.ssh, SSH_PORT),
             PortForward::tcp(profile.ports.api, API_PORT),
         ],
-    };
-    hypervisor.define(&spec)
+    })
 }
 
 /// The kernel's arguments: those of the image, and what the user adds.
@@ -310,9 +341,9 @@ fn kernel_args(extra: &[String]) -> Vec<String> {
     image.chain(extra.iter().cloned()).collect()
 }
 
-/// Removes a cluster's own volumes, and shared ones that no other cluster of this home needs;
-/// with the last cluster the pool goes too. The caller holds the shared lock. Returns whether
-/// anything of the cluster was there.
+/// Removes a cluster's own volumes, and shared ones that nothing of this home needs any more; with
+/// the last of them the pool goes too. The caller holds the shared lock. Returns whether anything
+/// of the cluster was there.
 ///
 /// # Errors
 /// [`Kind::Hypervisor`] when libvirt refuses.
@@ -328,31 +359,11 @@ pub fn remove_volumes(
     let mut any = false;
     // The console's file is QEMU's, so libvirt knows it as a volume only after a look.
     hypervisor.refresh_pool(&names.pool)?;
-    for volume in [&names.disk, &names.seed, &names.console] {
+    for volume in [&names.seed, &names.console] {
         any |= hypervisor.delete_volume(&names.pool, volume)? == Change::Done;
     }
-    let others: Vec<ProfileName> = store
-        .profile_names()?
-        .into_iter()
-        .filter(|other| other != name)
-        .collect();
-    let mut needed: Vec<String> = Vec::new();
-    for other in &others {
-        match Profile::load(&store.profile_dir(other)) {
-            Ok(Some(profile)) => {
-                needed.extend(BaseVolumes::of(&profile).all().map(str::to_owned));
-            }
-            // What a damaged profile needs is not known: everything shared stays.
-            _ => return Ok(any),
-        }
-    }
-    for Volume { name: volume, .. } in hypervisor.list_volumes(&names.pool)? {
-        let shared = volume.starts_with("base-") || volume.starts_with("components-");
-        if shared && !needed.contains(&volume) {
-            hypervisor.delete_volume(&names.pool, &volume)?;
-        }
-    }
-    if others.is_empty() {
+    any |= super::layers::sweep(hypervisor, store, &names.pool, Some(name))?;
+    if hypervisor.list_volumes(&names.pool)?.is_empty() {
         hypervisor.remove_pool(&names.pool)?;
     }
     Ok(any)

@@ -1,21 +1,23 @@
 //! `kubby start`, top to bottom: each step looks first and changes only what differs, so that
 //! running it again repairs whatever is missing.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::addons;
-use super::boot::{self, Watcher};
+use super::boot::Watcher;
 use super::context;
 use super::health::Waiting;
+use super::identity;
 use super::preflight;
 use super::resources::Names;
 use super::services;
+use super::warm::Template;
 use super::{Access, StartOptions};
 use crate::addon::{self, Addon, Folder};
 use crate::egress::{self, Egress, HostFacts};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::hypervisor::{self, Acceleration, HostInfo, Hypervisor, Libvirt};
 use crate::interrupt;
 use crate::kubeconfig;
@@ -24,6 +26,7 @@ use crate::profile::{Profile, ProfileName};
 use crate::progress::Progress;
 use crate::provision::{self, Inputs};
 use crate::remote::Ssh;
+use crate::saved::Stamp;
 use crate::store::{ProfileDir, Store};
 
 /// Limits with hardware virtualisation; the acceleration's factor makes them fit emulation.
@@ -39,6 +42,8 @@ pub struct Started {
     pub created: bool,
     /// The virtual machine ran before this start.
     pub was_running: bool,
+    /// The virtual machine is a copy of a warm template.
+    pub from_template: bool,
     /// Paths in the node that were written.
     pub changed: Vec<String>,
     /// The kubeconfig's current context is this cluster's.
@@ -80,7 +85,9 @@ pub(super) struct Start<'a> {
     host_facts: &'a HostFacts,
     watch: RefCell<Stopwatch>,
     /// Image archives of add-ons that this start brings.
-    archives: RefCell<Vec<PathBuf>>,
+    pub(super) archives: RefCell<Vec<PathBuf>>,
+    /// The warnings about the way to the world are told.
+    warned: Cell<bool>,
 }
 
 /// Creates the cluster, brings it back, or repairs what is missing.
@@ -104,6 +111,7 @@ pub fn start(
         host_facts: &host_facts,
         watch: RefCell::new(Stopwatch::new()),
         archives: RefCell::default(),
+        warned: Cell::new(false),
     };
     let _lock = super::lock(store, name, progress)?;
     let existing = Profile::load(&store.profile_dir(name))?;
@@ -112,23 +120,47 @@ pub fn start(
         (None, asked) => hypervisor::default_uri(asked.as_deref()),
     };
     let hypervisor = Libvirt::open(&uri)?;
-    let (mut access, acceleration, created) = start.prepare(&hypervisor, existing, &uri)?;
+    let (mut access, prepared) = start.prepare(&hypervisor, existing, &uri)?;
     let names = Names::new(store, &access.profile);
     let was_running = is_active(&hypervisor, &names)?;
     start.stage("check");
     if was_running {
         hypervisor.resume(&names.domain)?;
-    } else {
-        start.machine(&hypervisor, &mut access, &names, acceleration)?;
+        return start.kubernetes(&hypervisor, access, &prepared, Begin::Running);
     }
-    start.kubernetes(
-        &hypervisor,
-        access,
-        &names,
-        acceleration,
-        created,
-        was_running,
-    )
+    let template = start.get_assets(&hypervisor, &mut access, &prepared)?;
+    if let Some(template) = &template
+        && start.from_template(template, &hypervisor, &mut access, &prepared)?
+    {
+        start.stage("machine");
+        match start.kubernetes(&hypervisor, access.clone(), &prepared, Begin::Copied) {
+            Err(e) if e.kind() != Kind::Interrupted => {
+                // Nothing of the user's is in it yet, so a copy that turns out bad may go.
+                start.give_up_template(template, &hypervisor, &access, &e)?;
+            }
+            done => return done,
+        }
+    }
+    start.machine(&hypervisor, &mut access, prepared.acceleration)?;
+    start.kubernetes(&hypervisor, access, &prepared, Begin::Booting(template))
+}
+
+/// What the checks before the start have found.
+pub(super) struct Prepared {
+    pub(super) host: HostInfo,
+    pub(super) acceleration: Acceleration,
+    /// The cluster is made by this start.
+    pub(super) created: bool,
+}
+
+/// How a start's machine begins.
+enum Begin {
+    /// It ran before this start.
+    Running,
+    /// It is a copy of a template.
+    Copied,
+    /// It boots; once it is healthy it is saved as this template.
+    Booting(Option<Template>),
 }
 
 fn is_active(hypervisor: &dyn Hypervisor, names: &Names) -> Result<bool> {
@@ -160,7 +192,41 @@ fn settle_addons(
     profile.save(dir)
 }
 
+/// The disk that libvirt has is the one that counts: somebody may have been cut short between
+/// freezing a disk and writing down the new one.
+fn follow_disk(hypervisor: &dyn Hypervisor, profile: &mut Profile, names: &Names) -> Result<()> {
+    if let Some(path) = hypervisor.root_disk(&names.domain)?
+        && let Some(disk) = path.file_name().and_then(|name| name.to_str())
+    {
+        profile.disk = Some(disk.to_owned());
+    }
+    Ok(())
+}
+
 impl Start<'_> {
+    /// How the node reaches the world, as far as it is known without asking it.
+    pub(super) fn egress(&self, access: &Access) -> Result<Egress> {
+        let (egress, warnings) = Egress::gather(&access.profile.egress, self.host_facts)?;
+        // Once is enough, however often it is asked.
+        if !self.warned.replace(true) {
+            for warning in warnings {
+                self.progress.warn(&warning);
+            }
+        }
+        Ok(egress)
+    }
+
+    /// What the image archives of the user's add-ons look like from outside: they may be large.
+    pub(super) fn archive_marks(&self) -> Vec<String> {
+        let marks = self.archives.borrow();
+        let mut marks: Vec<String> = marks
+            .iter()
+            .map(|path| format!("{} {:?}", path.display(), Stamp::of(path)))
+            .collect();
+        marks.sort();
+        marks
+    }
+
     /// Ends the running stage and gives it a name.
     pub(super) fn stage(&self, name: &'static str) {
         self.watch.borrow_mut().stage(name);
@@ -172,7 +238,7 @@ impl Start<'_> {
         hypervisor: &dyn Hypervisor,
         existing: Option<Profile>,
         uri: &str,
-    ) -> Result<(Access, Acceleration, bool)> {
+    ) -> Result<(Access, Prepared)> {
         let step = self.progress.step("Check the host");
         let host = hypervisor.host()?;
         let names = Names::of(self.store, self.name, uri);
@@ -190,6 +256,7 @@ impl Start<'_> {
         let mut profile = match existing {
             Some(mut profile) => {
                 let running = is_active(hypervisor, &names)?;
+                follow_disk(hypervisor, &mut profile, &names)?;
                 preflight::change_profile(
                     &mut profile,
                     self.options,
@@ -210,7 +277,12 @@ impl Start<'_> {
             profile.cpus,
             crate::units::Mebibytes(profile.memory_mib)
         ));
-        Ok((Access { profile, dir }, acceleration, created))
+        let prepared = Prepared {
+            host,
+            acceleration,
+            created,
+        };
+        Ok((Access { profile, dir }, prepared))
     }
 
     fn new_profile(
@@ -241,11 +313,11 @@ impl Start<'_> {
         &self,
         hypervisor: &dyn Hypervisor,
         mut access: Access,
-        names: &Names,
-        acceleration: Acceleration,
-        created: bool,
-        was_running: bool,
+        prepared: &Prepared,
+        begin: Begin,
     ) -> Result<Started> {
+        let names = &Names::new(self.store, &access.profile);
+        let acceleration = prepared.acceleration;
         let began = Instant::now();
         // What the user gives is for boot and health together.
         let limit = |with_kvm: Duration| match self.options.timeout {
@@ -254,20 +326,17 @@ impl Start<'_> {
         };
         let mut watcher = Watcher::new(hypervisor, &access.profile, acceleration, names);
         let pki = pki::ensure(&access.dir.pki(), &provision::pki_spec(Vec::new())?)?;
-        let step = self.progress.step(if was_running {
-            "Reach the node"
-        } else {
-            "Boot the node"
+        let step = self.progress.step(match begin {
+            Begin::Booting(_) => "Boot the node",
+            Begin::Running | Begin::Copied => "Reach the node",
         });
-        let mut ssh = boot::connect(&access.target()?, &mut watcher, limit(BOOT_LIMIT), &step)?;
+        let limit_of_boot = limit(BOOT_LIMIT);
+        let mut ssh = identity::connect(&access, &pki, &mut watcher, limit_of_boot, &step)?;
         step.done("SSH answers");
         self.stage("boot");
         interrupt::check()?;
 
-        let (egress, warnings) = Egress::gather(&access.profile.egress, self.host_facts)?;
-        for warning in warnings {
-            self.progress.warn(&warning);
-        }
+        let egress = self.egress(&access)?;
         let step = self.progress.step("Configure Kubernetes");
         let inputs = Inputs {
             egress: &egress,
@@ -292,14 +361,21 @@ impl Start<'_> {
             limit(HEALTH_LIMIT),
         )?;
         self.stage("verify");
+        if let Begin::Booting(Some(template)) = &begin
+            && prepared.created
+        {
+            self.save_template(template, hypervisor, &mut access, &mut ssh)?;
+            self.stage("template");
+        }
         let api = access.api_with(&pki)?;
         services::restore(self.store, &mut access, hypervisor, &api, self.progress)?;
         let current_context = context::write(self, &access, &pki)?;
         self.stage("context");
         Ok(Started {
             access,
-            created,
-            was_running,
+            created: prepared.created,
+            was_running: matches!(begin, Begin::Running),
+            from_template: matches!(begin, Begin::Copied),
             changed: applied.changed,
             current_context,
             node_version,

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::assets::version::DEFAULT;
 use crate::cli::StartArgs;
-use crate::cluster::{self, StartOptions, Started};
+use crate::cluster::{self, StartOptions, Started, Templates};
 use crate::context::Context;
 use crate::error::Result;
 use crate::ui;
@@ -45,6 +45,7 @@ pub fn run(context: &Context, args: &StartArgs) -> Result<ExitCode> {
         "diskMiB": profile.disk_mib,
         "created": started.created,
         "wasRunning": started.was_running,
+        "fromTemplate": started.from_template,
         "changedFiles": started.changed,
         "stages": stages,
         "seconds": hundredths(seconds),
@@ -109,6 +110,11 @@ fn options(args: &StartArgs) -> Result<StartOptions> {
         no_addons: args.no_addon.clone(),
         egress: args.egress.settings()?,
         timeout: args.timeout.map(Duration::from_secs),
+        templates: if args.no_template {
+            Templates::Off
+        } else {
+            Templates::Use
+        },
     })
 }
 

@@ -78,6 +78,22 @@ pub struct DomainSpec {
     pub forwards: Vec<PortForward>,
 }
 
+/// The memory that a machine begins with instead of booting: a file that holds another machine's,
+/// mapped so that what is written stays this machine's own. Paths are those of libvirt's host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incoming {
+    /// The file with the memory's pages.
+    pub memory: String,
+    /// Where in it the first page is, in bytes.
+    pub offset: u64,
+    /// The file with the devices' states.
+    pub devices: String,
+}
+
+/// What QEMU calls the memory of a machine that begins with another one's. As long as `pc.ram`,
+/// which libvirt calls it otherwise, so that the name can be changed in place in a saved stream.
+pub const MAPPED_MEMORY: &str = "kb.ram";
+
 #[derive(Template)]
 #[template(path = "domain.xml")]
 struct DomainTemplate<'a> {
@@ -91,6 +107,7 @@ struct DomainTemplate<'a> {
     cache: &'static str,
     read_only_disks: [ReadOnlyDisk<'a>; 2],
     netdev: String,
+    incoming: Option<String>,
 }
 
 struct ReadOnlyDisk<'a> {
@@ -105,6 +122,28 @@ struct ReadOnlyDisk<'a> {
 /// [`Kind::Usage`] when a name or path has a character that XML or the kernel's command line
 /// cannot carry.
 pub fn render(spec: &DomainSpec) -> Result<String> {
+    render_with(spec, None)
+}
+
+/// As [`render`], for one run that begins with another machine's memory. libvirt has no element
+/// for a memory file of a given path, so QEMU is told by arguments of its own; they must not get
+/// into the definition that later starts use.
+///
+/// # Errors
+/// As [`render`]; also for a path with a comma, which QEMU's arguments cannot carry plainly.
+pub fn render_incoming(spec: &DomainSpec, incoming: &Incoming) -> Result<String> {
+    super::storage_xml::check_text("path of the memory file", &incoming.memory)?;
+    let object = format!(
+        "memory-backend-file,id={MAPPED_MEMORY},size={}M,mem-path={},offset={},share=off,readonly=on,rom=off",
+        spec.memory.0,
+        // A comma ends a value in QEMU's arguments unless it is doubled.
+        incoming.memory.replace(',', ",,"),
+        incoming.offset
+    );
+    render_with(spec, Some(object))
+}
+
+fn render_with(spec: &DomainSpec, incoming: Option<String>) -> Result<String> {
     let home = spec.owner.home.to_str().ok_or_else(|| {
         Error::new(
             Kind::Usage,
@@ -141,11 +180,26 @@ pub fn render(spec: &DomainSpec) -> Result<String> {
             },
         ],
         netdev: netdev_argument(&spec.forwards),
+        incoming,
     }
     .render()
     .context(Kind::Internal, || {
         format!("cannot render the definition of {}", spec.name)
     })
+}
+
+/// The file of the disk that the node runs on, from a domain's XML.
+pub fn root_disk(xml: &str) -> Option<String> {
+    let document = roxmltree::Document::parse(xml).ok()?;
+    let disks = document.descendants().filter(|n| n.has_tag_name("disk"));
+    let part = |disk: roxmltree::Node<'_, '_>, name: &str, attribute: &str| {
+        let found = disk.children().find(|n| n.has_tag_name(name))?;
+        found.attribute(attribute).map(str::to_owned)
+    };
+    disks
+        .into_iter()
+        .find(|disk| part(*disk, "target", "dev").as_deref() == Some("vda"))
+        .and_then(|disk| part(disk, "source", "file"))
 }
 
 /// Control characters have no form in XML, and a line break in a path would come back as a space.
@@ -285,6 +339,7 @@ mod tests {
             [nasty, "/pool/components-1", "/pool/dev-seed", nasty]
         );
         assert_eq!(Owner::parse(&xml).unwrap(), s.owner);
+        assert_eq!(root_disk(&xml).as_deref(), Some(nasty));
     }
 
     #[test]
@@ -325,6 +380,21 @@ mod tests {
             ),
             "console=hvc0 mitigations=auto tsc=x"
         );
+    }
+
+    #[test]
+    fn a_run_from_memory_differs_in_its_arguments_only() {
+        let incoming = Incoming {
+            memory: "/pool/a,b.mem".into(),
+            offset: 1 << 20,
+            devices: "/pool/a.dev".into(),
+        };
+        let spec = spec(Acceleration::Tcg);
+        let plain = render(&spec).unwrap();
+        let mapped = render_incoming(&spec, &incoming).unwrap();
+        let differing: Vec<&str> = mapped.lines().filter(|l| !plain.contains(l)).collect();
+        insta::assert_snapshot!(differing.join("\n"));
+        assert_eq!(MAPPED_MEMORY.len(), "pc.ram".len());
     }
 
     #[test]

@@ -22,12 +22,13 @@ mod libvirt;
 pub mod owner;
 pub mod ports;
 pub mod reach;
+pub mod saved_stream;
 mod shutdown;
 pub mod storage_xml;
 
 pub use accel::{AccelChoice, Acceleration};
 pub use boot_watch::{BootState, BootWatch};
-pub use domain_xml::{CacheMode, DomainSpec};
+pub use domain_xml::{CacheMode, DomainSpec, Incoming};
 pub use forward::{PortForward, Protocol};
 pub use host::{HostInfo, Version, is_local};
 pub use kvm::{AccelFacts, KvmDevice};
@@ -101,6 +102,8 @@ pub struct Volume {
     pub allocation: u64,
     /// The upload of its content came to its end. Always false for an overlay.
     pub uploaded: bool,
+    /// The path of the volume that it is an overlay of.
+    pub backing: Option<PathBuf>,
 }
 
 /// What became of a pool that was to be removed.
@@ -136,11 +139,55 @@ pub trait Forwarding {
     fn remove_forward(&self, domain: &str, forward: PortForward) -> Result<Change>;
 }
 
+/// A running machine's memory, devices and disk, kept in files and taken up again.
+///
+/// Errors are of [`Kind::Hypervisor`](crate::error::Kind::Hypervisor) unless said otherwise.
+pub trait Saving {
+    /// Stops a machine's processors; its memory stays where it is. One that is paused is fine.
+    ///
+    /// # Errors
+    /// When the domain does not run.
+    fn pause(&self, domain: &str) -> Result<Change>;
+
+    /// Writes memory and devices of a paused machine to a file that is there already and that
+    /// QEMU may write to. The machine stays paused and can be resumed.
+    ///
+    /// # Errors
+    /// When QEMU refuses, or cannot write the file.
+    fn save_memory(&self, domain: &str, file: &Path) -> Result<()>;
+
+    /// Freezes the disk that a domain writes to and lets it write to a new overlay of that disk
+    /// from now on; `overlay` is the path of a file that is not there yet.
+    ///
+    /// # Errors
+    /// When the domain does not run, or libvirt cannot make the overlay.
+    fn switch_disk(&self, domain: &str, overlay: &Path) -> Result<()>;
+
+    /// The file that a domain's root disk is in, as its definition says.
+    ///
+    /// # Errors
+    /// When libvirt does not answer.
+    fn root_disk(&self, domain: &str) -> Result<Option<PathBuf>>;
+
+    /// Loads saved memory and devices into a new run of a defined domain that is off, and leaves
+    /// it paused. The definition for later starts stays as it is.
+    ///
+    /// # Errors
+    /// When libvirt or QEMU refuses; the domain is off then.
+    fn start_paused_from(&self, spec: &DomainSpec, incoming: &Incoming) -> Result<()>;
+
+    /// Makes an empty file that QEMU, as whoever it runs, may write to and nobody else may read.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    fn create_state_file(&self, path: &Path) -> Result<()>;
+}
+
 /// The operations on libvirt that kubby is built from. All are check-then-apply: repeating one
 /// that succeeded changes nothing. Names are those of libvirt objects on [`uri`](Self::uri).
 ///
 /// Unless said otherwise, errors are of [`Kind::Hypervisor`](crate::error::Kind::Hypervisor).
-pub trait Hypervisor: Forwarding + Send + Sync {
+pub trait Hypervisor: Forwarding + Saving + Send + Sync {
     /// The URI of the connection.
     fn uri(&self) -> &str;
 

@@ -30,6 +30,13 @@ struct VolumeTemplate<'a> {
     backing: Option<&'a str>,
 }
 
+#[derive(Template)]
+#[template(path = "disk-snapshot.xml")]
+struct DiskSnapshotTemplate<'a> {
+    target: &'a str,
+    overlay: &'a str,
+}
+
 /// The XML of a directory pool. Its directory lets other users pass through (0711), because QEMU
 /// runs as a user of its own under `qemu:///system`; the volumes in it are 0600.
 ///
@@ -72,6 +79,19 @@ pub fn volume(
     .context(Kind::Internal, || {
         format!("cannot render the definition of the volume {name}")
     })
+}
+
+/// The XML that makes libvirt freeze a disk, by its target's name, and go on in a new overlay of it.
+///
+/// # Errors
+/// [`Kind::Usage`] when the path has a control character.
+pub fn disk_snapshot(target: &str, overlay: &str) -> Result<String> {
+    check_text("path of the overlay", overlay)?;
+    DiskSnapshotTemplate { target, overlay }
+        .render()
+        .context(Kind::Internal, || {
+            "cannot render a snapshot of a disk".into()
+        })
 }
 
 /// The directory of a pool's XML; `None` when it has none.
@@ -132,6 +152,11 @@ mod tests {
         )
         .unwrap();
         insta::assert_snapshot!(xml);
+    }
+
+    #[test]
+    fn disk_snapshot_xml() {
+        insta::assert_snapshot!(disk_snapshot("vda", "/pool/a&b").unwrap());
     }
 
     #[test]

@@ -70,6 +70,24 @@ impl fmt::Debug for Pki {
 }
 
 impl Pki {
+    /// All names without any key or certificate: for what depends on everything else.
+    pub fn blank() -> Self {
+        let none = || Pair {
+            cert: String::new(),
+            key: String::new(),
+            not_after: OffsetDateTime::UNIX_EPOCH,
+        };
+        Pki {
+            pairs: CertName::ALL
+                .into_iter()
+                .map(|name| (name, none()))
+                .collect(),
+            service_account_key: String::new(),
+            service_account_pub: String::new(),
+            changed: Vec::new(),
+        }
+    }
+
     /// A certificate, PEM.
     pub fn cert(&self, name: CertName) -> &str {
         &self.pairs[&name].cert
@@ -179,6 +197,21 @@ pub fn load(dir: &Path) -> Result<Pki> {
     })
 }
 
+/// Takes the operator's authority and certificate away, so that [`ensure`] makes new ones: what a
+/// copy of a cluster begins with.
+///
+/// # Errors
+/// [`Kind::Internal`] when a file cannot be removed.
+pub fn forget_operator(dir: &Path) -> Result<()> {
+    for name in [CertName::Admin, CertName::OperatorCa] {
+        // The key last: a certificate without its key would be an error.
+        for file in [files::cert(name), files::key(name)] {
+            fsutil::remove_all(&dir.join(file))?;
+        }
+    }
+    Ok(())
+}
+
 /// An authority that is ready to sign.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -196,14 +229,19 @@ fn ensure_authority(
     let cert = files::read(dir, &cert_file)?;
     let key = match files::read(dir, &key_file)? {
         Some(key) => parse_key(&key).ok_or_else(|| damaged(dir, &key_file))?,
-        None if cert.is_some() || has_certificates_of(dir, name) => {
+        None if !name.is_replaceable() && (cert.is_some() || has_certificates_of(dir, name)) => {
             return Err(lost(dir, &key_file));
         }
         None => new_key(dir, &key_file)?,
     };
     // A certificate that a crash kept from being written can be made again: what it signed
     // stays valid, as the key and the name are the same.
-    let cert = match cert.filter(|text| check::decode(text).is_some()) {
+    let usable = |text: &String| {
+        check::decode(text).is_some_and(|pem| {
+            !name.is_replaceable() || pem.parse_x509().is_ok_and(|c| check::is_for_key(&c, &key))
+        })
+    };
+    let cert = match cert.filter(usable) {
         Some(cert) => cert,
         None => {
             let cert = issue::authority(&name.profile(spec), &key, spec.now)?;

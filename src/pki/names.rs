@@ -13,6 +13,9 @@ pub enum CertName {
     FrontProxyCa,
     /// The authority of etcd and its one client.
     EtcdCa,
+    /// The authority of the operator's certificate and of nothing else. A copy of a cluster gets
+    /// another one, so that the copy refuses the operator of the original and the other way round.
+    OperatorCa,
     /// What kube-apiserver shows to its clients.
     Apiserver,
     /// Who kube-apiserver is to kubelets.
@@ -64,10 +67,11 @@ pub(super) struct Profile {
 
 impl CertName {
     /// All certificates, the authorities first.
-    pub const ALL: [CertName; 15] = [
+    pub const ALL: [CertName; 16] = [
         CertName::Ca,
         CertName::FrontProxyCa,
         CertName::EtcdCa,
+        CertName::OperatorCa,
         CertName::Apiserver,
         CertName::ApiserverKubeletClient,
         CertName::ApiserverEtcdClient,
@@ -88,6 +92,7 @@ impl CertName {
             CertName::Ca => "ca",
             CertName::FrontProxyCa => "front-proxy-ca",
             CertName::EtcdCa => "etcd/ca",
+            CertName::OperatorCa => "operator-ca",
             CertName::Apiserver => "apiserver",
             CertName::ApiserverKubeletClient => "apiserver-kubelet-client",
             CertName::ApiserverEtcdClient => "apiserver-etcd-client",
@@ -106,13 +111,20 @@ impl CertName {
     /// The authority that signs it; nothing for an authority, which signs itself.
     pub fn authority(self) -> Option<CertName> {
         match self {
-            CertName::Ca | CertName::FrontProxyCa | CertName::EtcdCa => None,
+            CertName::Ca | CertName::FrontProxyCa | CertName::EtcdCa | CertName::OperatorCa => None,
+            CertName::Admin => Some(CertName::OperatorCa),
             CertName::FrontProxyClient => Some(CertName::FrontProxyCa),
             CertName::ApiserverEtcdClient | CertName::EtcdServer | CertName::EtcdPeer => {
                 Some(CertName::EtcdCa)
             }
             _ => Some(CertName::Ca),
         }
+    }
+
+    /// Whether a lost authority may be replaced: the API server reads the operator's anew while
+    /// it runs, and nothing else knows it.
+    pub(super) fn is_replaceable(self) -> bool {
+        self == CertName::OperatorCa
     }
 
     /// What it must say in a cluster of this specification.
@@ -128,6 +140,7 @@ impl CertName {
             CertName::Ca => of("kubernetes", None, Usage::Authority),
             CertName::FrontProxyCa => of("front-proxy-ca", None, Usage::Authority),
             CertName::EtcdCa => of("etcd-ca", None, Usage::Authority),
+            CertName::OperatorCa => of("kubby-operator-ca", None, Usage::Authority),
             CertName::Apiserver => of("kube-apiserver", None, Usage::Server),
             // The kubelet asks the API server itself whether this client may read logs. Members
             // of system:masters pass without any role, so logs and exec work from the first

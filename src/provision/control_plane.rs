@@ -6,7 +6,8 @@ use super::{
     API_PORT, Inputs, KUBERNETES_DIR, NODE_IP, POD_CIDR, SERVICE_CIDR, Unit, Wanted, binary,
     certificate_path, etcd, key_pair, key_path, paths, public, runtime, secret,
 };
-use crate::pki::CertName;
+use crate::pki::{CertName, Pki};
+use crate::remote::NodeFile;
 
 pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
     let parts = [
@@ -19,12 +20,23 @@ pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
         all.files.extend(part.files);
         all.units.extend(part.units);
     }
-    all.files.push(super::kubeconfig(
-        "/root/.kube/config",
-        inputs.pki,
-        CertName::Admin,
-    ));
+    all.files.push(operator_kubeconfig(inputs.pki));
     all
+}
+
+/// The files that say who the operator is. The API server takes them up while it runs, so that a
+/// copy of a running cluster can be given another operator.
+pub fn operator_files(pki: &Pki) -> [NodeFile; 2] {
+    [client_authorities(pki), operator_kubeconfig(pki)]
+}
+
+fn client_authorities(pki: &Pki) -> NodeFile {
+    let both = [CertName::Ca, CertName::OperatorCa].map(|name| pki.cert(name));
+    public(CLIENT_AUTHORITIES, both.concat())
+}
+
+fn operator_kubeconfig(pki: &Pki) -> NodeFile {
+    super::kubeconfig("/root/.kube/config", pki, CertName::Admin)
 }
 
 /// Rejects anonymous requests but for the health paths, which hold no data and which load
@@ -40,6 +52,9 @@ fn authentication_config() -> String {
     });
     format!("{config:#}\n")
 }
+
+/// The authorities whose clients the API server knows: the cluster's own and the operator's.
+const CLIENT_AUTHORITIES: &str = "/etc/kubernetes/pki/client-ca.crt";
 
 /// The key that signs service accounts' tokens: `key` or `pub`.
 fn service_account(half: &str) -> String {
@@ -68,13 +83,15 @@ fn api_server(inputs: &Inputs<'_>) -> Wanted {
         files.extend(key_pair(pki, name));
     }
     let reads = paths(&files);
+    // Not among what a restart follows: the API server looks at this file by itself.
+    files.push(client_authorities(pki));
     let command = vec![
         binary("kube-apiserver"),
         format!("--advertise-address={NODE_IP}"),
         "--allow-privileged=true".into(),
         format!("--authentication-config={authentication}"),
         "--authorization-mode=Node,RBAC".into(),
-        format!("--client-ca-file={}", certificate_path(CertName::Ca)),
+        format!("--client-ca-file={CLIENT_AUTHORITIES}"),
         "--enable-admission-plugins=NodeRestriction".into(),
         "--enable-bootstrap-token-auth=true".into(),
         format!("--etcd-servers={}", etcd::CLIENT_URL),

@@ -14,9 +14,12 @@ mod unit;
 mod verify;
 
 pub use apply::{Applied, apply, start_all};
+pub use control_plane::operator_files;
 pub use runtime::{BUILDKIT_SOCKET, CONTAINERD_SOCKET, NO_ARCHIVE, import_command};
 pub use unit::Unit;
 pub use verify::{PROCESSES, crash_looping, journal_tail, verify};
+
+use sha2::{Digest, Sha256};
 
 use crate::assets::version::KubernetesVersion;
 use crate::egress::Egress;
@@ -120,6 +123,28 @@ pub fn plan(inputs: &Inputs<'_>) -> Wanted {
     let unit_files: Vec<NodeFile> = all.units.iter().map(Unit::file).collect();
     all.files.extend(unit_files);
     all
+}
+
+/// A digest of everything that the plan says beside keys and certificates.
+pub fn digest(inputs: &Inputs<'_>) -> String {
+    let blank = Pki::blank();
+    let wanted = plan(&Inputs {
+        pki: &blank,
+        ..*inputs
+    });
+    let mut digest = Sha256::new();
+    for file in &wanted.files {
+        for part in [file.path.as_bytes(), &file.content] {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+        digest.update(file.mode.to_be_bytes());
+    }
+    digest
+        .finalize()
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect()
 }
 
 /// A file that anybody may read.

@@ -67,6 +67,14 @@ impl Ssh {
         &self.target
     }
 
+    /// Keeps the connection, but makes it to another target when it has to be made again: the node
+    /// is about to get other keys.
+    #[must_use]
+    pub fn heading_for(mut self, target: Target) -> Ssh {
+        self.target = target;
+        self
+    }
+
     fn around(target: &Target, link: Link) -> Ssh {
         Ssh {
             target: target.clone(),

@@ -32,7 +32,7 @@ impl Libvirt {
     }
 }
 
-fn lookup(connection: &Connect, name: &str) -> Result<Option<Handle>> {
+pub(super) fn lookup(connection: &Connect, name: &str) -> Result<Option<Handle>> {
     match connection.lookup_domain_by_name(name) {
         Ok(found) => Ok(Some(found)),
         Err(e) if failure::is(&e, ErrorNumber::NoDomain) => Ok(None),
@@ -120,7 +120,7 @@ pub(super) fn resume(libvirt: &Libvirt, name: &str) -> Result<Change> {
     libvirt.call(&what.clone(), move |c| {
         let fail = |e| failure::call(&what, &e);
         let handle = require(c, &name)?;
-        if state_of(handle.state().map_err(fail)?.0) != State::Paused {
+        if !is_paused(&handle).map_err(fail)? {
             return Ok(Change::Nothing);
         }
         handle.resume().map_err(fail)?;
@@ -189,6 +189,10 @@ pub(super) fn undefine(libvirt: &Libvirt, name: &str) -> Result<Change> {
         .map_err(fail)?;
         Ok(Change::Done)
     })
+}
+
+pub(super) fn is_paused(handle: &Handle) -> Result<bool, virt::error::Error> {
+    Ok(state_of(handle.state()?.0) == State::Paused)
 }
 
 fn state_of(state: Enum<DomainState, sys::virDomainState>) -> State {

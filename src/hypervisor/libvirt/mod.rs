@@ -6,6 +6,7 @@ mod failure;
 mod forward;
 mod log;
 mod pool;
+mod saving;
 mod stream;
 mod upload;
 mod volume;
@@ -15,7 +16,8 @@ pub use connection::{Libvirt, default_uri, library_version};
 use std::path::{Path, PathBuf};
 
 use super::{
-    Change, Domain, DomainSpec, Forwarding, HostInfo, Hypervisor, PoolRemoval, PortForward, Volume,
+    Change, Domain, DomainSpec, Forwarding, HostInfo, Hypervisor, Incoming, PoolRemoval,
+    PortForward, Saving, Volume,
 };
 use crate::error::Result;
 use crate::progress::Step;
@@ -113,6 +115,32 @@ impl Hypervisor for Libvirt {
 
     fn undefine(&self, domain: &str) -> Result<Change> {
         domain::undefine(self, domain)
+    }
+}
+
+impl Saving for Libvirt {
+    fn pause(&self, domain: &str) -> Result<Change> {
+        saving::pause(self, domain)
+    }
+
+    fn save_memory(&self, domain: &str, file: &Path) -> Result<()> {
+        saving::save_memory(self, domain, file)
+    }
+
+    fn switch_disk(&self, domain: &str, overlay: &Path) -> Result<()> {
+        saving::switch_disk(self, domain, overlay)
+    }
+
+    fn root_disk(&self, domain: &str) -> Result<Option<PathBuf>> {
+        saving::root_disk(self, domain)
+    }
+
+    fn start_paused_from(&self, spec: &DomainSpec, incoming: &Incoming) -> Result<()> {
+        saving::start_paused_from(self, spec, incoming)
+    }
+
+    fn create_state_file(&self, path: &Path) -> Result<()> {
+        saving::create_state_file(self, path)
     }
 }
 

@@ -152,10 +152,12 @@ pub(super) fn list(libvirt: &Libvirt, pool: &str) -> Result<Vec<Volume>> {
             };
             let info = volume.info().map_err(fail)?;
             let uploaded = names.contains(&marker(name));
+            let xml = volume.xml_desc(0).map_err(fail)?;
             volumes.push(Volume {
                 name: name.clone(),
                 allocation: info.allocation,
                 uploaded,
+                backing: storage_xml::backing_path(&xml).map(PathBuf::from),
             });
         }
         volumes.sort_by(|a, b| a.name.cmp(&b.name));

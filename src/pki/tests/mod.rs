@@ -59,13 +59,14 @@ fn certificates_say_what_kubernetes_expects() {
         r#"ca: CN=kubernetes < CN=kubernetes ""
 front-proxy-ca: CN=front-proxy-ca < CN=front-proxy-ca ""
 etcd/ca: CN=etcd-ca < CN=etcd-ca ""
+operator-ca: CN=kubby-operator-ca < CN=kubby-operator-ca ""
 apiserver: CN=kube-apiserver < CN=kubernetes server "10.0.2.15 10.96.0.1 127.0.0.1 192.168.7.7 ::1 api.example.com fd00::1 kubby kubernetes kubernetes.default kubernetes.default.svc kubernetes.default.svc.cluster.local localhost"
 apiserver-kubelet-client: O=system:masters, CN=kube-apiserver-kubelet-client < CN=kubernetes client ""
 apiserver-etcd-client: CN=kube-apiserver-etcd-client < CN=etcd-ca client ""
 front-proxy-client: CN=front-proxy-client < CN=front-proxy-ca client ""
 etcd/server: CN=kubby < CN=etcd-ca client server "10.0.2.15 127.0.0.1 ::1 kubby localhost"
 etcd/peer: CN=kubby < CN=etcd-ca client server "10.0.2.15 127.0.0.1 ::1 kubby localhost"
-admin: O=system:masters, CN=kubernetes-admin < CN=kubernetes client ""
+admin: O=system:masters, CN=kubernetes-admin < CN=kubby-operator-ca client ""
 controller-manager: CN=system:kube-controller-manager < CN=kubernetes client ""
 scheduler: CN=system:kube-scheduler < CN=kubernetes client ""
 kube-proxy: CN=system:kube-proxy < CN=kubernetes client ""
@@ -357,4 +358,31 @@ fn names_that_fit_no_certificate_are_refused() {
     assert_eq!(error.kind(), Kind::Usage);
     assert!(error.message().contains("zürich"), "{error}");
     assert_eq!(load(dir.path()).unwrap_err().kind(), Kind::State);
+}
+
+#[test]
+fn a_copy_gets_another_operator_and_nothing_else_new() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = ensure(dir.path(), &spec()).unwrap();
+    forget_operator(dir.path()).unwrap();
+    forget_operator(dir.path()).unwrap();
+    let second = ensure(dir.path(), &spec()).unwrap();
+    assert_eq!(second.changed(), [CertName::OperatorCa, CertName::Admin]);
+    assert_ne!(
+        second.cert(CertName::OperatorCa),
+        first.cert(CertName::OperatorCa)
+    );
+    assert_ne!(second.key(CertName::Admin), first.key(CertName::Admin));
+    assert_eq!(second.cert(CertName::Ca), first.cert(CertName::Ca));
+}
+
+#[test]
+fn a_cluster_from_before_there_was_an_operator_gets_one() {
+    let dir = tempfile::tempdir().unwrap();
+    ensure(dir.path(), &spec()).unwrap();
+    for file in ["operator-ca.crt", "operator-ca.key"] {
+        fs::remove_file(dir.path().join(file)).unwrap();
+    }
+    let pki = ensure(dir.path(), &spec()).unwrap();
+    assert_eq!(pki.changed(), [CertName::OperatorCa, CertName::Admin]);
 }

@@ -51,6 +51,7 @@ fn profile() -> Profile {
         cpus: 2,
         memory_mib: 4096,
         disk_mib: 20480,
+        disk: None,
         kernel_args: vec![],
         addons: vec![],
         kubeconfig: "/home/u/.kube/config".into(),

@@ -1,0 +1,122 @@
+//! Who a node is: a copy of a cluster begins with the keys of the original, and gets its own
+//! before anything else is done with it.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::boot::{self, Watcher};
+use super::{Access, resources};
+use crate::error::{Kind, Result, ResultExt};
+use crate::fsutil;
+use crate::pki::Pki;
+use crate::progress::Step;
+use crate::provision;
+use crate::remote::{NodeFile, Remote, Ssh};
+use crate::store::ProfileDir;
+
+/// How long one attempt may take while it is not known which keys the node has.
+const ATTEMPT: Duration = Duration::from_secs(5);
+
+/// Waits until the node answers over SSH; a node that is a copy is given its own identity on the
+/// way, and one whose clock stood still is told the time.
+///
+/// # Errors
+/// As [`boot::connect`].
+pub fn connect(
+    access: &Access,
+    pki: &Pki,
+    watcher: &mut Watcher<'_>,
+    limit: Duration,
+    step: &Step,
+) -> Result<Ssh> {
+    let own = access.target()?;
+    let borrowed = ProfileDir::at(access.dir.handover());
+    if !borrowed.root().exists() {
+        return boot::connect(&own, watcher, limit, step);
+    }
+    let original = access.target_with(&borrowed)?;
+    let until = Instant::now() + limit;
+    loop {
+        match Ssh::connect(&original, ATTEMPT * access.acceleration().deadline_factor()) {
+            Ok(ssh) => {
+                let mut ssh = ssh.heading_for(own);
+                let mut files = resources::ssh_identity(&access.dir)?.to_vec();
+                files.extend(provision::operator_files(pki));
+                hand_over(&mut ssh, &files)?;
+                fsutil::remove_all(borrowed.root())?;
+                watcher.reached();
+                return Ok(ssh);
+            }
+            Err(e) if e.kind() == Kind::Interrupted => return Err(e),
+            Err(e) if Instant::now() >= until => return Err(watcher.explain(e)),
+            Err(_) => {}
+        }
+        // It may have its own by now: the last start was cut short after that.
+        match Ssh::connect(&own, ATTEMPT * access.acceleration().deadline_factor()) {
+            Ok(ssh) => {
+                fsutil::remove_all(borrowed.root())?;
+                watcher.reached();
+                return Ok(ssh);
+            }
+            Err(e) if e.kind() == Kind::Interrupted => return Err(e),
+            Err(_) => watcher.look()?,
+        }
+    }
+}
+
+/// Writes files of an identity and lets the SSH server read its keys anew; also tells the time.
+///
+/// # Errors
+/// [`Kind::Unhealthy`] when the node cannot, [`Kind::NodeUnreachable`] when SSH breaks.
+pub fn hand_over(ssh: &mut Ssh, files: &[NodeFile]) -> Result<()> {
+    ssh.push(files)?;
+    let script = format!("{}\nkill -HUP \"$(cat /run/sshd.pid)\"", set_clock());
+    ssh.run(&script)?
+        .require("giving the node its own identity")
+        .map(drop)
+}
+
+/// Tells the node what time it is: its clock stood still while its memory lay in a file.
+///
+/// # Errors
+/// As [`hand_over`].
+pub fn tell_time(ssh: &mut Ssh) -> Result<()> {
+    ssh.run(&set_clock())?
+        .require("setting the node's clock")
+        .map(drop)
+}
+
+/// The command that sets the clock. What it takes to get there is milliseconds.
+fn set_clock() -> String {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    format!(
+        "date -u -s @{}.{:03} >/dev/null",
+        now.as_secs(),
+        now.subsec_millis()
+    )
+}
+
+/// Copies the SSH keys of one folder into another.
+///
+/// # Errors
+/// [`Kind::State`] when a key is missing, [`Kind::Internal`] when the file system refuses.
+pub fn copy_keys(from: &ProfileDir, to: &ProfileDir) -> Result<()> {
+    for (from, to) in [
+        (from.ssh_key(), to.ssh_key()),
+        (from.host_key(), to.host_key()),
+    ] {
+        for (from, to, mode) in [
+            (from.clone(), to.clone(), 0o600),
+            (from.with_extension("pub"), to.with_extension("pub"), 0o644),
+        ] {
+            let content = std::fs::read(&from)
+                .context(Kind::State, || format!("cannot read {}", from.display()))?;
+            if let Some(parent) = to.parent() {
+                fsutil::create_private_dir(parent)?;
+            }
+            fsutil::write_atomic(&to, &content, mode)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,194 @@
+//! What in the storage pool is needed, and the removal of the rest.
+//!
+//! A frozen disk is shared by all disks that build on it, whoever's they are, so whether one may
+//! go is not told by its name but by who can be reached: from the disks of the clusters and the
+//! saved states, down through what each builds on.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use super::resources::{BaseVolumes, Names};
+use crate::error::Result;
+use crate::hypervisor::{Hypervisor, Volume};
+use crate::profile::{Profile, ProfileName};
+use crate::saved::{self, Saved, SavedDir};
+use crate::store::Store;
+
+/// The folders of all saved states of a home, except for those of the profile `without`.
+pub fn saved_dirs(store: &Store, without: Option<&ProfileName>) -> Result<Vec<SavedDir>> {
+    let mut parents = vec![store.templates_dir()];
+    let mut dirs = Vec::new();
+    for name in store.profile_names()? {
+        if Some(&name) != without {
+            let profile = store.profile_dir(&name);
+            parents.push(profile.snapshots());
+            dirs.push(profile.suspended());
+        }
+    }
+    for parent in parents {
+        let entries = std::fs::read_dir(parent).into_iter().flatten();
+        dirs.extend(entries.filter_map(|entry| Some(entry.ok()?.path())));
+    }
+    dirs.sort();
+    Ok(dirs.into_iter().map(SavedDir::at).collect())
+}
+
+/// What is needed of a pool: names of volumes, and ids of saved states.
+#[derive(Debug, Default)]
+struct Needed {
+    volumes: BTreeSet<String>,
+    states: BTreeSet<String>,
+}
+
+impl Needed {
+    fn base(&mut self, profile: &Profile) {
+        let base = BaseVolumes::of(profile);
+        self.volumes.extend(base.all().map(str::to_owned));
+    }
+
+    fn saved(&mut self, saved: &Saved) {
+        self.base(&saved.profile);
+        self.volumes.insert(saved.disk.clone());
+        self.states.insert(saved.id.clone());
+    }
+
+    /// Adds everything that the needed volumes build on.
+    fn close(&mut self, volumes: &[Volume]) {
+        loop {
+            let below: Vec<String> = volumes
+                .iter()
+                .filter(|v| self.volumes.contains(&v.name))
+                .filter_map(|v| file_name(v.backing.as_ref()?))
+                .filter(|name| !self.volumes.contains(name))
+                .collect();
+            if below.is_empty() {
+                return;
+            }
+            self.volumes.extend(below);
+        }
+    }
+
+    fn has(&self, volume: &str) -> bool {
+        match saved::id_of(volume) {
+            Some(id) => self.states.contains(id),
+            None => !is_swept(volume) || self.volumes.contains(volume),
+        }
+    }
+}
+
+/// Whether a volume is of a kind that goes when nothing needs it.
+fn is_swept(volume: &str) -> bool {
+    volume.starts_with("base-")
+        || volume.starts_with("components-")
+        || (volume.contains(".disk") && volume.ends_with(".qcow2"))
+}
+
+fn file_name(path: &PathBuf) -> Option<String> {
+    Some(path.file_name()?.to_str()?.to_owned())
+}
+
+/// Removes the disks, shared images and saved files that neither a cluster nor a saved state of
+/// this home needs; the profile `without` counts as gone. The caller holds the shared lock.
+/// Returns whether anything was removed.
+///
+/// # Errors
+/// [`crate::error::Kind::Hypervisor`] when libvirt refuses.
+pub fn sweep(
+    hypervisor: &dyn Hypervisor,
+    store: &Store,
+    pool: &str,
+    without: Option<&ProfileName>,
+) -> Result<bool> {
+    let mut needed = Needed::default();
+    for name in store.profile_names()? {
+        if Some(&name) == without {
+            continue;
+        }
+        // What a damaged profile needs is not known: everything stays.
+        let Ok(Some(profile)) = Profile::load(&store.profile_dir(&name)) else {
+            return Ok(false);
+        };
+        needed.base(&profile);
+        let names = Names::new(store, &profile);
+        let in_use = hypervisor.root_disk(&names.domain)?;
+        needed.volumes.extend(in_use.as_ref().and_then(file_name));
+        needed.volumes.insert(names.disk);
+    }
+    for dir in saved_dirs(store, without)? {
+        match dir.load() {
+            Ok(Some(saved)) => needed.saved(&saved),
+            Ok(None) => {}
+            Err(_) => return Ok(false),
+        }
+    }
+    let volumes = hypervisor.list_volumes(pool)?;
+    needed.close(&volumes);
+    let mut any = false;
+    // What builds on others first: nothing may be left without what it builds on.
+    let mut unneeded: Vec<&Volume> = volumes.iter().filter(|v| !needed.has(&v.name)).collect();
+    unneeded.sort_by_key(|v| depth(v, &volumes));
+    for volume in unneeded.into_iter().rev() {
+        hypervisor.delete_volume(pool, &volume.name)?;
+        any = true;
+    }
+    Ok(any)
+}
+
+/// How many volumes a volume builds on.
+fn depth(volume: &Volume, all: &[Volume]) -> usize {
+    let mut depth = 0;
+    let mut current = volume;
+    while let Some(name) = current.backing.as_ref().and_then(file_name) {
+        let Some(below) = all.iter().find(|v| v.name == name) else {
+            break;
+        };
+        depth += 1;
+        if depth > all.len() {
+            break;
+        }
+        current = below;
+    }
+    depth
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn volume(name: &str, backing: Option<&str>) -> Volume {
+        Volume {
+            name: name.into(),
+            allocation: 0,
+            uploaded: false,
+            backing: backing.map(|b| PathBuf::from("/pool").join(b)),
+        }
+    }
+
+    #[test]
+    fn what_is_needed_keeps_all_that_it_builds_on() {
+        let volumes = [
+            volume("base-1.qcow2", None),
+            volume("kubby.disk.qcow2", Some("base-1.qcow2")),
+            volume("kubby.disk-2.qcow2", Some("kubby.disk.qcow2")),
+            volume("kubby-fork.disk.qcow2", Some("kubby.disk.qcow2")),
+            volume("kubby-old.disk.qcow2", Some("base-1.qcow2")),
+            volume("kubby.console.log", None),
+            volume("state-12.mem", None),
+            volume("state-34.dev", None),
+        ];
+        let mut needed = Needed::default();
+        needed.volumes.insert("kubby-fork.disk.qcow2".into());
+        needed.states.insert("12".into());
+        needed.close(&volumes);
+        let gone: Vec<&str> = volumes
+            .iter()
+            .map(|v| v.name.as_str())
+            .filter(|name| !needed.has(name))
+            .collect();
+        assert_eq!(
+            gone,
+            ["kubby.disk-2.qcow2", "kubby-old.disk.qcow2", "state-34.dev"]
+        );
+        assert_eq!(depth(&volumes[2], &volumes), 2);
+    }
+}

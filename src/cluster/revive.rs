@@ -1,0 +1,95 @@
+//! Starting a cluster's machine from a saved state instead of booting it.
+
+use super::Access;
+use super::resources::{self, Names};
+use crate::error::{Error, Kind, Result};
+use crate::hypervisor::{Acceleration, HostInfo, Hypervisor, Incoming, Version};
+use crate::saved::{HostMark, Saved};
+use crate::store::Store;
+
+/// The first QEMU that saves memory with each page at a fixed place.
+const OLDEST_QEMU: Version = Version::new(9, 0, 0);
+
+/// Why machines cannot be saved and taken up again on this host; nothing when they can.
+pub fn obstacle(host: &HostInfo) -> Option<String> {
+    if !host.is_local() {
+        return Some("the virtual machines run on another host".into());
+    }
+    if host.qemu_version < OLDEST_QEMU {
+        return Some(format!(
+            "QEMU {} cannot, {} and newer can",
+            host.qemu_version, OLDEST_QEMU
+        ));
+    }
+    // The saved files are QEMU's own: under the system's libvirt only root may look into them.
+    let system = host.uri.contains("/system");
+    (system && !rustix::process::geteuid().is_root())
+        .then(|| "under qemu:///system only root can".into())
+}
+
+/// As [`obstacle`], for commands that cannot do without.
+///
+/// # Errors
+/// [`Kind::Preflight`] with the reason.
+pub fn require(host: &HostInfo) -> Result<()> {
+    match obstacle(host) {
+        Some(why) => Err(Error::new(
+            Kind::Preflight,
+            format!("machines cannot be saved here: {why}"),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Checks that a saved state can be taken up on this host, its files included.
+///
+/// # Errors
+/// [`Kind::State`] with the reason.
+pub fn check(saved: &Saved, names: &Names, host: &HostInfo) -> Result<()> {
+    if saved.memory.is_some()
+        && let Some(why) = saved.host.difference(&HostMark::of(host))
+    {
+        return Err(Error::new(
+            Kind::State,
+            format!("the saved state does not fit this host any more: {why}"),
+        ));
+    }
+    saved.check(&names.target)
+}
+
+/// Starts the machine from saved memory. The disk must be there already. `consume` is called when
+/// everything is loaded, before the first instruction runs.
+///
+/// # Errors
+/// [`Kind::Hypervisor`] when libvirt or QEMU refuses, [`Kind::State`] when there is no memory in
+/// the saved state, and those of `consume`; the machine is off then.
+pub fn start(
+    hypervisor: &dyn Hypervisor,
+    store: &Store,
+    access: &Access,
+    acceleration: Acceleration,
+    saved: &Saved,
+    consume: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let names = Names::new(store, &access.profile);
+    let memory = saved
+        .memory
+        .as_ref()
+        .ok_or_else(|| Error::new(Kind::State, "the saved state holds no memory"))?;
+    let spec = resources::domain(hypervisor, store, &names, &access.profile, acceleration)?;
+    hypervisor.define(&spec)?;
+    let [pages, devices] = saved
+        .files(&names.target)
+        .map(|path| path.to_string_lossy().into_owned());
+    let incoming = Incoming {
+        memory: pages,
+        offset: memory.offset,
+        devices,
+    };
+    hypervisor.start_paused_from(&spec, &incoming)?;
+    let run = consume().and_then(|()| hypervisor.resume(&names.domain));
+    if run.is_err() {
+        let _ = hypervisor.destroy(&names.domain);
+    }
+    run.map(drop)
+}

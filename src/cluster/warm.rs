@@ -1,0 +1,231 @@
+//! Warm starts: the first healthy start of a specification saves the machine as a template, and
+//! the next cluster of that specification begins as a copy of it.
+
+use serde::Serialize;
+
+use super::addons;
+use super::capture::{After, Capture};
+use super::identity;
+use super::resources::{self, Names};
+use super::revive;
+use super::start::{Prepared, Start};
+use super::{Access, Templates};
+use crate::addon::Addon;
+use crate::error::{Error, Kind, Result};
+use crate::fsutil;
+use crate::hypervisor::{Acceleration, HostInfo, Hypervisor};
+use crate::pki::{self, Pki};
+use crate::provision::{self, Inputs};
+use crate::remote::Ssh;
+use crate::saved::{self, Saved, SavedDir};
+use crate::store::ProfileDir;
+use crate::units::Mebibytes;
+
+/// Changes when templates of an earlier kubby must not be used any more, for reasons that are
+/// in none of the parts of [`Specification`].
+const LAYOUT: u32 = 1;
+
+/// Everything that goes into a machine before it is handed to the user; its digest is the
+/// template's key.
+#[derive(Serialize)]
+struct Specification<'a> {
+    layout: u32,
+    kubby: &'a str,
+    kubernetes: &'a str,
+    node_image: &'a str,
+    components: &'a str,
+    cpus: u32,
+    memory_mib: u64,
+    disk_mib: u64,
+    acceleration: &'a str,
+    kernel_args: &'a [String],
+    plan: String,
+    addons: Vec<(String, String)>,
+    archives: Vec<String>,
+}
+
+/// A template that a start can use or make.
+#[derive(Debug)]
+pub(super) struct Template {
+    key: String,
+    dir: SavedDir,
+}
+
+impl Start<'_> {
+    /// The template of this start's specification; nothing when templates are not wanted or not
+    /// possible. The assets have to be settled.
+    pub(super) fn template(&self, access: &Access, host: &HostInfo) -> Result<Option<Template>> {
+        if self.options.templates == Templates::Off || revive::obstacle(host).is_some() {
+            return Ok(None);
+        }
+        let profile = &access.profile;
+        let egress = self.egress(access)?;
+        let inputs = Inputs {
+            egress: &egress,
+            pki: &Pki::blank(),
+            pause_image: &profile.assets.pause_image,
+            version: profile.version()?,
+        };
+        let addons = addons::enabled(profile, &access.dir)?;
+        let digest = |addon: &Addon| (addon.name.clone(), addon.digest());
+        let specification = Specification {
+            layout: LAYOUT,
+            kubby: env!("CARGO_PKG_VERSION"),
+            kubernetes: &profile.kubernetes_version,
+            node_image: &profile.assets.node_image,
+            components: &profile.assets.components,
+            cpus: profile.cpus,
+            memory_mib: profile.memory_mib,
+            disk_mib: profile.disk_mib,
+            acceleration: &profile.acceleration,
+            kernel_args: &profile.kernel_args,
+            plan: provision::digest(&inputs),
+            addons: addons.iter().map(digest).collect(),
+            archives: self.archive_marks(),
+        };
+        let key = saved::digest_of(&specification)?;
+        let dir = SavedDir::at(self.store.templates_dir().join(&key));
+        Ok(Some(Template { key, dir }))
+    }
+
+    /// Makes the machine a copy of the template and lets it run. Returns `false` where there is
+    /// no template, or none that can be used; what was begun is undone then.
+    pub(super) fn from_template(
+        &self,
+        template: &Template,
+        hypervisor: &dyn Hypervisor,
+        access: &mut Access,
+        prepared: &Prepared,
+    ) -> Result<bool> {
+        let names = Names::new(self.store, &access.profile);
+        let step = self.progress.step("Start from the warm template");
+        let usable = template.dir.load().and_then(|found| match found {
+            Some(saved) => revive::check(&saved, &names, &prepared.host).map(|()| Some(saved)),
+            None => Ok(None),
+        });
+        let copied = match usable {
+            Ok(None) => {
+                step.skipped("there is none for this specification yet");
+                return Ok(false);
+            }
+            Ok(Some(saved)) => {
+                self.copy_template(template, &saved, hypervisor, access, prepared.acceleration)
+            }
+            Err(e) => Err(e),
+        };
+        match copied {
+            Ok(()) => {
+                // The copy has the images already.
+                self.archives.borrow_mut().clear();
+                step.done(&template.key);
+                Ok(true)
+            }
+            Err(e) if e.kind() == Kind::Interrupted => Err(e),
+            Err(e) => {
+                step.skipped("it cannot be used");
+                self.give_up_template(template, hypervisor, access, &e)?;
+                Ok(false)
+            }
+        }
+    }
+
+    fn copy_template(
+        &self,
+        template: &Template,
+        saved: &Saved,
+        hypervisor: &dyn Hypervisor,
+        access: &mut Access,
+        acceleration: Acceleration,
+    ) -> Result<()> {
+        let names = &Names::new(self.store, &access.profile);
+        let shared = self.store.lock_shared(|| {})?;
+        let size = Mebibytes(access.profile.disk_mib).bytes();
+        hypervisor.create_overlay(&names.pool, &names.disk, &saved.disk, size)?;
+        resources::ensure_seed(hypervisor, names, &access.dir)?;
+        drop(shared);
+        let original = template.dir.files();
+        fsutil::copy_private(&original.pki(), &access.dir.pki())?;
+        pki::forget_operator(&access.dir.pki())?;
+        let borrowed = ProfileDir::at(access.dir.handover());
+        identity::copy_keys(&original, &borrowed)?;
+        self.free_ports(access)?;
+        revive::start(hypervisor, self.store, access, acceleration, saved, || {
+            Ok(())
+        })
+    }
+
+    /// Takes back what a copy of a template has made, and the template itself: the cluster starts
+    /// cold, and makes another one.
+    pub(super) fn give_up_template(
+        &self,
+        template: &Template,
+        hypervisor: &dyn Hypervisor,
+        access: &Access,
+        why: &Error,
+    ) -> Result<()> {
+        self.progress.warn(&format!(
+            "the warm template {} cannot be used and is removed ({why}); starting cold",
+            template.key
+        ));
+        let names = Names::new(self.store, &access.profile);
+        hypervisor.destroy(&names.domain)?;
+        fsutil::remove_all(&access.dir.pki())?;
+        fsutil::remove_all(&access.dir.handover())?;
+        let _shared = self.store.lock_shared(|| {})?;
+        hypervisor.delete_volume(&names.pool, &names.disk)?;
+        fsutil::remove_all(&template.dir.root)?;
+        super::layers::sweep(hypervisor, self.store, &names.pool, None).map(drop)
+    }
+
+    /// Saves the healthy cluster as a template before the user gets it, so that nothing of theirs
+    /// is in it. The node has keys of its own for that moment, which the template keeps. That it
+    /// cannot be saved is told and is no error.
+    pub(super) fn save_template(
+        &self,
+        template: &Template,
+        hypervisor: &dyn Hypervisor,
+        access: &mut Access,
+        ssh: &mut Ssh,
+    ) -> Result<()> {
+        let step = self.progress.step("Save a warm template");
+        match self.try_save(template, hypervisor, access, ssh, &step) {
+            Ok(saved) => {
+                let size = saved.memory.map_or(0, |memory| memory.allocated);
+                step.done(crate::units::human_bytes(size));
+                Ok(())
+            }
+            Err(e) if e.kind() == Kind::Interrupted => Err(e),
+            Err(e) => {
+                step.skipped("not saved");
+                self.progress
+                    .warn(&format!("the next start will be a cold one too: {e}"));
+                Ok(())
+            }
+        }
+    }
+
+    fn try_save(
+        &self,
+        template: &Template,
+        hypervisor: &dyn Hypervisor,
+        access: &mut Access,
+        ssh: &mut Ssh,
+        step: &crate::progress::Step,
+    ) -> Result<Saved> {
+        let borrowed = ProfileDir::at(access.dir.handover());
+        // From here until the node has its own keys back the next start looks for either.
+        resources::ensure_ssh_identity(&borrowed)?;
+        identity::hand_over(ssh, &resources::ssh_identity(&borrowed)?)?;
+        let capture = Capture {
+            hypervisor,
+            store: self.store,
+            step,
+        };
+        fsutil::create_private_dir(&self.store.templates_dir())?;
+        let saved = capture.take(access, &borrowed, After::GoOn, &template.dir);
+        identity::hand_over(ssh, &resources::ssh_identity(&access.dir)?)?;
+        fsutil::remove_all(borrowed.root())?;
+        pki::forget_operator(&template.dir.files().pki())?;
+        saved
+    }
+}

@@ -1,0 +1,270 @@
+//! Saved states: a cluster's machine as it was at one moment, kept in files.
+//!
+//! A saved state is a folder of kubby's (the manifest with the profile, keys and certificates that
+//! were in force) and files in the storage pool: the disk's frozen layer and, of a machine that
+//! ran, its memory and its devices. Templates, snapshots and suspended clusters are all saved
+//! states; they differ in where the folder is and in what becomes of the machine afterwards.
+
+mod digest;
+mod stamp;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Kind, Result, ResultExt};
+use crate::fsutil;
+use crate::hypervisor::HostInfo;
+use crate::profile::Profile;
+use crate::store::ProfileDir;
+
+pub use digest::pages as digest_pages;
+pub use stamp::Stamp;
+
+/// The version of the manifest that this kubby writes and the only one that it reads.
+pub const FORMAT: u32 = 1;
+
+/// The manifest's file name in the folder.
+const MANIFEST: &str = "manifest.json";
+
+/// What a saved state consists of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Saved {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Names the files in the pool.
+    pub id: String,
+    /// When it was saved, seconds since 1970.
+    pub created: i64,
+    /// What it was saved by; another one may not be able to read it.
+    pub host: HostMark,
+    /// The machine's memory; nothing for a cluster that was stopped.
+    pub memory: Option<Memory>,
+    /// The volume with the disk as it was; frozen unless the state is a suspended cluster's.
+    pub disk: String,
+    /// What the disk's file looked like.
+    pub disk_stamp: Stamp,
+    /// The profile as it was.
+    pub profile: Profile,
+}
+
+/// A machine's memory and devices in the pool's folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Memory {
+    /// Where in the memory's file the first page is, in bytes.
+    pub offset: u64,
+    /// The length of the memory, in bytes.
+    pub length: u64,
+    /// What the memory's file looked like when it was complete.
+    pub stamp: Stamp,
+    /// The digest of the memory's pages, see [`digest_pages`].
+    pub digest: String,
+    /// What the devices' file looked like when it was complete.
+    pub devices_stamp: Stamp,
+    /// The digest of the devices' file.
+    pub devices_digest: String,
+    /// The bytes that both files take on the disk.
+    pub allocated: u64,
+}
+
+/// What a machine's state depends on beside its definition: QEMU loads only what the same QEMU
+/// has saved, and a guest has seen which processor it runs on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostMark {
+    /// QEMU's version.
+    pub qemu: String,
+    /// libvirt's version.
+    pub libvirt: String,
+    /// The processor's model and features, as a digest.
+    pub cpu: String,
+}
+
+impl HostMark {
+    /// The mark of this host.
+    pub fn of(host: &HostInfo) -> Self {
+        let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        HostMark {
+            qemu: host.qemu_version.to_string(),
+            libvirt: host.libvirt_version.to_string(),
+            cpu: digest::text(&processor(&cpuinfo)),
+        }
+    }
+
+    /// What differs from another mark, for people.
+    pub fn difference(&self, other: &HostMark) -> Option<String> {
+        let (now, then) = (other, self);
+        if then.qemu != now.qemu {
+            return Some(format!("QEMU was {} and is {}", then.qemu, now.qemu));
+        }
+        if then.libvirt != now.libvirt {
+            return Some(format!(
+                "libvirt was {} and is {}",
+                then.libvirt, now.libvirt
+            ));
+        }
+        (then.cpu != now.cpu).then(|| "the host's processor is another one".into())
+    }
+}
+
+/// The lines of `/proc/cpuinfo` that tell one processor from another.
+fn processor(cpuinfo: &str) -> String {
+    let first = cpuinfo.split("\n\n").next().unwrap_or_default();
+    let telling = [
+        "vendor_id",
+        "cpu family",
+        "model",
+        "model name",
+        "stepping",
+        "flags",
+    ];
+    let lines = first.lines().filter(|line| {
+        line.split_once(':')
+            .is_some_and(|(key, _)| telling.contains(&key.trim()))
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The folder of a saved state. It has the layout of a profile's folder, so that what works on
+/// one's keys works on the other's.
+#[derive(Debug, Clone)]
+pub struct SavedDir {
+    /// The folder.
+    pub root: PathBuf,
+}
+
+impl SavedDir {
+    /// A folder that may not be there.
+    pub fn at(root: PathBuf) -> Self {
+        SavedDir { root }
+    }
+
+    /// Its files as a profile's.
+    pub fn files(&self) -> ProfileDir {
+        ProfileDir::at(self.root.clone())
+    }
+
+    /// Reads the manifest; nothing where there is no saved state.
+    ///
+    /// # Errors
+    /// [`Kind::State`] for a manifest that is damaged or of another version.
+    pub fn load(&self) -> Result<Option<Saved>> {
+        let path = self.root.join(MANIFEST);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => {
+                return Err(e).context(Kind::State, || format!("cannot read {}", path.display()));
+            }
+        };
+        #[derive(Deserialize)]
+        struct Version {
+            format: u32,
+        }
+        let damaged = |e: serde_json::Error| {
+            Error::new(
+                Kind::State,
+                format!("the saved state's manifest {} is damaged", path.display()),
+            )
+            .with_source(e)
+        };
+        let Version { format } = serde_json::from_str(&text).map_err(damaged)?;
+        if format != FORMAT {
+            return Err(Error::new(
+                Kind::State,
+                format!(
+                    "{} was written by another kubby (format {format}; this one knows {FORMAT})",
+                    path.display()
+                ),
+            ));
+        }
+        serde_json::from_str(&text).map(Some).map_err(damaged)
+    }
+
+    /// Writes the manifest, the last thing that makes a saved state whole.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when the file system refuses.
+    pub fn save(&self, saved: &Saved) -> Result<()> {
+        let text = serde_json::to_string_pretty(saved)
+            .context(Kind::Internal, || "cannot render a manifest".into())?;
+        fsutil::write_atomic(&self.root.join(MANIFEST), text.as_bytes(), 0o600)
+    }
+}
+
+/// The digest of a specification: short enough for a folder's name.
+///
+/// # Errors
+/// [`Kind::Internal`] when it has no form as JSON.
+pub fn digest_of(specification: &impl Serialize) -> Result<String> {
+    let text = serde_json::to_string(specification)
+        .context(Kind::Internal, || "cannot render a specification".into())?;
+    Ok(digest::text(&text)[..16].to_owned())
+}
+
+/// The names of the memory's and the devices' file of a saved state in the pool's folder.
+pub fn file_names(id: &str) -> [String; 2] {
+    [format!("state-{id}.mem"), format!("state-{id}.dev")]
+}
+
+/// The id in the name of a saved state's file; nothing for other names.
+pub fn id_of(file: &str) -> Option<&str> {
+    let name = file.strip_prefix("state-")?;
+    name.strip_suffix(".mem").or(name.strip_suffix(".dev"))
+}
+
+impl Saved {
+    /// The memory's and the devices' file.
+    pub fn files(&self, pool: &Path) -> [PathBuf; 2] {
+        file_names(&self.id).map(|name| pool.join(name))
+    }
+
+    /// Checks that the files are as they were saved. Who only wants to look pays little: files
+    /// that were not touched are not read. A touched one is read in full and compared.
+    ///
+    /// # Errors
+    /// [`Kind::State`] that says which file is missing, cut or changed.
+    pub fn check(&self, pool: &Path) -> Result<()> {
+        let changed = |path: &Path, what: &str| {
+            Error::new(
+                Kind::State,
+                format!("the saved state's file {} {what}", path.display()),
+            )
+        };
+        let disk = pool.join(&self.disk);
+        match Stamp::of(&disk) {
+            None => return Err(changed(&disk, "is missing")),
+            Some(now) if !now.same_content(&self.disk_stamp) => {
+                return Err(changed(&disk, "was changed since"));
+            }
+            Some(_) => {}
+        }
+        let Some(memory) = &self.memory else {
+            return Ok(());
+        };
+        let [pages, devices] = self.files(pool);
+        for (path, stamp, digest) in [
+            (&pages, &memory.stamp, &memory.digest),
+            (&devices, &memory.devices_stamp, &memory.devices_digest),
+        ] {
+            match Stamp::of(path) {
+                None => return Err(changed(path, "is missing")),
+                Some(now) if now.size != stamp.size => return Err(changed(path, "is cut")),
+                Some(now) if now == *stamp => {}
+                Some(_) => {
+                    let now = digest_pages(path)
+                        .context(Kind::State, || format!("cannot read {}", path.display()))?;
+                    if now != *digest {
+                        return Err(changed(path, "was changed since"));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

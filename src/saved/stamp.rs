@@ -1,0 +1,40 @@
+//! What a file looks like from outside, to see whether anybody has touched it.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+/// A file's identity, size and times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stamp {
+    /// The size in bytes.
+    pub size: u64,
+    inode: u64,
+    /// Nanoseconds since 1970.
+    modified: i64,
+    /// When anything about the file was changed, its modes and times included; nobody can set it.
+    changed: i64,
+}
+
+impl Stamp {
+    /// The stamp of a file; nothing where there is none.
+    pub fn of(path: &Path) -> Option<Self> {
+        let meta = std::fs::metadata(path).ok()?;
+        let nanoseconds =
+            |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
+        Some(Stamp {
+            size: meta.len(),
+            inode: meta.ino(),
+            modified: nanoseconds(meta.mtime(), meta.mtime_nsec()),
+            changed: nanoseconds(meta.ctime(), meta.ctime_nsec()),
+        })
+    }
+
+    /// Whether the content is the same as far as one can tell. Looser than equality, for files
+    /// whose owner libvirt changes.
+    pub fn same_content(&self, other: &Stamp) -> bool {
+        (self.size, self.inode, self.modified) == (other.size, other.inode, other.modified)
+    }
+}
