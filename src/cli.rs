@@ -3,6 +3,7 @@
 mod addon;
 mod egress;
 mod image;
+mod saving;
 mod service;
 
 use std::path::PathBuf;
@@ -19,6 +20,10 @@ pub use egress::EgressArgs;
 pub use image::{
     ImageBuildArgs, ImageCommand, ImageLoadArgs, ImagePullArgs, ImageRemoveArgs, ImageSaveArgs,
     ImageTagArgs, save_output,
+};
+pub use saving::{
+    ForkArgs, SnapshotArgs, SnapshotCommand, SnapshotRestoreArgs, TemplateCommand,
+    TemplateDeleteArgs, TemplatePruneArgs,
 };
 pub use service::{ServiceArgs, ServiceCommand, ServiceListArgs, ServiceRemoveArgs};
 
@@ -89,6 +94,12 @@ pub enum Command {
     Ssh(SshArgs),
     /// Shut the node down; its data stays
     Stop(StopArgs),
+    /// Stop the node's processors; its memory stays in the host's
+    Pause,
+    /// Let a paused or suspended node go on
+    Resume,
+    /// Save the node's memory to the disk and end it; start takes it up again in seconds
+    Suspend,
     /// Remove the cluster with all that belongs to it
     Delete(DeleteArgs),
     /// List all profiles
@@ -104,6 +115,14 @@ pub enum Command {
     Ip,
     /// Print the ports on the host's loopback that lead into the node
     Port(PortArgs),
+    /// Save the cluster as it is, and take it back to that
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+    /// Make a second, independent cluster with the data of this one
+    Fork(ForkArgs),
+    /// List and delete the warm templates that starts begin from
+    #[command(subcommand)]
+    Template(TemplateCommand),
     /// List, enable and disable what a cluster has beside Kubernetes itself
     #[command(subcommand)]
     Addon(AddonCommand),
@@ -263,7 +282,7 @@ pub struct DeleteArgs {
     /// Delete every profile, whatever --profile says
     #[arg(long)]
     pub all: bool,
-    /// Delete cached images and components as well
+    /// Delete cached images and components and all warm templates as well
     #[arg(long)]
     pub purge: bool,
 }

@@ -302,7 +302,6 @@ enum ParseError {
 
 /// A profile with something in every field, for tests.
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test's")]
 pub(crate) fn example() -> Profile {
     Profile {
         version: FILE_VERSION,

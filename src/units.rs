@@ -1,4 +1,4 @@
-//! Sizes in MiB and byte counts for people.
+//! Sizes in MiB; byte counts and times for people.
 
 use std::fmt;
 use std::str::FromStr;
@@ -56,6 +56,15 @@ pub fn human_bytes(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()
 }
 
+/// A time for people, from seconds since 1970: `2026-05-01 09:30 UTC`.
+pub fn human_time(seconds: i64) -> String {
+    let format = time::macros::format_description!("[year]-[month]-[day] [hour]:[minute] UTC");
+    time::OffsetDateTime::from_unix_timestamp(seconds)
+        .ok()
+        .and_then(|time| time.format(&format).ok())
+        .unwrap_or_else(|| "-".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +80,12 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Mebibytes>().unwrap().0, mib, "{text}");
         }
+    }
+
+    #[test]
+    fn times_are_told_in_utc() {
+        assert_eq!(human_time(1_700_000_000), "2023-11-14 22:13 UTC");
+        assert_eq!(human_time(i64::MAX), "-");
     }
 
     #[test]

@@ -17,13 +17,17 @@ use crate::units::{Mebibytes, human_bytes};
 /// What is left free on the disk beside a saved state.
 const SPARE: Mebibytes = Mebibytes(64);
 
-/// What becomes of the disk and of the machine.
+/// What a cluster is saved for, which says what becomes of its disk and its machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum After {
-    /// The disk is frozen, and the cluster goes on in a new layer.
-    GoOn,
-    /// The disk stays as it is, and the machine stays paused, to be ended.
-    End,
+pub enum Purpose {
+    /// To be taken up some day, perhaps often: the disk is frozen, the cluster goes on in a new
+    /// layer, and the files get digests.
+    Keep,
+    /// The same, to be taken up at once.
+    Fork,
+    /// To be taken up by the same cluster: the disk stays as it is, and the machine stays paused,
+    /// to be ended.
+    Suspend,
 }
 
 /// The surroundings of saving.
@@ -72,7 +76,7 @@ impl Capture<'_> {
         &self,
         access: &mut Access,
         keys: &ProfileDir,
-        after: After,
+        purpose: Purpose,
         into: &SavedDir,
     ) -> Result<Saved> {
         let names = Names::new(self.store, &access.profile);
@@ -91,9 +95,9 @@ impl Capture<'_> {
         let memory = if state.is_active() {
             let files = saved::file_names(&id).map(|name| names.target.join(name));
             unfinished.paths.extend(files.iter().cloned());
-            Some(self.machine(access, &names, state, after, &files)?)
+            Some(self.machine(access, &names, state, purpose, &files)?)
         } else {
-            if after == After::GoOn {
+            if purpose != Purpose::Suspend {
                 self.freeze_off(access, &names)?;
             }
             None
@@ -125,7 +129,7 @@ impl Capture<'_> {
         access: &mut Access,
         names: &Names,
         state: State,
-        after: After,
+        purpose: Purpose,
         files: &[PathBuf; 2],
     ) -> Result<Memory> {
         check_room(self.hypervisor, &names.pool, access.profile.memory_mib)?;
@@ -139,14 +143,14 @@ impl Capture<'_> {
             resume: state != State::Paused,
         };
         self.hypervisor.pause(&names.domain)?;
-        if after == After::GoOn {
+        if purpose != Purpose::Suspend {
             self.freeze(access, names)?;
         }
         self.hypervisor.save_memory(&names.domain, pages)?;
-        paused.resume &= after == After::GoOn;
+        paused.resume &= purpose != Purpose::Suspend;
         drop(paused);
         self.step.detail("checksums");
-        describe(pages, devices)
+        describe(pages, devices, purpose != Purpose::Fork)
     }
 
     /// Lets the machine, which is paused, go on in a new layer over its disk.
@@ -203,7 +207,7 @@ fn check_room(hypervisor: &dyn Hypervisor, pool: &str, memory_mib: u64) -> Resul
 }
 
 /// Makes the devices' file from what QEMU saved, and says what both files are.
-fn describe(pages: &Path, devices: &Path) -> Result<Memory> {
+fn describe(pages: &Path, devices: &Path, digests: bool) -> Result<Memory> {
     let fail = |what: &str, path: &Path| format!("cannot {what} {}", path.display());
     let mut stream = fs::File::open(pages).context(Kind::Internal, || fail("read", pages))?;
     let layout =
@@ -215,8 +219,10 @@ fn describe(pages: &Path, devices: &Path) -> Result<Memory> {
     saved_stream::write_devices(&mut stream, &layout, &mut to)
         .context(Kind::Internal, || fail("write", devices))?;
     drop(to);
-    let digest =
-        |path: &Path| saved::digest_pages(path).context(Kind::Internal, || fail("read", path));
+    let digest = |path: &Path| {
+        let digest = || saved::digest_pages(path).context(Kind::Internal, || fail("read", path));
+        digests.then(digest).transpose()
+    };
     let stamp = |path: &Path| {
         Stamp::of(path).ok_or_else(|| Error::new(Kind::Internal, fail("look at", path)))
     };

@@ -97,6 +97,16 @@ fn set_clock() -> String {
     )
 }
 
+/// Where the keys are that the node has now: its own, unless it is a copy that has not got them.
+pub fn keys_of_node(access: &Access) -> ProfileDir {
+    let borrowed = ProfileDir::at(access.dir.handover());
+    if borrowed.root().exists() {
+        borrowed
+    } else {
+        access.dir.clone()
+    }
+}
+
 /// Copies the SSH keys of one folder into another.
 ///
 /// # Errors

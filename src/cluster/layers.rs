@@ -5,7 +5,7 @@
 //! saved states, down through what each builds on.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::Path;
 
 use super::resources::{BaseVolumes, Names};
 use crate::error::Result;
@@ -23,6 +23,7 @@ pub fn saved_dirs(store: &Store, without: Option<&ProfileName>) -> Result<Vec<Sa
             let profile = store.profile_dir(&name);
             parents.push(profile.snapshots());
             dirs.push(profile.suspended());
+            dirs.push(profile.root().join(super::fork::ORIGIN));
         }
     }
     for parent in parents {
@@ -58,7 +59,7 @@ impl Needed {
             let below: Vec<String> = volumes
                 .iter()
                 .filter(|v| self.volumes.contains(&v.name))
-                .filter_map(|v| file_name(v.backing.as_ref()?))
+                .filter_map(|v| file_name(v.backing.as_deref()?))
                 .filter(|name| !self.volumes.contains(name))
                 .collect();
             if below.is_empty() {
@@ -83,7 +84,7 @@ fn is_swept(volume: &str) -> bool {
         || (volume.contains(".disk") && volume.ends_with(".qcow2"))
 }
 
-fn file_name(path: &PathBuf) -> Option<String> {
+fn file_name(path: &Path) -> Option<String> {
     Some(path.file_name()?.to_str()?.to_owned())
 }
 
@@ -104,14 +105,23 @@ pub fn sweep(
         if Some(&name) == without {
             continue;
         }
-        // What a damaged profile needs is not known: everything stays.
-        let Ok(Some(profile)) = Profile::load(&store.profile_dir(&name)) else {
-            return Ok(false);
+        let profile = match Profile::load(&store.profile_dir(&name)) {
+            Ok(Some(profile)) => profile,
+            // A folder of a cluster that is about to come to be, or of a fork that was cut short.
+            Ok(None) => continue,
+            // What a damaged profile needs is not known: everything stays.
+            Err(_) => return Ok(false),
         };
         needed.base(&profile);
         let names = Names::new(store, &profile);
+        // A machine goes on needing the file that its memory is mapped from.
+        let mapped = hypervisor.mapped_memory(&names.domain)?;
+        let mapped = mapped.as_deref().and_then(file_name);
+        needed
+            .states
+            .extend(mapped.as_deref().and_then(saved::id_of).map(str::to_owned));
         let in_use = hypervisor.root_disk(&names.domain)?;
-        needed.volumes.extend(in_use.as_ref().and_then(file_name));
+        needed.volumes.extend(in_use.as_deref().and_then(file_name));
         needed.volumes.insert(names.disk);
     }
     for dir in saved_dirs(store, without)? {
@@ -138,7 +148,7 @@ pub fn sweep(
 fn depth(volume: &Volume, all: &[Volume]) -> usize {
     let mut depth = 0;
     let mut current = volume;
-    while let Some(name) = current.backing.as_ref().and_then(file_name) {
+    while let Some(name) = current.backing.as_deref().and_then(file_name) {
         let Some(below) = all.iter().find(|v| v.name == name) else {
             break;
         };
@@ -160,7 +170,7 @@ mod tests {
             name: name.into(),
             allocation: 0,
             uploaded: false,
-            backing: backing.map(|b| PathBuf::from("/pool").join(b)),
+            backing: backing.map(|b| Path::new("/pool").join(b)),
         }
     }
 

@@ -2,10 +2,12 @@
 
 mod access;
 mod addons;
+mod adopt;
 mod boot;
 mod capture;
 mod context;
 mod delete;
+mod fork;
 mod health;
 mod identity;
 mod layers;
@@ -14,9 +16,12 @@ mod preflight;
 mod resources;
 mod revive;
 mod services;
+mod snapshots;
 mod start;
 mod status;
 mod stop;
+mod suspend;
+mod templates;
 mod warm;
 
 pub use access::Access;
@@ -25,11 +30,20 @@ pub use addons::{
     show as show_addon,
 };
 pub use delete::{delete, purge_cache};
+pub use fork::fork;
 pub use machine::get_assets;
 pub use services::{Reachable, ServiceRequest, reach, services, unreach};
+pub use snapshots::{
+    Snapshot, SnapshotName, delete as delete_snapshot, list as snapshots,
+    restore as restore_snapshot, save as save_snapshot,
+};
 pub use start::{Started, start};
 pub use status::{ComponentState, HostState, KubeconfigState, Status, status};
 pub use stop::{StopOptions, stop};
+pub use suspend::{check_resumable, pause, suspend};
+pub use templates::{
+    Row as TemplateRow, delete as delete_templates, list as templates, prune as prune_templates,
+};
 
 use crate::egress;
 use crate::error::Result;
@@ -47,7 +61,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// What the user asks of `start`; `None` keeps what the profile has, or takes the default.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct StartOptions {
     /// Kubernetes to install.
     pub kubernetes_version: Option<KubernetesVersion>,

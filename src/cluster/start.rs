@@ -128,9 +128,13 @@ pub fn start(
         hypervisor.resume(&names.domain)?;
         return start.kubernetes(&hypervisor, access, &prepared, Begin::Running);
     }
+    if start.wake(&hypervisor, &mut access, &prepared)? {
+        start.stage("machine");
+        return start.kubernetes(&hypervisor, access, &prepared, Begin::Woken);
+    }
     let template = start.get_assets(&hypervisor, &mut access, &prepared)?;
     if let Some(template) = &template
-        && start.from_template(template, &hypervisor, &mut access, &prepared)?
+        && start.copy_of(template, &hypervisor, &mut access, &prepared)?
     {
         start.stage("machine");
         match start.kubernetes(&hypervisor, access.clone(), &prepared, Begin::Copied) {
@@ -159,6 +163,8 @@ enum Begin {
     Running,
     /// It is a copy of a template.
     Copied,
+    /// It goes on from where it was saved.
+    Woken,
     /// It boots; once it is healthy it is saved as this template.
     Booting(Option<Template>),
 }
@@ -262,7 +268,7 @@ impl Start<'_> {
                     self.options,
                     acceleration,
                     &host,
-                    running,
+                    running || dir.suspended().exists(),
                 )?;
                 profile.save(&dir)?;
                 profile
@@ -328,10 +334,15 @@ impl Start<'_> {
         let pki = pki::ensure(&access.dir.pki(), &provision::pki_spec(Vec::new())?)?;
         let step = self.progress.step(match begin {
             Begin::Booting(_) => "Boot the node",
-            Begin::Running | Begin::Copied => "Reach the node",
+            Begin::Running | Begin::Copied | Begin::Woken => "Reach the node",
         });
         let limit_of_boot = limit(BOOT_LIMIT);
         let mut ssh = identity::connect(&access, &pki, &mut watcher, limit_of_boot, &step)?;
+        // The clock of a machine that was paused or saved stood still, and so did that of one
+        // whose host slept.
+        if !matches!(begin, Begin::Booting(_)) {
+            identity::tell_time(&mut ssh)?;
+        }
         step.done("SSH answers");
         self.stage("boot");
         interrupt::check()?;

@@ -21,6 +21,8 @@ pub enum HostState {
     Running,
     /// It is frozen in memory.
     Paused,
+    /// Its memory is saved to the disk; `start` takes it up.
+    Suspended,
     /// It is off; `start` brings it back with its data.
     Stopped,
     /// Something of it is missing or damaged; the reason says what.
@@ -187,6 +189,9 @@ fn host_state(
             let volumes = Volumes::of(hypervisor, &names.pool)?;
             if !volumes.has(&names.disk) {
                 return Ok(broken("its disk is missing".into()));
+            }
+            if store.profile_dir(&profile.name).suspended().exists() {
+                return Ok((HostState::Suspended, None));
             }
             (HostState::Stopped, None)
         }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::Access;
+use super::adopt::is_suspended;
+use super::{Access, layers};
 use crate::error::{Error, Kind, Result};
+use crate::fsutil;
 use crate::hypervisor::{self, Hypervisor, Libvirt, State};
 use crate::profile::ProfileName;
 use crate::progress::Progress;
@@ -50,6 +52,17 @@ pub fn stop(
                     found.uuid
                 ),
             ));
+        }
+        Some(found) if !found.state.is_active() && is_suspended(&access) => {
+            if !options.force {
+                step.skipped("it is suspended; --force gives its memory up");
+                return Ok(false);
+            }
+            fsutil::remove_all(&access.dir.suspended())?;
+            let _shared = store.lock_shared(|| {})?;
+            layers::sweep(&hypervisor, store, &store.pool_name(), None)?;
+            step.done("its saved memory is given up");
+            return Ok(true);
         }
         Some(found) if !found.state.is_active() => {
             step.skipped("it is stopped already");

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::addons;
-use super::capture::{After, Capture};
+use super::capture::{Capture, Purpose};
 use super::identity;
 use super::resources::{self, Names};
 use super::revive;
@@ -90,7 +90,7 @@ impl Start<'_> {
 
     /// Makes the machine a copy of the template and lets it run. Returns `false` where there is
     /// no template, or none that can be used; what was begun is undone then.
-    pub(super) fn from_template(
+    pub(super) fn copy_of(
         &self,
         template: &Template,
         hypervisor: &dyn Hypervisor,
@@ -222,7 +222,7 @@ impl Start<'_> {
             step,
         };
         fsutil::create_private_dir(&self.store.templates_dir())?;
-        let saved = capture.take(access, &borrowed, After::GoOn, &template.dir);
+        let saved = capture.take(access, &borrowed, Purpose::Keep, &template.dir);
         identity::hand_over(ssh, &resources::ssh_identity(&access.dir)?)?;
         fsutil::remove_all(borrowed.root())?;
         pki::forget_operator(&template.dir.files().pki())?;

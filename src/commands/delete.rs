@@ -23,6 +23,7 @@ pub fn run(context: &Context, args: &DeleteArgs) -> Result<ExitCode> {
         }
     }
     if args.purge {
+        cluster::prune_templates(&context.store, true, context.progress.as_ref())?;
         cluster::purge_cache(&context.store, context.progress.as_ref())?;
     }
     context.report(

@@ -3,17 +3,21 @@
 mod addon;
 mod completion;
 mod delete;
+mod fork;
 mod image;
 mod kubectl;
 mod list;
 mod logs;
 mod node_image;
+mod pause;
 mod port;
 mod service;
+mod snapshot;
 mod ssh;
 mod start;
 mod status;
 mod stop;
+mod template;
 mod version;
 
 use std::process::ExitCode;
@@ -52,6 +56,12 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
                 Command::Status(args) => status::run(&context, &args),
                 Command::Ssh(args) => ssh::run(&context, &args),
                 Command::Stop(args) => stop::run(&context, &args),
+                Command::Pause => pause::pause(&context),
+                Command::Resume => pause::resume(&context),
+                Command::Suspend => pause::suspend(&context),
+                Command::Snapshot(command) => snapshot::run(&context, &command),
+                Command::Fork(args) => fork::run(&context, &args),
+                Command::Template(command) => template::run(&context, &command),
                 Command::Delete(args) => delete::run(&context, &args),
                 Command::List => list::run(&context),
                 Command::Logs(args) => logs::run(&context, &args),

@@ -10,6 +10,7 @@ use crate::cli::StartArgs;
 use crate::cluster::{self, StartOptions, Started, Templates};
 use crate::context::Context;
 use crate::error::Result;
+use crate::profile::ProfileName;
 use crate::ui;
 
 /// Runs the command.
@@ -17,13 +18,22 @@ pub fn run(context: &Context, args: &StartArgs) -> Result<ExitCode> {
     if args.download_only {
         return download(context, args);
     }
+    start_and_report(context, &options(args)?)
+}
+
+/// Starts the context's cluster and prints what came of it.
+pub(super) fn start_and_report(context: &Context, options: &StartOptions) -> Result<ExitCode> {
+    start_profile(context, &context.global.profile, options)
+}
+
+/// Starts a cluster and prints what came of it.
+pub(super) fn start_profile(
+    context: &Context,
+    name: &ProfileName,
+    options: &StartOptions,
+) -> Result<ExitCode> {
     let began = Instant::now();
-    let started = cluster::start(
-        &context.store,
-        &context.global.profile,
-        &options(args)?,
-        context.progress.as_ref(),
-    )?;
+    let started = cluster::start(&context.store, name, options, context.progress.as_ref())?;
     let seconds = began.elapsed().as_secs_f64();
     let profile = &started.access.profile;
     let stages: serde_json::Map<String, serde_json::Value> = started

@@ -202,6 +202,18 @@ pub fn root_disk(xml: &str) -> Option<String> {
         .and_then(|disk| part(disk, "source", "file"))
 }
 
+/// The file that a domain's memory is mapped from, from its XML; nothing for an ordinary one.
+pub fn mapped_memory(xml: &str) -> Option<String> {
+    let document = roxmltree::Document::parse(xml).ok()?;
+    let mut arguments = document.descendants().filter_map(|n| n.attribute("value"));
+    let object = arguments
+        .find(|value| value.starts_with(&format!("memory-backend-file,id={MAPPED_MEMORY},")))?;
+    let (_, path) = object.split_once("mem-path=")?;
+    // Commas in the path are doubled.
+    let (path, _) = path.split_once(",offset=")?;
+    Some(path.replace(",,", ","))
+}
+
 /// Control characters have no form in XML, and a line break in a path would come back as a space.
 fn check_texts(spec: &DomainSpec, home: &str) -> Result<()> {
     let texts = [
@@ -394,6 +406,8 @@ mod tests {
         let mapped = render_incoming(&spec, &incoming).unwrap();
         let differing: Vec<&str> = mapped.lines().filter(|l| !plain.contains(l)).collect();
         insta::assert_snapshot!(differing.join("\n"));
+        assert_eq!(mapped_memory(&mapped).as_deref(), Some("/pool/a,b.mem"));
+        assert_eq!(mapped_memory(&plain), None);
         assert_eq!(MAPPED_MEMORY.len(), "pc.ram".len());
     }
 

@@ -169,6 +169,12 @@ pub trait Saving {
     /// When libvirt does not answer.
     fn root_disk(&self, domain: &str) -> Result<Option<PathBuf>>;
 
+    /// The file that a running domain's memory is mapped from, where it began from saved memory.
+    ///
+    /// # Errors
+    /// When libvirt does not answer.
+    fn mapped_memory(&self, domain: &str) -> Result<Option<PathBuf>>;
+
     /// Loads saved memory and devices into a new run of a defined domain that is off, and leaves
     /// it paused. The definition for later starts stays as it is.
     ///

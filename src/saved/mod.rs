@@ -59,12 +59,13 @@ pub struct Memory {
     pub length: u64,
     /// What the memory's file looked like when it was complete.
     pub stamp: Stamp,
-    /// The digest of the memory's pages, see [`digest_pages`].
-    pub digest: String,
+    /// The digest of the memory's file, see [`digest_pages`]; nothing where the state is taken up
+    /// at once.
+    pub digest: Option<String>,
     /// What the devices' file looked like when it was complete.
     pub devices_stamp: Stamp,
     /// The digest of the devices' file.
-    pub devices_digest: String,
+    pub devices_digest: Option<String>,
     /// The bytes that both files take on the disk.
     pub allocated: u64,
 }
@@ -256,7 +257,7 @@ impl Saved {
                 Some(_) => {
                     let now = digest_pages(path)
                         .context(Kind::State, || format!("cannot read {}", path.display()))?;
-                    if now != *digest {
+                    if Some(now) != *digest {
                         return Err(changed(path, "was changed since"));
                     }
                 }

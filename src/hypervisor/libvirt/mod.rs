@@ -135,6 +135,10 @@ impl Saving for Libvirt {
         saving::root_disk(self, domain)
     }
 
+    fn mapped_memory(&self, domain: &str) -> Result<Option<PathBuf>> {
+        saving::mapped_memory(self, domain)
+    }
+
     fn start_paused_from(&self, spec: &DomainSpec, incoming: &Incoming) -> Result<()> {
         saving::start_paused_from(self, spec, incoming)
     }

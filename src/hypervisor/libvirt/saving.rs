@@ -162,16 +162,29 @@ pub(super) fn switch_disk(libvirt: &Libvirt, name: &str, overlay: &Path) -> Resu
     })
 }
 
-pub(super) fn root_disk(libvirt: &Libvirt, name: &str) -> Result<Option<PathBuf>> {
+/// What the XML of a domain that is there says, the running one's before the defined one's.
+fn read_xml(
+    libvirt: &Libvirt,
+    name: &str,
+    read: fn(&str) -> Option<String>,
+) -> Result<Option<PathBuf>> {
     let name = name.to_owned();
-    let what = format!("ask for the disk of the domain {name}");
+    let what = format!("ask for the definition of the domain {name}");
     libvirt.call(&what.clone(), move |c| {
         let Some(handle) = domain::lookup(c, &name)? else {
             return Ok(None);
         };
         let xml = handle.xml_desc(0).map_err(|e| failure::call(&what, &e))?;
-        Ok(domain_xml::root_disk(&xml).map(PathBuf::from))
+        Ok(read(&xml).map(PathBuf::from))
     })
+}
+
+pub(super) fn root_disk(libvirt: &Libvirt, name: &str) -> Result<Option<PathBuf>> {
+    read_xml(libvirt, name, domain_xml::root_disk)
+}
+
+pub(super) fn mapped_memory(libvirt: &Libvirt, name: &str) -> Result<Option<PathBuf>> {
+    read_xml(libvirt, name, domain_xml::mapped_memory)
 }
 
 pub(super) fn start_paused_from(

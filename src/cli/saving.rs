@@ -1,0 +1,86 @@
+//! The command line of what saves a machine: snapshots, forks, templates.
+
+use clap::{Args, Subcommand};
+
+use crate::cluster::SnapshotName;
+use crate::profile::ProfileName;
+
+/// Saved states of a cluster that the user names.
+#[derive(Debug, Subcommand)]
+pub enum SnapshotCommand {
+    /// Save the cluster as it is now, memory included if it runs; it runs on
+    Save(SnapshotArgs),
+    /// List the cluster's snapshots
+    #[command(visible_alias = "ls")]
+    List,
+    /// Take the cluster back to a snapshot; what it has done since is lost
+    Restore(SnapshotRestoreArgs),
+    /// Delete a snapshot
+    #[command(visible_alias = "rm")]
+    Delete(SnapshotArgs),
+}
+
+/// Which snapshot.
+#[derive(Debug, Args)]
+pub struct SnapshotArgs {
+    /// The snapshot's name
+    #[arg(value_name = "SNAPSHOT")]
+    pub name: SnapshotName,
+}
+
+/// What `kubby snapshot restore` takes.
+#[derive(Debug, Args)]
+pub struct SnapshotRestoreArgs {
+    /// The snapshot's name
+    #[arg(value_name = "SNAPSHOT")]
+    pub name: SnapshotName,
+    /// Leave the cluster off; the next start takes the snapshot up
+    #[arg(long)]
+    pub no_start: bool,
+}
+
+/// What `kubby fork` takes.
+#[derive(Debug, Args)]
+pub struct ForkArgs {
+    /// The new cluster's profile
+    #[arg(value_name = "NEW")]
+    pub new: ProfileName,
+    /// Fork one of the cluster's snapshots instead of what it is now
+    #[arg(long, value_name = "SNAPSHOT")]
+    pub from: Option<SnapshotName>,
+    /// Do not switch kubectl's current context
+    #[arg(long)]
+    pub keep_context: bool,
+    /// Leave the new cluster off; its first start takes it up
+    #[arg(long)]
+    pub no_start: bool,
+}
+
+/// The machines that first starts have saved for later ones.
+#[derive(Debug, Subcommand)]
+pub enum TemplateCommand {
+    /// List the warm templates and the room that they take
+    #[command(visible_alias = "ls")]
+    List,
+    /// Delete warm templates; a start that would have used one is cold and makes it anew
+    #[command(visible_alias = "rm")]
+    Delete(TemplateDeleteArgs),
+    /// Delete the warm templates that no start can use any more
+    Prune(TemplatePruneArgs),
+}
+
+/// What `kubby template delete` takes.
+#[derive(Debug, Args)]
+pub struct TemplateDeleteArgs {
+    /// Keys of templates, or their beginnings
+    #[arg(required = true, value_name = "KEY")]
+    pub keys: Vec<String>,
+}
+
+/// What `kubby template prune` takes.
+#[derive(Debug, Args)]
+pub struct TemplatePruneArgs {
+    /// Delete every template
+    #[arg(long)]
+    pub all: bool,
+}

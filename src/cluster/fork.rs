@@ -1,0 +1,122 @@
+//! Forks: a second, independent cluster with the data of the first.
+
+use super::adopt::{self, Whose};
+use super::capture::{Capture, Purpose};
+use super::snapshots::{self, SnapshotName};
+use super::{Access, StartOptions, identity, preflight, revive};
+use crate::error::{Error, Kind, Result};
+use crate::fsutil;
+use crate::hypervisor::{Hypervisor, Libvirt};
+use crate::profile::{Profile, ProfileName};
+use crate::progress::Progress;
+use crate::saved::SavedDir;
+use crate::store::Store;
+
+/// Where a new cluster's folder keeps what it is made from until it is made.
+pub(super) const ORIGIN: &str = "origin";
+
+/// Makes the cluster `new` from what `name` is at this moment, or from one of its snapshots. The
+/// source goes on; the fork is off, and its next start takes it up.
+///
+/// # Errors
+/// [`Kind::State`] where the source is not there or the fork is already; [`Kind::Preflight`] where
+/// machines cannot be saved, or there is no room. Nothing of the fork is left then.
+pub fn fork(
+    store: &Store,
+    name: &ProfileName,
+    new: &ProfileName,
+    from: Option<&SnapshotName>,
+    progress: &dyn Progress,
+) -> Result<()> {
+    if name == new {
+        return Err(Error::new(
+            Kind::Usage,
+            "a cluster cannot be forked to its own name",
+        ));
+    }
+    // In the order of their names, so that two forks the other way round never wait for each other.
+    let _first = super::lock(store, name.min(new), progress)?;
+    let _second = super::lock(store, name.max(new), progress)?;
+    let mut source = Access::open(store, name)?;
+    let dir = store.profile_dir(new);
+    if Profile::load(&dir)?.is_some() {
+        return Err(Error::new(
+            Kind::State,
+            format!("there is a cluster named `{new}` already"),
+        )
+        .with_hint(format!("choose another name, or kubby delete -p {new}")));
+    }
+    let hypervisor = Libvirt::open(&source.profile.connect)?;
+    revive::require(&hypervisor.host()?)?;
+    let names = super::resources::Names::of(store, new, &source.profile.connect);
+    preflight::check_domain(&hypervisor, &names, store, new, None)?;
+    preflight::check_kubeconfig(store, new, &source.profile.kubeconfig)?;
+    let step = progress.step(&format!("Fork `{name}` to `{new}`"));
+    fsutil::remove_all(dir.root())?;
+    let made = make(store, &hypervisor, &mut source, new, from, &step);
+    if made.is_err() {
+        let _ = fsutil::remove_all(dir.root());
+    }
+    made?;
+    step.done("");
+    Ok(())
+}
+
+fn make(
+    store: &Store,
+    hypervisor: &Libvirt,
+    source: &mut Access,
+    new: &ProfileName,
+    from: Option<&SnapshotName>,
+    step: &crate::progress::Step,
+) -> Result<()> {
+    let dir = store.profile_dir(new);
+    fsutil::create_private_dir(dir.root())?;
+    let origin = SavedDir::at(dir.root().join(ORIGIN));
+    let (saved, folder) = match from {
+        Some(snapshot) => {
+            let (saved, folder) = snapshots::require(source, snapshot)?;
+            let names = super::resources::Names::new(store, &source.profile);
+            revive::check(&saved, &names, &hypervisor.host()?)?;
+            (saved, folder)
+        }
+        None => {
+            if adopt::is_suspended(source) {
+                return Err(snapshots::suspended(&source.profile.name));
+            }
+            snapshots::require_disk(source, hypervisor, store)?;
+            let capture = Capture {
+                hypervisor,
+                store,
+                step,
+            };
+            let keys = identity::keys_of_node(source);
+            let saved = capture.take(source, &keys, Purpose::Fork, &origin)?;
+            (saved, origin.clone())
+        }
+    };
+    let ports = {
+        let _shared = store.lock_shared(|| {})?;
+        preflight::choose_ports(store, new, &StartOptions::default())?
+    };
+    let mut access = Access {
+        profile: Profile {
+            name: new.clone(),
+            uuid: uuid::Uuid::new_v4().to_string(),
+            ports,
+            // The source keeps its ports; `kubby service` opens others for the fork.
+            forwards: Vec::new(),
+            ..saved.profile.clone()
+        },
+        dir,
+    };
+    adopt::adopt(
+        hypervisor,
+        store,
+        &mut access,
+        &saved,
+        &folder,
+        Whose::Anothers,
+    )?;
+    fsutil::remove_all(&origin.root)
+}

@@ -1,0 +1,36 @@
+//! `kubby pause`, `kubby resume` and `kubby suspend`.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use crate::cluster::{self, StartOptions};
+use crate::context::Context;
+use crate::error::Result;
+
+/// Runs `kubby pause`.
+pub fn pause(context: &Context) -> Result<ExitCode> {
+    let profile = &context.global.profile;
+    let paused = cluster::pause(&context.store, profile, context.progress.as_ref())?;
+    context.report("Pause", &json!({"profile": profile, "paused": paused}), "")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs `kubby suspend`.
+pub fn suspend(context: &Context) -> Result<ExitCode> {
+    let profile = &context.global.profile;
+    let suspended = cluster::suspend(&context.store, profile, context.progress.as_ref())?;
+    let data = json!({"profile": profile, "suspended": suspended});
+    context.report("Suspend", &data, "")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs `kubby resume`: a start of what is in memory, here or on the disk.
+pub fn resume(context: &Context) -> Result<ExitCode> {
+    cluster::check_resumable(&context.store, &context.global.profile)?;
+    let options = StartOptions {
+        keep_context: true,
+        ..StartOptions::default()
+    };
+    super::start::start_and_report(context, &options)
+}

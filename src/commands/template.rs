@@ -1,0 +1,77 @@
+//! `kubby template`.
+
+use std::process::ExitCode;
+
+use comfy_table::{Table, TableStyle};
+use serde_json::json;
+
+use crate::cli::TemplateCommand;
+use crate::cluster::{self, TemplateRow};
+use crate::context::Context;
+use crate::error::Result;
+use crate::units::{Mebibytes, human_bytes, human_time};
+
+/// Runs the command.
+pub fn run(context: &Context, command: &TemplateCommand) -> Result<ExitCode> {
+    let store = &context.store;
+    let progress = context.progress.as_ref();
+    match command {
+        TemplateCommand::List => {
+            let all = cluster::templates(store)?;
+            let bytes: u64 = all.iter().map(|row| row.bytes).sum();
+            let data = json!({"templates": all, "bytes": bytes});
+            context.report("TemplateList", &data, &table(&all, bytes))?;
+        }
+        TemplateCommand::Delete(args) => {
+            let deleted = cluster::delete_templates(store, &args.keys, progress)?;
+            context.report("TemplateDelete", &json!({"deleted": deleted}), "")?;
+        }
+        TemplateCommand::Prune(args) => {
+            let deleted = cluster::prune_templates(store, args.all, progress)?;
+            context.report("TemplatePrune", &json!({"deleted": deleted}), "")?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn table(all: &[TemplateRow], bytes: u64) -> String {
+    if all.is_empty() {
+        return "There are no warm templates; the next `kubby start` makes one.\n".to_owned();
+    }
+    let mut table = Table::new();
+    table.load_style(TableStyle::new());
+    table.set_header([
+        "TEMPLATE",
+        "KUBERNETES",
+        "CPUS",
+        "MEMORY",
+        "ADD-ONS",
+        "SAVED",
+        "DISK",
+        "USED BY",
+        "STATE",
+    ]);
+    for row in all {
+        let used_by: Vec<&str> = row.used_by.iter().map(|name| name.as_str()).collect();
+        table.add_row([
+            row.key.clone(),
+            row.kubernetes_version.clone(),
+            row.cpus.to_string(),
+            Mebibytes(row.memory_mib).to_string(),
+            row.addons.join(","),
+            row.created.map_or("-".to_owned(), human_time),
+            human_bytes(row.bytes),
+            if used_by.is_empty() {
+                "-".to_owned()
+            } else {
+                used_by.join(",")
+            },
+            row.problem.clone().unwrap_or_else(|| "good".into()),
+        ]);
+    }
+    format!(
+        "{}{} in all\n",
+        crate::ui::table(&table),
+        human_bytes(bytes)
+    )
+}
