@@ -183,6 +183,9 @@ pub struct StartArgs {
     /// Give up when the cluster is not ready after so many seconds [default: by acceleration]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub timeout: Option<u64>,
+    /// Write where the time goes to FILE, in the trace event format of Perfetto and Chrome
+    #[arg(long, value_name = "FILE")]
+    pub profile_start: Option<PathBuf>,
     /// How the node reaches the world.
     #[command(flatten)]
     pub egress: EgressArgs,

@@ -27,5 +27,6 @@ pub mod remote;
 pub mod service;
 pub mod store;
 pub mod tool;
+pub mod trace;
 pub mod ui;
 pub mod units;

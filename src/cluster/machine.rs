@@ -12,6 +12,7 @@ use crate::hypervisor::{Acceleration, Hypervisor, ports};
 use crate::interrupt;
 use crate::progress::Progress;
 use crate::store::Store;
+use crate::trace;
 use crate::units::{Mebibytes, human_bytes};
 
 impl Start<'_> {
@@ -49,9 +50,11 @@ impl Start<'_> {
                 self.progress,
             )?;
         }
+        let span = trace::span("make the machine's own volumes");
         resources::ensure_own_volumes(hypervisor, names, &base, &access.profile, &access.dir)?;
-        drop(shared);
+        drop((shared, span));
         interrupt::check()?;
+        let span = trace::span("define the domain");
         self.free_ports(access)?;
         resources::define(
             hypervisor,
@@ -61,8 +64,10 @@ impl Start<'_> {
             &access.profile,
             acceleration,
         )?;
+        drop(span);
         interrupt::check()?;
         self.stage("machine");
+        let _span = trace::span("start the domain");
         hypervisor.start(&names.domain)?;
         Ok(())
     }

@@ -25,6 +25,7 @@ use crate::progress::Progress;
 use crate::provision::{self, Inputs};
 use crate::remote::Ssh;
 use crate::store::{ProfileDir, Store};
+use crate::trace;
 
 /// Limits with hardware virtualisation; the acceleration's factor makes them fit emulation.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
@@ -66,6 +67,7 @@ impl Stopwatch {
     /// Ends the running stage and gives it a name.
     fn stage(&mut self, name: &'static str) {
         let now = Instant::now();
+        trace::stage(name, self.last);
         self.stages.push((name, now - self.last));
         self.last = now;
     }
