@@ -205,6 +205,9 @@ pub struct StartArgs {
     /// Start cold, and save no warm template for later starts
     #[arg(long)]
     pub no_template: bool,
+    /// Write where the time goes to FILE, in the trace event format of Perfetto and Chrome
+    #[arg(long, value_name = "FILE")]
+    pub profile_start: Option<PathBuf>,
     /// How the node reaches the world.
     #[command(flatten)]
     pub egress: EgressArgs,

@@ -28,5 +28,6 @@ pub mod saved;
 pub mod service;
 pub mod store;
 pub mod tool;
+pub mod trace;
 pub mod ui;
 pub mod units;

@@ -162,6 +162,23 @@ fn a_proxy_that_makes_no_sense_is_named_without_its_password() {
 }
 
 #[test]
+fn a_start_that_fails_leaves_its_trace() {
+    let home = home();
+    let file = home.path().join("start.json");
+    let path = file.to_str().expect("a plain path");
+    let nowhere = "test+tcp://127.0.0.1:1/default";
+    let args = ["start", "--connect", nowhere, "--profile-start", path];
+    assert!(!kubby(&home, &args).status.success());
+    let trace: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&file).expect("the trace")).expect("JSON");
+    let events = trace["traceEvents"].as_array().expect("events");
+    assert!(
+        events.iter().any(|e| e["name"] == "kubby start"),
+        "{events:?}"
+    );
+}
+
+#[test]
 fn commands_on_nothing_name_the_next_command() {
     for command in [
         &["stop"][..],

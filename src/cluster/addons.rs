@@ -16,6 +16,7 @@ use crate::progress::Progress;
 use crate::provision;
 use crate::remote::{Remote, Ssh};
 use crate::store::{ProfileDir, Store};
+use crate::trace;
 
 /// How long an add-on may take to be at work, with hardware virtualisation.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -160,6 +161,7 @@ pub(super) fn import(remote: &mut dyn Remote, addons: &[&Addon]) -> Result<()> {
     if images.is_empty() {
         return Ok(());
     }
+    let _span = trace::span("import images in the node");
     let output = remote.exec(&provision::import_command(&images), b"", None)?;
     if output.status == provision::NO_ARCHIVE {
         return Err(Error::new(
@@ -197,6 +199,7 @@ pub(super) fn apply(
     progress: &dyn Progress,
 ) -> Result<()> {
     for addon in addons {
+        let _span = trace::span(format!("apply {}", addon.name));
         let applied = addon::apply(api, addon, force, deadline)?;
         for (object, why) in applied.conflicts {
             progress.warn(&format!(

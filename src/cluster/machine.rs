@@ -13,6 +13,7 @@ use crate::hypervisor::{Acceleration, Hypervisor, ports};
 use crate::interrupt;
 use crate::progress::Progress;
 use crate::store::Store;
+use crate::trace;
 use crate::units::{Mebibytes, human_bytes};
 
 impl Start<'_> {
@@ -68,15 +69,19 @@ impl Start<'_> {
         let names = &Names::new(self.store, &access.profile);
         let base = BaseVolumes::of(&access.profile);
         let shared = self.store.lock_shared(|| {})?;
+        let span = trace::span("make the machine's own volumes");
         resources::ensure_own_volumes(hypervisor, names, &base, &access.profile, &access.dir)?;
-        drop(shared);
+        drop((shared, span));
         interrupt::check()?;
+        let span = trace::span("define the domain");
         self.free_ports(access)?;
         let domain =
             resources::domain(hypervisor, self.store, names, &access.profile, acceleration)?;
         hypervisor.define(&domain)?;
+        drop(span);
         interrupt::check()?;
         self.stage("machine");
+        let _span = trace::span("start the domain");
         hypervisor.start(&names.domain)?;
         Ok(())
     }

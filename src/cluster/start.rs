@@ -28,6 +28,7 @@ use crate::provision::{self, Inputs};
 use crate::remote::Ssh;
 use crate::saved::Stamp;
 use crate::store::{ProfileDir, Store};
+use crate::trace;
 
 /// Limits with hardware virtualisation; the acceleration's factor makes them fit emulation.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
@@ -71,6 +72,7 @@ impl Stopwatch {
     /// Ends the running stage and gives it a name.
     fn stage(&mut self, name: &'static str) {
         let now = Instant::now();
+        trace::stage(name, self.last);
         self.stages.push((name, now - self.last));
         self.last = now;
     }

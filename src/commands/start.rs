@@ -11,14 +11,31 @@ use crate::cluster::{self, StartOptions, Started, Templates};
 use crate::context::Context;
 use crate::error::Result;
 use crate::profile::ProfileName;
+use crate::progress::Progress;
+use crate::trace::{self, Recording, Traced};
 use crate::ui;
 
 /// Runs the command.
 pub fn run(context: &Context, args: &StartArgs) -> Result<ExitCode> {
+    let Some(file) = &args.profile_start else {
+        return start(context, args, context.progress.as_ref());
+    };
+    let recording = Recording::begin(file)?;
+    let progress = Traced::new(context.progress.as_ref());
+    let result = start(context, args, &progress);
+    // Where the start failed, that is what the user has to hear of.
+    let written = recording.end();
+    let code = result?;
+    written?;
+    Ok(code)
+}
+
+fn start(context: &Context, args: &StartArgs, progress: &dyn Progress) -> Result<ExitCode> {
+    let _span = trace::span("kubby start");
     if args.download_only {
-        return download(context, args);
+        return download(context, args, progress);
     }
-    start_and_report(context, &options(args)?)
+    start_traced(context, &context.global.profile, &options(args)?, progress)
 }
 
 /// Starts the context's cluster and prints what came of it.
@@ -32,8 +49,17 @@ pub(super) fn start_profile(
     name: &ProfileName,
     options: &StartOptions,
 ) -> Result<ExitCode> {
+    start_traced(context, name, options, context.progress.as_ref())
+}
+
+fn start_traced(
+    context: &Context,
+    name: &ProfileName,
+    options: &StartOptions,
+    progress: &dyn Progress,
+) -> Result<ExitCode> {
     let began = Instant::now();
-    let started = cluster::start(&context.store, name, options, context.progress.as_ref())?;
+    let started = cluster::start(&context.store, name, options, progress)?;
     let seconds = began.elapsed().as_secs_f64();
     let profile = &started.access.profile;
     let stages: serde_json::Map<String, serde_json::Value> = started
@@ -75,14 +101,10 @@ fn hundredths(seconds: f64) -> f64 {
 }
 
 /// `--download-only`: fills the cache.
-fn download(context: &Context, args: &StartArgs) -> Result<ExitCode> {
+fn download(context: &Context, args: &StartArgs, progress: &dyn Progress) -> Result<ExitCode> {
     let version = args.kubernetes_version.unwrap_or(DEFAULT);
-    let (image, components) = cluster::get_assets(
-        &context.store,
-        version,
-        &options(args)?,
-        context.progress.as_ref(),
-    )?;
+    let (image, components) =
+        cluster::get_assets(&context.store, version, &options(args)?, progress)?;
     let data = json!({
         "kubernetesVersion": version.to_string(),
         "nodeImage": image.disk,

@@ -3,6 +3,7 @@
 use super::{COMPONENTS_DIR, TARGET, Tidy, Wanted, runtime};
 use crate::error::{Error, Kind, Result};
 use crate::remote::{self, Remote};
+use crate::trace;
 
 /// What [`apply`] changed.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -19,11 +20,17 @@ pub struct Applied {
 /// # Errors
 /// [`Kind::NodeUnreachable`] when SSH fails, [`Kind::Unhealthy`] when a command in the node does.
 pub fn apply(remote: &mut dyn Remote, wanted: &Wanted) -> Result<Applied> {
-    mount(remote)?;
-    let changed: Vec<usize> =
-        remote::changed_unless_empty(remote, &wanted.files, &wanted.optional)?;
+    {
+        let _span = trace::span("mount the components");
+        mount(remote)?;
+    }
+    let changed: Vec<usize> = {
+        let _span = trace::span("compare the files");
+        remote::changed_unless_empty(remote, &wanted.files, &wanted.optional)?
+    };
     let files: Vec<_> = changed.iter().map(|i| wanted.files[*i].clone()).collect();
     if !files.is_empty() {
+        let _span = trace::span("push the files");
         remote.push(&files)?;
     }
     let paths: Vec<String> = files.iter().map(|f| f.path.clone()).collect();
@@ -144,6 +151,7 @@ fn start(
          systemctl start --no-block {}\n",
         early.join(" ")
     );
+    let _span = trace::span("start the units");
     let output = remote.run(&script)?;
     if output.status != 0 {
         return Err(Error::new(

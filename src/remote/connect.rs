@@ -15,6 +15,7 @@ use super::keys::{fingerprint, public_key_bytes};
 use super::link::{Failure, Link, Watch, poll_once};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::interrupt;
+use crate::trace;
 
 /// Pause between two attempts.
 const RETRY: Duration = Duration::from_millis(150);
@@ -154,6 +155,7 @@ fn attempt(
 ) -> Result<Link, Refusal> {
     let socket = dial(credentials.target, watch, patience)?;
     await_banner(&socket, watch, patience)?;
+    let _span = trace::span("SSH handshake and login");
     let limit = Instant::now() + HANDSHAKE;
     let until = Some(watch.until.map_or(limit, |until| until.min(limit)));
     let mut watch = Watch {
