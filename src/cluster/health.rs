@@ -48,6 +48,19 @@ impl Waiting<'_, '_> {
         )
     }
 
+    /// Waits until the API knows its operator: a copy of a cluster was told of it a moment ago.
+    ///
+    /// # Errors
+    /// As [`Waiting::api_ready`].
+    pub fn operator_known(&mut self, step: &Step) -> Result<()> {
+        self.until(
+            "kube-apiserver does not know its operator",
+            "kube-apiserver.service",
+            step,
+            |api| Ok(api.get("/version")?.is_ok().then_some(())),
+        )
+    }
+
     /// Waits for the node's condition `Ready`, and gives it its role on the way.
     ///
     /// # Errors

@@ -4,17 +4,24 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::boot::{self, Watcher};
+use super::resources::Names;
 use super::{Access, resources};
 use crate::error::{Kind, Result, ResultExt};
 use crate::fsutil;
+use crate::hypervisor::Hypervisor;
+use crate::interrupt;
 use crate::pki::Pki;
 use crate::progress::Step;
 use crate::provision;
-use crate::remote::{NodeFile, Remote, Ssh};
+use crate::remote::{NodeFile, Remote, Ssh, quote};
 use crate::store::ProfileDir;
+use crate::trace;
 
 /// How long one attempt may take while it is not known which keys the node has.
 const ATTEMPT: Duration = Duration::from_secs(5);
+
+/// The pause between two attempts.
+const RETRY: Duration = Duration::from_millis(50);
 
 /// Waits until the node answers over SSH; a node that is a copy is given its own identity on the
 /// way, and one whose clock stood still is told the time.
@@ -61,6 +68,71 @@ pub fn connect(
             Err(_) => watcher.look()?,
         }
     }
+}
+
+/// How long a node that just woke may take to do what it hears through its channel.
+const CHANNEL: Duration = Duration::from_secs(2);
+
+/// Tells a node that woke from saved memory what time it is and, where it is a copy, who it is,
+/// before anything else is asked of it. Returns `false` where it does not hear: then SSH does the
+/// same, which takes longer.
+///
+/// # Errors
+/// [`Kind::State`] when a key is missing, [`Kind::Interrupted`] on Ctrl-C.
+pub fn introduce(
+    hypervisor: &dyn Hypervisor,
+    names: &Names,
+    access: &Access,
+    pki: &Pki,
+) -> Result<bool> {
+    let _span = trace::span("tell the node who it is");
+    // First the time: the operator's certificate begins after the moment that was saved.
+    let mut script = format!("{}\numask 077\n", set_clock());
+    if access.dir.handover().exists() {
+        let mut files = provision::operator_files(pki).to_vec();
+        files.extend(resources::ssh_identity(&access.dir)?);
+        for file in &files {
+            // By the shell's own means: each process takes the waking node a while. The files are
+            // there already, so their modes stay.
+            let content = String::from_utf8_lossy(&file.content);
+            script += &format!("printf %s {} > {}\n", quote(&content), quote(&file.path));
+        }
+        script += "read -r pid < /run/sshd.pid && kill -HUP \"$pid\"\n";
+    }
+    let limit = CHANNEL * access.acceleration().deadline_factor();
+    match hypervisor.tell(&names.target.join(&names.channel), &script, limit) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == Kind::Interrupted => Err(e),
+        Err(_) => Ok(false),
+    }
+}
+
+/// Connects to a node that has heard who it is. Its SSH server may not have read its new keys yet.
+///
+/// # Errors
+/// As [`connect`].
+pub fn connect_introduced(
+    access: &Access,
+    pki: &Pki,
+    watcher: &mut Watcher<'_>,
+    limit: Duration,
+    step: &Step,
+) -> Result<Ssh> {
+    let own = access.target()?;
+    let attempt = ATTEMPT * access.acceleration().deadline_factor();
+    let until = Instant::now() + attempt;
+    while Instant::now() < until {
+        match Ssh::connect(&own, attempt) {
+            Ok(ssh) => {
+                fsutil::remove_all(&access.dir.handover())?;
+                watcher.reached();
+                return Ok(ssh);
+            }
+            Err(e) if e.kind() == Kind::Interrupted => return Err(e),
+            Err(_) => interrupt::sleep(RETRY)?,
+        }
+    }
+    connect(access, pki, watcher, limit, step)
 }
 
 /// Writes files of an identity and lets the SSH server read its keys anew; also tells the time.

@@ -3,6 +3,7 @@
 mod access;
 mod addons;
 mod adopt;
+mod awake;
 mod boot;
 mod capture;
 mod context;

@@ -7,7 +7,7 @@ use crate::assets::node_image::{self, NodeImage};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil;
 use crate::hypervisor::{
-    Acceleration, CacheMode, Change, DomainSpec, Hypervisor, Owner, PortForward, Volume,
+    self, Acceleration, CacheMode, Change, DomainSpec, Hypervisor, Owner, PortForward, Volume,
 };
 use crate::profile::{Profile, ProfileName};
 use crate::progress::Progress;
@@ -34,6 +34,8 @@ pub struct Names {
     pub seed: String,
     /// The serial console's file in the pool's folder.
     pub console: String,
+    /// The host's channel into the node, a file name's beginning in the pool's folder.
+    pub channel: String,
 }
 
 impl Names {
@@ -55,6 +57,7 @@ impl Names {
             disk: format!("{domain}.disk.qcow2"),
             seed: format!("{domain}.seed.tar"),
             console: format!("{domain}.console.log"),
+            channel: format!("{domain}.channel"),
             domain,
         }
     }
@@ -326,11 +329,29 @@ pub fn domain(
             .join(&names.console)
             .to_string_lossy()
             .into_owned(),
+        channel: channel(hypervisor, names)?,
         forwards: vec![
             PortForward::tcp(profile.ports.ssh, SSH_PORT),
             PortForward::tcp(profile.ports.api, API_PORT),
         ],
     })
+}
+
+/// The path of the machine's channel, whose ends are made where they are missing.
+fn channel(hypervisor: &dyn Hypervisor, names: &Names) -> Result<Option<String>> {
+    if !reaches_files(hypervisor.uri()) {
+        return Ok(None);
+    }
+    let path = names.target.join(&names.channel);
+    hypervisor.ensure_channel(&path)?;
+    Ok(Some(path.to_string_lossy().into_owned()))
+}
+
+/// Whether this process may work on the pool's files itself: they are on this host, and libvirt is
+/// the user's own, or the user is root.
+pub fn reaches_files(uri: &str) -> bool {
+    let system = uri.contains("/system");
+    hypervisor::is_local(uri) && (!system || rustix::process::geteuid().is_root())
 }
 
 /// The kernel's arguments: those of the image, and what the user adds.
@@ -361,6 +382,9 @@ pub fn remove_volumes(
     hypervisor.refresh_pool(&names.pool)?;
     for volume in [&names.seed, &names.console] {
         any |= hypervisor.delete_volume(&names.pool, volume)? == Change::Done;
+    }
+    if reaches_files(hypervisor.uri()) {
+        any |= hypervisor.remove_channel(&names.target.join(&names.channel))?;
     }
     any |= super::layers::sweep(hypervisor, store, &names.pool, Some(name))?;
     if hypervisor.list_volumes(&names.pool)?.is_empty() {

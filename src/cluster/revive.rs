@@ -22,9 +22,7 @@ pub fn obstacle(host: &HostInfo) -> Option<String> {
         ));
     }
     // The saved files are QEMU's own: under the system's libvirt only root may look into them.
-    let system = host.uri.contains("/system");
-    (system && !rustix::process::geteuid().is_root())
-        .then(|| "under qemu:///system only root can".into())
+    (!resources::reaches_files(&host.uri)).then(|| "under qemu:///system only root can".into())
 }
 
 /// As [`obstacle`], for commands that cannot do without.

@@ -159,6 +159,14 @@ pub(super) struct Prepared {
     pub(super) created: bool,
 }
 
+/// What the checks at the end of a start have found.
+pub(super) struct Healthy {
+    /// The kubelet's version with `v`.
+    pub(super) node_version: String,
+    /// Paths in the node that were written.
+    pub(super) changed: Vec<String>,
+}
+
 /// How a start's machine begins.
 enum Begin {
     /// It ran before this start.
@@ -334,6 +342,19 @@ impl Start<'_> {
         };
         let mut watcher = Watcher::new(hypervisor, &access.profile, acceleration, names);
         let pki = pki::ensure(&access.dir.pki(), &provision::pki_spec(Vec::new())?)?;
+        let introduced = match begin {
+            Begin::Copied | Begin::Woken => identity::introduce(hypervisor, names, &access, &pki)?,
+            Begin::Running | Begin::Booting(_) => false,
+        };
+        self.stage("introduce");
+        if introduced {
+            // Whoever waits for kubectl may go ahead: what follows looks, and changes nothing.
+            context::write(self, &access, &pki)?;
+            let found = self.awake(hypervisor, &access, prepared, &pki, limit(HEALTH_LIMIT))?;
+            if let Some(healthy) = found {
+                return self.conclude(hypervisor, access, prepared, &begin, &pki, healthy);
+            }
+        }
         let step = self.progress.step(match begin {
             Begin::Booting(_) => "Boot the node",
             Begin::Running | Begin::Copied | Begin::Woken => "Reach the node",
@@ -380,18 +401,35 @@ impl Start<'_> {
             self.save_template(template, hypervisor, &mut access, &mut ssh)?;
             self.stage("template");
         }
-        let api = access.api_with(&pki)?;
+        let healthy = Healthy {
+            node_version,
+            changed: applied.changed,
+        };
+        self.conclude(hypervisor, access, prepared, &begin, &pki, healthy)
+    }
+
+    /// Brings back the ways to Services and writes the context.
+    fn conclude(
+        &self,
+        hypervisor: &dyn Hypervisor,
+        mut access: Access,
+        prepared: &Prepared,
+        begin: &Begin,
+        pki: &Pki,
+        healthy: Healthy,
+    ) -> Result<Started> {
+        let api = access.api_with(pki)?;
         services::restore(self.store, &mut access, hypervisor, &api, self.progress)?;
-        let current_context = context::write(self, &access, &pki)?;
+        let current_context = context::write(self, &access, pki)?;
         self.stage("context");
         Ok(Started {
             access,
             created: prepared.created,
             was_running: matches!(begin, Begin::Running),
             from_template: matches!(begin, Begin::Copied),
-            changed: applied.changed,
+            changed: healthy.changed,
             current_context,
-            node_version,
+            node_version: healthy.node_version,
             stages: std::mem::take(&mut self.watch.borrow_mut().stages),
         })
     }

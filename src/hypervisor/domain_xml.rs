@@ -74,6 +74,9 @@ pub struct DomainSpec {
     pub seed: String,
     /// The file that gets the serial console's output; emptied at each start.
     pub console_log: String,
+    /// The path of the host's channel into the guest, without the endings of its two pipes;
+    /// nothing where the pipes cannot be made, such as on another host.
+    pub channel: Option<String>,
     /// The ports of the host that lead into the guest.
     pub forwards: Vec<PortForward>,
 }
@@ -228,6 +231,7 @@ fn check_texts(spec: &DomainSpec, home: &str) -> Result<()> {
         ("component volume path", &spec.components),
         ("seed volume path", &spec.seed),
         ("console log path", &spec.console_log),
+        ("channel path", spec.channel.as_deref().unwrap_or_default()),
     ];
     for (what, text) in texts {
         super::storage_xml::check_text(what, text)?;
@@ -300,6 +304,7 @@ mod tests {
             components: "/pool/components-1".into(),
             seed: "/pool/dev-seed".into(),
             console_log: "/pool/dev-console.log".into(),
+            channel: Some("/pool/dev.channel".into()),
             forwards: vec![PortForward::tcp(40022, 22), PortForward::tcp(46443, 6443)],
         }
     }
@@ -348,7 +353,13 @@ mod tests {
             .collect();
         assert_eq!(
             sources,
-            [nasty, "/pool/components-1", "/pool/dev-seed", nasty]
+            [
+                nasty,
+                "/pool/components-1",
+                "/pool/dev-seed",
+                nasty,
+                "/pool/dev.channel"
+            ]
         );
         assert_eq!(Owner::parse(&xml).unwrap(), s.owner);
         assert_eq!(root_disk(&xml).as_deref(), Some(nasty));

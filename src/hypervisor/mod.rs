@@ -5,6 +5,7 @@
 //! are pure: they decide, render and read, and touch no libvirt.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -13,6 +14,7 @@ use crate::progress::Step;
 
 pub mod accel;
 pub mod boot_watch;
+mod channel;
 pub mod console;
 pub mod domain_xml;
 mod forward;
@@ -181,6 +183,26 @@ pub trait Saving {
     /// # Errors
     /// When libvirt or QEMU refuses; the domain is off then.
     fn start_paused_from(&self, spec: &DomainSpec, incoming: &Incoming) -> Result<()>;
+
+    /// Makes the ends of a machine's channel on the host, see [`DomainSpec::channel`].
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    fn ensure_channel(&self, channel: &Path) -> Result<()>;
+
+    /// Removes them; returns whether there were any.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    fn remove_channel(&self, channel: &Path) -> Result<bool>;
+
+    /// Lets a shell in the node run a script that it is sent through the channel, and waits for
+    /// its end.
+    ///
+    /// # Errors
+    /// [`Kind::NodeUnreachable`](crate::error::Kind::NodeUnreachable) when nobody answers within
+    /// `limit`, [`Kind::Unhealthy`](crate::error::Kind::Unhealthy) when the script fails.
+    fn tell(&self, channel: &Path, script: &str, limit: Duration) -> Result<()>;
 
     /// Makes an empty file that QEMU, as whoever it runs, may write to and nobody else may read.
     ///

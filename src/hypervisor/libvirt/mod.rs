@@ -14,7 +14,9 @@ mod volume;
 pub use connection::{Libvirt, default_uri, library_version};
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use super::channel;
 use super::{
     Change, Domain, DomainSpec, Forwarding, HostInfo, Hypervisor, Incoming, PoolRemoval,
     PortForward, Saving, Volume,
@@ -141,6 +143,18 @@ impl Saving for Libvirt {
 
     fn start_paused_from(&self, spec: &DomainSpec, incoming: &Incoming) -> Result<()> {
         saving::start_paused_from(self, spec, incoming)
+    }
+
+    fn ensure_channel(&self, channel: &Path) -> Result<()> {
+        channel::ensure(channel)
+    }
+
+    fn remove_channel(&self, channel: &Path) -> Result<bool> {
+        channel::remove(channel)
+    }
+
+    fn tell(&self, channel: &Path, script: &str, limit: Duration) -> Result<()> {
+        channel::run(channel, script, limit)
     }
 
     fn create_state_file(&self, path: &Path) -> Result<()> {

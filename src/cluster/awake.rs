@@ -1,0 +1,144 @@
+//! Verifying a node that woke from saved memory. Nothing has to come up in it, so what is asked
+//! through the API and what is looked at over SSH are asked at the same time.
+
+use std::time::{Duration, Instant};
+
+use super::boot::Watcher;
+use super::health::Waiting;
+use super::resources::Names;
+use super::start::{Healthy, Prepared, Start};
+use super::{Access, addons, identity};
+use crate::addon::{self, Addon};
+use crate::error::{Error, Kind, Result};
+use crate::hypervisor::Hypervisor;
+use crate::pki::Pki;
+use crate::progress::Progress;
+use crate::provision::{self, Inputs, Wanted};
+use crate::remote::{self, Output, Remote, Ssh, Target};
+use crate::trace;
+
+/// A node that is connected to when something has to be asked of it over SSH: only when a check
+/// fails, for the journals.
+struct WhenNeeded {
+    target: Target,
+    limit: Duration,
+    ssh: Option<Ssh>,
+}
+
+impl Remote for WhenNeeded {
+    fn exec(&mut self, command: &str, stdin: &[u8], limit: Option<Duration>) -> Result<Output> {
+        let ssh = match self.ssh.take() {
+            Some(ssh) => ssh,
+            None => Ssh::connect(&self.target, self.limit)?,
+        };
+        self.ssh.insert(ssh).exec(command, stdin, limit)
+    }
+}
+
+impl Start<'_> {
+    /// Verifies a node that woke and knows who it is. Nothing when something in it has to be
+    /// changed: then it goes the way of every other start.
+    pub(super) fn awake(
+        &self,
+        hypervisor: &dyn Hypervisor,
+        access: &Access,
+        prepared: &Prepared,
+        pki: &Pki,
+        limit: Duration,
+    ) -> Result<Option<Healthy>> {
+        let egress = self.egress(access)?;
+        let inputs = Inputs {
+            egress: &egress,
+            pki,
+            pause_image: &access.profile.assets.pause_image,
+            version: access.profile.version()?,
+        };
+        let wanted = provision::plan(&inputs);
+        let names = Names::new(self.store, &access.profile);
+        let watcher = || Watcher::new(hypervisor, &access.profile, prepared.acceleration, &names);
+        let progress = self.progress;
+        let (node, changed) = std::thread::scope(|scope| {
+            let over_ssh = scope.spawn(|| {
+                let _span = trace::span("look at the node over SSH");
+                look(access, pki, &wanted, &mut watcher(), limit, progress)
+            });
+            let node = self.ask(access, pki, &wanted, &mut watcher(), limit);
+            let changed = over_ssh.join().unwrap_or_else(|_| {
+                Err(Error::new(
+                    Kind::Internal,
+                    "looking at the node ended in a panic",
+                ))
+            });
+            (node, changed)
+        });
+        self.stage("awake");
+        // What is wrong in the node may be the reason for what the API says.
+        if !changed?.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Healthy {
+            node_version: node?,
+            changed: Vec::new(),
+        }))
+    }
+
+    /// What is asked through the API: the same as at every start.
+    fn ask(
+        &self,
+        access: &Access,
+        pki: &Pki,
+        wanted: &Wanted,
+        watcher: &mut Watcher<'_>,
+        limit: Duration,
+    ) -> Result<String> {
+        let api = access.api_with(pki)?;
+        let mut remote = WhenNeeded {
+            target: access.target()?,
+            limit,
+            ssh: None,
+        };
+        let mut waiting = Waiting {
+            api: &api,
+            remote: &mut remote,
+            units: &wanted.units,
+            watcher,
+            deadline: Instant::now() + limit,
+        };
+        let step = self.progress.step("Ask the cluster");
+        waiting.api_ready(&step)?;
+        waiting.operator_known(&step)?;
+        let addons = addons::enabled(&access.profile, &access.dir)?;
+        let all: Vec<&Addon> = addons.iter().collect();
+        // Their objects are those that were saved with the memory; whether they work is asked.
+        let node = waiting.node_ready(&step)?;
+        waiting.takes_pods(&step)?;
+        let mut rollouts = addon::Rollouts::of(all.iter().copied());
+        waiting.addons(&mut rollouts, &step)?;
+        step.done("Ready");
+        Ok(node.kubelet_version)
+    }
+}
+
+/// What is looked at over SSH: files and processes. Returns what has to be changed.
+fn look(
+    access: &Access,
+    pki: &Pki,
+    wanted: &Wanted,
+    watcher: &mut Watcher<'_>,
+    limit: Duration,
+    progress: &dyn Progress,
+) -> Result<Vec<String>> {
+    let step = progress.step("Look at the node");
+    let mut ssh = identity::connect_introduced(access, pki, watcher, limit, &step)?;
+    let span = trace::span("compare the files");
+    let changed = remote::changed_unless_empty(&mut ssh, &wanted.files, &wanted.optional)?;
+    drop(span);
+    if changed.is_empty() {
+        provision::verify(&mut ssh)?;
+        step.done("as it should be");
+    } else {
+        step.skipped("something has to be put right");
+    }
+    let paths = changed.into_iter().map(|i| wanted.files[i].path.clone());
+    Ok(paths.collect())
+}
