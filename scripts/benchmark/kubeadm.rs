@@ -51,9 +51,8 @@ const KUBE_PROXY: &str = include_str!("kubeadm/kube-proxy.yaml");
 const PREPARE: Duration = Duration::from_secs(60);
 const INIT: Duration = Duration::from_secs(120);
 
-/// The stages after `kubeadm init`.
-const STAGES: [observe::Stage; 5] = [
-    observe::KUBECTL,
+/// The stages after `kubeadm init`; before it is done there are no credentials to ask with.
+const STAGES: [observe::Stage; 4] = [
     observe::NODE_READY,
     observe::DNS_SERVICE,
     observe::APP_RUNNING,
