@@ -139,10 +139,7 @@ fn measure(args: &Args) -> Result<Report> {
         args,
     };
     run.all();
-    let report = run.report;
-    starts::remove_templates(&site);
-    machine::clean_up(&site);
-    Ok(report)
+    Ok(run.report)
 }
 
 /// A run of the benchmark: what fails is written down, and the rest goes on.

@@ -2,6 +2,7 @@
 //! left of it goes when the benchmark ends, however it ends.
 
 use std::fs::{File, OpenOptions};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -19,7 +20,7 @@ use kubby::tool::Tool;
 use kubby::{interrupt, ui};
 use serde_json::{Value, json};
 
-use crate::app;
+use crate::{app, machine};
 
 const KUBBY: &str = env!("CARGO_BIN_EXE_kubby");
 
@@ -282,14 +283,11 @@ impl Site {
         })
     }
 
-    /// Deletes all clusters. Works after Ctrl-C as well, which ends everything else.
-    fn delete_all(&self) {
-        use std::os::unix::process::CommandExt;
-        if !self.clusters.home().exists() {
-            return;
-        }
+    /// Runs kubby to clean up. Works after Ctrl-C as well, which ends everything else.
+    fn last(&self, args: &[&str]) {
         let child = Command::new(KUBBY)
-            .args(["delete", "--all", "--quiet"])
+            .args(args)
+            .arg("--quiet")
             .env("KUBBY_HOME", self.clusters.home())
             .env("KUBECONFIG", self.root.join("kubeconfig"))
             .stdin(Stdio::null())
@@ -315,7 +313,13 @@ impl Drop for Site {
         if interrupt::requested() {
             ui::say("cleaning up");
         }
-        self.delete_all();
+        if self.clusters.home().exists() {
+            self.last(&["delete", "--all"]);
+            if self.has("template", None) {
+                self.last(&["template", "delete", "--all"]);
+            }
+        }
+        machine::clean_up(self);
         let left = self.clusters.home().join("profiles");
         if std::fs::read_dir(&left).is_ok_and(|mut entries| entries.next().is_some()) {
             // The keys to what is left must not go with the folder.

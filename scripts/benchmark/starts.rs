@@ -195,10 +195,3 @@ impl<'a> Warm<'a> {
 pub fn available(site: &Site) -> bool {
     site.has("template", None)
 }
-
-/// Takes the templates away that the benchmark's home has.
-pub fn remove_templates(site: &Site) {
-    if available(site) {
-        let _ = site.kubby("none", &["template", "delete", "--all"]);
-    }
-}
