@@ -1,0 +1,3 @@
+module kubby.dev/benchmark/app
+
+go 1.24.0
