@@ -129,6 +129,7 @@ impl<'a> Machine<'a> {
                 .join(format!("{domain}.console.log"))
                 .to_string_lossy()
                 .into_owned(),
+            channel: None,
             forwards: vec![
                 PortForward::tcp(ssh_port, 22),
                 PortForward::tcp(api_port, 6443),

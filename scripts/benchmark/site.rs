@@ -316,7 +316,7 @@ impl Drop for Site {
         if self.clusters.home().exists() {
             self.last(&["delete", "--all"]);
             if self.has("template", None) {
-                self.last(&["template", "delete", "--all"]);
+                self.last(&["template", "prune", "--all"]);
             }
         }
         machine::clean_up(self);
