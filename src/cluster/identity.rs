@@ -13,7 +13,7 @@ use crate::interrupt;
 use crate::pki::Pki;
 use crate::progress::Step;
 use crate::provision;
-use crate::remote::{NodeFile, Remote, Ssh, quote};
+use crate::remote::{NodeFile, Remote, Ssh, Target, quote};
 use crate::store::ProfileDir;
 use crate::trace;
 
@@ -41,34 +41,59 @@ pub fn connect(
         return boot::connect(&own, watcher, limit, step);
     }
     let original = access.target_with(&borrowed)?;
+    // A node whose keys were written, but which was cut short before it had read its own.
+    let between = Target {
+        host_key: original.host_key.clone(),
+        ..own.clone()
+    };
+    let attempt = ATTEMPT * access.acceleration().deadline_factor();
     let until = Instant::now() + limit;
     loop {
-        match Ssh::connect(&original, ATTEMPT * access.acceleration().deadline_factor()) {
-            Ok(ssh) => {
-                let mut ssh = ssh.heading_for(own);
-                let mut files = resources::ssh_identity(&access.dir)?.to_vec();
-                files.extend(provision::operator_files(pki));
-                hand_over(&mut ssh, &files)?;
-                fsutil::remove_all(borrowed.root())?;
-                watcher.reached();
-                return Ok(ssh);
+        for (target, knows_itself) in [(&original, false), (&own, true), (&between, false)] {
+            match Ssh::connect(target, attempt) {
+                Ok(ssh) => {
+                    let mut ssh = ssh.heading_for(own.clone());
+                    if !knows_itself {
+                        let mut files = resources::ssh_identity(&access.dir)?.to_vec();
+                        files.extend(provision::operator_files(pki));
+                        hand_over(&mut ssh, &files)?;
+                    }
+                    fsutil::remove_all(borrowed.root())?;
+                    watcher.reached();
+                    return Ok(ssh);
+                }
+                Err(e) if e.kind() == Kind::Interrupted => return Err(e),
+                Err(e) if Instant::now() >= until => return Err(watcher.explain(e)),
+                Err(_) => {}
             }
-            Err(e) if e.kind() == Kind::Interrupted => return Err(e),
-            Err(e) if Instant::now() >= until => return Err(watcher.explain(e)),
-            Err(_) => {}
         }
-        // It may have its own by now: the last start was cut short after that.
-        match Ssh::connect(&own, ATTEMPT * access.acceleration().deadline_factor()) {
-            Ok(ssh) => {
-                fsutil::remove_all(borrowed.root())?;
-                watcher.reached();
-                return Ok(ssh);
-            }
-            Err(e) if e.kind() == Kind::Interrupted => return Err(e),
-            Err(_) => watcher.look()?,
+        watcher.look()?;
+    }
+}
+
+/// Waits until the node's SSH server has read the keys that it was given.
+///
+/// # Errors
+/// As [`boot::connect`].
+pub fn wait_for_keys(target: &Target, limit: Duration) -> Result<()> {
+    let until = Instant::now() + limit;
+    loop {
+        match Ssh::connect(target, limit) {
+            Ok(_) => return Ok(()),
+            Err(e) if e.kind() == Kind::Interrupted || Instant::now() >= until => return Err(e),
+            Err(_) => interrupt::sleep(RETRY)?,
         }
     }
 }
+
+/// Lets the SSH server read its keys anew. While it does so it has no file that says where it is.
+const RELOAD: &str = "\
+for _ in 1 2 3 4 5 6 7 8 9 10; do
+    read -r pid < /run/sshd.pid && break
+    sleep 0.2
+done 2>/dev/null
+kill -HUP \"$pid\"
+";
 
 /// How long a node that just woke may take to do what it hears through its channel.
 const CHANNEL: Duration = Duration::from_secs(2);
@@ -97,7 +122,7 @@ pub fn introduce(
             let content = String::from_utf8_lossy(&file.content);
             script += &format!("printf %s {} > {}\n", quote(&content), quote(&file.path));
         }
-        script += "read -r pid < /run/sshd.pid && kill -HUP \"$pid\"\n";
+        script += RELOAD;
     }
     let limit = CHANNEL * access.acceleration().deadline_factor();
     match hypervisor.tell(&names.target.join(&names.channel), &script, limit) {
@@ -141,7 +166,7 @@ pub fn connect_introduced(
 /// [`Kind::Unhealthy`] when the node cannot, [`Kind::NodeUnreachable`] when SSH breaks.
 pub fn hand_over(ssh: &mut Ssh, files: &[NodeFile]) -> Result<()> {
     ssh.push(files)?;
-    let script = format!("{}\nkill -HUP \"$(cat /run/sshd.pid)\"", set_clock());
+    let script = format!("{}\n{RELOAD}", set_clock());
     ssh.run(&script)?
         .require("giving the node its own identity")
         .map(drop)

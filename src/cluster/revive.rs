@@ -6,6 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::hypervisor::{Acceleration, HostInfo, Hypervisor, Incoming, Version};
 use crate::saved::{HostMark, Saved};
 use crate::store::Store;
+use crate::trace;
 
 /// The first QEMU that saves memory with each page at a fixed place.
 const OLDEST_QEMU: Version = Version::new(9, 0, 0);
@@ -74,8 +75,10 @@ pub fn start(
         .memory
         .as_ref()
         .ok_or_else(|| Error::new(Kind::State, "the saved state holds no memory"))?;
+    let span = trace::span("define the domain");
     let spec = resources::domain(hypervisor, store, &names, &access.profile, acceleration)?;
     hypervisor.define(&spec)?;
+    drop(span);
     let [pages, devices] = saved
         .files(&names.target)
         .map(|path| path.to_string_lossy().into_owned());
@@ -84,7 +87,10 @@ pub fn start(
         offset: memory.offset,
         devices,
     };
+    let span = trace::span("load the saved state");
     hypervisor.start_paused_from(&spec, &incoming)?;
+    drop(span);
+    let _span = trace::span("let the machine run");
     let run = consume().and_then(|()| hypervisor.resume(&names.domain));
     if run.is_err() {
         let _ = hypervisor.destroy(&names.domain);

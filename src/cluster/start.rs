@@ -32,6 +32,7 @@ use crate::trace;
 
 /// Limits with hardware virtualisation; the acceleration's factor makes them fit emulation.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
+const COPY_LIMIT: Duration = Duration::from_secs(15);
 const HEALTH_LIMIT: Duration = Duration::from_secs(120);
 
 /// What `start` brought about.
@@ -359,7 +360,11 @@ impl Start<'_> {
             Begin::Booting(_) => "Boot the node",
             Begin::Running | Begin::Copied | Begin::Woken => "Reach the node",
         });
-        let limit_of_boot = limit(BOOT_LIMIT);
+        // A copy that does not answer soon is given up for a cold start.
+        let limit_of_boot = limit(match begin {
+            Begin::Copied => COPY_LIMIT,
+            _ => BOOT_LIMIT,
+        });
         let mut ssh = identity::connect(&access, &pki, &mut watcher, limit_of_boot, &step)?;
         // The clock of a machine that was paused or saved stood still, and so did that of one
         // whose host slept.

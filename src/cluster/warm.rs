@@ -1,6 +1,8 @@
 //! Warm starts: the first healthy start of a specification saves the machine as a template, and
 //! the next cluster of that specification begins as a copy of it.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::addons;
@@ -19,11 +21,15 @@ use crate::provision::{self, Inputs};
 use crate::remote::Ssh;
 use crate::saved::{self, Saved, SavedDir};
 use crate::store::ProfileDir;
+use crate::trace;
 use crate::units::Mebibytes;
 
 /// Changes when templates of an earlier kubby must not be used any more, for reasons that are
 /// in none of the parts of [`Specification`].
 const LAYOUT: u32 = 1;
+
+/// How long the SSH server may take to read its keys anew, with hardware virtualisation.
+const KEYS_LIMIT: Duration = Duration::from_secs(10);
 
 /// Everything that goes into a machine before it is handed to the user; its digest is the
 /// template's key.
@@ -138,17 +144,20 @@ impl Start<'_> {
         acceleration: Acceleration,
     ) -> Result<()> {
         let names = &Names::new(self.store, &access.profile);
+        let span = trace::span("make the machine's own volumes");
         let shared = self.store.lock_shared(|| {})?;
         let size = Mebibytes(access.profile.disk_mib).bytes();
         hypervisor.create_overlay(&names.pool, &names.disk, &saved.disk, size)?;
         resources::ensure_seed(hypervisor, names, &access.dir)?;
-        drop(shared);
+        drop((shared, span));
+        let span = trace::span("copy the keys");
         let original = template.dir.files();
         fsutil::copy_private(&original.pki(), &access.dir.pki())?;
         pki::forget_operator(&access.dir.pki())?;
         let borrowed = ProfileDir::at(access.dir.handover());
         identity::copy_keys(&original, &borrowed)?;
         self.free_ports(access)?;
+        drop(span);
         revive::start(hypervisor, self.store, access, acceleration, saved, || {
             Ok(())
         })
@@ -216,6 +225,8 @@ impl Start<'_> {
         // From here until the node has its own keys back the next start looks for either.
         resources::ensure_ssh_identity(&borrowed)?;
         identity::hand_over(ssh, &resources::ssh_identity(&borrowed)?)?;
+        // A server that was saved while it reads its keys would do so in each copy.
+        identity::wait_for_keys(&access.target_with(&borrowed)?, access.deadline(KEYS_LIMIT))?;
         let capture = Capture {
             hypervisor,
             store: self.store,

@@ -18,7 +18,7 @@ use super::{domain, failure};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::hypervisor::domain_xml::{self, DomainSpec, Incoming};
 use crate::hypervisor::{Change, storage_xml};
-use crate::interrupt;
+use crate::{interrupt, trace};
 
 /// Writing a machine's memory takes seconds; this is for a disk that hangs.
 const SAVE_LIMIT: Duration = Duration::from_secs(300);
@@ -203,6 +203,7 @@ pub(super) fn start_paused_from(
             .map_err(|e| failure::call(&what, &e))
     })?;
     let name = &spec.name;
+    let _span = trace::span("load memory and devices");
     let loaded = || -> Result<()> {
         capabilities(libvirt, name, &[MAPPED], true)?;
         tell(libvirt, name, "migrate-incoming", json!({ "uri": devices }))?;
