@@ -6,9 +6,10 @@
 
 use std::fs;
 
+use super::prepare::Prepared;
 use super::resources::{self, Names};
 use super::revive;
-use super::start::{Prepared, Start};
+use super::start::Start;
 use super::{Access, identity};
 use crate::error::{Error, Kind, Result};
 use crate::fsutil;

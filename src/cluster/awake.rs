@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::boot::Watcher;
 use super::health::Waiting;
+use super::prepare::Prepared;
 use super::resources::Names;
-use super::start::{Healthy, Prepared, Start};
+use super::start::{Healthy, Start};
 use super::{Access, addons, identity};
 use crate::addon::{self, Addon};
 use crate::error::{Error, Kind, Result};

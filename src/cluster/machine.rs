@@ -1,8 +1,9 @@
 //! From a profile to a virtual machine that runs: assets, volumes, ports, domain.
 
 use super::preflight;
+use super::prepare::Prepared;
 use super::resources::{self, BaseVolumes, Names, Volumes};
-use super::start::{Prepared, Start};
+use super::start::Start;
 use super::warm::Template;
 use super::{Access, StartOptions};
 use crate::assets::components::{self, ComponentSet};

@@ -14,6 +14,8 @@ mod identity;
 mod layers;
 mod machine;
 mod preflight;
+mod prepare;
+mod ready;
 mod resources;
 mod revive;
 mod services;

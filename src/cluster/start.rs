@@ -5,29 +5,24 @@ use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::addons;
 use super::boot::Watcher;
 use super::context;
-use super::health::Waiting;
 use super::identity;
-use super::preflight;
+use super::prepare::{self, Prepared};
 use super::resources::Names;
 use super::services;
 use super::warm::Template;
 use super::{Access, StartOptions};
-use crate::addon::{self, Addon, Folder};
 use crate::egress::{self, Egress, HostFacts};
 use crate::error::{Kind, Result};
-use crate::hypervisor::{self, Acceleration, HostInfo, Hypervisor, Libvirt};
+use crate::hypervisor::{self, Hypervisor, Libvirt};
 use crate::interrupt;
-use crate::kubeconfig;
 use crate::pki::{self, Pki};
 use crate::profile::{Profile, ProfileName};
 use crate::progress::Progress;
 use crate::provision::{self, Inputs};
-use crate::remote::Ssh;
 use crate::saved::Stamp;
-use crate::store::{ProfileDir, Store};
+use crate::store::Store;
 use crate::trace;
 
 /// Limits with hardware virtualisation; the acceleration's factor makes them fit emulation.
@@ -85,7 +80,7 @@ pub(super) struct Start<'a> {
     pub(super) name: &'a ProfileName,
     pub(super) options: &'a StartOptions,
     pub(super) progress: &'a dyn Progress,
-    host_facts: &'a HostFacts,
+    pub(super) host_facts: &'a HostFacts,
     watch: RefCell<Stopwatch>,
     /// Image archives of add-ons that this start brings.
     pub(super) archives: RefCell<Vec<PathBuf>>,
@@ -125,7 +120,7 @@ pub fn start(
     let hypervisor = Libvirt::open(&uri)?;
     let (mut access, prepared) = start.prepare(&hypervisor, existing, &uri)?;
     let names = Names::new(store, &access.profile);
-    let was_running = is_active(&hypervisor, &names)?;
+    let was_running = prepare::is_active(&hypervisor, &names)?;
     start.stage("check");
     if was_running {
         hypervisor.resume(&names.domain)?;
@@ -152,14 +147,6 @@ pub fn start(
     start.kubernetes(&hypervisor, access, &prepared, Begin::Booting(template))
 }
 
-/// What the checks before the start have found.
-pub(super) struct Prepared {
-    pub(super) host: HostInfo,
-    pub(super) acceleration: Acceleration,
-    /// The cluster is made by this start.
-    pub(super) created: bool,
-}
-
 /// What the checks at the end of a start have found.
 pub(super) struct Healthy {
     /// The kubelet's version with `v`.
@@ -178,46 +165,6 @@ enum Begin {
     Woken,
     /// It boots; once it is healthy it is saved as this template.
     Booting(Option<Template>),
-}
-
-fn is_active(hypervisor: &dyn Hypervisor, names: &Names) -> Result<bool> {
-    Ok(hypervisor
-        .find(&names.domain)?
-        .is_some_and(|domain| domain.state.is_active()))
-}
-
-/// Writes down which add-ons the cluster is to have.
-fn settle_addons(
-    profile: &mut Profile,
-    dir: &ProfileDir,
-    brought: &[Folder],
-    unwanted: &[String],
-) -> Result<()> {
-    let before = profile.addons.clone();
-    for Folder { addon, .. } in brought {
-        if addon.folder.is_some() {
-            addon::keep(dir, addon)?;
-        }
-        if !profile.addons.contains(&addon.name) {
-            profile.addons.push(addon.name.clone());
-        }
-    }
-    profile.addons.retain(|name| !unwanted.contains(name));
-    if profile.addons == before {
-        return Ok(());
-    }
-    profile.save(dir)
-}
-
-/// The disk that libvirt has is the one that counts: somebody may have been cut short between
-/// freezing a disk and writing down the new one.
-fn follow_disk(hypervisor: &dyn Hypervisor, profile: &mut Profile, names: &Names) -> Result<()> {
-    if let Some(path) = hypervisor.root_disk(&names.domain)?
-        && let Some(disk) = path.file_name().and_then(|name| name.to_str())
-    {
-        profile.disk = Some(disk.to_owned());
-    }
-    Ok(())
 }
 
 impl Start<'_> {
@@ -247,82 +194,6 @@ impl Start<'_> {
     /// Ends the running stage and gives it a name.
     pub(super) fn stage(&self, name: &'static str) {
         self.watch.borrow_mut().stage(name);
-    }
-
-    /// Checks everything that can be checked, then settles the profile and saves it.
-    fn prepare(
-        &self,
-        hypervisor: &dyn Hypervisor,
-        existing: Option<Profile>,
-        uri: &str,
-    ) -> Result<(Access, Prepared)> {
-        let step = self.progress.step("Check the host");
-        let host = hypervisor.host()?;
-        let names = Names::of(self.store, self.name, uri);
-        preflight::check_domain(hypervisor, &names, self.store, self.name, existing.as_ref())?;
-        let kubeconfig = match &existing {
-            Some(profile) => profile.kubeconfig.clone(),
-            None => kubeconfig::default_path()?,
-        };
-        preflight::check_kubeconfig(self.store, self.name, &kubeconfig)?;
-        let (acceleration, reason) =
-            preflight::acceleration(self.options.accel, existing.as_ref(), &host)?;
-        let dir = self.store.profile_dir(self.name);
-        let created = existing.is_none();
-        let brought = addons::brought(self.options, existing.as_ref())?;
-        let mut profile = match existing {
-            Some(mut profile) => {
-                let running = is_active(hypervisor, &names)?;
-                follow_disk(hypervisor, &mut profile, &names)?;
-                preflight::change_profile(
-                    &mut profile,
-                    self.options,
-                    acceleration,
-                    &host,
-                    running || dir.suspended().exists(),
-                )?;
-                profile.save(&dir)?;
-                profile
-            }
-            None => self.new_profile(uri, acceleration, &host, kubeconfig)?,
-        };
-        let archives = brought.iter().flat_map(|folder| folder.archives.clone());
-        self.archives.borrow_mut().extend(archives);
-        settle_addons(&mut profile, &dir, &brought, &self.options.no_addons)?;
-        step.done(format!(
-            "{acceleration} ({reason}), {} CPUs, {} memory",
-            profile.cpus,
-            crate::units::Mebibytes(profile.memory_mib)
-        ));
-        let prepared = Prepared {
-            host,
-            acceleration,
-            created,
-        };
-        Ok((Access { profile, dir }, prepared))
-    }
-
-    fn new_profile(
-        &self,
-        uri: &str,
-        acceleration: Acceleration,
-        host: &HostInfo,
-        kubeconfig: std::path::PathBuf,
-    ) -> Result<Profile> {
-        // Under one lock until it is saved: two starts never choose the same free port.
-        let _shared = self.store.lock_shared(|| {})?;
-        let ports = preflight::choose_ports(self.store, self.name, self.options)?;
-        let profile = preflight::new_profile(
-            self.name,
-            self.options,
-            uri,
-            acceleration,
-            host,
-            kubeconfig,
-            ports,
-        )?;
-        profile.save(&self.store.profile_dir(self.name))?;
-        Ok(profile)
     }
 
     /// From a machine that runs to a healthy cluster with a context.
@@ -437,65 +308,5 @@ impl Start<'_> {
             node_version: healthy.node_version,
             stages: std::mem::take(&mut self.watch.borrow_mut().stages),
         })
-    }
-
-    fn healthy(
-        &self,
-        access: &Access,
-        pki: &Pki,
-        ssh: &mut Ssh,
-        wanted: &provision::Wanted,
-        watcher: &mut Watcher<'_>,
-        limit: Duration,
-    ) -> Result<String> {
-        let api = access.api_with(pki)?;
-        let mut waiting = Waiting {
-            api: &api,
-            remote: ssh,
-            units: &wanted.units,
-            watcher,
-            deadline: Instant::now() + limit,
-        };
-        let step = self.progress.step("Wait for the API");
-        waiting.api_ready(&step)?;
-        step.done("");
-        self.stage("api");
-        provision::start_all(waiting.remote)?;
-        let addons = addons::enabled(&access.profile, &access.dir)?;
-        let all: Vec<&Addon> = addons.iter().collect();
-        let mut rollouts = addon::Rollouts::of(all.iter().copied());
-        let step = self.progress.step("Apply the add-ons");
-        // Images first: a pod whose image is not there yet is tried again only after a while.
-        if !rollouts.look(&api).unwrap_or(false) {
-            step.detail("importing images");
-            addons::import(waiting.remote, &all)?;
-            self.stage("images");
-        }
-        addons::load(access, &self.archives.borrow(), self.progress)?;
-        step.detail("applying manifests");
-        let flag = access.profile.name.flag();
-        addons::apply(&api, &all, false, waiting.deadline, &flag, self.progress)?;
-        for name in &self.options.no_addons {
-            addon::remove(&api, name, waiting.deadline)?;
-            addon::forget(&access.dir, name)?;
-        }
-        step.done(access.profile.addons.join(", "));
-        self.stage("addons");
-        let step = self.progress.step("Wait for the node");
-        let node = waiting.node_ready(&step)?;
-        step.done("Ready");
-        self.stage("node");
-        let step = self.progress.step("Wait for the controllers");
-        waiting.takes_pods(&step)?;
-        step.done("pods are admitted");
-        self.stage("controllers");
-        let step = self.progress.step("Wait for the add-ons");
-        waiting.addons(&mut rollouts, &step)?;
-        step.done("at work");
-        self.stage("rollouts");
-        let step = self.progress.step("Verify the processes");
-        provision::verify(ssh)?;
-        step.done(format!("{} run", provision::PROCESSES.len()));
-        Ok(node.kubelet_version)
     }
 }

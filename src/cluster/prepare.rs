@@ -1,0 +1,142 @@
+//! The first step of `start`: everything that can be told before anything is made, and the profile
+//! that says what is wanted.
+
+use super::resources::Names;
+use super::start::Start;
+use super::{Access, addons, preflight};
+use crate::addon::{self, Folder};
+use crate::error::Result;
+use crate::hypervisor::{Acceleration, HostInfo, Hypervisor};
+use crate::kubeconfig;
+use crate::profile::Profile;
+use crate::store::ProfileDir;
+
+/// What the checks before the start have found.
+pub(super) struct Prepared {
+    pub(super) host: HostInfo,
+    pub(super) acceleration: Acceleration,
+    /// The cluster is made by this start.
+    pub(super) created: bool,
+}
+
+/// Whether the cluster's machine runs or is paused.
+///
+/// # Errors
+/// [`crate::error::Kind::Hypervisor`] when libvirt cannot be asked.
+pub(super) fn is_active(hypervisor: &dyn Hypervisor, names: &Names) -> Result<bool> {
+    Ok(hypervisor
+        .find(&names.domain)?
+        .is_some_and(|domain| domain.state.is_active()))
+}
+
+/// Writes down which add-ons the cluster is to have.
+fn settle_addons(
+    profile: &mut Profile,
+    dir: &ProfileDir,
+    brought: &[Folder],
+    unwanted: &[String],
+) -> Result<()> {
+    let before = profile.addons.clone();
+    for Folder { addon, .. } in brought {
+        if addon.folder.is_some() {
+            addon::keep(dir, addon)?;
+        }
+        if !profile.addons.contains(&addon.name) {
+            profile.addons.push(addon.name.clone());
+        }
+    }
+    profile.addons.retain(|name| !unwanted.contains(name));
+    if profile.addons == before {
+        return Ok(());
+    }
+    profile.save(dir)
+}
+
+/// The disk that libvirt has is the one that counts: somebody may have been cut short between
+/// freezing a disk and writing down the new one.
+fn follow_disk(hypervisor: &dyn Hypervisor, profile: &mut Profile, names: &Names) -> Result<()> {
+    if let Some(path) = hypervisor.root_disk(&names.domain)?
+        && let Some(disk) = path.file_name().and_then(|name| name.to_str())
+    {
+        profile.disk = Some(disk.to_owned());
+    }
+    Ok(())
+}
+
+impl Start<'_> {
+    /// Checks everything that can be checked, then settles the profile and saves it.
+    pub(super) fn prepare(
+        &self,
+        hypervisor: &dyn Hypervisor,
+        existing: Option<Profile>,
+        uri: &str,
+    ) -> Result<(Access, Prepared)> {
+        let step = self.progress.step("Check the host");
+        let host = hypervisor.host()?;
+        let names = Names::of(self.store, self.name, uri);
+        preflight::check_domain(hypervisor, &names, self.store, self.name, existing.as_ref())?;
+        let kubeconfig = match &existing {
+            Some(profile) => profile.kubeconfig.clone(),
+            None => kubeconfig::default_path()?,
+        };
+        preflight::check_kubeconfig(self.store, self.name, &kubeconfig)?;
+        let (acceleration, reason) =
+            preflight::acceleration(self.options.accel, existing.as_ref(), &host)?;
+        let dir = self.store.profile_dir(self.name);
+        let created = existing.is_none();
+        let brought = addons::brought(self.options, existing.as_ref())?;
+        let mut profile = match existing {
+            Some(mut profile) => {
+                let running = is_active(hypervisor, &names)?;
+                follow_disk(hypervisor, &mut profile, &names)?;
+                preflight::change_profile(
+                    &mut profile,
+                    self.options,
+                    acceleration,
+                    &host,
+                    running || dir.suspended().exists(),
+                )?;
+                profile.save(&dir)?;
+                profile
+            }
+            None => self.new_profile(uri, acceleration, &host, kubeconfig)?,
+        };
+        let archives = brought.iter().flat_map(|folder| folder.archives.clone());
+        self.archives.borrow_mut().extend(archives);
+        settle_addons(&mut profile, &dir, &brought, &self.options.no_addons)?;
+        step.done(format!(
+            "{acceleration} ({reason}), {} CPUs, {} memory",
+            profile.cpus,
+            crate::units::Mebibytes(profile.memory_mib)
+        ));
+        let prepared = Prepared {
+            host,
+            acceleration,
+            created,
+        };
+        Ok((Access { profile, dir }, prepared))
+    }
+
+    fn new_profile(
+        &self,
+        uri: &str,
+        acceleration: Acceleration,
+        host: &HostInfo,
+        kubeconfig: std::path::PathBuf,
+    ) -> Result<Profile> {
+        // Under one lock until it is saved: two starts never choose the same free port.
+        let _shared = self.store.lock_shared(|| {})?;
+        let ports = preflight::choose_ports(self.store, self.name, self.options)?;
+        let profile = preflight::new_profile(
+            self.name,
+            self.options,
+            uri,
+            acceleration,
+            host,
+            kubeconfig,
+            ports,
+        )?;
+        profile.save(&self.store.profile_dir(self.name))?;
+        Ok(profile)
+    }
+}

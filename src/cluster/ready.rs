@@ -1,0 +1,76 @@
+//! The last step of a start that boots: from a node that is configured to a cluster that is healthy.
+
+use std::time::{Duration, Instant};
+
+use super::boot::Watcher;
+use super::health::Waiting;
+use super::start::Start;
+use super::{Access, addons};
+use crate::addon::{self, Addon};
+use crate::error::Result;
+use crate::pki::Pki;
+use crate::provision;
+use crate::remote::Ssh;
+
+impl Start<'_> {
+    /// Waits until everything is at work and verified; returns the kubelet's version.
+    pub(super) fn healthy(
+        &self,
+        access: &Access,
+        pki: &Pki,
+        ssh: &mut Ssh,
+        wanted: &provision::Wanted,
+        watcher: &mut Watcher<'_>,
+        limit: Duration,
+    ) -> Result<String> {
+        let api = access.api_with(pki)?;
+        let mut waiting = Waiting {
+            api: &api,
+            remote: ssh,
+            units: &wanted.units,
+            watcher,
+            deadline: Instant::now() + limit,
+        };
+        let step = self.progress.step("Wait for the API");
+        waiting.api_ready(&step)?;
+        step.done("");
+        self.stage("api");
+        provision::start_all(waiting.remote)?;
+        let addons = addons::enabled(&access.profile, &access.dir)?;
+        let all: Vec<&Addon> = addons.iter().collect();
+        let mut rollouts = addon::Rollouts::of(all.iter().copied());
+        let step = self.progress.step("Apply the add-ons");
+        // Images first: a pod whose image is not there yet is tried again only after a while.
+        if !rollouts.look(&api).unwrap_or(false) {
+            step.detail("importing images");
+            addons::import(waiting.remote, &all)?;
+            self.stage("images");
+        }
+        addons::load(access, &self.archives.borrow(), self.progress)?;
+        step.detail("applying manifests");
+        let flag = access.profile.name.flag();
+        addons::apply(&api, &all, false, waiting.deadline, &flag, self.progress)?;
+        for name in &self.options.no_addons {
+            addon::remove(&api, name, waiting.deadline)?;
+            addon::forget(&access.dir, name)?;
+        }
+        step.done(access.profile.addons.join(", "));
+        self.stage("addons");
+        let step = self.progress.step("Wait for the node");
+        let node = waiting.node_ready(&step)?;
+        step.done("Ready");
+        self.stage("node");
+        let step = self.progress.step("Wait for the controllers");
+        waiting.takes_pods(&step)?;
+        step.done("pods are admitted");
+        self.stage("controllers");
+        let step = self.progress.step("Wait for the add-ons");
+        waiting.addons(&mut rollouts, &step)?;
+        step.done("at work");
+        self.stage("rollouts");
+        let step = self.progress.step("Verify the processes");
+        provision::verify(ssh)?;
+        step.done(format!("{} run", provision::PROCESSES.len()));
+        Ok(node.kubelet_version)
+    }
+}
