@@ -120,6 +120,17 @@ fn bad_input_is_refused_before_anything_is_made() {
         (&["logs", "nginx"], "kube-apiserver"),
         (&["stop", "--timeout", "0"], "1..=3600"),
         (&["list", "-q", "-v"], "cannot be used with"),
+        (&["snapshot", "save", "Bad_Name"], "lower-case letters"),
+        (&["snapshot", "restore", "../x"], "lower-case letters"),
+        (&["snapshot", "delete", ""], "name"),
+        (&["snapshot", "save"], "<SNAPSHOT>"),
+        (&["fork", "Bad_Name"], "lower-case letters"),
+        (&["fork", "new", "--from", "a b"], "lower-case letters"),
+        (&["fork", "kubby"], "its own name"),
+        (&["-p", "dev", "fork", "dev"], "its own name"),
+        (&["fork"], "<NEW>"),
+        (&["template", "delete"], "<KEY>"),
+        (&["template", "delete", "0123"], "no template `0123`"),
         (&["frobnicate"], "unrecognized subcommand"),
     ];
     for (args, words) in cases {
@@ -190,6 +201,14 @@ fn commands_on_nothing_name_the_next_command() {
         &["service", "web"],
         &["service", "list"],
         &["service", "remove", "web"],
+        &["pause"],
+        &["resume"],
+        &["suspend"],
+        &["snapshot", "save", "good"],
+        &["snapshot", "list"],
+        &["snapshot", "restore", "good"],
+        &["snapshot", "delete", "good"],
+        &["fork", "new"],
     ] {
         let home = home();
         let output = kubby(&home, command);

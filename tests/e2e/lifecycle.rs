@@ -138,6 +138,8 @@ fn delete_leaves_nothing(env: &Env) {
         "the pool of this home is there before: {pool}"
     );
     env.kubby(&["delete"]).ok();
+    // Templates are no cluster's: they stay until they are deleted themselves.
+    env.kubby(&["template", "prune", "--all"]).ok();
     assert!(!env.home().exists(), "{} is gone", env.home().display());
     let domains = env.virsh(&["list", "--all", "--name"]).ok().stdout;
     assert!(!domains.contains(&env.domain()), "{domains}");

@@ -19,6 +19,7 @@ mod images;
 mod lifecycle;
 mod looking;
 mod outside;
+mod saving;
 mod services;
 
 use std::sync::Arc;
@@ -51,8 +52,12 @@ fn main() {
         .chain(exercises::workloads::TESTS)
         .chain(exercises::addons::TESTS)
         .chain(exercises::database::LATER)
+        .chain(saving::fork::TESTS)
         .chain(lifecycle::STOP)
         .chain(exercises::database::AFTER)
+        .chain(saving::templates::TESTS)
+        .chain(saving::states::TESTS)
+        .chain(saving::killed::TESTS)
         .chain(lifecycle::AFTER)
     {
         let env = Arc::clone(&env);

@@ -104,6 +104,12 @@ impl Hypervisor for Libvirt {
     }
 
     fn resume(&self, domain: &str) -> Result<Change> {
+        if self
+            .find(domain)?
+            .is_some_and(|found| found.state == super::State::Paused)
+        {
+            saving::end_abandoned(self, domain)?;
+        }
         domain::resume(self, domain)
     }
 

@@ -146,6 +146,36 @@ pub(super) fn save_memory(libvirt: &Libvirt, name: &str, file: &Path) -> Result<
     saved.and(reset)
 }
 
+/// Ends a saving that nobody waits for any more: its kubby was killed. QEMU goes on with it by
+/// itself, and pauses the machine at its end, however it runs by then.
+///
+/// # Errors
+/// [`Kind::Hypervisor`] when QEMU refuses or does not end it in time.
+pub(super) fn end_abandoned(libvirt: &Libvirt, name: &str) -> Result<()> {
+    let status = |libvirt: &Libvirt| -> Result<bool> {
+        let state = tell(libvirt, name, "query-migrate", json!({}))?;
+        Ok(matches!(
+            state["status"].as_str(),
+            Some("setup" | "active" | "device" | "cancelling")
+        ))
+    };
+    if status(libvirt)? {
+        tell(libvirt, name, "migrate_cancel", json!({}))?;
+        let until = Instant::now() + LOAD_LIMIT;
+        while status(libvirt)? {
+            if Instant::now() >= until {
+                return Err(Error::new(
+                    Kind::Hypervisor,
+                    format!("QEMU does not end the saving of the domain {name}"),
+                ));
+            }
+            interrupt::check()?;
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+    capabilities(libvirt, name, &[MAPPED, THREADS], false)
+}
+
 pub(super) fn switch_disk(libvirt: &Libvirt, name: &str, overlay: &Path) -> Result<()> {
     let xml = storage_xml::disk_snapshot("vda", &overlay.to_string_lossy())?;
     let name = name.to_owned();

@@ -1,0 +1,109 @@
+//! kubby is killed while it saves, and everything begins again as if nothing had been.
+
+use std::collections::BTreeSet;
+use std::process::Stdio;
+use std::time::Duration;
+
+use super::{delete, folder, has_mark, healthy, mark, named, start, state_files};
+use crate::env::{Env, Test};
+
+pub const TESTS: &[Test] = &[
+    ("a_killed_suspend_does_no_harm", a_killed_suspend),
+    ("a_killed_snapshot_does_no_harm", a_killed_snapshot),
+    ("a_killed_fork_does_no_harm", a_killed_fork),
+    ("what_killed_ones_left_goes", what_killed_ones_left_goes),
+];
+
+const MOMENTS: [u64; 3] = [100, 500, 1500];
+
+fn name(env: &Env) -> String {
+    named(env, "a")
+}
+
+/// Begins a command and kills it after so many milliseconds, if it is not done by then.
+fn kill_after(env: &Env, args: &[&str], moment: u64) {
+    let mut child = env
+        .kubby_command()
+        .args(["-p", &name(env)])
+        .args(args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("kubby runs");
+    std::thread::sleep(Duration::from_millis(moment));
+    let _ = child.kill();
+    let status = child.wait().expect("kubby ends");
+    eprintln!("  {args:?} after {moment} ms: {status}");
+}
+
+/// The next start makes the cluster healthy, with its data.
+#[track_caller]
+fn comes_back(env: &Env) {
+    let name = name(env);
+    start(env, &name);
+    healthy(env, &name);
+    assert!(has_mark(env, &name, "kept"));
+}
+
+fn a_killed_suspend(env: &Env) {
+    let name = name(env);
+    start(env, &name);
+    mark(env, &name, "kept");
+    for moment in MOMENTS {
+        kill_after(env, &["suspend"], moment);
+        comes_back(env);
+    }
+}
+
+fn a_killed_snapshot(env: &Env) {
+    let name = name(env);
+    for moment in MOMENTS {
+        let snapshot = format!("at-{moment}");
+        kill_after(env, &["snapshot", "save", &snapshot], moment);
+        comes_back(env);
+        let list = env
+            .kubby_on(&name, &["snapshot", "list", "-o", "json"])
+            .ok()
+            .json();
+        // Whole or not there.
+        for row in list["snapshots"].as_array().expect("a list") {
+            assert_eq!(row["problem"], serde_json::Value::Null, "{list}");
+        }
+        env.kubby_on(&name, &["snapshot", "delete", &snapshot]).ok();
+    }
+    // It still can, after all that.
+    env.kubby_on(&name, &["snapshot", "save", "whole"]).ok();
+    healthy(env, &name);
+    env.kubby_on(&name, &["snapshot", "delete", "whole"]).ok();
+}
+
+fn a_killed_fork(env: &Env) {
+    let name = name(env);
+    for moment in MOMENTS {
+        let fork = named(env, &format!("f{moment}"));
+        kill_after(env, &["fork", &fork, "--keep-context"], moment);
+        comes_back(env);
+        let list = env.kubby(&["list", "-o", "json"]).ok().json();
+        let rows = list["profiles"].as_array().expect("a list");
+        let broken = rows.iter().find(|row| row["host"] == "Broken");
+        assert!(broken.is_none(), "{list}");
+        // Again, and it works; or it is there already and is taken up.
+        if folder(env, &fork).join("profile.toml").exists() {
+            start(env, &fork);
+        } else {
+            env.kubby_on(&name, &["fork", &fork, "--keep-context"]).ok();
+        }
+        healthy(env, &fork);
+        assert!(has_mark(env, &fork, "kept"));
+        delete(env, &fork);
+    }
+}
+
+fn what_killed_ones_left_goes(env: &Env) {
+    let name = name(env);
+    let snapshots = std::fs::read_dir(folder(env, &name).join("snapshots"));
+    let left: Vec<_> = snapshots.into_iter().flatten().flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
+    delete(env, &name);
+    assert_eq!(state_files(env), BTreeSet::new());
+}
