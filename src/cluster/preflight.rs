@@ -24,6 +24,10 @@ const LEAST_DISK: Mebibytes = Mebibytes(6 * 1024);
 /// What a new cluster gets where the host has plenty.
 const USUAL_MEMORY: Mebibytes = Mebibytes(4096);
 const USUAL_DISK: Mebibytes = Mebibytes(20 * 1024);
+/// What a node comes to use of its memory in its first minutes.
+const USUALLY_TOUCHED: Mebibytes = Mebibytes(2048);
+/// With less than this left no node gets anywhere.
+const TOO_LITTLE_LEFT: Mebibytes = Mebibytes(512);
 /// More virtual CPUs than this do not make a start faster.
 const USUAL_CPUS: u32 = 4;
 
@@ -361,6 +365,49 @@ fn check_sizes(cpus: u32, memory: Mebibytes, disk: Mebibytes, host: &HostInfo) -
     Ok(())
 }
 
+/// Whether the host has memory for one more machine to run.
+#[derive(Debug, PartialEq, Eq)]
+enum Room {
+    Plenty,
+    Tight,
+    None,
+}
+
+/// A node touches about 2 GiB of its memory; one that wakes from saved memory shares most of that
+/// with its file and needs a quarter of it.
+fn room(available: Mebibytes, node: Mebibytes) -> Room {
+    if available < TOO_LITTLE_LEFT {
+        Room::None
+    } else if available < node.min(USUALLY_TOUCHED) {
+        Room::Tight
+    } else {
+        Room::Plenty
+    }
+}
+
+/// Checks that the host has memory left for one more machine, with `node` of its own. Returns what
+/// to warn of.
+///
+/// # Errors
+/// [`Kind::Preflight`] when the host would have to swap or to kill.
+pub fn check_memory_left(node: Option<Mebibytes>, host: &HostInfo) -> Result<Option<String>> {
+    let available = host.available_memory;
+    let node = node.unwrap_or_else(|| usual_memory(host.memory));
+    match room(available, node) {
+        Room::Plenty => Ok(None),
+        Room::Tight => Ok(Some(format!(
+            "the host has {available} of memory left, and the node may come to use {node}"
+        ))),
+        Room::None => Err(Error::new(
+            Kind::Preflight,
+            format!("the host has {available} of memory left: too little for one more cluster"),
+        )
+        .with_hint(
+            "kubby list shows the clusters; kubby suspend -p NAME gives a node's memory back",
+        )),
+    }
+}
+
 /// With KVM a cluster is idle most of the time and half the host is plenty; under emulation each
 /// virtual CPU is a thread that shortens the start.
 fn usual_cpus(acceleration: Acceleration, host: u32) -> u32 {
@@ -388,5 +435,14 @@ mod tests {
         assert_eq!(usual_memory(Mebibytes(3000)), LEAST_MEMORY);
         assert_eq!(usual_memory(Mebibytes(6000)), Mebibytes(3000));
         assert_eq!(usual_memory(Mebibytes(64000)), USUAL_MEMORY);
+    }
+
+    #[test]
+    fn one_more_cluster_needs_memory() {
+        let node = Mebibytes(4096);
+        assert_eq!(room(Mebibytes(511), node), Room::None);
+        assert_eq!(room(Mebibytes(512), node), Room::Tight);
+        assert_eq!(room(Mebibytes(2047), node), Room::Tight);
+        assert_eq!(room(Mebibytes(2048), node), Room::Plenty);
     }
 }

@@ -6,10 +6,12 @@ use super::start::Start;
 use super::{Access, addons, preflight};
 use crate::addon::{self, Folder};
 use crate::error::Result;
+use crate::fsutil;
 use crate::hypervisor::{Acceleration, HostInfo, Hypervisor};
 use crate::kubeconfig;
 use crate::profile::Profile;
 use crate::store::ProfileDir;
+use crate::units::Mebibytes;
 
 /// What the checks before the start have found.
 pub(super) struct Prepared {
@@ -85,9 +87,16 @@ impl Start<'_> {
         let dir = self.store.profile_dir(self.name);
         let created = existing.is_none();
         let brought = addons::brought(self.options, existing.as_ref())?;
+        let running = is_active(hypervisor, &names)?;
+        if !running {
+            let has = existing.as_ref().map(|p| Mebibytes(p.memory_mib));
+            let memory = self.options.memory.or(has);
+            if let Some(warning) = preflight::check_memory_left(memory, &host)? {
+                self.progress.warn(&warning);
+            }
+        }
         let mut profile = match existing {
             Some(mut profile) => {
-                let running = is_active(hypervisor, &names)?;
                 follow_disk(hypervisor, &mut profile, &names)?;
                 preflight::change_profile(
                     &mut profile,
@@ -99,7 +108,11 @@ impl Start<'_> {
                 profile.save(&dir)?;
                 profile
             }
-            None => self.new_profile(uri, acceleration, &host, kubeconfig)?,
+            None => {
+                // What is there without a profile is a fork's that was cut short.
+                fsutil::remove_all(dir.root())?;
+                self.new_profile(uri, acceleration, &host, kubeconfig)?
+            }
         };
         let archives = brought.iter().flat_map(|folder| folder.archives.clone());
         self.archives.borrow_mut().extend(archives);
