@@ -12,7 +12,7 @@ use crate::hypervisor::{Hypervisor, State, saved_stream};
 use crate::progress::Step;
 use crate::saved::{self, FORMAT, HostMark, Memory, Saved, SavedDir, Stamp};
 use crate::store::{ProfileDir, Store};
-use crate::units::{Mebibytes, human_bytes};
+use crate::units::Mebibytes;
 
 /// What is left free on the disk beside a saved state.
 const SPARE: Mebibytes = Mebibytes(64);
@@ -132,7 +132,10 @@ impl Capture<'_> {
         purpose: Purpose,
         files: &[PathBuf; 2],
     ) -> Result<Memory> {
-        check_room(self.hypervisor, &names.pool, access.profile.memory_mib)?;
+        // The memory takes at most its whole size; pages that are zero take nothing.
+        let most = Mebibytes(access.profile.memory_mib).bytes() + SPARE.bytes();
+        let what = "to save the machine's memory";
+        resources::require_room(self.hypervisor, &names.pool, most, what)?;
         let [pages, devices] = files;
         self.hypervisor.create_state_file(pages)?;
         self.hypervisor.create_state_file(devices)?;
@@ -186,24 +189,6 @@ fn stage(from: &ProfileDir, keys: &ProfileDir, to: &Path) -> Result<()> {
     fsutil::copy_private(&from.pki(), &to.pki())?;
     fsutil::copy_private(&from.addons(), &to.addons())?;
     super::identity::copy_keys(keys, &to)
-}
-
-/// The memory takes at most its whole size; pages that are zero take nothing.
-fn check_room(hypervisor: &dyn Hypervisor, pool: &str, memory_mib: u64) -> Result<()> {
-    let needed = Mebibytes(memory_mib).bytes() + SPARE.bytes();
-    let available = hypervisor.pool_available_bytes(pool)?;
-    if available >= needed {
-        return Ok(());
-    }
-    Err(Error::new(
-        Kind::Preflight,
-        format!(
-            "there is not enough room to save the machine's memory: up to {} needed, {} available",
-            human_bytes(needed),
-            human_bytes(available)
-        ),
-    )
-    .with_hint("kubby template prune removes what no start needs"))
 }
 
 /// Makes the devices' file from what QEMU saved, and says what both files are.

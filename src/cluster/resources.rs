@@ -174,6 +174,19 @@ fn check_room(hypervisor: &dyn Hypervisor, pool: &str, files: &[(&str, &Path); 4
         .map(|(_, file)| std::fs::metadata(file).map(|m| m.len()).unwrap_or(0))
         .sum();
     let needed = missing + FIRST_STEPS.bytes();
+    require_room(hypervisor, pool, needed, "for the cluster's volumes")
+}
+
+/// Checks that the pool has room for so many bytes; `what` completes `there is not enough room …`.
+///
+/// # Errors
+/// [`Kind::Preflight`] when it has not.
+pub fn require_room(
+    hypervisor: &dyn Hypervisor,
+    pool: &str,
+    needed: u64,
+    what: &str,
+) -> Result<()> {
     let available = hypervisor.pool_available_bytes(pool)?;
     if available >= needed {
         return Ok(());
@@ -181,11 +194,12 @@ fn check_room(hypervisor: &dyn Hypervisor, pool: &str, files: &[(&str, &Path); 4
     Err(Error::new(
         Kind::Preflight,
         format!(
-            "there is not enough room for the cluster's volumes: {} needed, {} available",
+            "there is not enough room {what}: {} needed, {} available",
             crate::units::human_bytes(needed),
             crate::units::human_bytes(available)
         ),
     )
+    .with_hint("kubby template prune removes what no start can use")
     .with_hint(format!(
         "make room where the storage pool `{pool}` is: virsh pool-dumpxml {pool}"
     )))

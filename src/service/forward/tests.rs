@@ -3,7 +3,7 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use super::*;
 use crate::hypervisor::Change;
-use crate::profile::{Assets, FILE_VERSION, Ports};
+use crate::profile::Ports;
 
 /// A machine whose QEMU refuses some ports.
 #[derive(Default)]
@@ -41,24 +41,9 @@ impl Forwarding for Machine {
 
 fn profile() -> Profile {
     Profile {
-        version: FILE_VERSION,
-        kubby: "0.1.0".into(),
-        name: "dev".parse().unwrap(),
-        uuid: String::new(),
-        connect: "qemu:///session".into(),
-        acceleration: "tcg".into(),
-        kubernetes_version: "v1.37.2".into(),
-        cpus: 2,
-        memory_mib: 4096,
-        disk_mib: 20480,
-        disk: None,
-        kernel_args: vec![],
-        addons: vec![],
-        kubeconfig: "/home/u/.kube/config".into(),
-        assets: Assets::default(),
-        egress: Default::default(),
         ports: Ports { ssh: 1, api: 2 },
         forwards: vec![],
+        ..crate::profile::example()
     }
 }
 
