@@ -216,8 +216,11 @@ pub fn ensure_own_volumes(
     profile: &Profile,
     dir: &ProfileDir,
 ) -> Result<()> {
-    let disk = Mebibytes(profile.disk_mib).bytes();
-    hypervisor.create_overlay(&names.pool, &names.disk, &base.disk, disk)?;
+    // A disk that is there may be a layer over another one than the image's.
+    if !Volumes::of(hypervisor, &names.pool)?.has(&names.disk) {
+        let size = Mebibytes(profile.disk_mib).bytes();
+        hypervisor.create_overlay(&names.pool, &names.disk, &base.disk, size)?;
+    }
     ensure_seed(hypervisor, names, dir)
 }
 
