@@ -84,7 +84,7 @@ impl Capture<'_> {
         let state = found.map_or(State::ShutOff, |domain| domain.state);
         // The files are known to nobody until the manifest is there: whoever sweeps has to wait.
         let _shared = self.store.lock_shared(|| {})?;
-        let partial = into.root.with_extension("partial");
+        let partial = into.root.with_extension(super::layers::UNFINISHED);
         fsutil::remove_all(&partial)?;
         let mut unfinished = Unfinished {
             paths: vec![partial.clone()],

@@ -4,16 +4,47 @@ use super::adopt::{self, Whose};
 use super::capture::{Capture, Purpose};
 use super::snapshots::{self, SnapshotName};
 use super::{Access, StartOptions, identity, preflight, revive};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil;
 use crate::hypervisor::{Hypervisor, Libvirt};
 use crate::profile::{Profile, ProfileName};
 use crate::progress::Progress;
 use crate::saved::SavedDir;
-use crate::store::Store;
+use crate::store::{ProfileDir, Store};
 
 /// Where a new cluster's folder keeps what it is made from until it is made.
 pub(super) const ORIGIN: &str = "origin";
+
+/// The folder in which a fork is made before it gets its name, so that a fork that is cut short is
+/// no cluster: no profile's name begins so. The process that makes it is in its name.
+fn staging(store: &Store) -> ProfileDir {
+    ProfileDir::at(
+        store
+            .profiles_dir()
+            .join(format!(".fork-{}", std::process::id())),
+    )
+}
+
+/// The folders of forks that are being made; those that a killed process has left are removed.
+///
+/// # Errors
+/// [`Kind::Internal`] when one cannot be removed.
+pub(super) fn in_progress(store: &Store) -> Result<Vec<ProfileDir>> {
+    let mut dirs = Vec::new();
+    let entries = std::fs::read_dir(store.profiles_dir());
+    for entry in entries.into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(process) = name.to_str().and_then(|name| name.strip_prefix(".fork-")) else {
+            continue;
+        };
+        if std::path::Path::new("/proc").join(process).exists() {
+            dirs.push(ProfileDir::at(entry.path()));
+        } else {
+            fsutil::remove_all(&entry.path())?;
+        }
+    }
+    Ok(dirs)
+}
 
 /// Makes the cluster `new` from what `name` is at this moment, or from one of its snapshots. The
 /// source goes on; the fork is off, and its next start takes it up.
@@ -52,10 +83,16 @@ pub fn fork(
     preflight::check_domain(&hypervisor, &names, store, new, None)?;
     preflight::check_kubeconfig(store, new, &source.profile.kubeconfig)?;
     let step = progress.step(&format!("Fork `{name}` to `{new}`"));
+    let staged = staging(store);
     fsutil::remove_all(dir.root())?;
-    let made = make(store, &hypervisor, &mut source, new, from, &step);
+    fsutil::remove_all(staged.root())?;
+    let made = make(store, &hypervisor, &mut source, new, from, &step).and_then(|()| {
+        std::fs::rename(staged.root(), dir.root()).context(Kind::Internal, || {
+            format!("cannot move the fork to {}", dir.root().display())
+        })
+    });
     if made.is_err() {
-        let _ = fsutil::remove_all(dir.root());
+        let _ = fsutil::remove_all(staged.root());
     }
     made?;
     step.done("");
@@ -70,7 +107,7 @@ fn make(
     from: Option<&SnapshotName>,
     step: &crate::progress::Step,
 ) -> Result<()> {
-    let dir = store.profile_dir(new);
+    let dir = staging(store);
     fsutil::create_private_dir(dir.root())?;
     let origin = SavedDir::at(dir.root().join(ORIGIN));
     let (saved, folder) = match from {

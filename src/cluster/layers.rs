@@ -9,26 +9,41 @@ use std::path::Path;
 
 use super::resources::{BaseVolumes, Names};
 use crate::error::Result;
+use crate::fsutil;
 use crate::hypervisor::{Hypervisor, Volume};
 use crate::profile::{Profile, ProfileName};
 use crate::saved::{self, Saved, SavedDir};
 use crate::store::Store;
 
-/// The folders of all saved states of a home, except for those of the profile `without`.
+/// The ending of the folder of a saved state that is being made.
+pub const UNFINISHED: &str = "partial";
+
+/// The folders of all saved states of a home, except for those of the profile `without`. What was
+/// cut short is removed; the caller holds the shared lock.
 pub fn saved_dirs(store: &Store, without: Option<&ProfileName>) -> Result<Vec<SavedDir>> {
     let mut parents = vec![store.templates_dir()];
     let mut dirs = Vec::new();
+    for fork in super::fork::in_progress(store)? {
+        dirs.push(fork.suspended());
+        dirs.push(fork.root().join(super::fork::ORIGIN));
+    }
     for name in store.profile_names()? {
         if Some(&name) != without {
             let profile = store.profile_dir(&name);
             parents.push(profile.snapshots());
             dirs.push(profile.suspended());
-            dirs.push(profile.root().join(super::fork::ORIGIN));
         }
     }
     for parent in parents {
-        let entries = std::fs::read_dir(parent).into_iter().flatten();
-        dirs.extend(entries.filter_map(|entry| Some(entry.ok()?.path())));
+        for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.extension().is_some_and(|e| e == UNFINISHED) {
+                // Saving holds the lock that the caller holds now: nobody is at work on it.
+                fsutil::remove_all(&path)?;
+            } else {
+                dirs.push(path);
+            }
+        }
     }
     dirs.sort();
     Ok(dirs.into_iter().map(SavedDir::at).collect())
@@ -101,6 +116,10 @@ pub fn sweep(
     without: Option<&ProfileName>,
 ) -> Result<bool> {
     let mut needed = Needed::default();
+    for fork in super::fork::in_progress(store)? {
+        let made = Profile::load(&fork)?.and_then(|profile| profile.disk);
+        needed.volumes.extend(made);
+    }
     for name in store.profile_names()? {
         if Some(&name) == without {
             continue;
