@@ -165,13 +165,15 @@ impl Capture<'_> {
         access.profile.save(&access.dir)
     }
 
-    /// The same for a machine that is off.
+    /// The same for a machine that is off. Its definition is what counts as its disk, so that is
+    /// changed before the profile is.
     fn freeze_off(&self, access: &mut Access, names: &Names) -> Result<()> {
         let overlay = resources::disk_name(&access.profile.name);
         let size = Mebibytes(access.profile.disk_mib).bytes();
         self.hypervisor
             .create_overlay(&names.pool, &overlay, &names.disk, size)?;
         access.profile.disk = Some(overlay);
+        resources::define(self.hypervisor, self.store, access)?;
         access.profile.save(&access.dir)
     }
 }

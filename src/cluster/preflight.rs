@@ -398,6 +398,8 @@ pub fn check_memory_left(node: Option<Mebibytes>, host: &HostInfo) -> Result<Opt
         Room::Tight => Ok(Some(format!(
             "the host has {available} of memory left, and the node may come to use {node}"
         ))),
+        // Of another host it is known only what is unused, caches not counted in.
+        Room::None if !host.is_local() => Ok(None),
         Room::None => Err(Error::new(
             Kind::Preflight,
             format!("the host has {available} of memory left: too little for one more cluster"),

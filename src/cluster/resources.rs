@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Access;
 use crate::assets::components::ComponentSet;
 use crate::assets::node_image::{self, NodeImage};
 use crate::error::{Error, Kind, Result, ResultExt};
@@ -352,6 +353,22 @@ pub fn domain(
             PortForward::tcp(profile.ports.api, API_PORT),
         ],
     })
+}
+
+/// Defines a cluster's machine, which is off, as its profile wants it.
+///
+/// # Errors
+/// [`Kind::Hypervisor`] when a volume is missing or libvirt refuses.
+pub fn define(hypervisor: &dyn Hypervisor, store: &Store, access: &Access) -> Result<()> {
+    let names = Names::new(store, &access.profile);
+    let acceleration = access.acceleration();
+    hypervisor.define(&domain(
+        hypervisor,
+        store,
+        &names,
+        &access.profile,
+        acceleration,
+    )?)
 }
 
 /// The path of the machine's channel, whose ends are made where they are missing.

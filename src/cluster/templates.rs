@@ -50,6 +50,12 @@ fn all(store: &Store) -> Vec<Found> {
         .into_iter()
         .flatten()
         .flatten()
+        .filter(|entry| {
+            entry
+                .path()
+                .extension()
+                .is_none_or(|e| e != layers::UNFINISHED)
+        })
         .filter_map(|entry| {
             let dir = SavedDir::at(entry.path());
             Some(Found {
