@@ -1,4 +1,4 @@
-//! Sizes in MiB; byte counts and times for people.
+//! Sizes in MiB; byte counts and times for people; digests as text.
 
 use std::fmt;
 use std::str::FromStr;
@@ -54,6 +54,11 @@ impl fmt::Display for Mebibytes {
 /// A number of bytes for people: `575 MiB`, `1.2 GiB`.
 pub fn human_bytes(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()
+}
+
+/// Bytes as lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// A time for people, from seconds since 1970: `2026-05-01 09:30 UTC`.

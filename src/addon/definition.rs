@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::object::{self, Object};
 use crate::assets::recipes;
 use crate::error::{Error, Kind, Result, ResultExt};
+use crate::units::hex;
 
 /// The file of an add-on's folder that describes it.
 pub const DEFINITION: &str = "addon.toml";
@@ -37,8 +38,7 @@ impl Addon {
     /// SHA-256 in hex over its objects: another one means other objects.
     pub fn digest(&self) -> String {
         let text = serde_json::to_vec(&self.objects).unwrap_or_default();
-        let hash = Sha256::digest(text);
-        hash.iter().map(|b| format!("{b:02x}")).collect()
+        hex(&Sha256::digest(text))
     }
 }
 

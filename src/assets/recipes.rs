@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Kind, Result, ResultExt};
 use crate::fsutil;
+use crate::units::hex;
 
 #[derive(RustEmbed)]
 #[folder = "images/"]
@@ -38,7 +39,7 @@ pub fn digest(folder: &str) -> String {
             hash.update(part);
         }
     }
-    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    hex(&hash.finalize())
 }
 
 /// Writes a recipe folder's files below `destination`.

@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::hypervisor::Hypervisor;
 use crate::pki::Pki;
 use crate::progress::Progress;
-use crate::provision::{self, Inputs, Wanted};
+use crate::provision::{self, Wanted};
 use crate::remote::{self, Output, Remote, Ssh, Target};
 use crate::trace;
 
@@ -47,14 +47,7 @@ impl Start<'_> {
         pki: &Pki,
         limit: Duration,
     ) -> Result<Option<Healthy>> {
-        let egress = self.egress(access)?;
-        let inputs = Inputs {
-            egress: &egress,
-            pki,
-            pause_image: &access.profile.assets.pause_image,
-            version: access.profile.version()?,
-        };
-        let wanted = provision::plan(&inputs);
+        let wanted = self.plan(access, pki)?;
         let names = Names::new(self.store, &access.profile);
         let watcher = || Watcher::new(hypervisor, &access.profile, prepared.acceleration, &names);
         let progress = self.progress;

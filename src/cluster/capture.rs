@@ -173,7 +173,7 @@ impl Capture<'_> {
         self.hypervisor
             .create_overlay(&names.pool, &overlay, &names.disk, size)?;
         access.profile.disk = Some(overlay);
-        resources::define(self.hypervisor, self.store, access)?;
+        resources::define(self.hypervisor, self.store, access, access.acceleration())?;
         access.profile.save(&access.dir)
     }
 }

@@ -46,7 +46,7 @@ pub fn connect(
         host_key: original.host_key.clone(),
         ..own.clone()
     };
-    let attempt = ATTEMPT * access.acceleration().deadline_factor();
+    let attempt = access.deadline(ATTEMPT);
     let until = Instant::now() + limit;
     loop {
         for (target, knows_itself) in [(&original, false), (&own, true), (&between, false)] {
@@ -71,17 +71,18 @@ pub fn connect(
     }
 }
 
-/// Waits until the node's SSH server has read the keys that it was given.
+/// Connects to a node whose SSH server may still be reading the keys that it was given.
 ///
 /// # Errors
-/// As [`boot::connect`].
-pub fn wait_for_keys(target: &Target, limit: Duration) -> Result<()> {
+/// [`Kind::NodeUnreachable`] when it does not answer with them within `limit`,
+/// [`Kind::Interrupted`] on Ctrl-C.
+pub fn connect_when_read(target: &Target, limit: Duration) -> Result<Ssh> {
     let until = Instant::now() + limit;
     loop {
         match Ssh::connect(target, limit) {
-            Ok(_) => return Ok(()),
             Err(e) if e.kind() == Kind::Interrupted || Instant::now() >= until => return Err(e),
             Err(_) => interrupt::sleep(RETRY)?,
+            connected => return connected,
         }
     }
 }
@@ -130,7 +131,7 @@ pub fn introduce(
         }
         script += RELOAD;
     }
-    let limit = CHANNEL * access.acceleration().deadline_factor();
+    let limit = access.deadline(CHANNEL);
     let channel = names.target.join(&names.channel);
     // On a crowded host the time may be old by the time that the node hears it.
     for _ in 0..TELLINGS {
@@ -156,21 +157,15 @@ pub fn connect_introduced(
     limit: Duration,
     step: &Step,
 ) -> Result<Ssh> {
-    let own = access.target()?;
-    let attempt = ATTEMPT * access.acceleration().deadline_factor();
-    let until = Instant::now() + attempt;
-    while Instant::now() < until {
-        match Ssh::connect(&own, attempt) {
-            Ok(ssh) => {
-                fsutil::remove_all(&access.dir.handover())?;
-                watcher.reached();
-                return Ok(ssh);
-            }
-            Err(e) if e.kind() == Kind::Interrupted => return Err(e),
-            Err(_) => interrupt::sleep(RETRY)?,
+    match connect_when_read(&access.target()?, access.deadline(ATTEMPT)) {
+        Ok(ssh) => {
+            fsutil::remove_all(&access.dir.handover())?;
+            watcher.reached();
+            Ok(ssh)
         }
+        Err(e) if e.kind() == Kind::Interrupted => Err(e),
+        Err(_) => connect(access, pki, watcher, limit, step),
     }
-    connect(access, pki, watcher, limit, step)
 }
 
 /// Writes files of an identity and lets the SSH server read its keys anew; also tells the time.

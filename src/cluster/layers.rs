@@ -13,17 +13,21 @@ use crate::fsutil;
 use crate::hypervisor::{Hypervisor, Volume};
 use crate::profile::{Profile, ProfileName};
 use crate::saved::{self, Saved, SavedDir};
-use crate::store::Store;
+use crate::store::{ProfileDir, Store};
 
 /// The ending of the folder of a saved state that is being made.
 pub const UNFINISHED: &str = "partial";
 
 /// The folders of all saved states of a home, except for those of the profile `without`. What was
 /// cut short is removed; the caller holds the shared lock.
-pub fn saved_dirs(store: &Store, without: Option<&ProfileName>) -> Result<Vec<SavedDir>> {
+fn saved_dirs(
+    store: &Store,
+    without: Option<&ProfileName>,
+    forks: &[ProfileDir],
+) -> Result<Vec<SavedDir>> {
     let mut parents = vec![store.templates_dir()];
     let mut dirs = Vec::new();
-    for fork in super::fork::in_progress(store)? {
+    for fork in forks {
         dirs.push(fork.suspended());
         dirs.push(fork.root().join(super::fork::ORIGIN));
     }
@@ -45,7 +49,6 @@ pub fn saved_dirs(store: &Store, without: Option<&ProfileName>) -> Result<Vec<Sa
             }
         }
     }
-    dirs.sort();
     Ok(dirs.into_iter().map(SavedDir::at).collect())
 }
 
@@ -116,8 +119,9 @@ pub fn sweep(
     without: Option<&ProfileName>,
 ) -> Result<bool> {
     let mut needed = Needed::default();
-    for fork in super::fork::in_progress(store)? {
-        let made = Profile::load(&fork)?.and_then(|profile| profile.disk);
+    let forks = super::fork::in_progress(store)?;
+    for fork in &forks {
+        let made = Profile::load(fork)?.and_then(|profile| profile.disk);
         needed.volumes.extend(made);
     }
     for name in store.profile_names()? {
@@ -143,7 +147,7 @@ pub fn sweep(
         needed.volumes.extend(in_use.as_deref().and_then(file_name));
         needed.volumes.insert(names.disk);
     }
-    for dir in saved_dirs(store, without)? {
+    for dir in saved_dirs(store, without, &forks)? {
         match dir.load() {
             Ok(Some(saved)) => needed.saved(&saved),
             Ok(None) => {}

@@ -76,9 +76,7 @@ impl Start<'_> {
         interrupt::check()?;
         let span = trace::span("define the domain");
         self.free_ports(access)?;
-        let domain =
-            resources::domain(hypervisor, self.store, names, &access.profile, acceleration)?;
-        hypervisor.define(&domain)?;
+        resources::define(hypervisor, self.store, access, acceleration)?;
         drop(span);
         interrupt::check()?;
         self.stage("machine");

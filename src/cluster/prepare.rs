@@ -17,15 +17,13 @@ use crate::units::Mebibytes;
 pub(super) struct Prepared {
     pub(super) host: HostInfo,
     pub(super) acceleration: Acceleration,
+    /// The machine ran, or was paused, before this start.
+    pub(super) running: bool,
     /// The cluster is made by this start.
     pub(super) created: bool,
 }
 
-/// Whether the cluster's machine runs or is paused.
-///
-/// # Errors
-/// [`crate::error::Kind::Hypervisor`] when libvirt cannot be asked.
-pub(super) fn is_active(hypervisor: &dyn Hypervisor, names: &Names) -> Result<bool> {
+fn is_active(hypervisor: &dyn Hypervisor, names: &Names) -> Result<bool> {
     Ok(hypervisor
         .find(&names.domain)?
         .is_some_and(|domain| domain.state.is_active()))
@@ -125,6 +123,7 @@ impl Start<'_> {
         let prepared = Prepared {
             host,
             acceleration,
+            running,
             created,
         };
         Ok((Access { profile, dir }, prepared))

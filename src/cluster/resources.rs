@@ -359,9 +359,13 @@ pub fn domain(
 ///
 /// # Errors
 /// [`Kind::Hypervisor`] when a volume is missing or libvirt refuses.
-pub fn define(hypervisor: &dyn Hypervisor, store: &Store, access: &Access) -> Result<()> {
+pub fn define(
+    hypervisor: &dyn Hypervisor,
+    store: &Store,
+    access: &Access,
+    acceleration: Acceleration,
+) -> Result<()> {
     let names = Names::new(store, &access.profile);
-    let acceleration = access.acceleration();
     hypervisor.define(&domain(
         hypervisor,
         store,
@@ -421,9 +425,8 @@ pub fn remove_volumes(
         any |= hypervisor.remove_channel(&names.target.join(&names.channel))?;
     }
     any |= super::layers::sweep(hypervisor, store, &names.pool, Some(name))?;
-    if hypervisor.list_volumes(&names.pool)?.is_empty() {
-        hypervisor.remove_pool(&names.pool)?;
-    }
+    // It stays as long as there is anything in it.
+    hypervisor.remove_pool(&names.pool)?;
     Ok(any)
 }
 

@@ -184,7 +184,7 @@ pub fn restore(
     // Its definition names the disk that is given up, and counts where it is there.
     hypervisor.undefine(&names.domain)?;
     adopt::adopt(&hypervisor, store, &mut access, &saved, &dir, Whose::Own)?;
-    super::resources::define(&hypervisor, store, &access)?;
+    super::resources::define(&hypervisor, store, &access, access.acceleration())?;
     let _shared = store.lock_shared(|| {})?;
     layers::sweep(&hypervisor, store, &names.pool, None)?;
     step.done("");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::boot::Watcher;
 use super::context;
 use super::identity;
-use super::prepare::{self, Prepared};
+use super::prepare::Prepared;
 use super::resources::Names;
 use super::services;
 use super::warm::Template;
@@ -20,7 +20,7 @@ use crate::interrupt;
 use crate::pki::{self, Pki};
 use crate::profile::{Profile, ProfileName};
 use crate::progress::Progress;
-use crate::provision::{self, Inputs};
+use crate::provision::{self, Inputs, Wanted};
 use crate::saved::Stamp;
 use crate::store::Store;
 use crate::trace;
@@ -120,9 +120,8 @@ pub fn start(
     let hypervisor = Libvirt::open(&uri)?;
     let (mut access, prepared) = start.prepare(&hypervisor, existing, &uri)?;
     let names = Names::new(store, &access.profile);
-    let was_running = prepare::is_active(&hypervisor, &names)?;
     start.stage("check");
-    if was_running {
+    if prepared.running {
         hypervisor.resume(&names.domain)?;
         return start.kubernetes(&hypervisor, access, &prepared, Begin::Running);
     }
@@ -168,8 +167,19 @@ enum Begin {
 }
 
 impl Start<'_> {
+    /// What is wanted in the node, with these keys and certificates.
+    pub(super) fn plan(&self, access: &Access, pki: &Pki) -> Result<Wanted> {
+        let egress = self.egress(access)?;
+        Ok(provision::plan(&Inputs {
+            egress: &egress,
+            pki,
+            pause_image: &access.profile.assets.pause_image,
+            version: access.profile.version()?,
+        }))
+    }
+
     /// How the node reaches the world, as far as it is known without asking it.
-    pub(super) fn egress(&self, access: &Access) -> Result<Egress> {
+    fn egress(&self, access: &Access) -> Result<Egress> {
         let (egress, warnings) = Egress::gather(&access.profile.egress, self.host_facts)?;
         // Once is enough, however often it is asked.
         if !self.warned.replace(true) {
@@ -246,15 +256,8 @@ impl Start<'_> {
         self.stage("boot");
         interrupt::check()?;
 
-        let egress = self.egress(&access)?;
+        let wanted = self.plan(&access, &pki)?;
         let step = self.progress.step("Configure Kubernetes");
-        let inputs = Inputs {
-            egress: &egress,
-            pki: &pki,
-            pause_image: &access.profile.assets.pause_image,
-            version: access.profile.version()?,
-        };
-        let wanted = provision::plan(&inputs);
         let applied = provision::apply(&mut ssh, &wanted)?;
         if applied.changed.is_empty() {
             step.skipped("everything is as it should be");

@@ -209,10 +209,10 @@ fn remove(store: &Store, chosen: &[&Found], progress: &dyn Progress) -> Result<V
         let hypervisor = Libvirt::open(&uri)?;
         let pool = store.pool_name();
         if hypervisor.has_pool(&pool)? {
+            // One that is not started shows no volumes, and would go with all that is in it.
+            hypervisor.ensure_pool(&pool, &store.pool_target(&uri))?;
             layers::sweep(&hypervisor, store, &pool, None)?;
-            if hypervisor.list_volumes(&pool)?.is_empty() {
-                hypervisor.remove_pool(&pool)?;
-            }
+            hypervisor.remove_pool(&pool)?;
         }
     }
     drop(shared);

@@ -18,7 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fsutil;
 use crate::hypervisor::{Acceleration, HostInfo, Hypervisor};
 use crate::pki::{self, Pki};
-use crate::provision::{self, Inputs};
+use crate::provision;
 use crate::remote::Ssh;
 use crate::saved::{self, Saved, SavedDir};
 use crate::store::ProfileDir;
@@ -66,13 +66,7 @@ impl Start<'_> {
             return Ok(None);
         }
         let profile = &access.profile;
-        let egress = self.egress(access)?;
-        let inputs = Inputs {
-            egress: &egress,
-            pki: &Pki::blank(),
-            pause_image: &profile.assets.pause_image,
-            version: profile.version()?,
-        };
+        let plan = self.plan(access, &Pki::blank())?;
         let addons = addons::enabled(profile, &access.dir)?;
         let digest = |addon: &Addon| (addon.name.clone(), addon.digest());
         let specification = Specification {
@@ -86,7 +80,7 @@ impl Start<'_> {
             disk_mib: profile.disk_mib,
             acceleration: &profile.acceleration,
             kernel_args: &profile.kernel_args,
-            plan: provision::digest(&inputs),
+            plan: provision::digest(&plan),
             addons: addons.iter().map(digest).collect(),
             archives: self.archive_marks(),
         };
@@ -227,7 +221,7 @@ impl Start<'_> {
         resources::ensure_ssh_identity(&borrowed)?;
         identity::hand_over(ssh, &resources::ssh_identity(&borrowed)?)?;
         // A server that was saved while it reads its keys would do so in each copy.
-        identity::wait_for_keys(&access.target_with(&borrowed)?, access.deadline(KEYS_LIMIT))?;
+        identity::connect_when_read(&access.target_with(&borrowed)?, access.deadline(KEYS_LIMIT))?;
         let capture = Capture {
             hypervisor,
             store: self.store,

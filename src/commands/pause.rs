@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use crate::cluster::{self, StartOptions};
+use crate::cluster;
 use crate::context::Context;
 use crate::error::Result;
 
@@ -28,9 +28,5 @@ pub fn suspend(context: &Context) -> Result<ExitCode> {
 /// Runs `kubby resume`: a start of what is in memory, here or on the disk.
 pub fn resume(context: &Context) -> Result<ExitCode> {
     cluster::check_resumable(&context.store, &context.global.profile)?;
-    let options = StartOptions {
-        keep_context: true,
-        ..StartOptions::default()
-    };
-    super::start::start_and_report(context, &options)
+    super::start::go_on(context)
 }

@@ -6,7 +6,7 @@ use comfy_table::{Table, TableStyle};
 use serde_json::json;
 
 use crate::cli::SnapshotCommand;
-use crate::cluster::{self, Snapshot, StartOptions};
+use crate::cluster::{self, Snapshot};
 use crate::context::Context;
 use crate::error::Result;
 use crate::units::{human_bytes, human_time};
@@ -34,11 +34,7 @@ pub fn run(context: &Context, command: &SnapshotCommand) -> Result<ExitCode> {
         SnapshotCommand::Restore(args) => {
             cluster::restore_snapshot(store, profile, &args.name, progress)?;
             if !args.no_start {
-                let options = StartOptions {
-                    keep_context: true,
-                    ..StartOptions::default()
-                };
-                return super::start::start_and_report(context, &options);
+                return super::start::go_on(context);
             }
             let data = json!({"profile": profile, "snapshot": args.name});
             context.report("SnapshotRestore", &data, "")?;

@@ -38,9 +38,13 @@ fn start(context: &Context, args: &StartArgs, progress: &dyn Progress) -> Result
     start_traced(context, &context.global.profile, &options(args)?, progress)
 }
 
-/// Starts the context's cluster and prints what came of it.
-pub(super) fn start_and_report(context: &Context, options: &StartOptions) -> Result<ExitCode> {
-    start_profile(context, &context.global.profile, options)
+/// Starts the context's cluster as it is, and prints what came of it.
+pub(super) fn go_on(context: &Context) -> Result<ExitCode> {
+    let options = StartOptions {
+        keep_context: true,
+        ..StartOptions::default()
+    };
+    start_profile(context, &context.global.profile, &options)
 }
 
 /// Starts a cluster and prints what came of it.

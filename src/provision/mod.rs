@@ -27,6 +27,7 @@ use crate::error::{Kind, Result, ResultExt};
 use crate::kubeconfig::{self, ComponentConfig};
 use crate::pki::{CertName, Pki, PkiSpec};
 use crate::remote::NodeFile;
+use crate::units::hex;
 
 /// The name of the (first) node in every cluster, so that a copy of a cluster needs no renaming.
 pub const NODE_NAME: &str = "kubby";
@@ -125,13 +126,8 @@ pub fn plan(inputs: &Inputs<'_>) -> Wanted {
     all
 }
 
-/// A digest of everything that the plan says beside keys and certificates.
-pub fn digest(inputs: &Inputs<'_>) -> String {
-    let blank = Pki::blank();
-    let wanted = plan(&Inputs {
-        pki: &blank,
-        ..*inputs
-    });
+/// A digest of all that a plan says; one made with [`Pki::blank`] leaves keys and certificates out.
+pub fn digest(wanted: &Wanted) -> String {
     let mut digest = Sha256::new();
     for file in &wanted.files {
         for part in [file.path.as_bytes(), &file.content] {
@@ -140,11 +136,7 @@ pub fn digest(inputs: &Inputs<'_>) -> String {
         }
         digest.update(file.mode.to_be_bytes());
     }
-    digest
-        .finalize()
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect()
+    hex(&digest.finalize())
 }
 
 /// A file that anybody may read.

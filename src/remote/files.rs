@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Remote, quote};
 use crate::error::{Error, Kind, Result, ResultExt};
+use crate::units::hex;
 
 /// Bits of a mode that say what a file is, and the two kinds that occur here.
 const TYPE_BITS: u32 = 0o170_000;
@@ -119,10 +120,6 @@ fn parse_state(text: &str) -> (HashMap<&str, u32>, HashMap<&str, String>) {
         }
     }
     (modes, sums)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// See [`Remote::push`].

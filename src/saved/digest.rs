@@ -9,6 +9,8 @@ use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
+use crate::units::hex;
+
 const PAGE: usize = 4096;
 /// What most pages hold; comparing with it is one call.
 static ZEROS: [u8; PAGE] = [0; PAGE];
@@ -107,8 +109,4 @@ fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
         }
     }
     Ok(read)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

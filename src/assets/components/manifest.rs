@@ -98,10 +98,7 @@ pub(super) fn sha256(path: &Path) -> io::Result<String> {
     Ok(hex(&hash.finalize()))
 }
 
-/// Lower-case hex.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
+pub(super) use crate::units::hex;
 
 #[cfg(test)]
 mod tests {

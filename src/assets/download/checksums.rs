@@ -1,19 +1,11 @@
 //! Checksum files as projects publish them.
 
-use std::fmt::Write;
-
 /// Whether `text` is a SHA-256 in hex.
 pub fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// Lower-case hex.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut out, b| {
-        let _ = write!(out, "{b:02x}");
-        out
-    })
-}
+pub(super) use crate::units::hex;
 
 /// The SHA-256 of the file `name` in the text of a checksum file, in lower case.
 ///

@@ -180,10 +180,7 @@ pub(super) fn sha256_of_file(path: &Path) -> Result<String> {
     }
 }
 
-/// Lower-case hex.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
+pub(super) use crate::units::hex;
 
 #[cfg(test)]
 pub(super) mod tests {
