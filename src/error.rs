@@ -93,6 +93,7 @@ struct Inner {
     details: Vec<(String, String)>,
     hints: Vec<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    dead: bool,
 }
 
 /// The result type of every fallible function in kubby.
@@ -108,6 +109,7 @@ impl Error {
                 details: Vec::new(),
                 hints: Vec::new(),
                 source: None,
+                dead: false,
             }),
         }
     }
@@ -135,6 +137,20 @@ impl Error {
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.inner.hints.push(hint.into());
         self
+    }
+
+    /// Says that the virtual machine does nothing any more and never will until it is switched off
+    /// and on.
+    #[must_use]
+    pub fn of_dead_machine(mut self) -> Self {
+        self.inner.dead = true;
+        self
+    }
+
+    /// Whether only switching the machine off and on can help, see
+    /// [`of_dead_machine`](Self::of_dead_machine).
+    pub fn is_of_dead_machine(&self) -> bool {
+        self.inner.dead
     }
 
     /// The class of this error.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::resources::Names;
 use crate::error::{Error, Kind, Result};
+use crate::hypervisor::console::Trouble;
 use crate::hypervisor::{Acceleration, BootState, BootWatch, Hypervisor, console};
 use crate::interrupt;
 use crate::profile::Profile;
@@ -63,30 +64,40 @@ impl<'a> Watcher<'a> {
             return Ok(());
         }
         self.last_look = Some(Instant::now());
-        let text = self.console_text();
-        match self.watch.observe(self.started.elapsed(), &text) {
-            BootState::Progressing => {}
-            BootState::Broken(trouble) => {
-                let what = trouble.message();
-                return Err(self.error(format!("the node `{}` broke: {what}", self.names.domain)));
-            }
-            BootState::Stalled { since } if !self.reached => {
+        let name = &self.names.domain;
+        let cpu_time = match self.hypervisor.find(name)? {
+            Some(domain) if domain.state.is_active() => domain.cpu_time,
+            Some(domain) => {
                 return Err(self.error(format!(
-                    "the boot of `{}` makes no progress: nothing on the console for {} s",
-                    self.names.domain,
-                    since.as_secs()
+                    "the virtual machine `{name}` ended by itself ({})",
+                    domain.reason.as_deref().unwrap_or(domain.state.name())
                 )));
             }
-            BootState::Stalled { .. } => {}
-        }
-        let name = &self.names.domain;
-        match self.hypervisor.find(name)? {
-            Some(domain) if domain.state.is_active() => Ok(()),
-            Some(domain) => Err(self.error(format!(
-                "the virtual machine `{name}` ended by itself ({})",
-                domain.reason.as_deref().unwrap_or(domain.state.name())
-            ))),
-            None => Err(self.error(format!("the virtual machine `{name}` went away"))),
+            None => return Err(self.error(format!("the virtual machine `{name}` went away"))),
+        };
+        let text = self.console_text();
+        let state = self.watch.observe(self.started.elapsed(), &text, cpu_time);
+        match state {
+            BootState::Broken(trouble) => {
+                let error = self.error(format!("the node `{name}` broke: {}", trouble.message()));
+                Err(match trouble {
+                    Trouble::Panic(_) => error.of_dead_machine(),
+                    _ => error,
+                })
+            }
+            BootState::Stalled { since } if !self.reached => Err(self
+                .error(format!(
+                    "the boot of `{name}` makes no progress: nothing on the console for {} s",
+                    since.as_secs()
+                ))
+                .of_dead_machine()),
+            BootState::Idle { since } if !self.reached => Err(self
+                .error(format!(
+                    "the node `{name}` does nothing: its processors have rested for {} s",
+                    since.as_secs()
+                ))
+                .of_dead_machine()),
+            BootState::Progressing | BootState::Stalled { .. } | BootState::Idle { .. } => Ok(()),
         }
     }
 

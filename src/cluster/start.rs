@@ -15,6 +15,7 @@ use super::warm::Template;
 use super::{Access, StartOptions};
 use crate::egress::{self, Egress, HostFacts};
 use crate::error::{Kind, Result};
+use crate::fsutil;
 use crate::hypervisor::{self, Hypervisor, Libvirt};
 use crate::interrupt;
 use crate::pki::{self, Pki};
@@ -121,26 +122,35 @@ pub fn start(
     let (mut access, prepared) = start.prepare(&hypervisor, existing, &uri)?;
     let names = Names::new(store, &access.profile);
     start.stage("check");
-    if prepared.running {
+    let begun = if prepared.running {
+        // From here on the disk goes its own way: saved memory that a killed kubby left fits no
+        // more.
+        fsutil::remove_all(&access.dir.suspended())?;
         hypervisor.resume(&names.domain)?;
-        return start.kubernetes(&hypervisor, access, &prepared, Begin::Running);
-    }
-    if start.wake(&hypervisor, &mut access, &prepared)? {
+        Some(Begin::Running)
+    } else if start.wake(&hypervisor, &mut access, &prepared)? {
         start.stage("machine");
-        return start.kubernetes(&hypervisor, access, &prepared, Begin::Woken);
-    }
-    let template = start.get_assets(&hypervisor, &mut access, &prepared)?;
-    if let Some(template) = &template
-        && start.copy_of(template, &hypervisor, &mut access, &prepared)?
-    {
-        start.stage("machine");
-        match start.kubernetes(&hypervisor, access.clone(), &prepared, Begin::Copied) {
-            Err(e) if e.kind() != Kind::Interrupted => {
-                // Nothing of the user's is in it yet, so a copy that turns out bad may go.
+        Some(Begin::Woken)
+    } else {
+        None
+    };
+    let (begin, template) = match begun {
+        Some(begin) => (begin, None),
+        None => start.begin(&hypervisor, &mut access, &prepared)?,
+    };
+    let copied = matches!(begin, Begin::Copied);
+    match start.kubernetes(&hypervisor, access.clone(), &prepared, begin) {
+        Err(e) if copied && e.kind() != Kind::Interrupted => {
+            // Nothing of the user's is in it yet, so a copy that turns out bad may go.
+            if let Some(template) = &template {
                 start.give_up_template(template, &hypervisor, &access, &e)?;
             }
-            done => return done,
         }
+        Err(e) if e.is_of_dead_machine() => {
+            progress.warn(&format!("{e}; switching it off and on again, once"));
+            hypervisor.destroy(&names.domain)?;
+        }
+        done => return done,
     }
     start.machine(&hypervisor, &mut access, prepared.acceleration)?;
     start.kubernetes(&hypervisor, access, &prepared, Begin::Booting(template))
@@ -167,6 +177,25 @@ enum Begin {
 }
 
 impl Start<'_> {
+    /// Lets a machine that is off begin: as a copy of the template of its specification where
+    /// there is one, otherwise by booting. Returns the template too.
+    fn begin(
+        &self,
+        hypervisor: &dyn Hypervisor,
+        access: &mut Access,
+        prepared: &Prepared,
+    ) -> Result<(Begin, Option<Template>)> {
+        let template = self.get_assets(hypervisor, access, prepared)?;
+        if let Some(template) = &template
+            && self.copy_of(template, hypervisor, access, prepared)?
+        {
+            self.stage("machine");
+            return Ok((Begin::Copied, Some(template.clone())));
+        }
+        self.machine(hypervisor, access, prepared.acceleration)?;
+        Ok((Begin::Booting(template.clone()), template))
+    }
+
     /// What is wanted in the node, with these keys and certificates.
     pub(super) fn plan(&self, access: &Access, pki: &Pki) -> Result<Wanted> {
         let egress = self.egress(access)?;

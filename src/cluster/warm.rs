@@ -52,7 +52,7 @@ struct Specification<'a> {
 }
 
 /// A template that a start can use or make.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Template {
     key: String,
     dir: SavedDir,

@@ -1,5 +1,6 @@
 //! Tells a boot that takes its time from one that will never end.
 
+use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
@@ -9,6 +10,15 @@ use super::console::{self, Trouble};
 /// How long the console may be silent during a boot with KVM before that is a stall. The longest
 /// silence of a healthy boot is a few seconds there.
 const SILENCE_WITH_KVM: Duration = Duration::from_secs(30);
+
+/// How long a machine that boots may do nothing at all. A healthy boot is never idle for more than
+/// a second or two; one whose processor lost an interrupt is for ever. (Emulated processors can
+/// lose one when a kernel that changes its own code meets a host with more work than processors.)
+const IDLE_LIMIT: Duration = Duration::from_secs(15);
+
+/// The part of that time that a machine which does nothing still takes of one host processor, in
+/// percent: QEMU's own work. A machine that boots takes 20 and more even on a crowded host.
+const IDLE_PERCENT: u32 = 3;
 
 /// What a boot does at this moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +32,11 @@ pub enum BootState {
         /// The length of the silence.
         since: Duration,
     },
+    /// Its processors have had nothing to do for longer than in any healthy boot.
+    Idle {
+        /// The length of the rest.
+        since: Duration,
+    },
 }
 
 /// Watches one boot by what its console says.
@@ -30,6 +45,9 @@ pub struct BootWatch {
     silence_limit: Duration,
     seen: u64,
     last_output: Duration,
+    /// Times since the start, each with what the processors had done until then; as far back as
+    /// the first that is [`IDLE_LIMIT`] ago.
+    work: VecDeque<(Duration, Duration)>,
 }
 
 impl BootWatch {
@@ -44,12 +62,13 @@ impl BootWatch {
             silence_limit: limit,
             seen: digest(""),
             last_output: Duration::ZERO,
+            work: VecDeque::new(),
         }
     }
 
-    /// Judges the console's text at the time `elapsed` since the start. The text may be all since
-    /// the start or only its end, as long as new output changes it.
-    pub fn observe(&mut self, elapsed: Duration, console: &str) -> BootState {
+    /// Judges the console's text and the processors' time at the time `elapsed` since the start.
+    /// The text may be all since the start or only its end, as long as new output changes it.
+    pub fn observe(&mut self, elapsed: Duration, console: &str, cpu_time: Duration) -> BootState {
         let digest = digest(console);
         if digest != self.seen {
             self.seen = digest;
@@ -63,7 +82,30 @@ impl BootWatch {
         if silence > self.silence_limit && !state.login {
             return BootState::Stalled { since: silence };
         }
+        let rest = self.rest(elapsed, cpu_time);
+        if rest >= IDLE_LIMIT && !state.login {
+            return BootState::Idle { since: rest };
+        }
         BootState::Progressing
+    }
+}
+
+impl BootWatch {
+    /// How long the processors have had nothing to do; nothing for less than [`IDLE_LIMIT`].
+    fn rest(&mut self, elapsed: Duration, cpu_time: Duration) -> Duration {
+        self.work.push_back((elapsed, cpu_time));
+        let old = |entry: &(Duration, Duration)| elapsed.saturating_sub(entry.0) >= IDLE_LIMIT;
+        while self.work.get(1).is_some_and(old) {
+            self.work.pop_front();
+        }
+        let (since, before) = self.work[0];
+        let length = elapsed.saturating_sub(since);
+        let worked = cpu_time.saturating_sub(before);
+        if worked * 100 < length * IDLE_PERCENT {
+            length
+        } else {
+            Duration::ZERO
+        }
     }
 }
 
@@ -84,29 +126,64 @@ mod tests {
     #[test]
     fn silence_is_a_stall_only_after_its_limit() {
         let mut watch = BootWatch::with_silence_limit(at(10));
-        assert_eq!(watch.observe(at(0), ""), BootState::Progressing);
-        assert_eq!(watch.observe(at(10), ""), BootState::Progressing);
+        assert_eq!(watch.observe(at(0), "", at(0)), BootState::Progressing);
+        assert_eq!(watch.observe(at(10), "", at(10)), BootState::Progressing);
         assert_eq!(
-            watch.observe(at(11), ""),
+            watch.observe(at(11), "", at(11)),
             BootState::Stalled { since: at(11) }
         );
-        assert_eq!(watch.observe(at(12), "a"), BootState::Progressing);
-        assert_eq!(watch.observe(at(22), "a"), BootState::Progressing);
+        assert_eq!(watch.observe(at(12), "a", at(12)), BootState::Progressing);
+        assert_eq!(watch.observe(at(22), "a", at(22)), BootState::Progressing);
         assert_eq!(
-            watch.observe(at(23), "a"),
+            watch.observe(at(23), "a", at(23)),
             BootState::Stalled { since: at(11) }
         );
         // Cut to its end, the text changes without growing.
-        assert_eq!(watch.observe(at(24), "b"), BootState::Progressing);
-        assert_eq!(watch.observe(at(34), "b"), BootState::Progressing);
+        assert_eq!(watch.observe(at(24), "b", at(24)), BootState::Progressing);
+        assert_eq!(watch.observe(at(34), "b", at(34)), BootState::Progressing);
     }
 
     #[test]
     fn a_machine_at_its_login_prompt_may_be_silent() {
         let mut watch = BootWatch::with_silence_limit(at(10));
         let text = "Debian GNU/Linux 13 kubby ttyS0\r\n\r\nkubby login: ";
-        assert_eq!(watch.observe(at(5), text), BootState::Progressing);
-        assert_eq!(watch.observe(at(500), text), BootState::Progressing);
+        assert_eq!(watch.observe(at(5), text, at(5)), BootState::Progressing);
+        assert_eq!(
+            watch.observe(at(500), text, at(500)),
+            BootState::Progressing
+        );
+    }
+
+    #[test]
+    fn a_machine_that_does_nothing_is_told_from_one_that_works() {
+        let mut watch = BootWatch::with_silence_limit(at(1000));
+        // Four seconds of work, then next to nothing.
+        for second in 0..=4 {
+            let seen = watch.observe(at(second), "", at(second));
+            assert_eq!(seen, BootState::Progressing);
+        }
+        for second in 5..19 {
+            let work = at(4) + Duration::from_millis(10 * (second - 4));
+            assert_eq!(watch.observe(at(second), "", work), BootState::Progressing);
+        }
+        let work = at(4) + Duration::from_millis(150);
+        let idle = BootState::Idle { since: at(15) };
+        assert_eq!(watch.observe(at(19), "", work), idle);
+        // A tenth of a processor is work.
+        for second in 20..60 {
+            let work = work + Duration::from_millis(100 * (second - 19));
+            let seen = watch.observe(at(second), "", work);
+            // The rest before is still in sight at first.
+            if second > 25 {
+                assert_eq!(seen, BootState::Progressing, "at {second} s");
+            }
+        }
+        // Whoever waits for a login may rest.
+        let mut watch = BootWatch::with_silence_limit(at(1000));
+        for second in 0..60 {
+            let seen = watch.observe(at(second), "kubby login: ", at(1));
+            assert_eq!(seen, BootState::Progressing);
+        }
     }
 
     #[test]
@@ -115,6 +192,7 @@ mod tests {
         let state = watch.observe(
             at(1),
             "[ 1.0] Kernel panic - not syncing: no init found\r\n",
+            at(1),
         );
         let line = "Kernel panic - not syncing: no init found".to_owned();
         assert_eq!(state, BootState::Broken(Trouble::Panic(line)));
@@ -127,12 +205,12 @@ mod tests {
             BootWatch::new(Acceleration::Tcg),
         );
         assert!(matches!(
-            kvm.observe(at(100), ""),
+            kvm.observe(at(100), "", at(100)),
             BootState::Stalled { .. }
         ));
-        assert_eq!(tcg.observe(at(100), ""), BootState::Progressing);
+        assert_eq!(tcg.observe(at(100), "", at(100)), BootState::Progressing);
         assert!(matches!(
-            tcg.observe(at(300), ""),
+            tcg.observe(at(300), "", at(300)),
             BootState::Stalled { .. }
         ));
     }

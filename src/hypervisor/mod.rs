@@ -93,6 +93,8 @@ pub struct Domain {
     pub reason: Option<String>,
     /// kubby's mark; `None` on a domain that kubby did not make.
     pub owner: Option<Owner>,
+    /// The time that the host's processors have spent on it since it was started.
+    pub cpu_time: Duration,
 }
 
 /// A volume of a storage pool.

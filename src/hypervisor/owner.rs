@@ -101,6 +101,8 @@ fn same_path(a: &Path, b: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::State;
     use super::*;
 
@@ -119,6 +121,7 @@ mod tests {
             state: State::ShutOff,
             reason: None,
             owner,
+            cpu_time: Duration::ZERO,
         }
     }
 

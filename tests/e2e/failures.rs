@@ -1,5 +1,7 @@
 //! Starts that must fail, and say so at once.
 
+use std::time::Duration;
+
 use crate::env::{Env, Run, Test, uri};
 
 pub const TESTS: &[Test] = &[
@@ -7,30 +9,39 @@ pub const TESTS: &[Test] = &[
         "a_kernel_panic_is_told_at_once",
         a_kernel_panic_is_told_at_once,
     ),
+    ("a_machine_that_rests_is_told", a_machine_that_rests_is_told),
     ("a_full_disk_is_told", a_full_disk_is_told),
 ];
 
-fn a_kernel_panic_is_told_at_once(env: &Env) {
+/// A start whose machine runs this program for an init: it gets a second chance, then is given up.
+fn with_init(env: &Env, profile: &str, init: &str) -> Run {
+    let init = format!("init={init}");
     let run = env
         .kubby_on(
-            "panic",
-            &[
-                "start",
-                "--kernel-arg",
-                "init=/bin/false",
-                "--memory",
-                "2GiB",
-            ],
+            profile,
+            &["start", "--kernel-arg", &init, "--memory", "2GiB"],
         )
         .exits(13)
-        .says("panic")
-        .says("the console's last lines")
-        .says("kubby logs -p panic --console");
+        .says("switching it off and on again, once")
+        .says(&format!("kubby logs -p {profile} --console"));
     eprintln!("  told after {:.1} s", run.took.as_secs_f64());
-    env.kubby_on("panic", &["delete"]).ok();
+    env.kubby_on(profile, &["delete"]).ok();
     let domains = env.virsh(&["list", "--all", "--name"]).ok().stdout;
-    assert!(!domains.contains("kubby-panic"), "{domains}");
-    assert!(!env.home().join("profiles/panic").exists());
+    assert!(!domains.contains(profile), "{domains}");
+    assert!(!env.home().join("profiles").join(profile).exists());
+    run
+}
+
+fn a_kernel_panic_is_told_at_once(env: &Env) {
+    with_init(env, "panic", "/bin/false")
+        .says("panicked")
+        .says("the console's last lines");
+}
+
+/// As one whose processor lost an interrupt: nothing on the console, and nothing ever happens.
+fn a_machine_that_rests_is_told(env: &Env) {
+    let run = with_init(env, "rest", "/bin/cat").says("does nothing");
+    assert!(run.took < Duration::from_secs(120), "{:?}", run.took);
 }
 
 /// The pool's folder on a file system that is too small for the images.

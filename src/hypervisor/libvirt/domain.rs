@@ -1,5 +1,7 @@
 //! Domains: finding, defining, starting, stopping.
 
+use std::time::Duration;
+
 use virt::connect::Connect;
 use virt::domain::{
     Domain as Handle, DomainCrashedReason, DomainPausedReason, DomainShutoffReason, DomainState,
@@ -65,6 +67,7 @@ fn describe(handle: &Handle) -> Result<Option<Domain>, virt::error::Error> {
             state,
             reason,
             owner,
+            cpu_time: Duration::from_nanos(handle.info()?.cpu_time),
         })
     };
     match described() {
