@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Access;
+use super::identity;
 use super::resources::{self, Names};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil;
@@ -151,7 +152,11 @@ impl Capture<'_> {
         }
         self.hypervisor.save_memory(&names.domain, pages)?;
         paused.resume &= purpose != Purpose::Suspend;
+        let goes_on = paused.resume;
         drop(paused);
+        if goes_on {
+            identity::correct_clock(self.hypervisor, names, access);
+        }
         self.step.detail("checksums");
         describe(pages, devices, purpose != Purpose::Fork)
     }
@@ -190,7 +195,7 @@ fn stage(from: &ProfileDir, keys: &ProfileDir, to: &Path) -> Result<()> {
     fsutil::create_private_dir(to.root())?;
     fsutil::copy_private(&from.pki(), &to.pki())?;
     fsutil::copy_private(&from.addons(), &to.addons())?;
-    super::identity::copy_keys(keys, &to)
+    identity::copy_keys(keys, &to)
 }
 
 /// Makes the devices' file from what QEMU saved, and says what both files are.

@@ -131,9 +131,19 @@ pub fn introduce(
         }
         script += RELOAD;
     }
+    tell(hypervisor, names, access, script)
+}
+
+/// Sends a script that sets the clock through the channel, and the time alone again where it may
+/// have been old when the node heard it, as on a crowded host. Returns `false` where nobody hears.
+fn tell(
+    hypervisor: &dyn Hypervisor,
+    names: &Names,
+    access: &Access,
+    mut script: String,
+) -> Result<bool> {
     let limit = access.deadline(CHANNEL);
     let channel = names.target.join(&names.channel);
-    // On a crowded host the time may be old by the time that the node hears it.
     for _ in 0..TELLINGS {
         let began = Instant::now();
         match hypervisor.tell(&channel, &script, limit) {
@@ -144,6 +154,19 @@ pub fn introduce(
         }
     }
     Ok(true)
+}
+
+/// Sets the clock of a node that stood still for a moment and goes on. One that does not listen is
+/// left behind by that moment; its next start sets it.
+pub fn correct_clock(hypervisor: &dyn Hypervisor, names: &Names, access: &Access) {
+    if matches!(tell(hypervisor, names, access, set_clock()), Ok(true)) {
+        return;
+    }
+    let by_ssh = || -> Result<()> {
+        let target = access.target_with(&keys_of_node(access))?;
+        tell_time(&mut Ssh::connect(&target, access.deadline(ATTEMPT))?)
+    };
+    let _ = by_ssh();
 }
 
 /// Connects to a node that has heard who it is. Its SSH server may not have read its new keys yet.
