@@ -1,11 +1,13 @@
 //! The warm templates of this home: what there is, and what may go.
 
+use std::collections::BTreeSet;
+
 use super::resources::Names;
 use super::{layers, revive};
 use crate::error::{Error, Kind, Result};
 use crate::fsutil;
 use crate::hypervisor::{self, Hypervisor, Libvirt, State};
-use crate::profile::ProfileName;
+use crate::profile::{Profile, ProfileName};
 use crate::progress::Progress;
 use crate::saved::{Saved, SavedDir};
 use crate::store::Store;
@@ -202,9 +204,12 @@ fn remove(store: &Store, chosen: &[&Found], progress: &dyn Progress) -> Result<V
     for found in chosen {
         fsutil::remove_all(&found.dir.root)?;
     }
-    let mut uris: Vec<String> = chosen.iter().map(|found| found.uri()).collect();
-    uris.sort();
-    uris.dedup();
+    // Also where nothing was chosen: what a cluster had mapped may be needed no more by now.
+    let mut uris: BTreeSet<String> = chosen.iter().map(|found| found.uri()).collect();
+    for name in store.profile_names()? {
+        let profile = Profile::load(&store.profile_dir(&name)).ok().flatten();
+        uris.extend(profile.map(|profile| profile.connect));
+    }
     for uri in uris {
         let hypervisor = Libvirt::open(&uri)?;
         let pool = store.pool_name();
