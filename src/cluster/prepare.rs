@@ -23,10 +23,18 @@ pub(super) struct Prepared {
     pub(super) created: bool,
 }
 
-fn is_active(hypervisor: &dyn Hypervisor, names: &Names) -> Result<bool> {
-    Ok(hypervisor
-        .find(&names.domain)?
-        .is_some_and(|domain| domain.state.is_active()))
+/// Whether the machine runs, or can go on. One that was killed half loaded never would, and has
+/// done nothing yet: it is ended, and what it was loaded from is still there.
+fn settle_machine(hypervisor: &dyn Hypervisor, names: &Names) -> Result<bool> {
+    let found = hypervisor.find(&names.domain)?;
+    if !found.is_some_and(|domain| domain.state.is_active()) {
+        return Ok(false);
+    }
+    if hypervisor.is_half_loaded(&names.domain)? {
+        hypervisor.destroy(&names.domain)?;
+        return Ok(false);
+    }
+    Ok(true)
 }
 
 /// Writes down which add-ons the cluster is to have.
@@ -85,7 +93,7 @@ impl Start<'_> {
         let dir = self.store.profile_dir(self.name);
         let created = existing.is_none();
         let brought = addons::brought(self.options, existing.as_ref())?;
-        let running = is_active(hypervisor, &names)?;
+        let running = settle_machine(hypervisor, &names)?;
         if !running {
             let has = existing.as_ref().map(|p| Mebibytes(p.memory_mib));
             let memory = self.options.memory.or(has);

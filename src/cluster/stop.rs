@@ -6,7 +6,7 @@ use super::adopt::is_suspended;
 use super::{Access, layers};
 use crate::error::{Error, Kind, Result};
 use crate::fsutil;
-use crate::hypervisor::{self, Hypervisor, Libvirt, State};
+use crate::hypervisor::{self, Hypervisor, Libvirt, Saving, State};
 use crate::profile::ProfileName;
 use crate::progress::Progress;
 use crate::store::Store;
@@ -68,25 +68,39 @@ pub fn stop(
             step.skipped("it is stopped already");
             return Ok(false);
         }
-        // A paused machine cannot hear the power button.
-        Some(found) if options.force || found.state == State::Paused => {
-            hypervisor.destroy(&domain)?;
-            step.done("power cut");
-            return Ok(true);
+        Some(found) => {
+            // A paused machine cannot hear the power button, nor can one that was killed half
+            // loaded.
+            let deaf = found.state == State::Paused || hypervisor.is_half_loaded(&domain)?;
+            let mapped = hypervisor.mapped_memory(&domain)?.is_some();
+            let limit = options
+                .timeout
+                .unwrap_or_else(|| access.deadline(SHUTDOWN_LIMIT));
+            let limit = (!options.force && !deaf).then_some(limit);
+            let how = end(&hypervisor, &domain, limit)?;
+            if mapped {
+                // The next run has memory of its own, so this one's may be needed no more.
+                let _shared = store.lock_shared(|| {})?;
+                layers::sweep(&hypervisor, store, &store.pool_name(), None)?;
+            }
+            step.done(how);
         }
-        Some(_) => {}
-    }
-    let limit = options
-        .timeout
-        .unwrap_or_else(|| access.deadline(SHUTDOWN_LIMIT));
-    if hypervisor::shut_down(&hypervisor, &domain, limit)? {
-        step.done("");
-    } else {
-        hypervisor.destroy(&domain)?;
-        step.done(format!(
-            "power cut, since it was not down after {} s",
-            limit.as_secs()
-        ));
     }
     Ok(true)
+}
+
+/// Ends a machine, politely where it gets time for that; returns what the user is told.
+fn end(hypervisor: &Libvirt, domain: &str, limit: Option<Duration>) -> Result<String> {
+    let Some(limit) = limit else {
+        hypervisor.destroy(domain)?;
+        return Ok("power cut".into());
+    };
+    if hypervisor::shut_down(hypervisor, domain, limit)? {
+        return Ok(String::new());
+    }
+    hypervisor.destroy(domain)?;
+    let seconds = limit.as_secs();
+    Ok(format!(
+        "power cut, since it was not down after {seconds} s"
+    ))
 }

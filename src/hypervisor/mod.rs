@@ -186,6 +186,14 @@ pub trait Saving {
     /// When libvirt or QEMU refuses; the domain is off then.
     fn start_paused_from(&self, spec: &DomainSpec, incoming: &Incoming) -> Result<()>;
 
+    /// Whether a domain waits for saved memory that nobody gives it any more: its kubby was killed
+    /// in [`start_paused_from`](Self::start_paused_from). Such a machine never runs, whatever
+    /// libvirt calls it.
+    ///
+    /// # Errors
+    /// When libvirt or QEMU does not answer.
+    fn is_half_loaded(&self, domain: &str) -> Result<bool>;
+
     /// Makes the ends of a machine's channel on the host, see [`DomainSpec::channel`].
     ///
     /// # Errors

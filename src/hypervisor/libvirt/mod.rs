@@ -151,6 +151,10 @@ impl Saving for Libvirt {
         saving::start_paused_from(self, spec, incoming)
     }
 
+    fn is_half_loaded(&self, domain: &str) -> Result<bool> {
+        saving::is_half_loaded(self, domain)
+    }
+
     fn ensure_channel(&self, channel: &Path) -> Result<()> {
         channel::ensure(channel)
     }

@@ -17,7 +17,7 @@ use super::connection::Libvirt;
 use super::{domain, failure};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::hypervisor::domain_xml::{self, DomainSpec, Incoming};
-use crate::hypervisor::{Change, storage_xml};
+use crate::hypervisor::{Change, Hypervisor as _, storage_xml};
 use crate::{interrupt, trace};
 
 /// Writing a machine's memory takes seconds; this is for a disk that hangs.
@@ -64,7 +64,9 @@ fn capabilities(libvirt: &Libvirt, name: &str, which: &[&str], on: bool) -> Resu
     tell(libvirt, name, "migrate-set-capabilities", arguments).map(drop)
 }
 
-/// Waits for the end of what `migrate` or `migrate-incoming` has begun.
+/// Waits for the end of what `migrate` or `migrate-incoming` has begun, also on Ctrl-C: it takes
+/// seconds, and QEMU 10 may crash when a saving with several threads is cancelled (one of them
+/// touches what the end of the migration has freed).
 fn wait(libvirt: &Libvirt, name: &str, what: &str, limit: Duration) -> Result<()> {
     let until = Instant::now() + limit;
     loop {
@@ -82,6 +84,7 @@ fn wait(libvirt: &Libvirt, name: &str, what: &str, limit: Duration) -> Result<()
                 .with_source(why.to_owned()));
             }
             _ if Instant::now() >= until => {
+                let _ = tell(libvirt, name, "migrate_cancel", json!({}));
                 return Err(Error::new(
                     Kind::Hypervisor,
                     format!(
@@ -90,10 +93,8 @@ fn wait(libvirt: &Libvirt, name: &str, what: &str, limit: Duration) -> Result<()
                     ),
                 ));
             }
-            _ => {}
+            _ => std::thread::sleep(LOOK_EVERY),
         }
-        interrupt::check()?;
-        std::thread::sleep(LOOK_EVERY);
     }
 }
 
@@ -136,42 +137,27 @@ pub(super) fn save_memory(libvirt: &Libvirt, name: &str, file: &Path) -> Result<
         let parameters = json!({"multifd-channels": 4, "max-bandwidth": 0});
         tell(libvirt, name, "migrate-set-parameters", parameters)?;
         tell(libvirt, name, "migrate", json!({ "uri": to }))?;
-        let done = wait(libvirt, name, "save the memory", SAVE_LIMIT);
-        if done.is_err() {
-            let _ = tell(libvirt, name, "migrate_cancel", json!({}));
-        }
-        done
+        wait(libvirt, name, "save the memory", SAVE_LIMIT)
     }();
     let reset = capabilities(libvirt, name, &[MAPPED, THREADS], false);
-    saved.and(reset)
+    saved.and(reset)?;
+    interrupt::check()
 }
 
-/// Ends a saving that nobody waits for any more: its kubby was killed. QEMU goes on with it by
-/// itself, and pauses the machine at its end, however it runs by then.
+/// Waits for the end of a saving that nobody else waits for any more: its kubby was killed. QEMU
+/// goes on with it by itself, and pauses the machine at its end, however it runs by then.
 ///
 /// # Errors
-/// [`Kind::Hypervisor`] when QEMU refuses or does not end it in time.
+/// [`Kind::Hypervisor`] when QEMU does not come to an end.
 pub(super) fn end_abandoned(libvirt: &Libvirt, name: &str) -> Result<()> {
-    let status = |libvirt: &Libvirt| -> Result<bool> {
-        let state = tell(libvirt, name, "query-migrate", json!({}))?;
-        Ok(matches!(
-            state["status"].as_str(),
-            Some("setup" | "active" | "device" | "cancelling")
-        ))
-    };
-    if status(libvirt)? {
-        tell(libvirt, name, "migrate_cancel", json!({}))?;
-        let until = Instant::now() + LOAD_LIMIT;
-        while status(libvirt)? {
-            if Instant::now() >= until {
-                return Err(Error::new(
-                    Kind::Hypervisor,
-                    format!("QEMU does not end the saving of the domain {name}"),
-                ));
-            }
-            interrupt::check()?;
-            std::thread::sleep(LOOK_EVERY);
-        }
+    let state = tell(libvirt, name, "query-migrate", json!({}))?;
+    let status = state["status"].as_str();
+    if status.is_none_or(|status| status == "none") {
+        return Ok(());
+    }
+    if !matches!(status, Some("completed" | "failed" | "cancelled")) {
+        // That it failed is no harm: nobody uses what it wrote.
+        let _ = wait(libvirt, name, "end the saving", SAVE_LIMIT);
     }
     capabilities(libvirt, name, &[MAPPED, THREADS], false)
 }
@@ -243,6 +229,19 @@ pub(super) fn start_paused_from(
     loaded.inspect_err(|_| {
         let _ = domain::destroy(libvirt, name);
     })
+}
+
+pub(super) fn is_half_loaded(libvirt: &Libvirt, name: &str) -> Result<bool> {
+    // Only one that began from saved memory can be.
+    if mapped_memory(libvirt, name)?.is_none() {
+        return Ok(false);
+    }
+    let active = libvirt.find(name)?.is_some_and(|d| d.state.is_active());
+    if !active {
+        return Ok(false);
+    }
+    let status = tell(libvirt, name, "query-status", json!({}))?;
+    Ok(status["status"] == "inmigrate")
 }
 
 pub(super) fn create_state_file(libvirt: &Libvirt, path: &Path) -> Result<()> {

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{delete, folder, has_mark, healthy, mark, named, start, state_files};
+use super::{delete, folder, has_mark, healthy, host, mark, named, start, state_files};
 use crate::env::{Env, Test};
 
 pub const TESTS: &[Test] = &[
     ("a_killed_suspend_does_no_harm", a_killed_suspend),
+    ("a_killed_wake_does_no_harm", a_killed_wake),
     ("a_killed_snapshot_does_no_harm", a_killed_snapshot),
     ("a_killed_fork_does_no_harm", a_killed_fork),
     ("what_killed_ones_left_goes", what_killed_ones_left_goes),
@@ -51,6 +52,34 @@ fn a_killed_suspend(env: &Env) {
     mark(env, &name, "kept");
     for moment in MOMENTS {
         kill_after(env, &["suspend"], moment);
+        comes_back(env);
+    }
+}
+
+/// Begins to wake a suspended cluster and kills kubby as soon as libvirt shows the machine, which
+/// then waits for its memory, or has it and was not let go.
+fn a_killed_wake(env: &Env) {
+    let name = name(env);
+    for _ in 0..2 {
+        env.kubby_on(&name, &["suspend"]).ok();
+        let mut child = env
+            .kubby_command()
+            .args(["-p", &name, "start", "--keep-context"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("kubby runs");
+        let until = Instant::now() + Duration::from_secs(30);
+        let domain = format!("kubby-{name}");
+        while matches!(
+            env.virsh(&["domstate", &domain]).stdout.trim(),
+            "" | "shut off"
+        ) {
+            assert!(Instant::now() < until, "the machine does not appear");
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+        eprintln!("  killed while the machine was {}", host(env, &name));
         comes_back(env);
     }
 }
@@ -105,5 +134,6 @@ fn what_killed_ones_left_goes(env: &Env) {
     let left: Vec<_> = snapshots.into_iter().flatten().flatten().collect();
     assert!(left.is_empty(), "{left:?}");
     delete(env, &name);
+    env.kubby(&["template", "prune", "--all"]).ok();
     assert_eq!(state_files(env), BTreeSet::new());
 }
