@@ -23,7 +23,7 @@ pub use image::{
 };
 pub use saving::{
     ForkArgs, SnapshotArgs, SnapshotCommand, SnapshotRestoreArgs, TemplateCommand,
-    TemplateDeleteArgs, TemplatePruneArgs,
+    TemplateDeleteArgs, TemplateExportArgs, TemplateImportArgs, TemplatePruneArgs,
 };
 pub use service::{ServiceArgs, ServiceCommand, ServiceListArgs, ServiceRemoveArgs};
 

@@ -96,6 +96,32 @@ pub fn remove_all(path: &Path) -> Result<()> {
     }
 }
 
+/// Makes a private folder in `parent` in which this process puts something together, and removes
+/// those that killed processes have left. It goes when it is dropped.
+///
+/// # Errors
+/// [`Kind::Internal`] when it cannot be made.
+pub fn staging_dir(parent: &Path) -> Result<tempfile::TempDir> {
+    const PREFIX: &str = ".staging-";
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| {
+            let (process, _) = name.strip_prefix(PREFIX)?.split_once('-')?;
+            Some(Path::new("/proc").join(process))
+        });
+        if process.is_some_and(|process| !process.exists()) {
+            remove_all(&entry.path())?;
+        }
+    }
+    tempfile::Builder::new()
+        .prefix(&format!("{PREFIX}{}-", std::process::id()))
+        .permissions(fs::Permissions::from_mode(0o700))
+        .tempdir_in(parent)
+        .context(Kind::Internal, || {
+            format!("cannot make a folder in {}", parent.display())
+        })
+}
+
 /// An advisory lock on a file, held until it is dropped.
 #[derive(Debug)]
 pub struct Lock {

@@ -1,5 +1,7 @@
 //! The command line of what saves a machine: snapshots, forks, templates.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 use crate::cluster::SnapshotName;
@@ -67,6 +69,38 @@ pub enum TemplateCommand {
     Delete(TemplateDeleteArgs),
     /// Delete the warm templates that no start can use any more
     Prune(TemplatePruneArgs),
+    /// Write a warm template to one file, to be imported on another host
+    Export(TemplateExportArgs),
+    /// Make a warm template of a file that `export` has written
+    Import(TemplateImportArgs),
+}
+
+/// What `kubby template export` takes.
+#[derive(Debug, Args)]
+pub struct TemplateExportArgs {
+    /// The template's key, or its beginning; may be left out where there is one template only
+    #[arg(value_name = "KEY")]
+    pub key: Option<String>,
+    /// The file to write, or `-` for standard output
+    #[arg(long = "file", value_name = "FILE")]
+    pub file: PathBuf,
+    /// Leave out the node image and the components, for hosts whose cache has them
+    #[arg(long)]
+    pub without_images: bool,
+}
+
+/// What `kubby template import` takes.
+#[derive(Debug, Args)]
+pub struct TemplateImportArgs {
+    /// The file, or `-` for standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The SHA-256 that the file must have, as `export` and sha256sum print it
+    #[arg(long, value_name = "HEX", value_parser = super::sha256)]
+    pub sha256: Option<String>,
+    /// libvirt connection that is to have it [default: as for `kubby start`]
+    #[arg(long, value_name = "URI")]
+    pub connect: Option<String>,
 }
 
 /// What `kubby template delete` takes.

@@ -13,6 +13,7 @@ mod health;
 mod identity;
 mod layers;
 mod machine;
+mod portable;
 mod preflight;
 mod prepare;
 mod ready;
@@ -35,6 +36,7 @@ pub use addons::{
 pub use delete::{delete, purge_cache};
 pub use fork::fork;
 pub use machine::get_assets;
+pub use portable::{ImportOptions, export as export_template, import as import_template};
 pub use services::{Reachable, ServiceRequest, reach, services, unreach};
 pub use snapshots::{
     Snapshot, SnapshotName, delete as delete_snapshot, list as snapshots,

@@ -1,11 +1,12 @@
 //! `kubby template`.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use comfy_table::{Table, TableStyle};
 use serde_json::json;
 
-use crate::cli::TemplateCommand;
+use crate::cli::{TemplateCommand, TemplateExportArgs};
 use crate::cluster::{self, TemplateRow};
 use crate::context::Context;
 use crate::error::Result;
@@ -30,6 +31,32 @@ pub fn run(context: &Context, command: &TemplateCommand) -> Result<ExitCode> {
             let deleted = cluster::prune_templates(store, args.all, progress)?;
             context.report("TemplatePrune", &json!({"deleted": deleted}), "")?;
         }
+        TemplateCommand::Export(args) => return export(context, args),
+        TemplateCommand::Import(args) => {
+            let options = cluster::ImportOptions {
+                from: &args.file,
+                connect: args.connect.as_deref(),
+                sha256: args.sha256.as_deref(),
+            };
+            let imported = cluster::import_template(store, options, progress)?;
+            context.report("TemplateImport", &json!(imported), "")?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn export(context: &Context, args: &TemplateExportArgs) -> Result<ExitCode> {
+    let exported = cluster::export_template(
+        &context.store,
+        args.key.as_deref(),
+        &args.file,
+        !args.without_images,
+        context.progress.as_ref(),
+    )?;
+    // Standard output has the template itself.
+    if args.file != Path::new("-") {
+        let line = format!("{}  {}\n", exported.sha256, args.file.display());
+        context.report("TemplateExport", &json!(exported), &line)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -25,7 +25,7 @@ pub use stamp::Stamp;
 pub const FORMAT: u32 = 1;
 
 /// The manifest's file name in the folder.
-const MANIFEST: &str = "manifest.json";
+pub const MANIFEST: &str = "manifest.json";
 
 /// What a saved state consists of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

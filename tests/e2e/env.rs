@@ -13,6 +13,8 @@ pub type Test = (&'static str, fn(&Env));
 /// The tests' surroundings.
 pub struct Env {
     root: PathBuf,
+    /// The cache, where it is not the user's.
+    cache: Option<PathBuf>,
     /// The folder and its clusters stay for the next run.
     kept: bool,
     /// The profile that most tests share.
@@ -28,6 +30,7 @@ impl Env {
             return Env {
                 profile: "kept".into(),
                 root: root.into(),
+                cache: None,
                 kept: true,
             };
         }
@@ -39,7 +42,20 @@ impl Env {
         Env {
             profile: format!("e{}", std::process::id()),
             root: root.keep(),
+            cache: None,
             kept: false,
+        }
+    }
+
+    /// Another home with a cache of its own, below this one's folder: as on another host.
+    pub fn elsewhere(&self, name: &str) -> Env {
+        let root = self.root.join(name);
+        std::fs::create_dir_all(&root).expect("a folder");
+        Env {
+            profile: self.profile.clone(),
+            cache: Some(root.join("cache")),
+            root,
+            kept: self.kept,
         }
     }
 
@@ -102,7 +118,9 @@ impl Env {
             .env_remove("KUBBY_PROFILE")
             .stdin(Stdio::null());
         // HOME is another one here, so the cache must be named: the user's own.
-        if std::env::var_os("KUBBY_CACHE").is_none() {
+        if let Some(cache) = &self.cache {
+            command.env("KUBBY_CACHE", cache);
+        } else if std::env::var_os("KUBBY_CACHE").is_none() {
             let cache = dirs::cache_dir().expect("a cache folder").join("kubby");
             command.env("KUBBY_CACHE", cache);
         }
@@ -119,10 +137,18 @@ impl Env {
         if self.kept {
             return;
         }
-        if self.home().exists() {
-            let mut command = self.kubby_command();
-            command.args(["delete", "--all"]);
-            let _ = Run::of(command);
+        for env in [&self.elsewhere("other-host"), self] {
+            if !env.home().exists() {
+                continue;
+            }
+            for args in [
+                ["delete", "--all"].as_slice(),
+                &["template", "prune", "--all"],
+            ] {
+                let mut command = env.kubby_command();
+                command.args(args);
+                let _ = Run::of(command);
+            }
         }
         // The process ends without running destructors, so the folder goes here.
         let _ = std::fs::remove_dir_all(self.root());

@@ -56,6 +56,8 @@ fn main() {
         .chain(lifecycle::STOP)
         .chain(exercises::database::AFTER)
         .chain(saving::templates::TESTS)
+        .chain(saving::portable::TESTS)
+        .chain(saving::templates::LATER)
         .chain(saving::states::TESTS)
         .chain(saving::killed::TESTS)
         .chain(lifecycle::AFTER)

@@ -53,6 +53,27 @@ impl Cache {
         self.root.join(format!("{version}.lock"))
     }
 
+    /// The folder, for whoever puts a set together beside the others.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the set with a key is or will be.
+    ///
+    /// # Errors
+    /// [`Kind::Assets`] for what is no key: it becomes a folder's name.
+    pub(super) fn entry(&self, version: KubernetesVersion, key: &str) -> Result<PathBuf> {
+        match key.get(..12) {
+            Some(short) if key.bytes().all(|b| b.is_ascii_hexdigit()) => {
+                Ok(self.root.join(format!("{version}-{short}")))
+            }
+            _ => Err(Error::new(
+                Kind::Assets,
+                format!("`{key}` is no key of components"),
+            )),
+        }
+    }
+
     /// The folder for the logs of builds.
     pub(super) fn logs(&self) -> Result<PathBuf> {
         let dir = self.root.join("logs");
@@ -193,7 +214,7 @@ impl Cache {
             buildctl: FileRecord::of(&buildctl.1)?,
         };
         write_manifest(temporary, &manifest)?;
-        let entry = self.root.join(format!("{version}-{}", &key[..12]));
+        let entry = self.entry(version, &key)?;
         fsutil::remove_all(&entry)?;
         fs::rename(temporary, &entry)
             .context(Kind::Assets, || format!("cannot write {}", entry.display()))?;

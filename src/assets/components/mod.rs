@@ -8,6 +8,7 @@
 mod archive;
 mod build;
 mod cache;
+mod carried;
 mod extras;
 mod go;
 mod gomod;
@@ -28,6 +29,8 @@ use crate::assets::version::KubernetesVersion;
 use crate::error::{Error, Kind, Result};
 use crate::fsutil::Lock;
 use crate::progress::Progress;
+
+pub use carried::{adopt, cached, load, staging};
 
 use cache::Cache;
 use inputs::Inputs;

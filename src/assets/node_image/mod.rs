@@ -5,6 +5,7 @@
 //! copy under that name (a libvirt volume) keeps the right one.
 
 mod build;
+mod carried;
 mod export;
 mod kernel;
 mod manifest;
@@ -15,8 +16,10 @@ mod store;
 use std::path::PathBuf;
 
 pub use build::{build, ensure};
+pub use carried::{adopt, cached, load, staging};
 pub use export::{Exported, export};
 pub use prebuilt::prebuilt;
+pub use qcow2::check_overlay;
 
 /// The kernel's command line for this image, whatever runs it: the first virtio disk is the root
 /// file system, the console is the first serial port. The window size and the terminal type are

@@ -24,14 +24,35 @@ const LARGEST: u64 = 1 << 40;
 /// [`Kind::Assets`] when the file is not qcow2, refers to other files (which could be any file
 /// of the host), is encrypted, or needs features that a node image has no use for.
 pub(super) fn virtual_size(path: &Path) -> Result<u64> {
+    read(path, Backing::None)
+}
+
+/// Refuses what an overlay from elsewhere is not, whose backing file is about to be replaced in
+/// its header.
+///
+/// # Errors
+/// As [`virtual_size`], but for the backing file.
+pub fn check_overlay(path: &Path) -> Result<()> {
+    read(path, Backing::Replaced).map(drop)
+}
+
+/// Whether a disk may build on another file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Backing {
+    None,
+    Replaced,
+}
+
+fn read(path: &Path, backing: Backing) -> Result<u64> {
     let mut header = Vec::new();
     File::open(path)
         .and_then(|file| file.take(104).read_to_end(&mut header))
         .context(Kind::Assets, || format!("cannot read {}", path.display()))?;
-    parse(&header).map_err(|why| Error::new(Kind::Assets, format!("{} {why}", path.display())))
+    parse(&header, backing)
+        .map_err(|why| Error::new(Kind::Assets, format!("{} {why}", path.display())))
 }
 
-fn parse(header: &[u8]) -> Result<u64, String> {
+fn parse(header: &[u8], backing: Backing) -> Result<u64, String> {
     let u32_at = |at: usize| -> Option<u32> {
         Some(u32::from_be_bytes(header.get(at..at + 4)?.try_into().ok()?))
     };
@@ -46,7 +67,7 @@ fn parse(header: &[u8]) -> Result<u64, String> {
     if !(2..=3).contains(&version) {
         return Err(format!("is qcow2 of version {version}; only 2 and 3 exist"));
     }
-    if u64_at(8).ok_or_else(short)? != 0 {
+    if u64_at(8).ok_or_else(short)? != 0 && backing == Backing::None {
         return Err("needs a backing file, and an image from elsewhere must stand alone".into());
     }
     let size = u64_at(24).ok_or_else(short)?;
@@ -93,10 +114,10 @@ pub(super) mod tests {
 
     #[test]
     fn a_plain_image_has_its_size() {
-        assert_eq!(parse(&header()), Ok(1 << 30));
+        assert_eq!(parse(&header(), Backing::None), Ok(1 << 30));
         let mut dirty_zstd = header();
         dirty_zstd[79] = 0b1001;
-        assert_eq!(parse(&dirty_zstd), Ok(1 << 30));
+        assert_eq!(parse(&dirty_zstd, Backing::None), Ok(1 << 30));
     }
 
     #[test]
@@ -114,11 +135,15 @@ pub(super) mod tests {
         for (why, at, value) in table {
             let mut h = header();
             h[at] = value;
-            let e = parse(&h).unwrap_err();
+            let e = parse(&h, Backing::None).unwrap_err();
             assert!(e.contains(why), "{why}: {e}");
         }
-        assert!(parse(&header()[..40]).unwrap_err().contains("cut off"));
-        assert!(parse(b"QF").is_err());
+        assert!(
+            parse(&header()[..40], Backing::None)
+                .unwrap_err()
+                .contains("cut off")
+        );
+        assert!(parse(b"QF", Backing::None).is_err());
     }
 
     #[test]
@@ -144,6 +169,9 @@ pub(super) mod tests {
                 .message()
                 .contains("backing file")
         );
+        let overlay = |name: &str| check_overlay(&dir.path().join(name));
+        assert!(overlay("overlay.qcow2").is_ok());
+        assert!(overlay("external.qcow2").is_err());
         assert!(
             size("external.qcow2")
                 .unwrap_err()

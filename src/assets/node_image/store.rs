@@ -44,7 +44,7 @@ impl Store {
     /// # Errors
     /// [`Kind::Internal`] when the cache cannot be read; [`Kind::Interrupted`].
     pub(super) fn find(&self, inputs: &str, progress: &dyn Progress) -> Result<Option<NodeImage>> {
-        for dir in self.with_prefix(&format!("{inputs}-"))? {
+        for dir in self.made_from(inputs)? {
             match manifest::check(&dir)? {
                 Ok(image) => return Ok(Some(image)),
                 Err(why) => progress.warn(&format!(
@@ -106,7 +106,7 @@ impl Store {
                 .and_then(|file| file.sync_all())
                 .context(Kind::Assets, || format!("cannot write {}", path.display()))?;
         }
-        let superseded = self.with_prefix(&format!("{inputs}-"))?;
+        let superseded = self.made_from(inputs)?;
         let dir = self.root.join(&key);
         // The same content again can only be here damaged, or it would have been used.
         if superseded.contains(&dir) {
@@ -125,6 +125,14 @@ impl Store {
                 format!("the new node image {} is not usable: {why}", dir.display()),
             )
         })
+    }
+
+    /// The directories of all images made from `inputs`, whatever came out.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when the cache cannot be read.
+    pub(super) fn made_from(&self, inputs: &str) -> Result<Vec<PathBuf>> {
+        self.with_prefix(&format!("{inputs}-"))
     }
 
     fn with_prefix(&self, prefix: &str) -> Result<Vec<PathBuf>> {

@@ -2,6 +2,7 @@
 
 pub mod fork;
 pub mod killed;
+pub mod portable;
 pub mod states;
 pub mod templates;
 

@@ -25,6 +25,10 @@ pub const TESTS: &[Test] = &[
         "without_template_none_is_used",
         without_template_none_is_used,
     ),
+];
+
+/// What ends the template.
+pub const LATER: &[Test] = &[
     ("a_cut_template_is_made_anew", a_cut_template_is_made_anew),
     (
         "a_copy_lives_on_without_its_template",

@@ -1,0 +1,362 @@
+//! Writing a template to one file.
+
+use std::fs::{self, File};
+use std::io::{self, IsTerminal as _, Write};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::{
+    BESIDE, Base, COMPONENTS, DEVICES, DISK, FORMAT, HEADER, Header, LEVEL, MEMORY, Member,
+    NODE_IMAGE,
+};
+use crate::assets::{components, node_image};
+use crate::cluster::resources::{BaseVolumes, Names};
+use crate::cluster::revive;
+use crate::error::{Error, Kind, Result, ResultExt};
+use crate::hypervisor::{Hypervisor, Libvirt};
+use crate::interrupt;
+use crate::progress::Progress;
+use crate::saved::{self, Saved, SavedDir};
+use crate::store::Store;
+use crate::units::{hex, human_bytes};
+
+/// What was exported.
+#[derive(Debug, Serialize)]
+pub struct Exported {
+    /// The template's key.
+    pub key: String,
+    /// The size of the file, in bytes.
+    pub bytes: u64,
+    /// The file's SHA-256, in hexadecimal digits.
+    pub sha256: String,
+}
+
+/// Writes the template with this key, or a key that begins so, to a file or, for `-`, to standard
+/// output. Without a key it is the only one that there is. The file appears whole or not at all.
+///
+/// # Errors
+/// [`Kind::Usage`] for a key or a destination that makes no sense, [`Kind::State`] for a template
+/// that no start could use, [`Kind::Assets`] where the images are not in the cache any more.
+pub fn export(
+    store: &Store,
+    key: Option<&str>,
+    to: &Path,
+    images: bool,
+    progress: &dyn Progress,
+) -> Result<Exported> {
+    check_destination(to)?;
+    let (key, dir) = choose(store, key)?;
+    let step = progress.step(&format!("Export the template {key}"));
+    let (header, mut files) = {
+        // Under the lock until all files are open: from then on nobody can take them away.
+        let _shared = store.lock_shared(|| {})?;
+        gather(store, &key, &dir, images)?
+    };
+    let mut sink = Output::open(to)?;
+    let mut total = 0;
+    let written = write(&header, &mut files, &mut sink, &mut |done| {
+        total = done;
+        step.bytes(done, None);
+    });
+    // What Ctrl-C broke off looks like a full disk from further inside.
+    interrupt::check()?;
+    written?;
+    let (bytes, sha256) = sink.finish()?;
+    step.done(format!(
+        "{} ({} before)",
+        human_bytes(bytes),
+        human_bytes(total)
+    ));
+    Ok(Exported { key, bytes, sha256 })
+}
+
+fn check_destination(to: &Path) -> Result<()> {
+    if to == Path::new("-") {
+        if io::stdout().is_terminal() {
+            return Err(Error::new(
+                Kind::Usage,
+                "standard output is a terminal, which a template would fill with garbage",
+            )
+            .with_hint("kubby template export --file FILE"));
+        }
+        return Ok(());
+    }
+    if to.is_dir() {
+        return Err(Error::new(
+            Kind::Usage,
+            format!("{} is a folder, not a file to write", to.display()),
+        ));
+    }
+    if !folder(to).is_dir() {
+        return Err(Error::new(
+            Kind::Usage,
+            format!("there is no folder {}", folder(to).display()),
+        )
+        .with_hint(format!("mkdir -p {}", folder(to).display())));
+    }
+    Ok(())
+}
+
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// The template that is meant.
+fn choose(store: &Store, key: Option<&str>) -> Result<(String, SavedDir)> {
+    let mut keys: Vec<String> = fs::read_dir(store.templates_dir())
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| super::is_key(name) && key.is_none_or(|key| name.starts_with(key)))
+        .collect();
+    let list = |message: String| Error::new(Kind::Usage, message).with_hint("kubby template list");
+    match (keys.pop(), key) {
+        (Some(one), _) if keys.is_empty() => {
+            let dir = SavedDir::at(store.templates_dir().join(&one));
+            Ok((one, dir))
+        }
+        (Some(_), Some(key)) => Err(list(format!(
+            "`{key}` is the beginning of several templates' keys"
+        ))),
+        (Some(_), None) => Err(list("there are several templates; say which".into())),
+        (None, Some(key)) => Err(list(format!("there is no template `{key}`"))),
+        (None, None) => {
+            Err(Error::new(Kind::Usage, "there is no template").with_hint("kubby start makes one"))
+        }
+    }
+}
+
+/// The members of a template: open files, and what they must be.
+fn gather(
+    store: &Store,
+    key: &str,
+    dir: &SavedDir,
+    images: bool,
+) -> Result<(Header, Vec<(String, File)>)> {
+    let Some(saved) = dir.load()? else {
+        return Err(Error::new(
+            Kind::State,
+            format!("the template {key} is not complete"),
+        ));
+    };
+    let hypervisor = Libvirt::open(&saved.profile.connect)?;
+    revive::require(&hypervisor.host()?)?;
+    let names = Names::new(store, &saved.profile);
+    revive::check(&saved, &names, &hypervisor.host()?)?;
+    let base = BaseVolumes::of(&saved.profile);
+    let digest = |volume: &str| digest(&names.target.join(volume));
+    let base = Base {
+        disk: digest(&base.disk)?,
+        components: digest(&base.components)?,
+    };
+    let mut paths = vec![(DISK.to_owned(), names.target.join(&saved.disk))];
+    let files = saved.files(&names.target);
+    paths.extend([MEMORY, DEVICES].map(str::to_owned).into_iter().zip(files));
+    for path in files_below(&dir.root)? {
+        // The manifest is in the header.
+        if path != Path::new(saved::MANIFEST) {
+            paths.push((member_name(BESIDE, &path), dir.root.join(&path)));
+        }
+    }
+    if images {
+        for (folder, entry) in cached(store, &saved)? {
+            for path in files_below(&entry)? {
+                paths.push((member_name(folder, &path), entry.join(&path)));
+            }
+        }
+    }
+    let mut members = Vec::new();
+    let mut open = Vec::new();
+    for (name, path) in paths {
+        interrupt::check()?;
+        let known = saved
+            .memory
+            .as_ref()
+            .and_then(|memory| match name.as_str() {
+                MEMORY => memory.digest.clone(),
+                DEVICES => memory.devices_digest.clone(),
+                _ => None,
+            });
+        let fail = || format!("cannot read {}", path.display());
+        let file = File::open(&path).context(Kind::State, fail)?;
+        members.push(Member {
+            path: name.clone(),
+            size: file.metadata().context(Kind::State, fail)?.len(),
+            digest: known.map_or_else(|| self::digest(&path), Ok)?,
+        });
+        open.push((name, file));
+    }
+    let header = Header {
+        format: FORMAT,
+        key: key.to_owned(),
+        saved,
+        base,
+        members,
+    };
+    Ok((header, open))
+}
+
+/// The cache entries that the template's machine was made of, with the folder of each in the file.
+fn cached(store: &Store, saved: &Saved) -> Result<[(&'static str, PathBuf); 2]> {
+    let assets = &saved.profile.assets;
+    let image = node_image::cached(store.cache(), &assets.node_image)?;
+    let set = components::cached(store.cache(), saved.profile.version()?, &assets.components)?;
+    match (image, set) {
+        (Some(image), Some(set)) => Ok([(NODE_IMAGE, image), (COMPONENTS, set)]),
+        (image, _) => {
+            let what = match image {
+                None => "the node image",
+                Some(_) => "the components",
+            };
+            Err(Error::new(
+                Kind::Assets,
+                format!("{what} that the template was made of is not in the cache"),
+            )
+            .with_hint("kubby template export --without-images leaves them out"))
+        }
+    }
+}
+
+fn digest(path: &Path) -> Result<String> {
+    saved::digest_pages(path).context(Kind::State, || format!("cannot read {}", path.display()))
+}
+
+fn member_name(folder: &str, path: &Path) -> String {
+    format!("{folder}/{}", path.display())
+}
+
+/// The files below a folder, as paths relative to it, sorted.
+fn files_below(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        let fail = || format!("cannot read {}", root.join(&folder).display());
+        for entry in fs::read_dir(root.join(&folder)).context(Kind::State, fail)? {
+            let entry = entry.context(Kind::State, fail)?;
+            let path = folder.join(entry.file_name());
+            if entry.file_type().context(Kind::State, fail)?.is_dir() {
+                folders.push(path);
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Writes header and members; `report` is told how many bytes were read.
+fn write(
+    header: &Header,
+    files: &mut [(String, File)],
+    sink: &mut Output,
+    report: &mut dyn FnMut(u64),
+) -> Result<()> {
+    let fail = || "cannot write the template".to_owned();
+    let mut packed = zstd::Encoder::new(sink, LEVEL).context(Kind::Internal, fail)?;
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    packed
+        .multithread(u32::try_from(threads).unwrap_or(1))
+        .and_then(|()| packed.include_checksum(true))
+        .context(Kind::Internal, fail)?;
+    let mut archive = tar::Builder::new(packed);
+    archive.mode(tar::HeaderMode::Deterministic);
+    let text = serde_json::to_vec(header).context(Kind::Internal, fail)?;
+    let mut first = tar::Header::new_gnu();
+    first.set_mode(0o600);
+    first.set_size(text.len() as u64);
+    archive
+        .append_data(&mut first, HEADER, text.as_slice())
+        .context(Kind::Internal, fail)?;
+    let mut done = 0;
+    for (name, file) in files {
+        interrupt::check()?;
+        // Holes stay holes.
+        archive
+            .append_file(&*name, file)
+            .context(Kind::Internal, fail)?;
+        done += file.metadata().map_or(0, |meta| {
+            use std::os::unix::fs::MetadataExt as _;
+            meta.len().min(meta.blocks() * 512)
+        });
+        report(done);
+    }
+    let packed = archive.into_inner().context(Kind::Internal, fail)?;
+    packed.finish().map(drop).context(Kind::Internal, fail)
+}
+
+/// Where the file goes; counts and digests what goes there.
+struct Output {
+    to: To,
+    digest: Sha256,
+    bytes: u64,
+}
+
+enum To {
+    Stdout(io::Stdout),
+    File(tempfile::NamedTempFile, PathBuf),
+}
+
+impl Output {
+    fn open(path: &Path) -> Result<Self> {
+        let to = if path == Path::new("-") {
+            To::Stdout(io::stdout())
+        } else {
+            // Keys are in it.
+            let file = tempfile::Builder::new()
+                .prefix(".kubby-")
+                .permissions(fs::Permissions::from_mode(0o600))
+                .tempfile_in(folder(path))
+                .context(Kind::Usage, || format!("cannot write {}", path.display()))?;
+            To::File(file, path.to_owned())
+        };
+        Ok(Output {
+            to,
+            digest: Sha256::new(),
+            bytes: 0,
+        })
+    }
+
+    fn finish(self) -> Result<(u64, String)> {
+        match self.to {
+            To::Stdout(mut out) => out
+                .flush()
+                .context(Kind::Internal, || "cannot write standard output".into())?,
+            To::File(file, path) => {
+                let fail = || format!("cannot write {}", path.display());
+                file.as_file().sync_all().context(Kind::Internal, fail)?;
+                file.persist(&path).context(Kind::Internal, fail)?;
+            }
+        }
+        Ok((self.bytes, hex(&self.digest.finalize())))
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        if interrupt::check().is_err() {
+            return Err(io::Error::other("interrupted"));
+        }
+        let n = match &mut self.to {
+            To::Stdout(out) => out.write(buffer)?,
+            To::File(file, _) => file.write(buffer)?,
+        };
+        self.digest.update(&buffer[..n]);
+        self.bytes += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.to {
+            To::Stdout(out) => out.flush(),
+            To::File(file, _) => file.flush(),
+        }
+    }
+}
