@@ -11,6 +11,7 @@ use crate::profile::{Profile, ProfileName};
 use crate::progress::Progress;
 use crate::saved::SavedDir;
 use crate::store::{ProfileDir, Store};
+use crate::units::Mebibytes;
 
 /// Where a new cluster's folder keeps what it is made from until it is made.
 pub(super) const ORIGIN: &str = "origin";
@@ -47,7 +48,8 @@ pub(super) fn in_progress(store: &Store) -> Result<Vec<ProfileDir>> {
 }
 
 /// Makes the cluster `new` from what `name` is at this moment, or from one of its snapshots. The
-/// source goes on; the fork is off, and its next start takes it up.
+/// source goes on; the fork is off, and its next start takes it up. `to_start` says that this will
+/// be at once, so that the host must have the memory for both.
 ///
 /// # Errors
 /// [`Kind::State`] where the source is not there or the fork is already; [`Kind::Preflight`] where
@@ -57,6 +59,7 @@ pub fn fork(
     name: &ProfileName,
     new: &ProfileName,
     from: Option<&SnapshotName>,
+    to_start: bool,
     progress: &dyn Progress,
 ) -> Result<()> {
     if name == new {
@@ -78,7 +81,12 @@ pub fn fork(
         .with_hint(format!("choose another name, or kubby delete -p {new}")));
     }
     let hypervisor = Libvirt::open(&source.profile.connect)?;
-    revive::require(&hypervisor.host()?)?;
+    let host = hypervisor.host()?;
+    revive::require(&host)?;
+    if to_start {
+        // Its start looks as well, but the source would have stood still for nothing by then.
+        preflight::check_memory_left(Some(Mebibytes(source.profile.memory_mib)), &host)?;
+    }
     let names = super::resources::Names::of(store, new, &source.profile.connect);
     preflight::check_domain(&hypervisor, &names, store, new, None)?;
     preflight::check_kubeconfig(store, new, &source.profile.kubeconfig)?;

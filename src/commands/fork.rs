@@ -18,6 +18,7 @@ pub fn run(context: &Context, args: &ForkArgs) -> Result<ExitCode> {
         source,
         &args.new,
         args.from.as_ref(),
+        !args.no_start,
         progress,
     )?;
     if args.no_start {
