@@ -118,17 +118,23 @@ pub fn introduce(
     pki: &Pki,
 ) -> Result<bool> {
     let _span = trace::span("tell the node who it is");
-    // First the time: the operator's certificate begins after the moment that was saved.
-    let mut script = format!("{}\numask 077\n", set_clock());
-    if access.dir.handover().exists() {
-        let mut files = provision::operator_files(pki).to_vec();
-        files.extend(resources::ssh_identity(&access.dir)?);
-        for file in &files {
-            // By the shell's own means: each process takes the waking node a while. The files are
-            // there already, so their modes stay.
-            let content = String::from_utf8_lossy(&file.content);
-            script += &format!("printf %s {} > {}\n", quote(&content), quote(&file.path));
-        }
+    // By the shell's own means: each process takes the waking node a while. The files are there
+    // already, so their modes stay.
+    let write = |file: &NodeFile| {
+        let content = String::from_utf8_lossy(&file.content);
+        format!("printf %s {} > {}\n", quote(&content), quote(&file.path))
+    };
+    let is_copy = access.dir.handover().exists();
+    let mut script = String::from("umask 077\n");
+    if is_copy {
+        // First of all, since kube-apiserver takes a moment to see that they are new.
+        script.extend(provision::operator_files(pki).iter().map(write));
+    }
+    script += &set_clock();
+    script.push('\n');
+    if is_copy {
+        let identity = resources::ssh_identity(&access.dir)?;
+        script.extend(identity.iter().map(write));
         script += RELOAD;
     }
     tell(hypervisor, names, access, script)
