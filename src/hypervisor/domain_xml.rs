@@ -111,6 +111,7 @@ struct DomainTemplate<'a> {
     read_only_disks: [ReadOnlyDisk<'a>; 2],
     netdev: String,
     incoming: Option<String>,
+    quick_cpu: bool,
 }
 
 struct ReadOnlyDisk<'a> {
@@ -125,7 +126,7 @@ struct ReadOnlyDisk<'a> {
 /// [`Kind::Usage`] when a name or path has a character that XML or the kernel's command line
 /// cannot carry.
 pub fn render(spec: &DomainSpec) -> Result<String> {
-    render_with(spec, None)
+    render_with(spec, None, false)
 }
 
 /// As [`render`], for one run that begins with another machine's memory. libvirt has no element
@@ -134,7 +135,12 @@ pub fn render(spec: &DomainSpec) -> Result<String> {
 ///
 /// # Errors
 /// As [`render`]; also for a path with a comma, which QEMU's arguments cannot carry plainly.
-pub fn render_incoming(spec: &DomainSpec, incoming: &Incoming) -> Result<String> {
+///
+/// With `quick_cpu` libvirt is told not to know how to ask QEMU for each feature of the processor
+/// by its name: it asks 285 times otherwise, which is half of what it takes to start QEMU, and the
+/// answers are those of the machine that was saved. A libvirt that does not know the word refuses
+/// the whole.
+pub fn render_incoming(spec: &DomainSpec, incoming: &Incoming, quick_cpu: bool) -> Result<String> {
     super::storage_xml::check_text("path of the memory file", &incoming.memory)?;
     let object = format!(
         "memory-backend-file,id={MAPPED_MEMORY},size={}M,mem-path={},offset={},share=off,readonly=on,rom=off",
@@ -143,10 +149,10 @@ pub fn render_incoming(spec: &DomainSpec, incoming: &Incoming) -> Result<String>
         incoming.memory.replace(',', ",,"),
         incoming.offset
     );
-    render_with(spec, Some(object))
+    render_with(spec, Some(object), quick_cpu)
 }
 
-fn render_with(spec: &DomainSpec, incoming: Option<String>) -> Result<String> {
+fn render_with(spec: &DomainSpec, incoming: Option<String>, quick_cpu: bool) -> Result<String> {
     let home = spec.owner.home.to_str().ok_or_else(|| {
         Error::new(
             Kind::Usage,
@@ -184,6 +190,7 @@ fn render_with(spec: &DomainSpec, incoming: Option<String>) -> Result<String> {
         ],
         netdev: netdev_argument(&spec.forwards),
         incoming,
+        quick_cpu,
     }
     .render()
     .context(Kind::Internal, || {
@@ -414,9 +421,13 @@ mod tests {
         };
         let spec = spec(Acceleration::Tcg);
         let plain = render(&spec).unwrap();
-        let mapped = render_incoming(&spec, &incoming).unwrap();
+        let mapped = render_incoming(&spec, &incoming, false).unwrap();
         let differing: Vec<&str> = mapped.lines().filter(|l| !plain.contains(l)).collect();
         insta::assert_snapshot!(differing.join("\n"));
+        let quick = render_incoming(&spec, &incoming, true).unwrap();
+        let more: Vec<&str> = quick.lines().filter(|l| !mapped.contains(l)).collect();
+        assert_eq!(more.len(), 3, "{more:?}");
+        assert!(quick.contains("<qemu:del capability=\"cpu-unavailable-features\"/>"));
         assert_eq!(mapped_memory(&mapped).as_deref(), Some("/pool/a,b.mem"));
         assert_eq!(mapped_memory(&plain), None);
         assert_eq!(MAPPED_MEMORY.len(), "pc.ram".len());

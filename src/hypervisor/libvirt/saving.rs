@@ -208,16 +208,21 @@ pub(super) fn start_paused_from(
     spec: &DomainSpec,
     incoming: &Incoming,
 ) -> Result<()> {
-    let xml = domain_xml::render_incoming(spec, incoming)?;
     let devices = uri(Path::new(&incoming.devices))?;
-    let name = spec.name.clone();
-    let what = format!("start the domain {name} from saved memory");
-    libvirt.call(&what.clone(), move |c| {
-        // The definition stays what it is: this one is for a single run.
-        c.create_domain_xml(&xml, sys::VIR_DOMAIN_START_PAUSED)
-            .map(drop)
-            .map_err(|e| failure::call(&what, &e))
-    })?;
+    let create = |quick_cpu: bool| {
+        let xml = domain_xml::render_incoming(spec, incoming, quick_cpu)?;
+        let what = format!("start the domain {} from saved memory", spec.name);
+        libvirt.call(&what.clone(), move |c| {
+            // The definition stays what it is: this one is for a single run.
+            c.create_domain_xml(&xml, sys::VIR_DOMAIN_START_PAUSED)
+                .map(drop)
+                .map_err(|e| failure::call(&what, &e))
+        })
+    };
+    match create(true) {
+        Err(e) if e.causes().iter().any(|cause| cause.contains("capability")) => create(false),
+        created => created,
+    }?;
     let name = &spec.name;
     let _span = trace::span("load memory and devices");
     let loaded = || -> Result<()> {
