@@ -303,6 +303,14 @@ fn seed(dir: &ProfileDir) -> Result<Vec<u8>> {
         .context(Kind::Internal, || "cannot make the seed volume".into())
 }
 
+/// The ports of the host that lead to the node's SSH server and to kube-apiserver.
+pub fn own_ports(profile: &Profile) -> [PortForward; 2] {
+    [
+        PortForward::tcp(profile.ports.ssh, SSH_PORT),
+        PortForward::tcp(profile.ports.api, API_PORT),
+    ]
+}
+
 /// The domain as the profile wants it.
 ///
 /// # Errors
@@ -348,10 +356,7 @@ pub fn domain(
             .to_string_lossy()
             .into_owned(),
         channel: channel(hypervisor, names)?,
-        forwards: vec![
-            PortForward::tcp(profile.ports.ssh, SSH_PORT),
-            PortForward::tcp(profile.ports.api, API_PORT),
-        ],
+        forwards: own_ports(profile).to_vec(),
     })
 }
 

@@ -3,7 +3,7 @@
 use super::Access;
 use super::resources::{self, Names};
 use crate::error::{Error, Kind, Result};
-use crate::hypervisor::{Acceleration, HostInfo, Hypervisor, Incoming, Version};
+use crate::hypervisor::{Acceleration, HostInfo, Hypervisor, Incoming, PortForward, Version};
 use crate::saved::{HostMark, Saved};
 use crate::store::Store;
 use crate::trace;
@@ -91,9 +91,24 @@ pub fn start(
     hypervisor.start_paused_from(&spec, &incoming)?;
     drop(span);
     let _span = trace::span("let the machine run");
-    let run = consume().and_then(|()| hypervisor.resume(&names.domain));
+    let run = consume()
+        .and_then(|()| open_ports(hypervisor, &names.domain, &spec.forwards))
+        .and_then(|()| hypervisor.resume(&names.domain));
     if run.is_err() {
         let _ = hypervisor.destroy(&names.domain);
     }
     run.map(drop)
+}
+
+/// Opens those of a cluster's own ports that are not open yet.
+///
+/// # Errors
+/// [`Kind::Preflight`] when QEMU cannot listen on one, [`Kind::Hypervisor`] when the domain does
+/// not run.
+pub fn open_ports(hypervisor: &dyn Hypervisor, domain: &str, wanted: &[PortForward]) -> Result<()> {
+    let open = hypervisor.forwards(domain)?;
+    for forward in wanted.iter().filter(|forward| !open.contains(forward)) {
+        hypervisor.add_forward(domain, *forward)?;
+    }
+    Ok(())
 }

@@ -9,7 +9,8 @@ use super::boot::Watcher;
 use super::context;
 use super::identity;
 use super::prepare::Prepared;
-use super::resources::Names;
+use super::resources::{self, Names};
+use super::revive;
 use super::services;
 use super::warm::Template;
 use super::{Access, StartOptions};
@@ -126,6 +127,9 @@ pub fn start(
         // From here on the disk goes its own way: saved memory that a killed kubby left fits no
         // more.
         fsutil::remove_all(&access.dir.suspended())?;
+        // One that was loaded and not let go has none.
+        let ports = resources::own_ports(&access.profile);
+        revive::open_ports(&hypervisor, &names.domain, &ports)?;
         hypervisor.resume(&names.domain)?;
         Some(Begin::Running)
     } else if start.wake(&hypervisor, &mut access, &prepared)? {

@@ -188,7 +188,13 @@ fn render_with(spec: &DomainSpec, incoming: Option<String>, quick_cpu: bool) -> 
                 serial: SEED_SERIAL,
             },
         ],
-        netdev: netdev_argument(&spec.forwards),
+        // What connects before the machine is loaded is lost with what QEMU's network was then, and
+        // its client waits for nothing: a run from saved memory gets its ports when it is loaded.
+        netdev: netdev_argument(if incoming.is_some() {
+            &[]
+        } else {
+            &spec.forwards
+        }),
         incoming,
         quick_cpu,
     }

@@ -180,7 +180,8 @@ pub trait Saving {
     fn mapped_memory(&self, domain: &str) -> Result<Option<PathBuf>>;
 
     /// Loads saved memory and devices into a new run of a defined domain that is off, and leaves
-    /// it paused. The definition for later starts stays as it is.
+    /// it paused, with no port of the host that leads into it. The definition for later starts
+    /// stays as it is.
     ///
     /// # Errors
     /// When libvirt or QEMU refuses; the domain is off then.
