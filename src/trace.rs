@@ -48,8 +48,9 @@ struct Finished {
 impl Recorder {
     /// The trace event format: complete events (`X`) with microseconds, and the lanes' names.
     fn render(&self) -> Value {
-        let micros = |from: Instant, to: Instant| {
-            u64::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(u64::MAX)
+        let micros = |at: Instant| {
+            let since = at.saturating_duration_since(self.began).as_micros();
+            u64::try_from(since).unwrap_or(u64::MAX)
         };
         let mut lanes: Vec<u32> = self.spans.iter().map(|s| s.lane).collect();
         lanes.sort_unstable();
@@ -67,8 +68,9 @@ impl Recorder {
                 "name": span.name,
                 "pid": 1,
                 "tid": span.lane,
-                "ts": micros(self.began, span.began),
-                "dur": micros(span.began, span.ended),
+                "ts": micros(span.began),
+                // From rounded to rounded, so that no span ends after the one that it is in.
+                "dur": micros(span.ended) - micros(span.began),
             });
             if !span.outcome.is_empty() {
                 event["args"] = json!({"outcome": span.outcome});
