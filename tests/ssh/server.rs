@@ -118,7 +118,9 @@ impl Drop for Running {
 pub fn connected() -> (Site, Running, Ssh) {
     let site = Site::new();
     let running = site.start();
-    let ssh = Ssh::connect(&site.target, PATIENCE).unwrap();
+    // Tests run side by side, and a port that one has just given back may be another's for a moment.
+    let end = Instant::now() + PATIENCE;
+    let ssh = Ssh::connect_when_ready(&site.target, end, &mut |_| Ok(())).unwrap();
     (site, running, ssh)
 }
 

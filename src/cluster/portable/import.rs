@@ -305,7 +305,9 @@ impl<'a> Import<'a> {
                 Some(Place::Memory | Place::Devices)
             )
         });
-        let needed = memory + others.map(|member| member.size).sum::<u64>() + SPARE;
+        // A header can say anything.
+        let sizes = others.map(|member| member.size);
+        let needed = sizes.fold(memory.saturating_add(SPARE), u64::saturating_add);
         let what = "for the template";
         resources::require_room(self.hypervisor, &self.names.pool, needed, what)
     }
