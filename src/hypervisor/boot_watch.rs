@@ -158,16 +158,16 @@ mod tests {
     #[test]
     fn a_machine_that_does_nothing_is_told_from_one_that_works() {
         let mut watch = BootWatch::with_silence_limit(at(1000));
-        // Four seconds of work, then next to nothing.
+        // Four seconds of work of two processors, then next to nothing.
         for second in 0..=4 {
-            let seen = watch.observe(at(second), "", at(second));
+            let seen = watch.observe(at(second), "", at(2 * second));
             assert_eq!(seen, BootState::Progressing);
         }
         for second in 5..19 {
-            let work = at(4) + Duration::from_millis(60 * (second - 4));
+            let work = at(8) + Duration::from_millis(60 * (second - 4));
             assert_eq!(watch.observe(at(second), "", work), BootState::Progressing);
         }
-        let work = at(4) + Duration::from_millis(900);
+        let work = at(8) + Duration::from_millis(900);
         let idle = BootState::Idle { since: at(15) };
         assert_eq!(watch.observe(at(19), "", work), idle);
         // A fifth of a processor is work.
@@ -175,7 +175,7 @@ mod tests {
             let work = work + Duration::from_millis(200 * (second - 19));
             let seen = watch.observe(at(second), "", work);
             // The rest before is still in sight at first.
-            if second > 25 {
+            if second > 33 {
                 assert_eq!(seen, BootState::Progressing, "at {second} s");
             }
         }
