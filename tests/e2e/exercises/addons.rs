@@ -103,9 +103,15 @@ fn kubectl_top_works_with_its_addon(env: &Env) {
             Err(format!("{}{}", top.stdout, top.stderr))
         }
     });
-    env.kubectl(&["top", "pods", "-n", "kube-system"])
-        .ok()
-        .prints("kubby-storage");
+    // Pods come one by one, as the kubelet has seen them twice.
+    eventually(LIMIT, "kubectl top tells of all pods", || {
+        let top = env.kubectl(&["top", "pods", "-n", "kube-system"]);
+        if top.code == 0 && top.stdout.contains("kubby-storage") {
+            Ok(())
+        } else {
+            Err(format!("{}{}", top.stdout, top.stderr))
+        }
+    });
     env.kubby(&["addon", "disable", "metrics"]).ok();
     env.kubectl(&["get", "apiservice", "v1beta1.metrics.k8s.io"])
         .exits(1);
