@@ -123,7 +123,7 @@ pub fn start(
     let (mut access, prepared) = start.prepare(&hypervisor, existing, &uri)?;
     let names = Names::new(store, &access.profile);
     start.stage("check");
-    let begun = if prepared.running {
+    let begin = if prepared.running {
         // From here on the disk goes its own way: saved memory that a killed kubby left fits no
         // more.
         fsutil::remove_all(&access.dir.suspended())?;
@@ -131,33 +131,35 @@ pub fn start(
         let ports = resources::own_ports(&access.profile);
         revive::open_ports(&hypervisor, &names.domain, &ports)?;
         hypervisor.resume(&names.domain)?;
-        Some(Begin::Running)
+        Begin::Running
     } else if start.wake(&hypervisor, &mut access, &prepared)? {
         start.stage("machine");
-        Some(Begin::Woken)
+        Begin::Woken
     } else {
-        None
+        start.begin(&hypervisor, &mut access, &prepared)?
     };
-    let (begin, template) = match begun {
-        Some(begin) => (begin, None),
-        None => start.begin(&hypervisor, &mut access, &prepared)?,
+    let error = match start.kubernetes(&hypervisor, access.clone(), &prepared, &begin) {
+        Err(e) if e.kind() != Kind::Interrupted => e,
+        ended => return ended,
     };
-    let copied = matches!(begin, Begin::Copied);
-    match start.kubernetes(&hypervisor, access.clone(), &prepared, begin) {
-        Err(e) if copied && e.kind() != Kind::Interrupted => {
+    let template = match begin {
+        Begin::Copied(template) => {
             // Nothing of the user's is in it yet, so a copy that turns out bad may go.
-            if let Some(template) = &template {
-                start.give_up_template(template, &hypervisor, &access, &e)?;
+            start.give_up_template(&template, &hypervisor, &access, &error)?;
+            Some(template)
+        }
+        begin if error.is_of_dead_machine() => {
+            progress.warn(&format!("{error}; switching it off and on again, once"));
+            hypervisor.destroy(&names.domain)?;
+            match begin {
+                Begin::Booting(template) => template,
+                _ => None,
             }
         }
-        Err(e) if e.is_of_dead_machine() => {
-            progress.warn(&format!("{e}; switching it off and on again, once"));
-            hypervisor.destroy(&names.domain)?;
-        }
-        done => return done,
-    }
+        _ => return Err(error),
+    };
     start.machine(&hypervisor, &mut access, prepared.acceleration)?;
-    start.kubernetes(&hypervisor, access, &prepared, Begin::Booting(template))
+    start.kubernetes(&hypervisor, access, &prepared, &Begin::Booting(template))
 }
 
 /// What the checks at the end of a start have found.
@@ -172,8 +174,8 @@ pub(super) struct Healthy {
 enum Begin {
     /// It ran before this start.
     Running,
-    /// It is a copy of a template.
-    Copied,
+    /// It is a copy of this template.
+    Copied(Template),
     /// It goes on from where it was saved.
     Woken,
     /// It boots; once it is healthy it is saved as this template.
@@ -182,22 +184,23 @@ enum Begin {
 
 impl Start<'_> {
     /// Lets a machine that is off begin: as a copy of the template of its specification where
-    /// there is one, otherwise by booting. Returns the template too.
+    /// there is one, otherwise by booting.
     fn begin(
         &self,
         hypervisor: &dyn Hypervisor,
         access: &mut Access,
         prepared: &Prepared,
-    ) -> Result<(Begin, Option<Template>)> {
+    ) -> Result<Begin> {
         let template = self.get_assets(hypervisor, access, prepared)?;
-        if let Some(template) = &template
-            && self.copy_of(template, hypervisor, access, prepared)?
-        {
-            self.stage("machine");
-            return Ok((Begin::Copied, Some(template.clone())));
-        }
+        let template = match template {
+            Some(template) if self.copy_of(&template, hypervisor, access, prepared)? => {
+                self.stage("machine");
+                return Ok(Begin::Copied(template));
+            }
+            other => other,
+        };
         self.machine(hypervisor, access, prepared.acceleration)?;
-        Ok((Begin::Booting(template.clone()), template))
+        Ok(Begin::Booting(template))
     }
 
     /// What is wanted in the node, with these keys and certificates.
@@ -245,7 +248,7 @@ impl Start<'_> {
         hypervisor: &dyn Hypervisor,
         mut access: Access,
         prepared: &Prepared,
-        begin: Begin,
+        begin: &Begin,
     ) -> Result<Started> {
         let names = &Names::new(self.store, &access.profile);
         let acceleration = prepared.acceleration;
@@ -258,7 +261,9 @@ impl Start<'_> {
         let mut watcher = Watcher::new(hypervisor, &access.profile, acceleration, names);
         let pki = pki::ensure(&access.dir.pki(), &provision::pki_spec(Vec::new())?)?;
         let introduced = match begin {
-            Begin::Copied | Begin::Woken => identity::introduce(hypervisor, names, &access, &pki)?,
+            Begin::Copied(_) | Begin::Woken => {
+                identity::introduce(hypervisor, names, &access, &pki)?
+            }
             Begin::Running | Begin::Booting(_) => false,
         };
         self.stage("introduce");
@@ -267,16 +272,16 @@ impl Start<'_> {
             context::write(self, &access, &pki)?;
             let found = self.awake(hypervisor, &access, prepared, &pki, limit(HEALTH_LIMIT))?;
             if let Some(healthy) = found {
-                return self.conclude(hypervisor, access, prepared, &begin, &pki, healthy);
+                return self.conclude(hypervisor, access, prepared, begin, &pki, healthy);
             }
         }
         let step = self.progress.step(match begin {
             Begin::Booting(_) => "Boot the node",
-            Begin::Running | Begin::Copied | Begin::Woken => "Reach the node",
+            Begin::Running | Begin::Copied(_) | Begin::Woken => "Reach the node",
         });
         // A copy that does not answer soon is given up for a cold start.
         let limit_of_boot = limit(match begin {
-            Begin::Copied => COPY_LIMIT,
+            Begin::Copied(_) => COPY_LIMIT,
             _ => BOOT_LIMIT,
         });
         let mut ssh = identity::connect(&access, &pki, &mut watcher, limit_of_boot, &step)?;
@@ -307,7 +312,7 @@ impl Start<'_> {
             limit(HEALTH_LIMIT),
         )?;
         self.stage("verify");
-        if let Begin::Booting(Some(template)) = &begin
+        if let Begin::Booting(Some(template)) = begin
             && prepared.created
         {
             self.save_template(template, hypervisor, &mut access, &mut ssh)?;
@@ -317,7 +322,7 @@ impl Start<'_> {
             node_version,
             changed: applied.changed,
         };
-        self.conclude(hypervisor, access, prepared, &begin, &pki, healthy)
+        self.conclude(hypervisor, access, prepared, begin, &pki, healthy)
     }
 
     /// Brings back the ways to Services and writes the context.
@@ -338,7 +343,7 @@ impl Start<'_> {
             access,
             created: prepared.created,
             was_running: matches!(begin, Begin::Running),
-            from_template: matches!(begin, Begin::Copied),
+            from_template: matches!(begin, Begin::Copied(_)),
             changed: healthy.changed,
             current_context,
             node_version: healthy.node_version,

@@ -52,7 +52,7 @@ struct Specification<'a> {
 }
 
 /// A template that a start can use or make.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Template {
     key: String,
     dir: SavedDir,
@@ -230,10 +230,10 @@ impl Start<'_> {
         fsutil::create_private_dir(&self.store.templates_dir())?;
         let saved = capture.take(access, &borrowed, Purpose::Keep, &template.dir);
         identity::hand_over(ssh, &resources::ssh_identity(&access.dir)?)?;
-        // Whoever logs in next must not meet it while it reads them.
-        identity::connect_when_read(&access.target()?, access.deadline(KEYS_LIMIT))?;
         fsutil::remove_all(borrowed.root())?;
         pki::forget_operator(&template.dir.files().pki())?;
+        // Whoever logs in next must not meet it while it reads them.
+        identity::connect_when_read(&access.target()?, access.deadline(KEYS_LIMIT))?;
         saved
     }
 }
