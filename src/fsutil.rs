@@ -4,7 +4,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Kind, Result, ResultExt};
 
@@ -96,6 +96,37 @@ pub fn remove_all(path: &Path) -> Result<()> {
     }
 }
 
+/// The folder that a path's last part is in: the current one for a mere name.
+pub fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// The entries of `parent` that are named `prefix` and the id of a process that runs. Those of
+/// processes that have ended, which left them behind, are removed. What follows the id after a
+/// hyphen does not count.
+///
+/// # Errors
+/// [`Kind::Internal`] when one cannot be removed.
+pub fn of_living_processes(parent: &Path, prefix: &str) -> Result<Vec<PathBuf>> {
+    let mut living = Vec::new();
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(prefix)) else {
+            continue;
+        };
+        let process = rest.split_once('-').map_or(rest, |(process, _)| process);
+        if Path::new("/proc").join(process).exists() {
+            living.push(entry.path());
+        } else {
+            remove_all(&entry.path())?;
+        }
+    }
+    Ok(living)
+}
+
 /// Makes a private folder in `parent` in which this process puts something together, and removes
 /// those that killed processes have left. It goes when it is dropped.
 ///
@@ -103,16 +134,7 @@ pub fn remove_all(path: &Path) -> Result<()> {
 /// [`Kind::Internal`] when it cannot be made.
 pub fn staging_dir(parent: &Path) -> Result<tempfile::TempDir> {
     const PREFIX: &str = ".staging-";
-    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let process = name.to_str().and_then(|name| {
-            let (process, _) = name.strip_prefix(PREFIX)?.split_once('-')?;
-            Some(Path::new("/proc").join(process))
-        });
-        if process.is_some_and(|process| !process.exists()) {
-            remove_all(&entry.path())?;
-        }
-    }
+    of_living_processes(parent, PREFIX)?;
     tempfile::Builder::new()
         .prefix(&format!("{PREFIX}{}-", std::process::id()))
         .permissions(fs::Permissions::from_mode(0o700))

@@ -16,13 +16,16 @@ use crate::units::Mebibytes;
 /// Where a new cluster's folder keeps what it is made from until it is made.
 pub(super) const ORIGIN: &str = "origin";
 
+/// How the name of a folder begins in which a fork is made.
+const STAGING: &str = ".fork-";
+
 /// The folder in which a fork is made before it gets its name, so that a fork that is cut short is
 /// no cluster: no profile's name begins so. The process that makes it is in its name.
 fn staging(store: &Store) -> ProfileDir {
     ProfileDir::at(
         store
             .profiles_dir()
-            .join(format!(".fork-{}", std::process::id())),
+            .join(format!("{STAGING}{}", std::process::id())),
     )
 }
 
@@ -31,20 +34,8 @@ fn staging(store: &Store) -> ProfileDir {
 /// # Errors
 /// [`Kind::Internal`] when one cannot be removed.
 pub(super) fn in_progress(store: &Store) -> Result<Vec<ProfileDir>> {
-    let mut dirs = Vec::new();
-    let entries = std::fs::read_dir(store.profiles_dir());
-    for entry in entries.into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let Some(process) = name.to_str().and_then(|name| name.strip_prefix(".fork-")) else {
-            continue;
-        };
-        if std::path::Path::new("/proc").join(process).exists() {
-            dirs.push(ProfileDir::at(entry.path()));
-        } else {
-            fsutil::remove_all(&entry.path())?;
-        }
-    }
-    Ok(dirs)
+    let folders = fsutil::of_living_processes(&store.profiles_dir(), STAGING)?;
+    Ok(folders.into_iter().map(ProfileDir::at).collect())
 }
 
 /// Makes the cluster `new` from what `name` is at this moment, or from one of its snapshots. The

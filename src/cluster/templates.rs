@@ -151,6 +151,41 @@ pub fn list(store: &Store) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
+/// The one template with a key that begins so.
+fn meant<'a>(all: &'a [Found], key: &str) -> Result<&'a Found> {
+    let fitting: Vec<&Found> = all.iter().filter(|f| f.key.starts_with(key)).collect();
+    let message = match fitting.as_slice() {
+        [one] => return Ok(one),
+        [] => format!("there is no template `{key}`"),
+        _ => format!("`{key}` is the beginning of several templates' keys"),
+    };
+    Err(Error::new(Kind::Usage, message).with_hint("kubby template list"))
+}
+
+/// The template with a key that begins so or, without a key, the only one: its key and folder.
+///
+/// # Errors
+/// [`Kind::Usage`] where there is none, or more than one.
+pub fn choose(store: &Store, key: Option<&str>) -> Result<(String, SavedDir)> {
+    let all = all(store);
+    let found = match (key, all.as_slice()) {
+        (Some(key), all) => meant(all, key)?,
+        (None, [one]) => one,
+        (None, []) => {
+            return Err(
+                Error::new(Kind::Usage, "there is no template").with_hint("kubby start makes one")
+            );
+        }
+        (None, _) => {
+            return Err(
+                Error::new(Kind::Usage, "there are several templates; say which")
+                    .with_hint("kubby template list"),
+            );
+        }
+    };
+    Ok((found.key.clone(), found.dir.clone()))
+}
+
 /// Removes templates by their keys, or the beginnings of keys. What running clusters have mapped
 /// goes with them.
 ///
@@ -158,26 +193,8 @@ pub fn list(store: &Store) -> Result<Vec<Row>> {
 /// [`Kind::Usage`] for a key that names none or more than one; nothing is removed then.
 pub fn delete(store: &Store, keys: &[String], progress: &dyn Progress) -> Result<Vec<String>> {
     let all = all(store);
-    let mut chosen = Vec::new();
-    for key in keys {
-        let fitting: Vec<&Found> = all.iter().filter(|f| f.key.starts_with(key)).collect();
-        match fitting.as_slice() {
-            [one] => chosen.push(*one),
-            [] => {
-                return Err(
-                    Error::new(Kind::Usage, format!("there is no template `{key}`"))
-                        .with_hint("kubby template list"),
-                );
-            }
-            _ => {
-                return Err(Error::new(
-                    Kind::Usage,
-                    format!("`{key}` is the beginning of several templates' keys"),
-                )
-                .with_hint("kubby template list"));
-            }
-        }
-    }
+    let chosen: Result<Vec<&Found>> = keys.iter().map(|key| meant(&all, key)).collect();
+    let mut chosen = chosen?;
     chosen.dedup_by_key(|found| found.key.clone());
     remove(store, &chosen, progress)
 }

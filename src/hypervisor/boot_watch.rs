@@ -89,9 +89,7 @@ impl BootWatch {
         }
         BootState::Progressing
     }
-}
 
-impl BootWatch {
     /// How long the processors have had nothing to do; nothing for less than [`IDLE_LIMIT`].
     fn rest(&mut self, elapsed: Duration, cpu_time: Duration) -> Duration {
         self.work.push_back((elapsed, cpu_time));

@@ -12,6 +12,7 @@ use super::node::{self, Node};
 use crate::assets::components::arch;
 use crate::cluster::Access;
 use crate::error::{Error, Kind, Result, ResultExt};
+use crate::fsutil;
 use crate::interrupt;
 use crate::progress::Progress;
 use crate::remote::quote;
@@ -99,19 +100,12 @@ fn check(destination: Destination<'_>) -> Result<()> {
             "kubby image save NAME -o {}/image.tar",
             path.display()
         ))),
-        Destination::File(path) if !folder(path).is_dir() => Err(Error::new(
+        Destination::File(path) if !fsutil::folder_of(path).is_dir() => Err(Error::new(
             Kind::Usage,
-            format!("there is no folder {}", folder(path).display()),
+            format!("there is no folder {}", fsutil::folder_of(path).display()),
         )
-        .with_hint(format!("mkdir -p {}", folder(path).display()))),
+        .with_hint(format!("mkdir -p {}", fsutil::folder_of(path).display()))),
         Destination::File(_) => Ok(()),
-    }
-}
-
-fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(p) if !p.as_os_str().is_empty() => p,
-        _ => Path::new("."),
     }
 }
 
@@ -121,7 +115,7 @@ fn to_file(path: &Path, copy: &mut dyn FnMut(&mut dyn Write) -> Result<()>) -> R
     let mut file = tempfile::Builder::new()
         .prefix(".kubby-")
         .permissions(fs::Permissions::from_mode(0o644))
-        .tempfile_in(folder(path))
+        .tempfile_in(fsutil::folder_of(path))
         .context(Kind::Usage, fail)?;
     let ending = path.extension().unwrap_or_default().to_string_lossy();
     match ending.as_ref() {

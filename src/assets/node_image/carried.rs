@@ -13,8 +13,8 @@ use crate::fsutil::{self, Lock};
 /// # Errors
 /// [`Kind::Internal`] when the cache cannot be used, [`Kind::Interrupted`].
 pub fn cached(cache: &Path, key: &str) -> Result<Option<PathBuf>> {
-    let dir = Store::open(cache)?.root().join(key);
-    Ok(load(cache, key)?.map(|_| dir))
+    let image = load(cache, key)?;
+    Ok(image.and_then(|image| Some(image.disk.parent()?.to_owned())))
 }
 
 /// The intact image with this key, if it is in the cache.

@@ -17,7 +17,7 @@ use super::connection::Libvirt;
 use super::{domain, failure};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::hypervisor::domain_xml::{self, DomainSpec, Incoming};
-use crate::hypervisor::{Change, Hypervisor as _, storage_xml};
+use crate::hypervisor::{Change, storage_xml};
 use crate::{interrupt, trace};
 
 /// Writing a machine's memory takes seconds; this is for a disk that hangs.
@@ -237,12 +237,9 @@ pub(super) fn start_paused_from(
 }
 
 pub(super) fn is_half_loaded(libvirt: &Libvirt, name: &str) -> Result<bool> {
-    // Only one that began from saved memory can be.
+    // Only one that began from saved memory can be, and only a run has such memory: the definition
+    // for later starts names none.
     if mapped_memory(libvirt, name)?.is_none() {
-        return Ok(false);
-    }
-    let active = libvirt.find(name)?.is_some_and(|d| d.state.is_active());
-    if !active {
         return Ok(false);
     }
     let status = tell(libvirt, name, "query-status", json!({}))?;

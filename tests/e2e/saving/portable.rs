@@ -123,7 +123,6 @@ fn is_imported_and_used(env: &Env) {
     eprintln!("  start from it: {:.1} s", run.took.as_secs_f64());
     assert_eq!(result["fromTemplate"], true, "{}", run.stderr);
     healthy(&other, &name);
-    // One of the other home's is a stranger to it.
     delete(&other, &name);
     other.kubby(&["template", "prune", "--all"]).ok();
     assert!(!other.home().exists());
