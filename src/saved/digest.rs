@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 
 use crate::units::hex;
 
-const PAGE: usize = 4096;
+/// The size of a page, in bytes.
+pub const PAGE: usize = 4096;
 /// What most pages hold; comparing with it is one call.
 static ZEROS: [u8; PAGE] = [0; PAGE];
 /// What one thread digests at a time.
@@ -20,6 +21,11 @@ const CHUNK: u64 = 64 << 20;
 /// The SHA-256 of a short text, as hexadecimal digits.
 pub(super) fn text(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes()))
+}
+
+/// Whether a page, or the last part of one, holds nothing but zeros.
+pub fn is_zero(page: &[u8]) -> bool {
+    *page == ZEROS[..page.len()]
 }
 
 /// A digest of a file's size and of its pages that are not zero, with their places. Holes cost
@@ -90,7 +96,7 @@ fn chunk(file: &File, begin: u64, end: u64) -> io::Result<[u8; 32]> {
             break;
         }
         for (n, page) in buffer[..read].chunks(PAGE).enumerate() {
-            if *page != ZEROS[..page.len()] {
+            if !is_zero(page) {
                 digest.update((at + (n * PAGE) as u64).to_be_bytes());
                 digest.update(page);
             }

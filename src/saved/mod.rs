@@ -18,7 +18,7 @@ use crate::hypervisor::HostInfo;
 use crate::profile::Profile;
 use crate::store::ProfileDir;
 
-pub use digest::pages as digest_pages;
+pub use digest::{PAGE, is_zero, pages as digest_pages};
 pub use stamp::Stamp;
 
 /// The version of the manifest that this kubby writes and the only one that it reads.

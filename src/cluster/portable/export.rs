@@ -1,27 +1,25 @@
 //! Writing a template to one file.
 
 use std::fs::{self, File};
-use std::io::{self, IsTerminal as _, Write};
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
-use super::{
-    BESIDE, Base, COMPONENTS, DEVICES, DISK, FORMAT, HEADER, Header, LEVEL, MEMORY, Member,
-    NODE_IMAGE,
-};
+use super::header::{Base, FORMAT, HEADER, Header, Member};
+use super::stream::Output;
+use super::{BESIDE, COMPONENTS, DEVICES, DISK, LEVEL, MEMORY, NODE_IMAGE};
 use crate::assets::{components, node_image};
 use crate::cluster::resources::{BaseVolumes, Names};
-use crate::cluster::revive;
+use crate::cluster::{revive, templates};
 use crate::error::{Error, Kind, Result, ResultExt};
+use crate::fsutil;
 use crate::hypervisor::{Hypervisor, Libvirt};
 use crate::interrupt;
 use crate::progress::Progress;
 use crate::saved::{self, Saved, SavedDir};
 use crate::store::Store;
-use crate::units::{hex, human_bytes};
+use crate::units::human_bytes;
 
 /// What was exported.
 #[derive(Debug, Serialize)]
@@ -48,7 +46,7 @@ pub fn export(
     progress: &dyn Progress,
 ) -> Result<Exported> {
     check_destination(to)?;
-    let (key, dir) = choose(store, key)?;
+    let (key, dir) = templates::choose(store, key)?;
     let step = progress.step(&format!("Export the template {key}"));
     let (header, mut files) = {
         // Under the lock until all files are open: from then on nobody can take them away.
@@ -90,47 +88,14 @@ fn check_destination(to: &Path) -> Result<()> {
             format!("{} is a folder, not a file to write", to.display()),
         ));
     }
-    if !folder(to).is_dir() {
+    if !fsutil::folder_of(to).is_dir() {
         return Err(Error::new(
             Kind::Usage,
-            format!("there is no folder {}", folder(to).display()),
+            format!("there is no folder {}", fsutil::folder_of(to).display()),
         )
-        .with_hint(format!("mkdir -p {}", folder(to).display())));
+        .with_hint(format!("mkdir -p {}", fsutil::folder_of(to).display())));
     }
     Ok(())
-}
-
-fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
-/// The template that is meant.
-fn choose(store: &Store, key: Option<&str>) -> Result<(String, SavedDir)> {
-    let mut keys: Vec<String> = fs::read_dir(store.templates_dir())
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| super::is_key(name) && key.is_none_or(|key| name.starts_with(key)))
-        .collect();
-    let list = |message: String| Error::new(Kind::Usage, message).with_hint("kubby template list");
-    match (keys.pop(), key) {
-        (Some(one), _) if keys.is_empty() => {
-            let dir = SavedDir::at(store.templates_dir().join(&one));
-            Ok((one, dir))
-        }
-        (Some(_), Some(key)) => Err(list(format!(
-            "`{key}` is the beginning of several templates' keys"
-        ))),
-        (Some(_), None) => Err(list("there are several templates; say which".into())),
-        (None, Some(key)) => Err(list(format!("there is no template `{key}`"))),
-        (None, None) => {
-            Err(Error::new(Kind::Usage, "there is no template").with_hint("kubby start makes one"))
-        }
-    }
 }
 
 /// The members of a template: open files, and what they must be.
@@ -290,73 +255,4 @@ fn write(
     }
     let packed = archive.into_inner().context(Kind::Internal, fail)?;
     packed.finish().map(drop).context(Kind::Internal, fail)
-}
-
-/// Where the file goes; counts and digests what goes there.
-struct Output {
-    to: To,
-    digest: Sha256,
-    bytes: u64,
-}
-
-enum To {
-    Stdout(io::Stdout),
-    File(tempfile::NamedTempFile, PathBuf),
-}
-
-impl Output {
-    fn open(path: &Path) -> Result<Self> {
-        let to = if path == Path::new("-") {
-            To::Stdout(io::stdout())
-        } else {
-            // Keys are in it.
-            let file = tempfile::Builder::new()
-                .prefix(".kubby-")
-                .permissions(fs::Permissions::from_mode(0o600))
-                .tempfile_in(folder(path))
-                .context(Kind::Usage, || format!("cannot write {}", path.display()))?;
-            To::File(file, path.to_owned())
-        };
-        Ok(Output {
-            to,
-            digest: Sha256::new(),
-            bytes: 0,
-        })
-    }
-
-    fn finish(self) -> Result<(u64, String)> {
-        match self.to {
-            To::Stdout(mut out) => out
-                .flush()
-                .context(Kind::Internal, || "cannot write standard output".into())?,
-            To::File(file, path) => {
-                let fail = || format!("cannot write {}", path.display());
-                file.as_file().sync_all().context(Kind::Internal, fail)?;
-                file.persist(&path).context(Kind::Internal, fail)?;
-            }
-        }
-        Ok((self.bytes, hex(&self.digest.finalize())))
-    }
-}
-
-impl Write for Output {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        if interrupt::check().is_err() {
-            return Err(io::Error::other("interrupted"));
-        }
-        let n = match &mut self.to {
-            To::Stdout(out) => out.write(buffer)?,
-            To::File(file, _) => file.write(buffer)?,
-        };
-        self.digest.update(&buffer[..n]);
-        self.bytes += n as u64;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match &mut self.to {
-            To::Stdout(out) => out.flush(),
-            To::File(file, _) => file.flush(),
-        }
-    }
 }

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, IsTerminal as _, Read};
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
-use super::{FORMAT, HEADER, Header, Member, Place};
+use super::Place;
+use super::header::{self, Header, Member};
+use super::stream::Input;
 use crate::assets::{components, node_image};
 use crate::cluster::layers::{self, UNFINISHED};
 use crate::cluster::resources::{self, BaseVolumes, Names};
@@ -23,10 +24,6 @@ use crate::progress::{Progress, Step};
 use crate::saved::{self, HostMark, Saved, SavedDir, Stamp};
 use crate::store::Store;
 use crate::tool::Tool;
-use crate::units::hex;
-
-/// The largest header that is read, in bytes.
-const HEADER_LIMIT: u64 = 1 << 20;
 
 /// Room that is left beside what a template takes, in bytes.
 const SPARE: u64 = 64 << 20;
@@ -114,7 +111,7 @@ fn read(
         zstd::Decoder::new(&mut *input).context(Kind::Internal, || "cannot unpack".into())?;
     let mut archive = tar::Archive::new(unpacked);
     let mut entries = archive.entries().context(Kind::Assets, damaged)?;
-    let header = read_header(&mut entries, &label)?;
+    let header = header::read(&mut entries, &label)?;
     let uri = hypervisor::default_uri(options.connect);
     let hypervisor = Libvirt::open(&uri)?;
     let _shared = store.lock_shared(|| {})?;
@@ -149,52 +146,6 @@ fn read(
         key,
         imported: true,
     })
-}
-
-/// Reads the first member.
-fn read_header<R: Read>(entries: &mut tar::Entries<'_, R>, label: &str) -> Result<Header> {
-    let foreign = || {
-        Error::new(
-            Kind::Usage,
-            format!("{label} is no template that kubby has exported"),
-        )
-    };
-    let first = entries.next().ok_or_else(foreign)?;
-    let first = first.map_err(|e| foreign().with_source(e))?;
-    if first.path_bytes().as_ref() != HEADER.as_bytes() {
-        return Err(foreign());
-    }
-    let mut text = Vec::new();
-    first
-        .take(HEADER_LIMIT)
-        .read_to_end(&mut text)
-        .map_err(|e| foreign().with_source(e))?;
-    #[derive(serde::Deserialize)]
-    struct Version {
-        format: u32,
-    }
-    let Version { format } = serde_json::from_slice(&text).map_err(|e| foreign().with_source(e))?;
-    if format != FORMAT {
-        return Err(Error::new(
-            Kind::Usage,
-            format!(
-                "{label} was exported by another kubby (format {format}; this one knows {FORMAT})"
-            ),
-        ));
-    }
-    let header: Header = serde_json::from_slice(&text).map_err(|e| foreign().with_source(e))?;
-    let whole = header
-        .saved
-        .memory
-        .as_ref()
-        .is_some_and(|memory| memory.digest.is_some() && memory.devices_digest.is_some());
-    let members: Option<Vec<Place>> = header.members.iter().map(|m| Place::of(&m.path)).collect();
-    let needed = [Place::Memory, Place::Devices, Place::Disk];
-    let complete = members.is_some_and(|members| needed.iter().all(|n| members.contains(n)));
-    if !whole || !complete || !super::is_key(&header.key) {
-        return Err(foreign());
-    }
-    Ok(header)
 }
 
 /// An import that is under way. What it has made goes when it is dropped unfinished.
@@ -504,58 +455,4 @@ fn lacks(what: &str, key: &str) -> Error {
 
 fn digest_of(path: &Path) -> Result<String> {
     saved::digest_pages(path).context(Kind::Internal, || format!("cannot read {}", path.display()))
-}
-
-/// Where the file comes from; counts and digests what is read.
-struct Input {
-    label: String,
-    from: Box<dyn Read>,
-    digest: Sha256,
-}
-
-impl Input {
-    fn open(path: &Path) -> Result<Self> {
-        let (label, from): (String, Box<dyn Read>) = if path == Path::new("-") {
-            let stdin = io::stdin();
-            if stdin.is_terminal() {
-                return Err(Error::new(
-                    Kind::Usage,
-                    "standard input is a terminal, not a template",
-                )
-                .with_hint("kubby template import FILE"));
-            }
-            ("standard input".into(), Box::new(stdin))
-        } else {
-            let file = File::open(path)
-                .context(Kind::Usage, || format!("cannot open {}", path.display()))?;
-            (path.display().to_string(), Box::new(file))
-        };
-        Ok(Input {
-            label,
-            from,
-            digest: Sha256::new(),
-        })
-    }
-
-    /// Reads what is left, and compares the whole with what it is to be.
-    fn finish(&mut self, wanted: Option<&str>) -> Result<()> {
-        let fail = format!("cannot read {}", self.label);
-        io::copy(self, &mut io::sink()).context(Kind::Assets, || fail)?;
-        let found = hex(&std::mem::take(&mut self.digest).finalize());
-        match wanted {
-            Some(wanted) if !wanted.eq_ignore_ascii_case(&found) => Err(Error::new(
-                Kind::Assets,
-                format!("the SHA-256 of {} is {found}, not {wanted}", self.label),
-            )),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Read for Input {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.from.read(buffer)?;
-        self.digest.update(&buffer[..n]);
-        Ok(n)
-    }
 }

@@ -6,23 +6,15 @@
 //! certificates, and, unless left out, the node image and the components that they build on.
 
 mod export;
+mod header;
 mod import;
 mod pages;
+mod stream;
 
 use std::path::{Component, Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
-use crate::saved::Saved;
-
 pub use export::export;
 pub use import::{ImportOptions, import};
-
-/// The version of the file's format.
-const FORMAT: u32 = 1;
-
-/// The name of the first member.
-const HEADER: &str = "kubby-template.json";
 
 /// The compression: the quickest, since memory gives most of what it can give at once.
 const LEVEL: i32 = 1;
@@ -34,45 +26,6 @@ const DISK: &str = "machine/disk.qcow2";
 const BESIDE: &str = "beside";
 const NODE_IMAGE: &str = "node-image";
 const COMPONENTS: &str = "components";
-
-/// The first member.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Header {
-    /// [`FORMAT`].
-    format: u32,
-    /// The template's key.
-    key: String,
-    /// The template's manifest, as it was on the host that exported it.
-    saved: Saved,
-    /// What the disk's layer was made over.
-    base: Base,
-    /// All other members, in their order.
-    members: Vec<Member>,
-}
-
-/// Digests of the volumes that a machine was saved over. Its memory has parts of them, so volumes
-/// with another content under the same name would be a broken machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Base {
-    /// Of the node image's disk.
-    disk: String,
-    /// Of the components' volume.
-    components: String,
-}
-
-/// A member and what it must be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Member {
-    /// Its path in the archive.
-    path: String,
-    /// Its size in bytes, holes included.
-    size: u64,
-    /// Its digest, see [`crate::saved::digest_pages`].
-    digest: String,
-}
 
 /// Where a member goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,11 +71,6 @@ impl Place {
     }
 }
 
-/// Whether a text is what a template's key looks like; it becomes a folder's name.
-fn is_key(text: &str) -> bool {
-    text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,19 +101,6 @@ mod tests {
             "elsewhere/a",
         ] {
             assert_eq!(Place::of(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn keys_are_safe_names() {
-        assert!(is_key("83b4e03c5055f63d"));
-        for bad in [
-            "",
-            "83b4e03c5055f63",
-            "../../../../../..",
-            "83B4E03C5055F63D",
-        ] {
-            assert!(!is_key(bad), "{bad}");
         }
     }
 }

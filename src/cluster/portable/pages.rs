@@ -5,9 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
 
 use crate::interrupt;
-
-const PAGE: usize = 4096;
-static ZEROS: [u8; PAGE] = [0; PAGE];
+use crate::saved::{PAGE, is_zero};
 
 /// Copies `size` bytes into an empty file; pages of zeros are left out. `report` is told how much
 /// is done.
@@ -36,12 +34,8 @@ pub fn copy(
         let mut begin = 0;
         // Neighbouring pages are written together.
         while begin < length {
-            let is_zero = |from: usize| {
-                let page = &part[from..length.min(from + PAGE)];
-                *page == ZEROS[..page.len()]
-            };
             let mut end = begin;
-            while end < length && !is_zero(end) {
+            while end < length && !is_zero(&part[end..length.min(end + PAGE)]) {
                 end += PAGE;
             }
             let end = end.min(length);
