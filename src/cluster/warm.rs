@@ -99,21 +99,17 @@ impl Start<'_> {
         prepared: &Prepared,
     ) -> Result<bool> {
         let names = Names::new(self.store, &access.profile);
-        let step = self.progress.step("Start from the warm template");
-        let usable = template.dir.load().and_then(|found| match found {
-            Some(saved) => revive::check(&saved, &names, &prepared.host).map(|()| Some(saved)),
-            None => Ok(None),
-        });
-        let copied = match usable {
-            Ok(None) => {
-                step.skipped("there is none for this specification yet");
-                return Ok(false);
-            }
-            Ok(Some(saved)) => {
-                self.copy_template(template, &saved, hypervisor, access, prepared.acceleration)
-            }
+        let found = match template.dir.load() {
+            // A first start has no template, and need not hear of that.
+            Ok(None) => return Ok(false),
+            Ok(Some(saved)) => Ok(saved),
             Err(e) => Err(e),
         };
+        let step = self.progress.step("Start from the warm template");
+        let copied = found.and_then(|saved| {
+            revive::check(&saved, &names, &prepared.host)?;
+            self.copy_template(template, &saved, hypervisor, access, prepared.acceleration)
+        });
         match copied {
             Ok(()) => {
                 // The copy has the images already.

@@ -7,6 +7,7 @@ use std::time::Instant;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::env::{Env, Test, uri};
+use crate::saving::pool;
 
 pub const BEFORE: &[Test] = &[
     (
@@ -127,29 +128,22 @@ fn a_killed_machine_comes_back(env: &Env) {
 }
 
 fn delete_leaves_nothing(env: &Env) {
-    let pool = env.virsh(&["pool-list", "--all", "--name"]).ok().stdout;
-    let own = pool
-        .lines()
-        .map(str::trim)
-        .find(|p| p.starts_with("kubby-"))
-        .map(str::to_owned);
-    assert!(
-        own.is_some(),
-        "the pool of this home is there before: {pool}"
-    );
+    // This home's own pool: the host may have those of other homes.
+    let own = pool(env);
+    let there = |env: &Env| {
+        let pools = env.virsh(&["pool-list", "--all", "--name"]).ok().stdout;
+        pools.lines().any(|name| name.trim() == own)
+    };
+    assert!(there(env), "the pool {own} is there before");
     env.kubby(&["delete"]).ok();
     // Templates are no cluster's: they stay until they are deleted themselves.
     env.kubby(&["template", "prune", "--all"]).ok();
     assert!(!env.home().exists(), "{} is gone", env.home().display());
     let domains = env.virsh(&["list", "--all", "--name"]).ok().stdout;
     assert!(!domains.contains(&env.domain()), "{domains}");
-    let pools = env.virsh(&["pool-list", "--all", "--name"]).ok().stdout;
-    assert!(
-        !pools.lines().any(|p| Some(p.trim()) == own.as_deref()),
-        "{pools}"
-    );
+    assert!(!there(env), "the pool {own} is gone");
     if uri() == "qemu:///system" {
-        let folder = format!("/var/lib/libvirt/images/{}", own.unwrap_or_default());
+        let folder = format!("/var/lib/libvirt/images/{own}");
         assert!(!std::path::Path::new(&folder).exists(), "{folder} is gone");
     }
     let text = std::fs::read_to_string(env.kubeconfig()).expect("the user's kubeconfig");
