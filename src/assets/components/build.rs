@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::cache::Stage;
 use super::go::{COMPLETE, Go, GoFailure, Job, READ, classify, explain};
 use super::manifest::Images;
-use super::{KUBERNETES_PROGRAMS, PAUSE_VERSION, extras, gomod, oci};
+use super::{KUBERNETES_PROGRAMS, PAUSE_VERSION, extras, gomod, oci, seed};
 use crate::assets::recipes;
 use crate::assets::version::KubernetesVersion;
 use crate::error::{Error, Kind, Result, ResultExt};
@@ -48,6 +48,7 @@ pub(super) fn stage(
         oci::pack(&oci::Program::alone(&path), name, stage, &mut images)?;
     }
     extras::pack(&extras::ALL.iter().collect::<Vec<_>>(), stage, &mut images)?;
+    seed::make(stage, &images, step.sink())?;
     step.done(format!("in {} s", started.elapsed().as_secs()));
     Ok(images)
 }
@@ -78,6 +79,7 @@ fn jobs(version: KubernetesVersion, mode: &'static str, stage: &Stage) -> Vec<Jo
     ];
     // These share packages with Kubernetes, which by now are compiled.
     jobs.extend(extras::ALL.iter().map(|extra| extra.job(stage)));
+    jobs.push(seed::job(stage));
     jobs.push(kubernetes("./kubectl", "kubectl"));
     jobs
 }

@@ -12,7 +12,7 @@ use crate::fsutil;
 use crate::progress::Progress;
 use crate::units::human_bytes;
 
-/// Where a set is put together: what is in `bin` and `images` goes into the volume.
+/// Where a set is put together: what is in `bin` and `images`, and beside them, goes into the volume.
 pub(super) struct Stage {
     pub bin: PathBuf,
     pub images: PathBuf,

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::cache::Stage;
 use super::go::{self, Go, Job, READ};
 use super::manifest::{Images, hex};
-use super::oci;
+use super::{oci, seed};
 use crate::assets::recipes;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::progress::Progress;
@@ -138,6 +138,7 @@ pub(super) fn digest() -> String {
         let recipe = recipes::digest(&format!("components/{}", extra.module));
         hash.update(format!("{extra:?} {recipe}\n"));
     }
+    hash.update(seed::digest());
     hex(&hash.finalize())
 }
 
@@ -209,9 +210,11 @@ pub(super) fn build(
         label: label.to_owned(),
         sink: step.sink(),
     };
-    let jobs: Vec<Job> = extras.iter().map(|extra| extra.job(stage)).collect();
+    let mut jobs: Vec<Job> = extras.iter().map(|extra| extra.job(stage)).collect();
+    jobs.push(seed::job(stage));
     go.build_all(&jobs)?;
     pack(extras, stage, images)?;
+    seed::make(stage, images, step.sink())?;
     step.done(format!("in {} s", started.elapsed().as_secs()));
     Ok(())
 }

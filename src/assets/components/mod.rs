@@ -19,6 +19,7 @@ mod oci;
 mod official;
 mod parallel;
 mod registry;
+mod seed;
 mod volume;
 
 use std::collections::BTreeMap;
@@ -108,7 +109,7 @@ pub struct ComponentSet {
     pub version: KubernetesVersion,
     /// Identifies the set: 64 hex digits, a hash of all that it was made from.
     pub key: String,
-    /// The read-only erofs image: `/bin`, `/images`, `/manifest.json`.
+    /// The read-only erofs image: `/bin`, `/images`, `/manifest.json`, and mostly `/containerd`.
     pub volume: PathBuf,
     /// A kubectl of the same version that runs on this host.
     pub kubectl: PathBuf,

@@ -1,0 +1,85 @@
+//! A containerd store with images unpacked in it, as a part of the volume: a new node takes it over
+//! instead of importing the images, which costs an emulated one ten seconds.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::cache::Stage;
+use super::go::{Job, READ};
+use super::manifest::Images;
+use crate::assets::recipes;
+use crate::error::{Kind, Result};
+use crate::progress::StepSink;
+use crate::tool::Tool;
+
+/// The module that makes it; what it is built into runs on this host.
+pub(super) const MODULE: &str = "seed";
+
+/// The sandbox image.
+const SANDBOX: &str = "pause";
+
+/// What every cluster runs unless it is told otherwise, by the archives' names.
+const SEEDED: [&str; 3] = [SANDBOX, "coredns", "storage"];
+
+/// Changes when what it is built from does.
+pub(super) fn digest() -> String {
+    recipes::digest(&format!("components/{MODULE}"))
+}
+
+/// How its program is built.
+pub(super) fn job(stage: &Stage) -> Job {
+    Job {
+        module: MODULE,
+        package: ".",
+        out: program(stage),
+        stamp: String::new(),
+        mode: READ,
+    }
+}
+
+fn program(stage: &Stage) -> PathBuf {
+    stage.work.join(MODULE)
+}
+
+/// Makes the store out of those images that are in the stage. One that cannot be unpacked without
+/// privileges is left out: the node imports it.
+///
+/// # Errors
+/// [`Kind::Assets`] when an image is damaged or the disk is full.
+pub(super) fn make(stage: &Stage, images: &Images, sink: Arc<dyn StepSink>) -> Result<()> {
+    let archives = SEEDED
+        .into_iter()
+        .filter(|name| images.contains_key(*name))
+        .map(|name| stage.image(name));
+    Tool::new(program(stage).to_string_lossy(), Kind::Assets)
+        .arg("-out")
+        .arg(stage.images.with_file_name("containerd"))
+        .arg("-sandbox")
+        .arg(images.get(SANDBOX).map_or("", String::as_str))
+        .args(archives)
+        .deadline(Duration::from_secs(600))
+        .run(Some(sink))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addon;
+
+    #[test]
+    fn what_every_cluster_runs_is_seeded() {
+        let mut wanted = vec![SANDBOX.to_owned()];
+        for addon in addon::builtin().unwrap() {
+            if addon.default {
+                wanted.extend(addon.images);
+            }
+        }
+        assert_eq!(SEEDED.as_slice(), wanted.as_slice());
+        for file in ["go.mod", "go.sum", "main.go"] {
+            let recipe = recipes::files(&format!("components/{MODULE}"));
+            assert!(recipe.iter().any(|(path, _)| path == file), "{file}");
+        }
+    }
+}
