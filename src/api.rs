@@ -208,7 +208,37 @@ impl ApiClient {
     /// # Errors
     /// [`Kind::Unhealthy`] with the reason when it is not.
     pub fn ready(&self) -> Result<()> {
-        let answer = self.get("/readyz?verbose=true")?;
+        self.is_ready("/readyz?verbose=true")
+    }
+
+    /// Whether kube-apiserver takes the operator's objects: it is ready but for the roles of the
+    /// system's other users, which a new cluster's makes one by one, and the system's namespace is
+    /// there.
+    ///
+    /// # Errors
+    /// [`Kind::Unhealthy`] with the reason when it does not.
+    pub fn takes_objects(&self) -> Result<()> {
+        self.is_ready("/readyz?verbose=true&exclude=poststarthook/rbac/bootstrap-roles")?;
+        let answer = self.get("/api/v1/namespaces/kube-system")?;
+        answer
+            .require("asking for the namespace kube-system")
+            .map(drop)
+    }
+
+    /// Whether kube-apiserver is nearly ready: of the roles and bindings that it makes for the
+    /// system's users one by one, it has made the roles.
+    ///
+    /// # Errors
+    /// [`Kind::Unhealthy`] when nothing answers in time.
+    pub fn nearly_ready(&self) -> Result<bool> {
+        let path = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings?limit=1";
+        let answer = self.get(path)?;
+        let list: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+        Ok(list["items"].as_array().is_some_and(|all| !all.is_empty()))
+    }
+
+    fn is_ready(&self, path: &str) -> Result<()> {
+        let answer = self.get(path)?;
         if answer.is_ok() {
             return Ok(());
         }

@@ -137,7 +137,7 @@ impl Start<'_> {
             return Err(Error::new(Kind::State, "it belongs to another disk"));
         }
         revive::check(saved, &names, &prepared.host)?;
-        resources::ensure_seed(hypervisor, &names, &access.dir)?;
+        resources::ensure_seed(hypervisor, &names, &access.dir, &[])?;
         self.free_ports(access)?;
         // From the first instruction on the disk goes its own way, and the memory fits no more.
         let consume = || fsutil::remove_all(&dir.root);

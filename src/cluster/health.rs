@@ -34,6 +34,33 @@ pub struct Waiting<'a, 'w> {
 }
 
 impl Waiting<'_, '_> {
+    /// Waits until kube-apiserver takes objects, which in a new cluster it does seconds before it
+    /// is ready.
+    ///
+    /// # Errors
+    /// As [`Waiting::api_ready`].
+    pub fn api_takes_objects(&mut self, step: &Step) -> Result<()> {
+        self.until(
+            "kube-apiserver takes no objects",
+            "kube-apiserver.service",
+            step,
+            |api| api.takes_objects().map(Some),
+        )
+    }
+
+    /// Waits until kube-apiserver is about to be ready, as [`ApiClient::nearly_ready`] says.
+    ///
+    /// # Errors
+    /// As [`Waiting::api_ready`].
+    pub fn api_nearly_ready(&mut self, step: &Step) -> Result<()> {
+        self.until(
+            "kube-apiserver does not make its roles",
+            "kube-apiserver.service",
+            step,
+            |api| Ok(api.nearly_ready()?.then_some(())),
+        )
+    }
+
     /// Waits for kube-apiserver's `/readyz`.
     ///
     /// # Errors

@@ -12,7 +12,9 @@ use crate::assets::version::KubernetesVersion;
 use crate::error::{Error, Kind, Result};
 use crate::hypervisor::{Acceleration, Hypervisor, ports};
 use crate::interrupt;
+use crate::pki;
 use crate::progress::Progress;
+use crate::provision;
 use crate::store::Store;
 use crate::trace;
 use crate::units::{Mebibytes, human_bytes};
@@ -71,7 +73,16 @@ impl Start<'_> {
         let base = BaseVolumes::of(&access.profile);
         let shared = self.store.lock_shared(|| {})?;
         let span = trace::span("make the machine's own volumes");
-        resources::ensure_own_volumes(hypervisor, names, &base, &access.profile, &access.dir)?;
+        let pki = pki::ensure(&access.dir.pki(), &provision::pki_spec(Vec::new())?)?;
+        let wanted = self.plan(access, &pki)?;
+        resources::ensure_own_volumes(
+            hypervisor,
+            names,
+            &base,
+            &access.profile,
+            &access.dir,
+            &provision::before_boot(&wanted),
+        )?;
         drop((shared, span));
         interrupt::check()?;
         let span = trace::span("define the domain");

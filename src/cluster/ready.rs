@@ -32,10 +32,11 @@ impl Start<'_> {
             deadline: Instant::now() + limit,
         };
         let step = self.progress.step("Wait for the API");
-        waiting.api_ready(&step)?;
-        step.done("");
+        waiting.api_takes_objects(&step)?;
+        step.done("it takes objects");
         self.stage("api");
-        provision::start_all(waiting.remote)?;
+        // Not only when it is ready: it takes objects while it makes its own, and the controllers
+        // find them there.
         let addons = addons::enabled(&access.profile, &access.dir)?;
         let all: Vec<&Addon> = addons.iter().collect();
         let mut rollouts = addon::Rollouts::of(all.iter().copied());
@@ -56,6 +57,14 @@ impl Start<'_> {
         }
         step.done(access.profile.addons.join(", "));
         self.stage("addons");
+        let step = self.progress.step("Wait for the API to be ready");
+        // The controllers take seconds until they ask for anything, and then give up on an API that
+        // is not ready within ten seconds: this is neither too late nor too early.
+        waiting.api_nearly_ready(&step)?;
+        provision::start_all(waiting.remote)?;
+        waiting.api_ready(&step)?;
+        step.done("");
+        self.stage("ready");
         let step = self.progress.step("Wait for the node");
         let node = waiting.node_ready(&step)?;
         step.done("Ready");

@@ -206,7 +206,8 @@ pub fn require_room(
     )))
 }
 
-/// Makes the node's own volumes where they are missing: the overlay disk and the seed.
+/// Makes the node's own volumes where they are missing: the overlay disk and the seed, which
+/// brings `files` into the node.
 ///
 /// # Errors
 /// [`Kind::Hypervisor`] when libvirt refuses.
@@ -216,23 +217,30 @@ pub fn ensure_own_volumes(
     base: &BaseVolumes,
     profile: &Profile,
     dir: &ProfileDir,
+    files: &[NodeFile],
 ) -> Result<()> {
     // A disk that is there may be a layer over another one than the image's.
     if !Volumes::of(hypervisor, &names.pool)?.has(&names.disk) {
         let size = Mebibytes(profile.disk_mib).bytes();
         hypervisor.create_overlay(&names.pool, &names.disk, &base.disk, size)?;
     }
-    ensure_seed(hypervisor, names, dir)
+    ensure_seed(hypervisor, names, dir, files)
 }
 
-/// Makes the node's SSH identity and the volume with it where they are missing.
+/// Makes the node's SSH identity and the volume that brings it, and `files`, into the node, where
+/// they are missing.
 ///
 /// # Errors
 /// [`Kind::Hypervisor`] when libvirt refuses.
-pub fn ensure_seed(hypervisor: &dyn Hypervisor, names: &Names, dir: &ProfileDir) -> Result<()> {
+pub fn ensure_seed(
+    hypervisor: &dyn Hypervisor,
+    names: &Names,
+    dir: &ProfileDir,
+    files: &[NodeFile],
+) -> Result<()> {
     let new_identity = ensure_ssh_identity(dir)?;
     if new_identity || !Volumes::of(hypervisor, &names.pool)?.has_whole(&names.seed) {
-        hypervisor.upload_bytes(&names.pool, &names.seed, &seed(dir)?)?;
+        hypervisor.upload_bytes(&names.pool, &names.seed, &seed(dir, files)?)?;
     }
     Ok(())
 }
@@ -284,23 +292,26 @@ pub fn ssh_identity(dir: &ProfileDir) -> Result<[NodeFile; 3]> {
 }
 
 /// The seed: a tar that the node unpacks at boot, before its SSH server starts, so that the
-/// very first connection meets a host key that is known and pinned.
-fn seed(dir: &ProfileDir) -> Result<Vec<u8>> {
+/// very first connection meets a host key that is known and pinned. It brings a new node's
+/// configuration too, so that its units start while it still boots.
+fn seed(dir: &ProfileDir, files: &[NodeFile]) -> Result<Vec<u8>> {
+    let fail = || "cannot make the seed volume".into();
+    let now = time::OffsetDateTime::now_utc().unix_timestamp();
+    let now = u64::try_from(now).unwrap_or_default();
     let mut archive = tar::Builder::new(Vec::new());
-    for file in ssh_identity(dir)? {
-        let mut header = tar::Header::new_ustar();
+    for file in ssh_identity(dir)?.iter().chain(files) {
+        let mut header = tar::Header::new_gnu();
         header.set_mode(file.mode);
+        header.set_mtime(now);
         header.set_uid(0);
         header.set_gid(0);
         header.set_size(file.content.len() as u64);
         let path = file.path.trim_start_matches('/');
         archive
             .append_data(&mut header, path, file.content.as_slice())
-            .context(Kind::Internal, || "cannot make the seed volume".into())?;
+            .context(Kind::Internal, fail)?;
     }
-    archive
-        .into_inner()
-        .context(Kind::Internal, || "cannot make the seed volume".into())
+    archive.into_inner().context(Kind::Internal, fail)
 }
 
 /// The ports of the host that lead to the node's SSH server and to kube-apiserver.
@@ -445,7 +456,8 @@ mod tests {
         let dir = Store::at(tmp.path(), tmp.path()).profile_dir(&"dev".parse().unwrap());
         assert!(ensure_ssh_identity(&dir).unwrap());
         assert!(!ensure_ssh_identity(&dir).unwrap());
-        let bytes = seed(&dir).unwrap();
+        let unit = NodeFile::new("/etc/systemd/system/kubby.target", 0o644, "[Unit]\n");
+        let bytes = seed(&dir, &[unit]).unwrap();
         let mut archive = tar::Archive::new(bytes.as_slice());
         let entries: Vec<(String, u32)> = archive
             .entries()
@@ -464,6 +476,7 @@ mod tests {
                 ("etc/ssh/ssh_host_ed25519_key".to_owned(), 0o600),
                 ("etc/ssh/ssh_host_ed25519_key.pub".to_owned(), 0o644),
                 ("root/.ssh/authorized_keys".to_owned(), 0o600),
+                ("etc/systemd/system/kubby.target".to_owned(), 0o644),
             ]
         );
     }

@@ -139,7 +139,7 @@ impl Start<'_> {
         let shared = self.store.lock_shared(|| {})?;
         let size = Mebibytes(access.profile.disk_mib).bytes();
         hypervisor.create_overlay(&names.pool, &names.disk, &saved.disk, size)?;
-        resources::ensure_seed(hypervisor, names, &access.dir)?;
+        resources::ensure_seed(hypervisor, names, &access.dir, &[])?;
         drop((shared, span));
         let span = trace::span("copy the keys");
         let original = template.dir.files();

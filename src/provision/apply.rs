@@ -1,6 +1,6 @@
 //! Brings the node to what the plan wants: compares, pushes what differs, starts the units.
 
-use super::{COMPONENTS_DIR, TARGET, Tidy, Wanted, runtime};
+use super::{COMPONENTS_DIR, FIRST_TARGET, TARGET, Tidy, Wanted, runtime};
 use crate::error::{Error, Kind, Result};
 use crate::remote::{self, Remote};
 use crate::trace;
@@ -14,8 +14,8 @@ pub struct Applied {
     pub restarted: Vec<String>,
 }
 
-/// Makes the node hold `wanted`'s files and run its units, the late ones excepted. Returns when
-/// the units are queued, not when they are up: health is waited for from the host.
+/// Makes the node hold `wanted`'s files and run its units, the late ones excepted. Returns when the
+/// units are queued, not when they are up: health is waited for from the host.
 ///
 /// # Errors
 /// [`Kind::NodeUnreachable`] when SSH fails, [`Kind::Unhealthy`] when a command in the node does.
@@ -44,12 +44,6 @@ pub fn apply(remote: &mut dyn Remote, wanted: &Wanted) -> Result<Applied> {
         .map(|unit| unit.name.clone())
         .collect();
     let units: Vec<&str> = wanted.units.iter().map(|u| u.name.as_str()).collect();
-    let early: Vec<&str> = wanted
-        .units
-        .iter()
-        .filter(|u| !u.late && !u.on_demand && u.name != TARGET)
-        .map(|u| u.name.as_str())
-        .collect();
     let actions = wanted.actions.iter();
     let due = actions.filter(|a| paths.iter().any(|p| p == a.path));
     let mut before: Vec<String> = due.map(|a| a.command.to_owned()).collect();
@@ -58,7 +52,6 @@ pub fn apply(remote: &mut dyn Remote, wanted: &Wanted) -> Result<Applied> {
         remote,
         &affected,
         &units,
-        &early,
         paths.is_empty(),
         &before.join("\n"),
     )?;
@@ -72,9 +65,12 @@ pub fn apply(remote: &mut dyn Remote, wanted: &Wanted) -> Result<Applied> {
 /// the programs that start first while the files are compared and pushed.
 fn mount(remote: &mut dyn Remote) -> Result<()> {
     let script = format!(
-        "set -eu\nmountpoint -q {COMPONENTS_DIR} && exit 0\nmkdir -p {COMPONENTS_DIR}\n\
+        "set -eu\nmountpoint -q {COMPONENTS_DIR} && exit 0\n\
+         if [ -e /etc/systemd/system/{} ]; then exec systemctl start {0}; fi\n\
+         mkdir -p {COMPONENTS_DIR}\n\
          mount -t {} -o {} {} {COMPONENTS_DIR}\n\
          cat {COMPONENTS_DIR}/bin/etcd {COMPONENTS_DIR}/bin/kube-apiserver >/dev/null 2>&1 </dev/null &\n",
+        runtime::MOUNT,
         runtime::FILE_SYSTEM,
         runtime::MOUNT_OPTIONS,
         runtime::DEVICE
@@ -90,6 +86,7 @@ fn mount(remote: &mut dyn Remote) -> Result<()> {
 /// # Errors
 /// As [`apply`].
 pub fn start_all(remote: &mut dyn Remote) -> Result<()> {
+    let _span = trace::span("start the late units");
     let command = format!("systemctl start --no-block {TARGET}");
     remote
         .run(&command)?
@@ -114,19 +111,20 @@ fn tidy(tidy: &Tidy, wanted: &Wanted) -> String {
     )
 }
 
-/// Starts the early units; of the units in `affected`, those that run are restarted.
+/// Starts the units; of those in `affected`, the ones that run are restarted.
 fn start(
     remote: &mut dyn Remote,
     affected: &[String],
     units: &[&str],
-    early: &[&str],
     unchanged: bool,
     before: &str,
 ) -> Result<Vec<String>> {
     // systemd finds new unit files by itself; reading changed ones again costs a second under
     // emulation, so it is done only when systemd says that it is needed.
     let enable = if unchanged {
-        format!("systemctl is-enabled --quiet {TARGET} || systemctl enable --quiet {TARGET}")
+        format!(
+            "systemctl is-enabled --quiet {TARGET} || systemctl enable --quiet --no-reload {TARGET}"
+        )
     } else {
         format!(
             "systemctl enable --quiet --no-reload {TARGET}\n\
@@ -148,8 +146,7 @@ fn start(
     let script = format!(
         "set -eu\n{enable}\n{before}\n\
          ln -sf {COMPONENTS_DIR}/bin/* /usr/local/bin/\n{restart}\
-         systemctl start --no-block {}\n",
-        early.join(" ")
+         systemctl start --no-block {FIRST_TARGET}\n"
     );
     let _span = trace::span("start the units");
     let output = remote.run(&script)?;
@@ -212,7 +209,7 @@ mod tests {
 
     fn wanted() -> Wanted {
         let unit = |name: &str, reads: &str| Unit::service(name, "", &[]).reads([reads]);
-        let units = vec![unit("etcd", "/etc/a"), unit("kubelet", "/etc/b").late()];
+        let units = vec![unit("etcd", "/etc/a"), unit("kubelet", "/etc/b")];
         Wanted {
             files: vec![NodeFile::new("/etc/a", 0o644, "a")],
             units,
@@ -229,7 +226,7 @@ mod tests {
         let script = node.told.join("\n");
         assert!(script.contains("--no-legend etcd.service |"), "{script}");
         assert!(
-            script.contains("systemctl start --no-block etcd.service\n"),
+            script.contains("systemctl start --no-block kubby-first.target\n"),
             "{script}"
         );
     }

@@ -53,6 +53,7 @@ pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
         .line("StateDirectoryMode", "0700")
         .line("OOMScoreAdjust", "-997")
         .requires(&[runtime::MOUNT])
+        .early()
         .reads(reads);
     Wanted {
         files,

@@ -57,6 +57,9 @@ pub const COMPONENTS_DIR: &str = "/opt/kubby";
 pub const KUBERNETES_DIR: &str = "/etc/kubernetes";
 /// The systemd target that holds all of kubby's units.
 pub const TARGET: &str = "kubby.target";
+/// The systemd target that holds those of them that a new node begins with; the node starts it by
+/// itself as soon as its seed has brought it.
+pub const FIRST_TARGET: &str = "kubby-first.target";
 
 /// What the plan depends on.
 pub struct Inputs<'a> {
@@ -120,7 +123,8 @@ pub fn plan(inputs: &Inputs<'_>) -> Wanted {
         all.actions.extend(part.actions);
         all.tidy.extend(part.tidy);
     }
-    all.units.push(unit::target(&all.units));
+    let targets = [unit::target(&all.units), unit::first_target(&all.units)];
+    all.units.extend(targets);
     let unit_files: Vec<NodeFile> = all.units.iter().map(Unit::file).collect();
     all.files.extend(unit_files);
     all
@@ -137,6 +141,18 @@ pub fn digest(wanted: &Wanted) -> String {
         digest.update(file.mode.to_be_bytes());
     }
     hex(&digest.finalize())
+}
+
+/// The files that a new node may have before it is reached: all but those that somebody has to be
+/// told of when they come.
+pub fn before_boot(wanted: &Wanted) -> Vec<NodeFile> {
+    let acted_on = |path: &str| wanted.actions.iter().any(|action| action.path == path);
+    let left_out = |file: &NodeFile| {
+        acted_on(&file.path)
+            || file.content.is_empty() && wanted.optional.iter().any(|path| *path == file.path)
+    };
+    let files = wanted.files.iter().filter(|file| !left_out(file));
+    files.cloned().collect()
 }
 
 /// A file that anybody may read.
@@ -260,6 +276,23 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_node_has_all_before_its_boot_but_what_somebody_has_to_be_told_of() {
+        let wanted = wanted();
+        let brought = before_boot(&wanted);
+        for file in &wanted.files {
+            let is_brought = brought.iter().any(|b| b.path == file.path);
+            let acted_on = wanted.actions.iter().any(|a| a.path == file.path);
+            let empty = wanted.optional.iter().any(|path| *path == file.path);
+            assert_eq!(is_brought, !acted_on && !empty, "{}", file.path);
+        }
+        let first = format!("/etc/systemd/system/{FIRST_TARGET}");
+        let first = brought.iter().find(|file| file.path == first).unwrap();
+        let text = String::from_utf8_lossy(&first.content).into_owned();
+        assert!(text.contains("kube-apiserver") && !text.contains("kube-scheduler"));
+        assert!(!text.contains("WantedBy"), "{text}");
     }
 
     #[test]

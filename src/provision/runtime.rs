@@ -27,6 +27,13 @@ const CONTAINERD_CONFIG: &str = "/etc/containerd/config.toml";
 const CRICTL_CONFIG: &str = "/etc/crictl.yaml";
 const BUILDKIT_CONFIG: &str = "/etc/buildkit/buildkitd.toml";
 const IMPORT_SCRIPT: &str = "/usr/local/lib/kubby/import-images";
+const SEED_SCRIPT: &str = "/usr/local/lib/kubby/seed-images";
+
+/// Where containerd keeps images.
+const CONTAINERD_ROOT: &str = "/var/lib/containerd";
+
+/// The names of the images that a new node has from the volume, until [`end_of_seed`].
+const SEEDED: &str = "/run/kubby-seeded-images";
 
 pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
     Wanted {
@@ -38,6 +45,10 @@ pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
             super::NodeFile {
                 mode: 0o755,
                 ..public(IMPORT_SCRIPT, import_script())
+            },
+            super::NodeFile {
+                mode: 0o755,
+                ..public(SEED_SCRIPT, seed_script())
             },
         ],
         units: vec![
@@ -61,6 +72,7 @@ fn mount() -> Unit {
             ("Type", FILE_SYSTEM.into()),
             ("Options", MOUNT_OPTIONS.into()),
         ],
+        early: true,
         ..Unit::default()
     }
 }
@@ -74,6 +86,7 @@ fn containerd() -> Unit {
     )
     .line("Type", "notify")
     .line("ExecStartPre", "-/sbin/modprobe overlay")
+    .line("ExecStartPre", format!("-{SEED_SCRIPT}"))
     // Containers outlive a restart of containerd, as their shims do.
     .line("KillMode", "process")
     .line("Delegate", "yes")
@@ -88,6 +101,10 @@ fn containerd() -> Unit {
         egress::CONTAINERD_ENVIRONMENT,
         egress::AUTHORITIES,
     ])
+    // What is seeded is in the volume.
+    .requires(&[MOUNT])
+    // No pod without the firewall.
+    .after(&["nftables.service", "kubby-modules.service"])
 }
 
 /// Builds images; `kubby image build` starts it.
@@ -158,7 +175,10 @@ import() {{
         ctr --namespace k8s.io images import "$1" >/dev/null
 }}
 running=
-have=$(ctr --namespace k8s.io images list --quiet)
+# Nobody can have removed what a new node began with; asking containerd costs seconds of an
+# emulated processor.
+have=$(cat {SEEDED} 2>/dev/null) ||
+    have=$(ctr --namespace k8s.io images list --quiet)
 while [ $# -ge 2 ]; do
     image=$1
     archive={COMPONENTS_DIR}/images/$2.tar
@@ -178,6 +198,49 @@ for job in $running; do
 done
 "#
     )
+}
+
+/// Gives a containerd that has never run the store that the component volume has, so that nothing
+/// need be imported: its databases are copied, the images' files are links into the volume. A store
+/// that is there is left alone; what goes wrong costs no more than the import.
+fn seed_script() -> String {
+    format!(
+        r#"#!/bin/sh
+# Usage: seed-images
+# Takes the images of the component volume over into a containerd that has never run.
+set -eu
+from={COMPONENTS_DIR}/containerd
+root={CONTAINERD_ROOT}
+new=$root.new
+[ -e $from/images ] || exit 0
+if [ -d $root ]; then
+    rmdir $root 2>/dev/null || exit 0
+fi
+content=io.containerd.content.v1.content
+snapshots=io.containerd.snapshotter.v1.overlayfs
+rm -rf $new
+umask 077
+mkdir -p -m 711 $new
+mkdir -p $new/io.containerd.metadata.v1.bolt $new/$content/blobs/sha256 $new/$content/ingest     $new/$snapshots/snapshots
+cp $from/io.containerd.metadata.v1.bolt/meta.db $new/io.containerd.metadata.v1.bolt/
+cp $from/$snapshots/metadata.db $new/$snapshots/
+ln -s $from/$content/blobs/sha256/* $new/$content/blobs/sha256/
+for snapshot in $from/$snapshots/snapshots/*; do
+    to=$new/$snapshots/snapshots/${{snapshot##*/}}
+    mkdir $to
+    ln -s $snapshot/fs $to/fs
+    mkdir -m 711 $to/work
+done
+sync -f $new
+mv -T $new $root
+cp $from/images {SEEDED}
+"#
+    )
+}
+
+/// Ends the time in which a new node has just the images that it began with; part of a script.
+pub fn end_of_seed() -> String {
+    format!("rm -f {SEEDED}")
 }
 
 /// CNI configuration (cniVersion at most 1.0.0 for Debian's containerd 1.7).

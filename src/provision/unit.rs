@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{TARGET, public};
+use super::{FIRST_TARGET, TARGET, public};
 use crate::remote::NodeFile;
 
 /// A unit of kubby in the node. All of them belong to [`TARGET`].
@@ -22,8 +22,10 @@ pub struct Unit {
     pub lines: Vec<(&'static str, String)>,
     /// Paths of files that the running unit has read: when one changes, it is restarted.
     pub reads: Vec<String>,
-    /// The node gets Ready without it, so it stays out of the way until the API is ready.
+    /// Pods can wait for it, so it stays out of the way until the API is nearly ready.
     pub late: bool,
+    /// It starts while the node boots, not after: it needs the root file system and nothing else.
+    pub early: bool,
     /// Nothing starts it with the node; whoever needs it does.
     pub on_demand: bool,
 }
@@ -75,10 +77,17 @@ impl Unit {
         self.after(units)
     }
 
-    /// Lets it wait until the API is ready, see [`Unit::late`].
+    /// Lets it wait until the API is nearly ready, see [`Unit::late`].
     #[must_use]
     pub fn late(mut self) -> Self {
         self.late = true;
+        self
+    }
+
+    /// Starts it while the node boots, see [`Unit::early`].
+    #[must_use]
+    pub fn early(mut self) -> Self {
+        self.early = true;
         self
     }
 
@@ -120,8 +129,21 @@ impl Unit {
             for (key, value) in &self.lines {
                 let _ = writeln!(text, "{key}={value}");
             }
-            text.push_str("\n[Install]\nWantedBy=multi-user.target\n");
+            if self.name == TARGET {
+                text.push_str("\n[Install]\nWantedBy=multi-user.target\n");
+            }
             return text;
+        }
+        if self.early {
+            let end = if self.section == "Mount" {
+                "umount.target"
+            } else {
+                "shutdown.target"
+            };
+            let _ = writeln!(
+                text,
+                "DefaultDependencies=no\nAfter=systemd-remount-fs.service\nConflicts={end}\nBefore={end}"
+            );
         }
         // A component that fails is retried for ever: kubby and kubectl say what is wrong.
         text.push_str("StartLimitIntervalSec=0\n");
@@ -142,6 +164,19 @@ pub fn target(units: &[Unit]) -> Unit {
     Unit {
         name: TARGET.to_owned(),
         description: "Kubernetes node by kubby".to_owned(),
+        section: "Unit",
+        lines: vec![("Wants", wants.join(" "))],
+        ..Unit::default()
+    }
+}
+
+/// The target that wants what a new node begins with: all but the late units.
+pub fn first_target(units: &[Unit]) -> Unit {
+    let first = units.iter().filter(|u| !u.on_demand && !u.late);
+    let wants: Vec<&str> = first.map(|u| u.name.as_str()).collect();
+    Unit {
+        name: FIRST_TARGET.to_owned(),
+        description: "First units of a Kubernetes node by kubby".to_owned(),
         section: "Unit",
         lines: vec![("Wants", wants.join(" "))],
         ..Unit::default()
@@ -189,6 +224,16 @@ mod tests {
         LimitNOFILE=1048576
         Type=notify
         "#);
+    }
+
+    #[test]
+    fn an_early_unit_waits_for_the_root_file_system_only() {
+        let text = Unit::service("a", "", &[]).early().render();
+        assert!(text.contains("DefaultDependencies=no\n"), "{text}");
+        assert!(text.contains("Before=shutdown.target\n"), "{text}");
+        let late = Unit::service("b", "", &[]).late();
+        let first = first_target(&[Unit::service("a", "", &[]), late]).render();
+        assert!(first.contains("Wants=a.service\n"), "{first}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Unit;
+use super::{Unit, runtime};
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
 use crate::remote::{Remote, quote};
@@ -56,7 +56,10 @@ pub fn verify(remote: &mut dyn Remote) -> Result<()> {
 
 /// One look for all: under emulation each program that runs in the node takes its time.
 fn look(remote: &mut dyn Remote) -> Result<Vec<&'static str>> {
-    let output = remote.run("cat /proc/[0-9]*/comm 2>/dev/null")?;
+    let output = remote.run(&format!(
+        "{}\ncat /proc/[0-9]*/comm 2>/dev/null",
+        runtime::end_of_seed()
+    ))?;
     Ok(missing(&String::from_utf8_lossy(&output.stdout)))
 }
 
