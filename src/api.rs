@@ -7,7 +7,7 @@ use serde_json::Value;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig, TlsProvider};
 
 use crate::error::{Error, Kind, Result, ResultExt};
-use crate::interrupt;
+use crate::{fault, interrupt};
 
 /// How long one request may take. A node under emulation answers in well under this even while
 /// it starts; a longer silence means that it is not there yet, and the caller asks again.
@@ -116,12 +116,14 @@ impl ApiClient {
     /// # Errors
     /// [`Kind::Unhealthy`] when nothing answers in time.
     pub fn merge_patch(&self, path: &str, patch: &Value) -> Result<Answer> {
-        let response = self
-            .agent
-            .patch(format!("{}{path}", self.base))
-            .content_type("application/merge-patch+json")
-            .send(patch.to_string());
-        Self::answer(response, path)
+        fault::step("change an object", || {
+            let response = self
+                .agent
+                .patch(format!("{}{path}", self.base))
+                .content_type("application/merge-patch+json")
+                .send(patch.to_string());
+            Self::answer(response, path)
+        })
     }
 
     /// Server-side apply of one object: what it says becomes so, and kubby owns those fields.
@@ -130,19 +132,21 @@ impl ApiClient {
     /// # Errors
     /// [`Kind::Unhealthy`] when nothing answers in time.
     pub fn apply(&self, path: &str, object: &Value, force: bool) -> Result<Answer> {
-        let response = self
-            .agent
-            .patch(format!(
-                "{}{path}?fieldManager=kubby&force={force}",
-                self.base
-            ))
-            .config()
-            .timeout_global(Some(APPLY_LIMIT))
-            .build()
-            .content_type("application/apply-patch+yaml")
-            // JSON is YAML.
-            .send(object.to_string());
-        Self::answer(response, path)
+        fault::step("apply an object", || {
+            let response = self
+                .agent
+                .patch(format!(
+                    "{}{path}?fieldManager=kubby&force={force}",
+                    self.base
+                ))
+                .config()
+                .timeout_global(Some(APPLY_LIMIT))
+                .build()
+                .content_type("application/apply-patch+yaml")
+                // JSON is YAML.
+                .send(object.to_string());
+            Self::answer(response, path)
+        })
     }
 
     /// `DELETE path`; what the object owns goes before it does.
@@ -150,11 +154,13 @@ impl ApiClient {
     /// # Errors
     /// [`Kind::Unhealthy`] when nothing answers in time.
     pub fn delete(&self, path: &str) -> Result<Answer> {
-        let response = self
-            .agent
-            .delete(format!("{}{path}?propagationPolicy=Foreground", self.base))
-            .call();
-        Self::answer(response, path)
+        fault::step("delete an object", || {
+            let response = self
+                .agent
+                .delete(format!("{}{path}?propagationPolicy=Foreground", self.base))
+                .call();
+            Self::answer(response, path)
+        })
     }
 
     /// `GET path`, whose answer has to be an object. Asked again when there is no answer: on a

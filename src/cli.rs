@@ -72,6 +72,9 @@ pub struct Global {
     /// Print each line of each tool that runs
     #[arg(short, long, global = true, help_heading = "Global options")]
     pub verbose: bool,
+    /// Fail at once when another kubby works on the cluster
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub no_wait: bool,
 }
 
 /// The shape of results on stdout.

@@ -31,7 +31,7 @@ impl Context {
             verbose: global.verbose,
         };
         Ok(Context {
-            store: Store::from_env()?,
+            store: Store::from_env()?.without_waiting(global.no_wait),
             progress: ui::progress(style),
             global,
         })

@@ -7,6 +7,10 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Kind, Result, ResultExt};
+use crate::fault;
+
+/// How the names of files begin that get their own name when they are complete.
+const UNFINISHED: &str = ".kubby-";
 
 /// Makes a directory and its parents with mode 0700; a directory that is there stays as it is.
 ///
@@ -28,13 +32,12 @@ pub fn create_private_dir(path: &Path) -> Result<()> {
 /// # Errors
 /// [`Kind::Internal`] when the file system refuses; the old file is then untouched.
 pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<()> {
+    let what = || format!("write {}", name_of(path));
+    fault::point("before", &what());
     let fail = || format!("cannot write {}", path.display());
-    let dir = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let dir = folder_of(path);
     let mut file = tempfile::Builder::new()
-        .prefix(".kubby-")
+        .prefix(UNFINISHED)
         .permissions(fs::Permissions::from_mode(mode))
         .tempfile_in(dir)
         .context(Kind::Internal, fail)?;
@@ -43,12 +46,46 @@ pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<()> {
         .set_permissions(fs::Permissions::from_mode(mode))
         .context(Kind::Internal, fail)?;
     file.as_file().sync_all().context(Kind::Internal, fail)?;
+    fault::point("staged", &what());
     file.persist(path).context(Kind::Internal, fail)?;
     // The rename itself must survive a power loss as well.
     if let Ok(dir) = File::open(dir) {
         let _ = dir.sync_all();
     }
+    fault::point("after", &what());
     Ok(())
+}
+
+/// The last part of a path, for people.
+fn name_of(path: &Path) -> std::borrow::Cow<'_, str> {
+    path.file_name().unwrap_or_default().to_string_lossy()
+}
+
+/// Removes from a directory tree what [`write_atomic`] left where its process was killed. Nobody
+/// else may work in the tree meanwhile.
+///
+/// # Errors
+/// [`Kind::Internal`] when one cannot be removed.
+pub fn remove_unfinished(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_unfinished(&path)?;
+        } else if name_of(&path).starts_with(UNFINISHED) {
+            remove_all(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives a file or directory its final name.
+///
+/// # Errors
+/// When the file system refuses.
+pub fn rename(from: &Path, to: &Path) -> std::io::Result<()> {
+    fault::step(&format!("rename to {}", name_of(to)), || {
+        fs::rename(from, to)
+    })
 }
 
 /// Copies a directory tree of the user's secrets: directories 0700, files as they are. A source
@@ -72,6 +109,7 @@ pub fn copy_private(from: &Path, to: &Path) -> Result<()> {
         } else {
             // With the modes of the original, which are 0600 where they have to be.
             fs::copy(entry.path(), &target).context(Kind::Internal, fail)?;
+            fault::point("after", &format!("copy {}", name_of(&target)));
         }
     }
     Ok(())
@@ -83,8 +121,13 @@ pub fn copy_private(from: &Path, to: &Path) -> Result<()> {
 /// [`Kind::Internal`] when it is there and cannot be removed.
 pub fn remove_all(path: &Path) -> Result<()> {
     let result = match fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
+        Ok(meta) => fault::step(&format!("remove {}", name_of(path)), || {
+            if meta.is_dir() {
+                fs::remove_dir_all(path)
+            } else {
+                fs::remove_file(path)
+            }
+        }),
         Err(e) => Err(e),
     };
     match result {
@@ -118,6 +161,9 @@ pub fn of_living_processes(parent: &Path, prefix: &str) -> Result<Vec<PathBuf>> 
             continue;
         };
         let process = rest.split_once('-').map_or(rest, |(process, _)| process);
+        if process.parse::<u32>().is_err() {
+            continue;
+        }
         if Path::new("/proc").join(process).exists() {
             living.push(entry.path());
         } else {
@@ -156,16 +202,45 @@ impl Lock {
     /// # Errors
     /// [`Kind::Internal`] when the lock file cannot be made, [`Kind::Interrupted`] on Ctrl-C.
     pub fn acquire(path: &Path, waiting: impl FnOnce()) -> Result<Self> {
+        Self::acquire_unless(path, || {
+            waiting();
+            Ok(())
+        })
+    }
+
+    /// [`acquire`](Self::acquire) where `waiting` may refuse to wait.
+    ///
+    /// # Errors
+    /// Also what `waiting` fails with.
+    pub fn acquire_unless(path: &Path, waiting: impl FnOnce() -> Result<()>) -> Result<Self> {
         let mut waiting = Some(waiting);
         loop {
             if let Some(lock) = Self::try_acquire(path)? {
                 return Ok(lock);
             }
             if let Some(waiting) = waiting.take() {
-                waiting();
+                waiting()?;
             }
             crate::interrupt::sleep(std::time::Duration::from_millis(100))?;
         }
+    }
+
+    /// Who has a lock, for people: `process 4711, kubby start -p dev`.
+    pub fn holder(path: &Path) -> Option<String> {
+        let id: u32 = fs::read_to_string(path).ok()?.trim().parse().ok()?;
+        let line = fs::read(format!("/proc/{id}/cmdline")).ok()?;
+        let words: Vec<_> = line
+            .split(|byte| *byte == 0)
+            .filter(|word| !word.is_empty())
+            .map(|word| String::from_utf8_lossy(word).replace(|c: char| c.is_control(), " "))
+            .collect();
+        let (program, arguments) = words.split_first()?;
+        let program = name_of(Path::new(program)).into_owned();
+        let line: Vec<_> = std::iter::once(program.as_str())
+            .chain(arguments.iter().map(String::as_str))
+            .collect();
+        let line: String = line.join(" ").chars().take(80).collect();
+        Some(format!("process {id}, {line}"))
     }
 
     /// Takes the lock if nobody has it.
@@ -197,6 +272,9 @@ impl Lock {
                 _ => false,
             };
             if same {
+                // For people who wait; nothing depends on it.
+                let _ = file.set_len(0);
+                let _ = writeln!(&file, "{}", std::process::id());
                 return Ok(Some(Lock { _file: file }));
             }
         }

@@ -18,6 +18,7 @@ pub struct Store {
     home: PathBuf,
     cache: PathBuf,
     default_home: bool,
+    no_wait: bool,
 }
 
 impl Store {
@@ -52,6 +53,7 @@ impl Store {
         let cache = given("KUBBY_CACHE")?;
         Ok(Store {
             default_home: home.is_none(),
+            no_wait: false,
             home: home.map_or_else(|| standard(dirs::data_dir(), "KUBBY_HOME"), Ok)?,
             cache: cache.map_or_else(|| standard(dirs::cache_dir(), "KUBBY_CACHE"), Ok)?,
         })
@@ -63,7 +65,14 @@ impl Store {
             home: home.to_owned(),
             cache: cache.to_owned(),
             default_home: false,
+            no_wait: false,
         }
+    }
+
+    /// Lets locked profiles be an error rather than waited for.
+    #[must_use]
+    pub fn without_waiting(self, no_wait: bool) -> Self {
+        Store { no_wait, ..self }
     }
 
     /// `KUBBY_HOME`.
@@ -113,12 +122,25 @@ impl Store {
         Ok(names)
     }
 
-    /// Locks a profile against other kubby processes; `waiting` is called before a wait.
+    /// Locks a profile against other kubby processes; `waiting` is told who has it before a wait.
     ///
     /// # Errors
-    /// [`Kind::Internal`] when the lock cannot be made, [`Kind::Interrupted`] on Ctrl-C.
-    pub fn lock_profile(&self, name: &ProfileName, waiting: impl FnOnce()) -> Result<Lock> {
-        self.lock(&format!("{name}.lock"), waiting)
+    /// [`Kind::Internal`] when the lock cannot be made, [`Kind::Interrupted`] on Ctrl-C;
+    /// [`Kind::State`] when another has it and waiting is not wanted.
+    pub fn lock_profile(&self, name: &ProfileName, waiting: impl FnOnce(&str)) -> Result<Lock> {
+        let path = self.lock_file(&format!("{name}.lock"))?;
+        Lock::acquire_unless(&path, || {
+            let holder = Lock::holder(&path).unwrap_or_else(|| "another kubby".into());
+            if self.no_wait {
+                return Err(Error::new(
+                    Kind::State,
+                    format!("another kubby works on `{name}`: {holder}"),
+                )
+                .with_hint("without --no-wait this waits until that is done"));
+            }
+            waiting(&holder);
+            Ok(())
+        })
     }
 
     /// Locks what all profiles of this home share: free ports and the storage pool.
@@ -127,13 +149,13 @@ impl Store {
     /// As [`Store::lock_profile`].
     pub fn lock_shared(&self, waiting: impl FnOnce()) -> Result<Lock> {
         // No profile can have this name, since names hold no underscore.
-        self.lock("_shared.lock", waiting)
+        Lock::acquire(&self.lock_file("_shared.lock")?, waiting)
     }
 
-    fn lock(&self, file: &str, waiting: impl FnOnce()) -> Result<Lock> {
+    fn lock_file(&self, file: &str) -> Result<PathBuf> {
         let dir = self.home.join("locks");
         fsutil::create_private_dir(&dir)?;
-        Lock::acquire(&dir.join(file), waiting)
+        Ok(dir.join(file))
     }
 
     /// Removes what the last deleted profile leaves behind: the lock files and empty folders.
@@ -213,6 +235,25 @@ impl ProfileDir {
     pub fn handover(&self) -> PathBuf {
         self.root.join("handover")
     }
+    /// A mark that is there until the machine runs for the first time, see
+    /// [`machine_runs`](Self::machine_runs).
+    pub fn never_ran(&self) -> PathBuf {
+        self.root.join("never-ran")
+    }
+    /// Takes the mark away for good, as has to be done before the machine's first instruction:
+    /// what has the mark holds nothing of anybody's and is made anew by the next start.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when the file system refuses.
+    pub fn machine_runs(&self) -> Result<()> {
+        fsutil::remove_all(&self.never_ran())?;
+        // It must not come back with a power loss.
+        std::fs::File::open(&self.root)
+            .and_then(|folder| folder.sync_all())
+            .context(Kind::Internal, || {
+                format!("cannot sync {}", self.root.display())
+            })
+    }
     /// Saved states that the user made, one folder each.
     pub fn snapshots(&self) -> PathBuf {
         self.root.join("snapshots")
@@ -256,7 +297,7 @@ mod tests {
         let home = dir.path().join("home");
         let store = Store::at(&home, &home);
         let name: ProfileName = "dev".parse().unwrap();
-        drop(store.lock_profile(&name, || {}).unwrap());
+        drop(store.lock_profile(&name, |_| {}).unwrap());
         let profile = store.profile_dir(&name);
         fsutil::create_private_dir(profile.root()).unwrap();
         store.remove_if_empty().unwrap();

@@ -117,7 +117,7 @@ impl Capture<'_> {
             profile,
         };
         SavedDir::at(partial.clone()).save(&saved)?;
-        fs::rename(&partial, &into.root).context(Kind::Internal, || {
+        fsutil::rename(&partial, &into.root).context(Kind::Internal, || {
             format!("cannot move the saved state to {}", into.root.display())
         })?;
         unfinished.paths.clear();

@@ -86,7 +86,7 @@ pub fn fork(
     fsutil::remove_all(dir.root())?;
     fsutil::remove_all(staged.root())?;
     let made = make(store, &hypervisor, &mut source, new, from, &step).and_then(|()| {
-        std::fs::rename(staged.root(), dir.root()).context(Kind::Internal, || {
+        fsutil::rename(staged.root(), dir.root()).context(Kind::Internal, || {
             format!("cannot move the fork to {}", dir.root().display())
         })
     });

@@ -52,7 +52,7 @@ pub use templates::{
 
 use crate::egress;
 use crate::error::Result;
-use crate::fsutil::Lock;
+use crate::fsutil::{self, Lock};
 use crate::hypervisor::{self, Hypervisor, Libvirt};
 use crate::profile::{Profile, ProfileName};
 use crate::progress::Progress;
@@ -123,9 +123,13 @@ pub enum Templates {
 
 /// Locks a profile against other kubby processes; whoever has to wait is told for what.
 fn lock(store: &Store, name: &ProfileName, progress: &dyn Progress) -> Result<Lock> {
-    store.lock_profile(name, || {
-        progress.note(&format!("waiting for another kubby that works on `{name}`"));
-    })
+    let lock = store.lock_profile(name, |holder| {
+        progress.note(&format!(
+            "waiting for another kubby that works on `{name}`: {holder}"
+        ));
+    })?;
+    fsutil::remove_unfinished(store.profile_dir(name).root())?;
+    Ok(lock)
 }
 
 /// The serial console of a cluster's machine since its last start, the last `lines` of it, without

@@ -1,19 +1,16 @@
 //! The kubeconfig as a file: where it is, whose turn it is to write, and writing it whole.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
+use super::lock::lock;
 use super::{Entry, Owner, is_skeleton, merge, remove};
 use crate::error::{Error, Kind, Result, ResultExt as _};
-use crate::{fsutil, interrupt};
+use crate::{fault, fsutil};
 
-/// How long to wait for another program to finish with the file. kubectl holds its lock for
-/// milliseconds, so a lock this old was left behind.
-const LOCK_DEADLINE: Duration = Duration::from_secs(10);
 /// Links to follow before a chain of them counts as a loop, as the kernel counts.
 const MAX_LINKS: usize = 40;
 
@@ -86,7 +83,8 @@ pub fn uninstall(path: &Path, name: &str, owner: &Owner) -> Result<bool> {
         return Ok(false);
     };
     if is_skeleton(&new) && !path.is_symlink() {
-        fs::remove_file(&target).context(Kind::Kubeconfig, || cannot("remove", &target))?;
+        fault::step("remove the kubeconfig", || fs::remove_file(&target))
+            .context(Kind::Kubeconfig, || cannot("remove", &target))?;
     } else {
         write(&target, &new)?;
     }
@@ -113,7 +111,7 @@ fn on(path: &Path, error: Error) -> Error {
     outer.with_source(error)
 }
 
-fn parent(path: &Path) -> Option<&Path> {
+pub(super) fn parent(path: &Path) -> Option<&Path> {
     path.parent().filter(|p| !p.as_os_str().is_empty())
 }
 
@@ -163,17 +161,14 @@ pub fn load(path: &Path) -> Result<Option<String>> {
 
 /// Replaces the file by one of the same mode and owner, in one step.
 fn write(path: &Path, text: &str) -> Result<()> {
+    fault::point("before", "write the kubeconfig");
     let fail = || cannot("write", path);
     let old = fs::metadata(path).ok();
     let mode = old
         .as_ref()
         .map_or(0o600, |m| m.permissions().mode() & 0o7777);
     let dir = parent(path).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix(".kubby-")
-        .permissions(fs::Permissions::from_mode(0o600))
-        .tempfile_in(dir)
-        .context(Kind::Kubeconfig, fail)?;
+    let mut file = unfinished(dir).context(Kind::Kubeconfig, fail)?;
     file.write_all(text.as_bytes())
         .context(Kind::Kubeconfig, fail)?;
     if let (Some(old), Ok(new)) = (&old, file.as_file().metadata())
@@ -187,83 +182,26 @@ fn write(path: &Path, text: &str) -> Result<()> {
         .set_permissions(fs::Permissions::from_mode(mode))
         .and_then(|()| file.as_file().sync_all())
         .context(Kind::Kubeconfig, fail)?;
+    fault::point("staged", "write the kubeconfig");
     file.persist(path).context(Kind::Kubeconfig, fail)?;
     // The rename itself must survive a power loss as well.
     if let Ok(dir) = File::open(dir) {
         let _ = dir.sync_all();
     }
+    fault::point("after", "write the kubeconfig");
     Ok(())
 }
 
-/// A lock as kubectl takes it: a file `<kubeconfig>.lock` that must not exist before. It is gone
-/// when this is dropped.
-#[derive(Debug)]
-struct FileLock(PathBuf);
-
-impl Drop for FileLock {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
-/// Locks the file under the name that the user gave it, which is the one kubectl locks, and under
-/// that of its link's target, where another link may lead as well.
-fn lock(path: &Path, target: &Path) -> Result<Vec<FileLock>> {
-    let mut names = [path, target].map(|p| {
-        let mut name = p.as_os_str().to_owned();
-        name.push(".lock");
-        PathBuf::from(name)
-    });
-    // Everybody in the same order, so that nobody waits for somebody who waits for them.
-    names.sort();
-    let count = if names[0] == names[1] { 1 } else { 2 };
-    let deadline = Instant::now() + LOCK_DEADLINE;
-    names
-        .into_iter()
-        .take(count)
-        .map(|name| lock_one(name, deadline))
-        .collect()
-}
-
-fn lock_one(name: PathBuf, deadline: Instant) -> Result<FileLock> {
-    loop {
-        // Mode 0 as kubectl has it: the file holds nothing for anybody to read.
-        match OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o0)
-            .open(&name)
-        {
-            Ok(_) => return Ok(FileLock(name)),
-            Err(e) if e.kind() == ErrorKind::AlreadyExists && Instant::now() < deadline => {
-                interrupt::sleep(Duration::from_millis(10))?;
-            }
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => return Err(stale(&name)),
-            Err(e) => {
-                return Err(e).context(Kind::Kubeconfig, || {
-                    format!("cannot make the lock file {}", name.display())
-                });
-            }
-        }
-    }
-}
-
-fn stale(name: &Path) -> Error {
-    let age = fs::symlink_metadata(name).and_then(|m| m.modified()).ok();
-    let age = age
-        .and_then(|t| t.elapsed().ok())
-        .map_or(0, |age| age.as_secs());
-    Error::new(
-        Kind::Kubeconfig,
-        format!(
-            "the kubeconfig is locked: {} was made {age} s ago",
-            name.display()
-        ),
-    )
-    .with_hint(format!(
-        "if no kubectl or kubby is running, it was left behind; remove it: rm -f '{}'",
-        name.display()
-    ))
+/// A file that gets its own name when it is complete. Those that killed processes have left in the
+/// folder are removed: they hold keys.
+pub(super) fn unfinished(dir: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    const PREFIX: &str = ".kubby-tmp-";
+    // What cannot be removed is not in the way.
+    let _ = fsutil::of_living_processes(dir, PREFIX);
+    tempfile::Builder::new()
+        .prefix(&format!("{PREFIX}{}-", std::process::id()))
+        .permissions(fs::Permissions::from_mode(0o600))
+        .tempfile_in(dir)
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 use std::os::unix::fs::symlink;
+use std::time::{Duration, Instant};
 
 use super::*;
+use crate::kubeconfig::lock::lock_one;
 use crate::kubeconfig::{State, inspect};
 
 fn entry(name: &str) -> Entry {

@@ -18,6 +18,7 @@ mod edit;
 mod file;
 #[cfg(test)]
 mod generate;
+mod lock;
 mod node;
 mod parse;
 mod splice;

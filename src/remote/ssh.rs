@@ -7,7 +7,7 @@ use ssh2::Channel;
 use super::link::{Failure, Link, Watch};
 use super::{Output, Remote, Target, connect, shorten, tail};
 use crate::error::{Error, Kind, Result};
-use crate::interrupt;
+use crate::{fault, interrupt};
 
 /// How long a command may take unless the caller says otherwise.
 const COMMAND_LIMIT: Duration = Duration::from_secs(120);
@@ -129,6 +129,7 @@ impl Ssh {
 impl Remote for Ssh {
     fn exec(&mut self, command: &str, stdin: &[u8], limit: Option<Duration>) -> Result<Output> {
         check_command(command)?;
+        fault::point("before", "a command in the node");
         let limit = limit.unwrap_or(self.limit);
         let mut watch = Watch {
             until: Some(Instant::now() + limit),
@@ -148,6 +149,7 @@ impl Remote for Ssh {
         match result {
             Ok(link) => {
                 self.link = Some(link);
+                fault::point("after", "a command in the node");
                 Ok(output)
             }
             // The connection is dropped with the failure: an operation that was cut short

@@ -216,7 +216,7 @@ impl Cache {
         write_manifest(temporary, &manifest)?;
         let entry = self.entry(version, &key)?;
         fsutil::remove_all(&entry)?;
-        fs::rename(temporary, &entry)
+        fsutil::rename(temporary, &entry)
             .context(Kind::Assets, || format!("cannot write {}", entry.display()))?;
         step.done(human_bytes(manifest.volume.size));
         Ok(set(version, &entry, manifest))

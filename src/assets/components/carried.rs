@@ -1,6 +1,5 @@
 //! Components that come from another host's cache, as they were there.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::ComponentSet;
@@ -62,7 +61,7 @@ pub fn adopt(
         ));
     }
     fsutil::remove_all(&entry)?;
-    fs::rename(staged.keep(), &entry).context(Kind::Internal, || {
+    fsutil::rename(&staged.keep(), &entry).context(Kind::Internal, || {
         format!("cannot move the components to {}", entry.display())
     })?;
     Ok(cache::set(version, &entry, manifest))

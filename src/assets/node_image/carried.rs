@@ -1,6 +1,5 @@
 //! Images that come from another host's cache, as they were there.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::store::Store;
@@ -65,7 +64,7 @@ pub fn adopt(cache: &Path, key: &str, staged: tempfile::TempDir) -> Result<NodeI
     for old in store.made_from(inputs)? {
         fsutil::remove_all(&old)?;
     }
-    fs::rename(&from, &to).context(Kind::Internal, || {
+    fsutil::rename(&from, &to).context(Kind::Internal, || {
         format!("cannot move the node image to {}", to.display())
     })?;
     manifest::check(&to)?.map_err(|why| bad(&why))
@@ -86,6 +85,8 @@ fn check_key(key: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::super::manifest::tests::fake;
+    use std::fs;
+
     use super::*;
     use crate::progress::Silent;
 

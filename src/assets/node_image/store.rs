@@ -113,7 +113,7 @@ impl Store {
             fsutil::remove_all(&dir)?;
         }
         let work = work.keep();
-        fs::rename(&work, &dir).context(Kind::Internal, || {
+        fsutil::rename(&work, &dir).context(Kind::Internal, || {
             format!("cannot rename {} to {}", work.display(), dir.display())
         })?;
         for old in superseded.iter().filter(|old| **old != dir) {

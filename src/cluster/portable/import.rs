@@ -424,7 +424,7 @@ impl<'a> Import<'a> {
         fsutil::create_private_dir(&self.partial)?;
         SavedDir::at(self.partial.clone()).save(&self.saved)?;
         let to = self.dir().root;
-        fs::rename(&self.partial, &to).context(Kind::Internal, || {
+        fsutil::rename(&self.partial, &to).context(Kind::Internal, || {
             format!("cannot move the template to {}", to.display())
         })?;
         self.finished = true;

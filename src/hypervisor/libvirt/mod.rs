@@ -22,6 +22,7 @@ use super::{
     PortForward, Saving, Volume,
 };
 use crate::error::Result;
+use crate::fault;
 use crate::progress::Step;
 
 impl Hypervisor for Libvirt {
@@ -34,7 +35,7 @@ impl Hypervisor for Libvirt {
     }
 
     fn ensure_pool(&self, pool: &str, target: &Path) -> Result<Change> {
-        pool::ensure(self, pool, target)
+        fault::step("make the pool", || pool::ensure(self, pool, target))
     }
 
     fn pool_available_bytes(&self, pool: &str) -> Result<u64> {
@@ -50,15 +51,17 @@ impl Hypervisor for Libvirt {
     }
 
     fn remove_pool(&self, pool: &str) -> Result<PoolRemoval> {
-        pool::remove(self, pool)
+        fault::step("remove the pool", || pool::remove(self, pool))
     }
 
     fn upload(&self, pool: &str, volume: &str, source: &Path, step: &Step) -> Result<Change> {
-        upload::file(self, pool, volume, source, step)
+        fault::step("upload", || upload::file(self, pool, volume, source, step))
     }
 
     fn upload_bytes(&self, pool: &str, volume: &str, content: &[u8]) -> Result<()> {
-        upload::bytes(self, pool, volume, content)
+        fault::step("upload bytes", || {
+            upload::bytes(self, pool, volume, content)
+        })
     }
 
     fn create_overlay(
@@ -68,11 +71,13 @@ impl Hypervisor for Libvirt {
         backing: &str,
         bytes: u64,
     ) -> Result<Change> {
-        volume::create_overlay(self, pool, volume, backing, bytes)
+        fault::step("make the overlay", || {
+            volume::create_overlay(self, pool, volume, backing, bytes)
+        })
     }
 
     fn delete_volume(&self, pool: &str, volume: &str) -> Result<Change> {
-        volume::delete(self, pool, volume)
+        fault::step("delete a volume", || volume::delete(self, pool, volume))
     }
 
     fn volume_path(&self, pool: &str, volume: &str) -> Result<PathBuf> {
@@ -96,11 +101,12 @@ impl Hypervisor for Libvirt {
     }
 
     fn define(&self, spec: &DomainSpec) -> Result<()> {
-        self.define_xml(&spec.name, &super::domain_xml::render(spec)?)
+        let xml = super::domain_xml::render(spec)?;
+        fault::step("define", || self.define_xml(&spec.name, &xml))
     }
 
     fn start(&self, domain: &str) -> Result<Change> {
-        domain::start(self, domain)
+        fault::step("start", || domain::start(self, domain))
     }
 
     fn resume(&self, domain: &str) -> Result<Change> {
@@ -110,33 +116,35 @@ impl Hypervisor for Libvirt {
         {
             saving::end_abandoned(self, domain)?;
         }
-        domain::resume(self, domain)
+        fault::step("resume", || domain::resume(self, domain))
     }
 
     fn shutdown(&self, domain: &str) -> Result<Change> {
-        domain::shutdown(self, domain)
+        fault::step("shut down", || domain::shutdown(self, domain))
     }
 
     fn destroy(&self, domain: &str) -> Result<Change> {
-        domain::destroy(self, domain)
+        fault::step("destroy", || domain::destroy(self, domain))
     }
 
     fn undefine(&self, domain: &str) -> Result<Change> {
-        domain::undefine(self, domain)
+        fault::step("undefine", || domain::undefine(self, domain))
     }
 }
 
 impl Saving for Libvirt {
     fn pause(&self, domain: &str) -> Result<Change> {
-        saving::pause(self, domain)
+        fault::step("pause", || saving::pause(self, domain))
     }
 
     fn save_memory(&self, domain: &str, file: &Path) -> Result<()> {
-        saving::save_memory(self, domain, file)
+        fault::step("save memory", || saving::save_memory(self, domain, file))
     }
 
     fn switch_disk(&self, domain: &str, overlay: &Path) -> Result<()> {
-        saving::switch_disk(self, domain, overlay)
+        fault::step("switch the disk", || {
+            saving::switch_disk(self, domain, overlay)
+        })
     }
 
     fn root_disk(&self, domain: &str) -> Result<Option<PathBuf>> {
@@ -148,7 +156,9 @@ impl Saving for Libvirt {
     }
 
     fn start_paused_from(&self, spec: &DomainSpec, incoming: &Incoming) -> Result<()> {
-        saving::start_paused_from(self, spec, incoming)
+        fault::step("load memory", || {
+            saving::start_paused_from(self, spec, incoming)
+        })
     }
 
     fn is_half_loaded(&self, domain: &str) -> Result<bool> {
@@ -156,19 +166,21 @@ impl Saving for Libvirt {
     }
 
     fn ensure_channel(&self, channel: &Path) -> Result<()> {
-        channel::ensure(channel)
+        fault::step("make the channel", || channel::ensure(channel))
     }
 
     fn remove_channel(&self, channel: &Path) -> Result<bool> {
-        channel::remove(channel)
+        fault::step("remove the channel", || channel::remove(channel))
     }
 
     fn tell(&self, channel: &Path, script: &str, limit: Duration) -> Result<()> {
-        channel::run(channel, script, limit)
+        fault::step("tell", || channel::run(channel, script, limit))
     }
 
     fn create_state_file(&self, path: &Path) -> Result<()> {
-        saving::create_state_file(self, path)
+        fault::step("make a state file", || {
+            saving::create_state_file(self, path)
+        })
     }
 }
 
@@ -178,10 +190,12 @@ impl Forwarding for Libvirt {
     }
 
     fn add_forward(&self, domain: &str, forward: PortForward) -> Result<()> {
-        forward::add(self, domain, forward)
+        fault::step("add a forward", || forward::add(self, domain, forward))
     }
 
     fn remove_forward(&self, domain: &str, forward: PortForward) -> Result<Change> {
-        forward::remove(self, domain, forward)
+        fault::step("remove a forward", || {
+            forward::remove(self, domain, forward)
+        })
     }
 }

@@ -16,6 +16,7 @@ use super::stream::{self, Segment, Watch};
 use super::volume::{create, lookup, marker, remove};
 use super::{failure, pool};
 use crate::error::{Kind, Result, ResultExt};
+use crate::fault;
 use crate::hypervisor::Change;
 use crate::hypervisor::storage_xml::{self, VolumeFormat};
 use crate::progress::Step;
@@ -186,6 +187,7 @@ impl Worker {
             )
         };
         let result = parts(&mut send).and_then(|()| {
+            fault::point("unmarked", "upload");
             self.settle(&volume);
             let xml = storage_xml::volume(&marker(&self.name), 0, VolumeFormat::Raw, None)?;
             create(&pool, &self.what, &xml).map(drop)
