@@ -91,6 +91,7 @@ impl Start<'_> {
         drop(span);
         interrupt::check()?;
         self.stage("machine");
+        access.dir.machine_runs()?;
         let _span = trace::span("start the domain");
         hypervisor.start(&names.domain)?;
         Ok(())

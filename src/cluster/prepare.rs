@@ -37,6 +37,19 @@ fn settle_machine(hypervisor: &dyn Hypervisor, names: &Names) -> Result<bool> {
     Ok(true)
 }
 
+/// Takes back what a start has made that was cut short before the machine ran: keys of a template
+/// and a disk over another one's are no good to a start that begins in another way.
+fn make_anew(hypervisor: &dyn Hypervisor, names: &Names, dir: &ProfileDir) -> Result<()> {
+    hypervisor.destroy(&names.domain)?;
+    if hypervisor.has_pool(&names.pool)? {
+        for volume in [&names.disk, &names.seed] {
+            hypervisor.delete_volume(&names.pool, volume)?;
+        }
+    }
+    fsutil::remove_all(&dir.pki())?;
+    fsutil::remove_all(&dir.handover())
+}
+
 /// Writes down which add-ons the cluster is to have.
 fn settle_addons(
     profile: &mut Profile,
@@ -91,9 +104,10 @@ impl Start<'_> {
         let (acceleration, reason) =
             preflight::acceleration(self.options.accel, existing.as_ref(), &host)?;
         let dir = self.store.profile_dir(self.name);
-        let created = existing.is_none();
+        let never_ran = dir.never_ran().exists();
+        let created = existing.is_none() || never_ran;
         let brought = addons::brought(self.options, existing.as_ref())?;
-        let running = settle_machine(hypervisor, &names)?;
+        let running = !created && settle_machine(hypervisor, &names)?;
         if !running {
             let has = existing.as_ref().map(|p| Mebibytes(p.memory_mib));
             let memory = self.options.memory.or(has);
@@ -103,7 +117,11 @@ impl Start<'_> {
         }
         let mut profile = match existing {
             Some(mut profile) => {
-                follow_disk(hypervisor, &mut profile, &names)?;
+                if never_ran {
+                    make_anew(hypervisor, &Names::new(self.store, &profile), &dir)?;
+                } else {
+                    follow_disk(hypervisor, &mut profile, &names)?;
+                }
                 preflight::change_profile(
                     &mut profile,
                     self.options,
@@ -156,7 +174,11 @@ impl Start<'_> {
             kubeconfig,
             ports,
         )?;
-        profile.save(&self.store.profile_dir(self.name))?;
+        let dir = self.store.profile_dir(self.name);
+        // Before the profile, without which it means nothing.
+        fsutil::create_private_dir(dir.root())?;
+        fsutil::write_atomic(&dir.never_ran(), b"", 0o600)?;
+        profile.save(&dir)?;
         Ok(profile)
     }
 }

@@ -149,9 +149,8 @@ impl Start<'_> {
         identity::copy_keys(&original, &borrowed)?;
         self.free_ports(access)?;
         drop(span);
-        revive::start(hypervisor, self.store, access, acceleration, saved, || {
-            Ok(())
-        })
+        let runs = || access.dir.machine_runs();
+        revive::start(hypervisor, self.store, access, acceleration, saved, runs)
     }
 
     /// Takes back what a copy of a template has made, and the template itself: the cluster starts
