@@ -27,8 +27,11 @@ impl Env {
     pub fn new() -> Self {
         if let Some(root) = std::env::var_os("KUBBY_E2E_KEEP") {
             std::fs::create_dir_all(&root).expect("a folder");
+            let name = PathBuf::from(&root);
+            let name = name.file_name().expect("a name").to_string_lossy();
             return Env {
-                profile: "kept".into(),
+                // Another kept folder's clusters have other names.
+                profile: format!("{name}-kept"),
                 root: root.into(),
                 cache: None,
                 kept: true,
@@ -117,12 +120,17 @@ impl Env {
             .env("NO_COLOR", "1")
             .env_remove("KUBBY_PROFILE")
             .stdin(Stdio::null());
-        // HOME is another one here, so the cache must be named: the user's own.
-        if let Some(cache) = &self.cache {
-            command.env("KUBBY_CACHE", cache);
-        } else if std::env::var_os("KUBBY_CACHE").is_none() {
-            let cache = dirs::cache_dir().expect("a cache folder").join("kubby");
-            command.env("KUBBY_CACHE", cache);
+        // HOME is another one here, so the cache must be named.
+        command.env("KUBBY_CACHE", self.cache());
+    }
+
+    /// The folder of assets: the user's own, unless this is another host.
+    pub fn cache(&self) -> PathBuf {
+        let users = || dirs::cache_dir().expect("a cache folder").join("kubby");
+        match (&self.cache, std::env::var_os("KUBBY_CACHE")) {
+            (Some(cache), _) => cache.clone(),
+            (None, Some(cache)) => cache.into(),
+            (None, None) => users(),
         }
     }
 

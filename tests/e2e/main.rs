@@ -14,10 +14,12 @@ mod egress;
 mod env;
 mod exercises;
 mod failures;
+mod faults;
 mod image;
 mod images;
 mod lifecycle;
 mod looking;
+mod ordinary;
 mod outside;
 mod saving;
 mod services;
@@ -56,10 +58,15 @@ fn main() {
         .chain(lifecycle::STOP)
         .chain(exercises::database::AFTER)
         .chain(saving::templates::TESTS)
+        .chain(faults::matrix::TESTS)
+        .chain(faults::crowd::TESTS)
+        .chain(faults::disrupted::TESTS)
+        .chain(faults::power::TESTS)
         .chain(saving::portable::TESTS)
         .chain(saving::templates::LATER)
         .chain(saving::states::TESTS)
         .chain(saving::killed::TESTS)
+        .chain(ordinary::TESTS)
         .chain(lifecycle::AFTER)
     {
         let env = Arc::clone(&env);

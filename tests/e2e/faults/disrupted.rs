@@ -1,0 +1,196 @@
+//! What kubby stands on fails in the middle: QEMU, the machine, SSH, a component, the disk, the
+//! clock.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::crowd::{go_on, stand_still};
+use crate::env::{Env, Test, eventually};
+use crate::saving::{delete, has_mark, healthy, kubectl, mark, named, start};
+
+pub const TESTS: &[Test] = &[
+    ("qemu_dies_while_a_start_is_under_way", qemu_dies),
+    ("a_frozen_machine_is_told_and_thaws", a_frozen_machine),
+    (
+        "a_start_survives_a_dropped_connection",
+        a_dropped_connection,
+    ),
+    ("killed_components_come_back", killed_components),
+    ("a_full_node_is_told_and_recovers", a_full_node),
+    ("a_clock_that_jumped_is_set_right", a_clock_that_jumped),
+];
+
+fn name(env: &Env) -> String {
+    named(env, "d")
+}
+
+/// The process of a cluster's QEMU, by the name of its domain.
+pub fn qemu(domain: &str) -> Pid {
+    let guest = format!("guest={domain},");
+    let of_it = |entry: std::fs::DirEntry| {
+        let id: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let mut words = line.split(|byte| *byte == 0);
+        words
+            .any(|word| word.starts_with(guest.as_bytes()))
+            .then(|| Pid::from_raw(id))?
+    };
+    let found = std::fs::read_dir("/proc")
+        .expect("/proc")
+        .flatten()
+        .find_map(of_it);
+    found.unwrap_or_else(|| panic!("no QEMU of {domain} runs"))
+}
+
+fn domain(env: &Env) -> String {
+    format!("kubby-{}", name(env))
+}
+
+fn in_node(env: &Env, script: &str) -> crate::env::Run {
+    env.kubby_on(&name(env), &["ssh", "--", script])
+}
+
+/// Once before the machine is reached and once when it runs already: the start says what
+/// happened, and the next one completes.
+fn qemu_dies(env: &Env) {
+    let name = name(env);
+    let warm = || {
+        let mut command = env.kubby_command();
+        command
+            .env("KUBBY_PROFILE", &name)
+            .args(["start", "--keep-context"]);
+        command
+    };
+    for place in ["after load memory", "before a command in the node"] {
+        let child = stand_still(warm(), place);
+        kill_process(qemu(&domain(env)), Signal::KILL).expect("a signal");
+        let began = Instant::now();
+        let output = go_on(child);
+        let text = String::from_utf8_lossy(&output.stderr);
+        eprintln!("  {place}: {} after {:?}", output.status, began.elapsed());
+        // It may start anew by itself; if not, it says so.
+        assert!(
+            matches!(output.status.code(), Some(0 | 12 | 13 | 14)),
+            "{place}: {}\n{text}",
+            output.status
+        );
+        start(env, &name);
+        healthy(env, &name);
+        if place == "after load memory" {
+            delete(env, &name);
+        }
+    }
+    mark(env, &name, "before");
+}
+
+/// Stopped by somebody else: commands say that it does not answer, soon, and all is as before
+/// when it goes on.
+fn a_frozen_machine(env: &Env) {
+    let name = name(env);
+    let frozen = qemu(&domain(env));
+    kill_process(frozen, Signal::STOP).expect("a signal");
+    let began = Instant::now();
+    let status = env.kubby_on(&name, &["status", "--exit-code"]);
+    let took = began.elapsed();
+    kill_process(frozen, Signal::CONT).expect("a signal");
+    assert_ne!(status.code, 0, "{}", status.stdout);
+    assert!(took < Duration::from_secs(60), "it took {took:?} to tell");
+    eprintln!("  told after {took:?}, code {}", status.code);
+    healthy(env, &name);
+
+    // Paused in libvirt by somebody else: start lets it go on.
+    env.virsh(&["suspend", &domain(env)]).ok();
+    start(env, &name);
+    healthy(env, &name);
+    assert!(has_mark(env, &name, "before"));
+}
+
+fn a_dropped_connection(env: &Env) {
+    let name = name(env);
+    let mut command = env.kubby_command();
+    command
+        .env("KUBBY_PROFILE", &name)
+        .args(["start", "--keep-context"]);
+    let child = stand_still(command, "after a command in the node");
+    // All sessions but this one's own.
+    in_node(
+        env,
+        "for p in $(pgrep -f 'sshd-session: root'); do \
+         case \" $(ps -o ppid= -p $$) $PPID \" in *\" $p \"*) ;; *) kill -9 \"$p\";; esac; done",
+    );
+    let output = go_on(child);
+    let text = String::from_utf8_lossy(&output.stderr);
+    // A command that was under way is not repeated; one that was not begun is.
+    assert!(
+        matches!(output.status.code(), Some(0 | 13)),
+        "{}\n{text}",
+        output.status
+    );
+    eprintln!("  {}", output.status);
+    start(env, &name);
+    healthy(env, &name);
+}
+
+fn killed_components(env: &Env) {
+    let name = name(env);
+    for component in [
+        "kube-apiserver",
+        "etcd",
+        "kubelet",
+        "kube-scheduler",
+        "containerd",
+    ] {
+        in_node(env, &format!("pkill -9 -x {component}")).ok();
+        let began = Instant::now();
+        start(env, &name);
+        env.kubby_on(&name, &["status", "--exit-code"]).ok();
+        eprintln!(
+            "  {component}: back after {:.1} s",
+            began.elapsed().as_secs_f64()
+        );
+    }
+    healthy(env, &name);
+    assert!(has_mark(env, &name, "before"));
+}
+
+/// The node's disk is full: kubelet says so, and what was written is still there when it is not.
+fn a_full_node(env: &Env) {
+    let name = name(env);
+    let fill = "fallocate -l \"$(df --output=avail -B1 / | tail -n 1)\" /filler || true; \
+                dd if=/dev/zero of=/filler2 bs=1M 2>/dev/null; df --output=avail / | tail -n 1";
+    in_node(env, fill).ok();
+    let full = kubectl(env, &name, &["create", "namespace", "too-much"]);
+    eprintln!("  writing on a full disk ended with {}", full.code);
+    in_node(env, "rm -f /filler /filler2").ok();
+    start(env, &name);
+    eventually(
+        Duration::from_secs(120),
+        "the node takes writes again",
+        || {
+            let run = kubectl(
+                env,
+                &name,
+                &["create", "namespace", "after", "--request-timeout=20s"],
+            );
+            if run.code == 0 || run.stderr.contains("already exists") {
+                Ok(())
+            } else {
+                Err(run.stderr)
+            }
+        },
+    );
+    healthy(env, &name);
+    assert!(has_mark(env, &name, "before"));
+}
+
+fn a_clock_that_jumped(env: &Env) {
+    let name = name(env);
+    for jump in ["+2 hours", "-2 hours"] {
+        in_node(env, &format!("date -s '{jump}'")).ok();
+        start(env, &name);
+        healthy(env, &name);
+    }
+    assert!(has_mark(env, &name, "before"));
+    delete(env, &name);
+}
