@@ -154,7 +154,17 @@ pub fn folder_of(path: &Path) -> &Path {
 /// # Errors
 /// [`Kind::Internal`] when one cannot be removed.
 pub fn of_living_processes(parent: &Path, prefix: &str) -> Result<Vec<PathBuf>> {
-    let mut living = Vec::new();
+    let (living, dead) = of_processes(parent, prefix);
+    for path in dead {
+        remove_all(&path)?;
+    }
+    Ok(living)
+}
+
+/// The entries of `parent` that are named `prefix` and the id of a process: those of processes
+/// that run, and those of processes that have ended. Nothing is changed.
+pub fn of_processes(parent: &Path, prefix: &str) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let (mut living, mut dead) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(prefix)) else {
@@ -167,11 +177,14 @@ pub fn of_living_processes(parent: &Path, prefix: &str) -> Result<Vec<PathBuf>> 
         if Path::new("/proc").join(process).exists() {
             living.push(entry.path());
         } else {
-            remove_all(&entry.path())?;
+            dead.push(entry.path());
         }
     }
-    Ok(living)
+    (living, dead)
 }
+
+/// How the names of folders begin in which something is put together, before the process's id.
+pub const STAGING: &str = ".staging-";
 
 /// Makes a private folder in `parent` in which this process puts something together, and removes
 /// those that killed processes have left. It goes when it is dropped.
@@ -179,15 +192,19 @@ pub fn of_living_processes(parent: &Path, prefix: &str) -> Result<Vec<PathBuf>> 
 /// # Errors
 /// [`Kind::Internal`] when it cannot be made.
 pub fn staging_dir(parent: &Path) -> Result<tempfile::TempDir> {
-    const PREFIX: &str = ".staging-";
-    of_living_processes(parent, PREFIX)?;
+    of_living_processes(parent, STAGING)?;
     tempfile::Builder::new()
-        .prefix(&format!("{PREFIX}{}-", std::process::id()))
+        .prefix(&format!("{STAGING}{}-", std::process::id()))
         .permissions(fs::Permissions::from_mode(0o700))
         .tempdir_in(parent)
         .context(Kind::Internal, || {
             format!("cannot make a folder in {}", parent.display())
         })
+}
+
+/// Whether a process holds the lock on a file. One that is not there is not locked, and is not made.
+pub fn is_locked(path: &Path) -> bool {
+    path.exists() && matches!(Lock::try_acquire(path), Ok(None))
 }
 
 /// An advisory lock on a file, held until it is dropped.
@@ -308,6 +325,17 @@ mod tests {
         assert!(Lock::try_acquire(&path).unwrap().is_none());
         drop(first);
         assert!(Lock::try_acquire(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn looking_for_a_lock_makes_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        assert!(!is_locked(&path) && !path.exists());
+        let held = Lock::try_acquire(&path).unwrap();
+        assert!(is_locked(&path));
+        drop(held);
+        assert!(!is_locked(&path));
     }
 
     #[test]

@@ -41,6 +41,16 @@ impl ProfileName {
         }
     }
 
+    /// The profile whose [`resource_name`](Self::resource_name) this is.
+    pub fn of_resource(name: &str) -> Option<Self> {
+        if name == DEFAULT_PROFILE {
+            return Some(ProfileName::default());
+        }
+        let rest = name.strip_prefix(DEFAULT_PROFILE)?.strip_prefix('-')?;
+        let profile: Self = rest.parse().ok()?;
+        (profile.resource_name() == name).then_some(profile)
+    }
+
     /// The flag that selects this profile, for commands in messages: empty for the default.
     pub fn flag(&self) -> String {
         if self.0 == DEFAULT_PROFILE {
@@ -372,6 +382,14 @@ mod tests {
         let dev: ProfileName = "dev".parse().unwrap();
         assert_eq!(dev.resource_name(), "kubby-dev");
         assert_eq!(dev.flag(), " -p dev");
+        assert_eq!(ProfileName::of_resource("kubby-dev"), Some(dev));
+        assert_eq!(
+            ProfileName::of_resource("kubby"),
+            Some(ProfileName::default())
+        );
+        for other in ["dev", "kubbydev", "kubby-", "kubby-A", "kubby-kubby"] {
+            assert_eq!(ProfileName::of_resource(other), None, "{other}");
+        }
     }
 
     #[test]

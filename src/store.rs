@@ -153,9 +153,43 @@ impl Store {
     }
 
     fn lock_file(&self, file: &str) -> Result<PathBuf> {
-        let dir = self.home.join("locks");
+        let dir = self.locks_dir();
         fsutil::create_private_dir(&dir)?;
         Ok(dir.join(file))
+    }
+
+    fn locks_dir(&self) -> PathBuf {
+        self.home.join("locks")
+    }
+
+    /// As [`Store::lock_profile`], but `None` when another kubby has the lock.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when the lock cannot be made.
+    pub fn try_lock_profile(&self, name: &ProfileName) -> Result<Option<Lock>> {
+        self.try_lock(&format!("{name}.lock"))
+    }
+
+    /// As [`Store::lock_shared`], but `None` when another kubby has the lock.
+    ///
+    /// # Errors
+    /// As [`Store::try_lock_profile`].
+    pub fn try_lock_shared(&self) -> Result<Option<Lock>> {
+        self.try_lock("_shared.lock")
+    }
+
+    fn try_lock(&self, file: &str) -> Result<Option<Lock>> {
+        Lock::try_acquire(&self.lock_file(file)?)
+    }
+
+    /// Whether another kubby works on a profile. Makes no file.
+    pub fn is_profile_locked(&self, name: &ProfileName) -> bool {
+        fsutil::is_locked(&self.locks_dir().join(format!("{name}.lock")))
+    }
+
+    /// Whether another kubby works on what all profiles share. Makes no file.
+    pub fn is_shared_locked(&self) -> bool {
+        fsutil::is_locked(&self.locks_dir().join("_shared.lock"))
     }
 
     /// Removes what the last deleted profile leaves behind: the lock files and empty folders.
@@ -166,7 +200,7 @@ impl Store {
         if !self.profile_names()?.is_empty() {
             return Ok(());
         }
-        fsutil::remove_all(&self.home.join("locks"))?;
+        fsutil::remove_all(&self.locks_dir())?;
         // Folders with foreign content stay: only empty ones go.
         let _ = std::fs::remove_dir(self.profiles_dir());
         let _ = std::fs::remove_dir(&self.home);
@@ -278,6 +312,25 @@ mod tests {
         let b = Store::at(Path::new("/b"), Path::new("/c"));
         assert_ne!(a.pool_name(), b.pool_name());
         assert_ne!(a.pool_name(), DEFAULT_PROFILE);
+    }
+
+    #[test]
+    fn locks_of_others_are_seen_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::at(dir.path(), dir.path());
+        let name: ProfileName = "dev".parse().unwrap();
+        assert!(!store.is_profile_locked(&name) && !store.is_shared_locked());
+        assert!(!store.locks_dir().exists());
+        let held = (
+            store.lock_profile(&name, || {}).unwrap(),
+            store.lock_shared(|| {}).unwrap(),
+        );
+        assert!(store.is_profile_locked(&name) && store.is_shared_locked());
+        assert!(store.try_lock_profile(&name).unwrap().is_none());
+        assert!(store.try_lock_shared().unwrap().is_none());
+        drop(held);
+        assert!(store.try_lock_profile(&name).unwrap().is_some());
+        assert!(store.try_lock_shared().unwrap().is_some());
     }
 
     #[test]

@@ -42,6 +42,6 @@ fn entry(access: &Access, store: &Store, pki: &Pki) -> kubeconfig::Entry {
 ///
 /// # Errors
 /// [`crate::error::Kind::State`] when the cluster's certificates are missing.
-pub(super) fn expected(access: &Access, store: &Store) -> Result<kubeconfig::Entry> {
+pub(crate) fn expected(access: &Access, store: &Store) -> Result<kubeconfig::Entry> {
     Ok(entry(access, store, &pki::load(&access.dir.pki())?))
 }

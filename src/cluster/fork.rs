@@ -17,7 +17,7 @@ use crate::units::Mebibytes;
 pub(super) const ORIGIN: &str = "origin";
 
 /// How the name of a folder begins in which a fork is made.
-const STAGING: &str = ".fork-";
+pub(crate) const STAGING: &str = ".fork-";
 
 /// The folder in which a fork is made before it gets its name, so that a fork that is cut short is
 /// no cluster: no profile's name begins so. The process that makes it is in its name.
@@ -29,13 +29,18 @@ fn staging(store: &Store) -> ProfileDir {
     )
 }
 
-/// The folders of forks that are being made; those that a killed process has left are removed.
+/// The folders of forks that are being made.
+pub(super) fn in_progress(store: &Store) -> Vec<ProfileDir> {
+    let (living, _) = fsutil::of_processes(&store.profiles_dir(), STAGING);
+    living.into_iter().map(ProfileDir::at).collect()
+}
+
+/// Removes the folders of forks that a killed process has left.
 ///
 /// # Errors
 /// [`Kind::Internal`] when one cannot be removed.
-pub(super) fn in_progress(store: &Store) -> Result<Vec<ProfileDir>> {
-    let folders = fsutil::of_living_processes(&store.profiles_dir(), STAGING)?;
-    Ok(folders.into_iter().map(ProfileDir::at).collect())
+pub(super) fn remove_abandoned(store: &Store) -> Result<()> {
+    fsutil::of_living_processes(&store.profiles_dir(), STAGING).map(drop)
 }
 
 /// Makes the cluster `new` from what `name` is at this moment, or from one of its snapshots. The

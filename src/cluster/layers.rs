@@ -5,7 +5,7 @@
 //! saved states, down through what each builds on.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::resources::{BaseVolumes, Names};
 use crate::error::Result;
@@ -18,8 +18,7 @@ use crate::store::{ProfileDir, Store};
 /// The ending of the folder of a saved state that is being made.
 pub const UNFINISHED: &str = "partial";
 
-/// The folders of all saved states of a home, except for those of the profile `without`. What was
-/// cut short is removed; the caller holds the shared lock.
+/// The folders of all saved states of a home, except for those of the profile `without`.
 fn saved_dirs(
     store: &Store,
     without: Option<&ProfileName>,
@@ -41,15 +40,45 @@ fn saved_dirs(
     for parent in parents {
         for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
             let path = entry.path();
-            if path.extension().is_some_and(|e| e == UNFINISHED) {
-                // Saving holds the lock that the caller holds now: nobody is at work on it.
-                fsutil::remove_all(&path)?;
-            } else {
+            if path.extension().is_none_or(|e| e != UNFINISHED) {
                 dirs.push(path);
             }
         }
     }
     Ok(dirs.into_iter().map(SavedDir::at).collect())
+}
+
+/// The folders of saved states that are being made, or that somebody was killed over: saving holds
+/// the shared lock, so whoever has it knows that nobody is at work on them.
+///
+/// # Errors
+/// [`crate::error::Kind::Internal`] when the profiles cannot be listed.
+pub fn unfinished(store: &Store) -> Result<Vec<PathBuf>> {
+    let mut parents = vec![store.templates_dir()];
+    for name in store.profile_names()? {
+        let profile = store.profile_dir(&name);
+        // A suspended cluster's is in the profile's own folder.
+        parents.extend([profile.snapshots(), profile.root().to_owned()]);
+    }
+    let mut found = Vec::new();
+    for parent in parents {
+        let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
+        found.extend(
+            entries
+                .map(|entry| entry.path())
+                .filter(|path| path.extension().is_some_and(|e| e == UNFINISHED)),
+        );
+    }
+    Ok(found)
+}
+
+/// The warm templates of a home that can be read.
+pub fn templates(store: &Store) -> Vec<Saved> {
+    let entries = std::fs::read_dir(store.templates_dir());
+    let dirs = entries.into_iter().flatten().flatten().map(|e| e.path());
+    dirs.filter(|path| path.extension().is_none_or(|e| e != UNFINISHED))
+        .filter_map(|path| SavedDir::at(path).load().ok()?)
+        .collect()
 }
 
 /// What is needed of a pool: names of volumes, and ids of saved states.
@@ -118,8 +147,31 @@ pub fn sweep(
     pool: &str,
     without: Option<&ProfileName>,
 ) -> Result<bool> {
+    super::fork::remove_abandoned(store)?;
+    for path in unfinished(store)? {
+        fsutil::remove_all(&path)?;
+    }
+    let unneeded = unneeded(hypervisor, store, pool, without)?.unwrap_or_default();
+    for volume in &unneeded {
+        hypervisor.delete_volume(pool, volume)?;
+    }
+    Ok(!unneeded.is_empty())
+}
+
+/// The volumes that [`sweep`] would remove, in its order; `None` where that cannot be told, since a
+/// profile or a saved state is damaged. The caller holds the shared lock, or can do with an answer
+/// that another kubby overtakes.
+///
+/// # Errors
+/// [`crate::error::Kind::Hypervisor`] when libvirt cannot be asked.
+pub fn unneeded(
+    hypervisor: &dyn Hypervisor,
+    store: &Store,
+    pool: &str,
+    without: Option<&ProfileName>,
+) -> Result<Option<Vec<String>>> {
     let mut needed = Needed::default();
-    let forks = super::fork::in_progress(store)?;
+    let forks = super::fork::in_progress(store);
     for fork in &forks {
         let made = Profile::load(fork)?.and_then(|profile| profile.disk);
         needed.volumes.extend(made);
@@ -133,7 +185,7 @@ pub fn sweep(
             // A folder of a cluster that is about to come to be, or of a fork that was cut short.
             Ok(None) => continue,
             // What a damaged profile needs is not known: everything stays.
-            Err(_) => return Ok(false),
+            Err(_) => return Ok(None),
         };
         needed.base(&profile);
         let names = Names::new(store, &profile);
@@ -151,20 +203,16 @@ pub fn sweep(
         match dir.load() {
             Ok(Some(saved)) => needed.saved(&saved),
             Ok(None) => {}
-            Err(_) => return Ok(false),
+            Err(_) => return Ok(None),
         }
     }
     let volumes = hypervisor.list_volumes(pool)?;
     needed.close(&volumes);
-    let mut any = false;
     // What builds on others first: nothing may be left without what it builds on.
     let mut unneeded: Vec<&Volume> = volumes.iter().filter(|v| !needed.has(&v.name)).collect();
     unneeded.sort_by_key(|v| depth(v, &volumes));
-    for volume in unneeded.into_iter().rev() {
-        hypervisor.delete_volume(pool, &volume.name)?;
-        any = true;
-    }
-    Ok(any)
+    let names = unneeded.into_iter().rev().map(|v| v.name.clone());
+    Ok(Some(names.collect()))
 }
 
 /// How many volumes a volume builds on.

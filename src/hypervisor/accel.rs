@@ -135,8 +135,8 @@ pub fn decide(choice: AccelChoice, facts: &AccelFacts) -> Result<Decision> {
     })
 }
 
-/// What stands against KVM, and what to do about it.
-fn obstacle(facts: &AccelFacts) -> Option<(&'static str, &'static str)> {
+/// What stands against KVM, and what to do about it; nothing where it can be used.
+pub fn obstacle(facts: &AccelFacts) -> Option<(&'static str, &'static str)> {
     if !facts.cpu_extensions {
         return Some((
             "the processor offers no virtualisation extensions (no vmx or svm in /proc/cpuinfo)",

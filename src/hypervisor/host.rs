@@ -62,6 +62,8 @@ pub struct HostInfo {
     pub emulator: Option<String>,
     /// The user and group ids that QEMU runs as, where libvirt switches to another user.
     pub qemu_ids: Option<(u32, u32)>,
+    /// What libvirt confines QEMU with, such as `apparmor`, `selinux` and `dac`.
+    pub security_models: Vec<String>,
 }
 
 impl HostInfo {
@@ -94,6 +96,8 @@ pub struct Capabilities {
     pub emulator: Option<String>,
     /// See [`HostInfo::qemu_ids`].
     pub qemu_ids: Option<(u32, u32)>,
+    /// See [`HostInfo::security_models`].
+    pub security_models: Vec<String>,
 }
 
 impl Capabilities {
@@ -120,9 +124,14 @@ impl Capabilities {
                 }
             }
         }
-        found.qemu_ids = document
+        let models = document
             .descendants()
-            .filter(|n| n.has_tag_name("secmodel"))
+            .filter(|n| n.has_tag_name("secmodel"));
+        found.security_models = models
+            .clone()
+            .filter_map(|n| elements(n, "model").next()?.text().map(str::to_owned))
+            .collect();
+        found.qemu_ids = models
             .filter(|n| elements(*n, "model").any(|m| m.text() == Some("dac")))
             .flat_map(|n| elements(n, "baselabel"))
             .find_map(|label| parse_dac_label(label.text()?));
@@ -187,6 +196,7 @@ mod tests {
         assert_eq!(c.domain_types, ["qemu", "kvm"]);
         assert_eq!(c.emulator.as_deref(), Some("/usr/bin/qemu-system-x86_64"));
         assert_eq!(c.qemu_ids, Some((64055, 107)));
+        assert_eq!(c.security_models, ["apparmor", "dac"]);
     }
 
     #[test]

@@ -138,6 +138,7 @@ mod tests {
             domain_types: types.iter().map(|t| (*t).to_owned()).collect(),
             emulator: None,
             qemu_ids: None,
+            security_models: Vec::new(),
         };
         let remote = AccelFacts::gather(&host("qemu+ssh://host/system", &["qemu", "kvm"]));
         let device = KvmDevice::Usable;

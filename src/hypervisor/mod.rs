@@ -110,6 +110,15 @@ pub struct Volume {
     pub backing: Option<PathBuf>,
 }
 
+/// A storage pool as libvirt knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    /// It is started, so that libvirt sees its volumes.
+    pub active: bool,
+    /// Its folder.
+    pub target: PathBuf,
+}
+
 /// What became of a pool that was to be removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PoolRemoval {
@@ -248,6 +257,12 @@ pub trait Hypervisor: Forwarding + Saving + Send + Sync {
     /// # Errors
     /// When libvirt does not answer.
     fn has_pool(&self, pool: &str) -> Result<bool>;
+
+    /// The pool of this name, if there is one.
+    ///
+    /// # Errors
+    /// When libvirt does not answer.
+    fn find_pool(&self, pool: &str) -> Result<Option<Pool>>;
 
     /// The free bytes on the pool's file system, asked anew.
     ///

@@ -150,6 +150,37 @@ pub fn check_foreign(text: Option<&str>, name: &str, owner: &Owner) -> Result<()
     }
 }
 
+/// The names of all clusters, users and contexts that carry kubby's mark, with whose they are,
+/// each once.
+///
+/// # Errors
+/// [`Kind::Kubeconfig`] when the text is not a kubeconfig that can be edited.
+pub fn owned(text: &str) -> Result<Vec<(String, Owner)>> {
+    let mut all = Vec::new();
+    if is_blank(text) {
+        return Ok(all);
+    }
+    let root = read(text)?.root;
+    for list in List::ALL {
+        for item in root.get(list.key()).map_or(&[][..], Node::items) {
+            let mark = item.get(list.inner()).and_then(mark);
+            let whose = mark.and_then(|m| Some((m.text_of("profile")?, m.text_of("home")?)));
+            let (Some(name), Some((profile, home))) = (item.text_of("name"), whose) else {
+                continue;
+            };
+            let owner = Owner {
+                profile: profile.to_owned(),
+                home: home.into(),
+            };
+            let found = (name.to_owned(), owner);
+            if !all.contains(&found) {
+                all.push(found);
+            }
+        }
+    }
+    Ok(all)
+}
+
 fn refuse_foreign(root: &Node, name: &str, owner: &Owner) -> Result<()> {
     for list in List::ALL {
         let Some((_, item)) = named(root, list, name).find(|(_, i)| !is_ours(list, i, owner))

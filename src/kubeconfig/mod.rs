@@ -27,7 +27,7 @@ mod tests;
 mod write;
 
 pub use component::{ComponentConfig, render_component};
-pub use edit::{check_foreign, inspect, is_skeleton, merge, remove};
+pub use edit::{check_foreign, inspect, is_skeleton, merge, owned, remove};
 pub use file::{default_path, install, load, uninstall};
 
 /// The name of the `extensions` item that marks an entry as kubby's.

@@ -19,15 +19,12 @@ pub(super) fn key(name: CertName) -> String {
     format!("{}.key", name.stem())
 }
 
-/// A file's text, if it is there; takes access away from others. Bytes that are no text are
-/// replaced, and then whoever parses it finds it damaged.
+/// A file's text, if it is there; takes access away from others.
 pub(super) fn read(dir: &Path, file: &str) -> Result<Option<String>> {
     let path = dir.join(file);
     let fail = || format!("cannot read {}", path.display());
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e).context(Kind::Internal, fail),
+    let Some(text) = look(dir, file)? else {
+        return Ok(None);
     };
     let mode = fs::metadata(&path)
         .context(Kind::Internal, fail)?
@@ -37,7 +34,18 @@ pub(super) fn read(dir: &Path, file: &str) -> Result<Option<String>> {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
             .context(Kind::Internal, fail)?;
     }
-    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+    Ok(Some(text))
+}
+
+/// A file's text, if it is there. Bytes that are no text are replaced, and then whoever parses it
+/// finds it damaged.
+pub(super) fn look(dir: &Path, file: &str) -> Result<Option<String>> {
+    let path = dir.join(file);
+    match fs::read(&path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e).context(Kind::Internal, || format!("cannot read {}", path.display())),
+    }
 }
 
 /// Writes a file whole, for nobody else to read.

@@ -167,7 +167,7 @@ pub fn ensure(dir: &Path, spec: &PkiSpec) -> Result<Pki> {
 /// [`Kind::State`] when something is missing or damaged.
 pub fn load(dir: &Path) -> Result<Pki> {
     let need = |file: String| {
-        files::read(dir, &file)?.ok_or_else(|| {
+        files::look(dir, &file)?.ok_or_else(|| {
             Error::new(
                 Kind::State,
                 format!("{} is missing", dir.join(&file).display()),

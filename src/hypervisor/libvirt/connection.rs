@@ -128,6 +128,7 @@ impl Libvirt {
                 domain_types: capabilities.domain_types,
                 emulator: capabilities.emulator,
                 qemu_ids: capabilities.qemu_ids,
+                security_models: capabilities.security_models,
             })
         })?;
         info.uri.clone_from(&self.uri);

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use super::channel;
 use super::{
-    Change, Domain, DomainSpec, Forwarding, HostInfo, Hypervisor, Incoming, PoolRemoval,
+    Change, Domain, DomainSpec, Forwarding, HostInfo, Hypervisor, Incoming, Pool, PoolRemoval,
     PortForward, Saving, Volume,
 };
 use crate::error::Result;
@@ -44,6 +44,10 @@ impl Hypervisor for Libvirt {
 
     fn has_pool(&self, pool: &str) -> Result<bool> {
         pool::exists(self, pool)
+    }
+
+    fn find_pool(&self, pool: &str) -> Result<Option<Pool>> {
+        pool::find(self, pool)
     }
 
     fn refresh_pool(&self, pool: &str) -> Result<()> {

@@ -10,7 +10,7 @@ use virt::storage_pool::StoragePool;
 use super::connection::Libvirt;
 use super::{failure, volume};
 use crate::error::{Error, Kind, Result};
-use crate::hypervisor::{Change, PoolRemoval, storage_xml};
+use crate::hypervisor::{Change, Pool, PoolRemoval, storage_xml};
 
 /// Time for libvirt to end what it does with a pool or volume otherwise: looking at a directory
 /// anew after an upload, or an upload of another kubby. Less than the deadline of a call.
@@ -55,6 +55,20 @@ pub(super) fn exists(libvirt: &Libvirt, pool: &str) -> Result<bool> {
     let name = pool.to_owned();
     libvirt.call(&format!("look for the storage pool {pool}"), move |c| {
         Ok(lookup(c, &name)?.is_some())
+    })
+}
+
+pub(super) fn find(libvirt: &Libvirt, pool: &str) -> Result<Option<Pool>> {
+    let name = pool.to_owned();
+    let what = format!("ask about the storage pool {pool}");
+    libvirt.call(&what.clone(), move |c| {
+        let Some(pool) = lookup(c, &name)? else {
+            return Ok(None);
+        };
+        Ok(Some(Pool {
+            active: pool.is_active().map_err(|e| failure::call(&what, &e))?,
+            target: target(&pool, &name)?,
+        }))
     })
 }
 

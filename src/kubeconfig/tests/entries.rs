@@ -149,3 +149,20 @@ fn strange_names_survive() {
 fn a_debug_print_holds_no_key() {
     assert!(!format!("{:?}", entry()).contains("KEY"));
 }
+
+#[test]
+fn marked_entries_are_listed_with_whose_they_are() {
+    let foreign = "apiVersion: v1\nkind: Config\nusers:\n- name: me\n  user: {token: abc}\n";
+    assert_eq!(owned(foreign).unwrap(), []);
+    assert_eq!(owned("").unwrap(), []);
+    assert!(owned("clusters: {").is_err());
+    let mut other = entry();
+    other.name = "kubby-dev".into();
+    other.owner.profile = "dev".into();
+    let both = merge(Some(&merged(foreign, true)), &other, false).unwrap();
+    let expected = [entry(), other].map(|e| (e.name, e.owner));
+    assert_eq!(owned(&both).unwrap(), expected);
+    // What is left of an entry is found as well.
+    let rest = both.replace("\nclusters:", "\nothers:");
+    assert_eq!(owned(&rest).unwrap(), expected);
+}

@@ -127,6 +127,17 @@ fn extensions_and_validity_are_right() {
 }
 
 #[test]
+fn loading_leaves_modes_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    ensure(dir.path(), &spec()).unwrap();
+    let key = dir.path().join("ca.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    load(dir.path()).unwrap();
+    let mode = fs::metadata(&key).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o644);
+}
+
+#[test]
 fn a_second_run_changes_nothing_and_files_are_private() {
     let dir = tempfile::tempdir().unwrap();
     let pki = dir.path().join("pki");
