@@ -108,6 +108,8 @@ pub enum Command {
     /// List all profiles
     #[command(visible_alias = "ls")]
     List,
+    /// Look for what keeps clusters from running here, and repair what is safe to
+    Doctor(DoctorArgs),
     /// Show journals of the components, or the serial console
     Logs(LogsArgs),
     /// Run the kubectl that fits the cluster, with its credentials
@@ -291,6 +293,15 @@ pub struct DeleteArgs {
     /// Delete cached images and components and all warm templates as well
     #[arg(long)]
     pub purge: bool,
+}
+
+/// What `kubby doctor` takes.
+#[derive(Debug, Args)]
+#[command(after_help = "Ends with 0 when there is no failure (warnings are none), else with 10.")]
+pub struct DoctorArgs {
+    /// Repair what is safe to, say what was done, and look again
+    #[arg(long)]
+    pub fix: bool,
 }
 
 /// What `kubby logs` takes.

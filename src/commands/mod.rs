@@ -3,6 +3,7 @@
 mod addon;
 mod completion;
 mod delete;
+mod doctor;
 mod fork;
 mod image;
 mod kubectl;
@@ -64,6 +65,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
                 Command::Template(command) => template::run(&context, &command),
                 Command::Delete(args) => delete::run(&context, &args),
                 Command::List => list::run(&context),
+                Command::Doctor(args) => doctor::run(&context, &args),
                 Command::Logs(args) => logs::run(&context, &args),
                 Command::Kubectl(args) => kubectl::run(&context, &args),
                 Command::Service(args) => service::run(&context, &args),

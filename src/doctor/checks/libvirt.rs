@@ -1,0 +1,48 @@
+//! libvirt answers, on every connection that this home uses.
+
+use crate::doctor::finding::Finding;
+use crate::doctor::surroundings::{Connection, Surroundings};
+
+const NAME: &str = "libvirt";
+
+pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
+    s.connections.iter().map(judge).collect()
+}
+
+fn judge(connection: &Connection) -> Finding {
+    match &connection.link {
+        Ok(link) => Finding::ok(
+            NAME,
+            format!(
+                "libvirt {} answers at {}",
+                link.host.libvirt_version, connection.uri
+            ),
+        ),
+        Err(e) => Finding::of_error(
+            NAME,
+            e,
+            "see what libvirt says: virsh list; choose another one with LIBVIRT_DEFAULT_URI",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::finding::State;
+    use crate::error::{Error, Kind};
+
+    #[test]
+    fn no_answer_is_a_failure_with_libvirts_own_remedy() {
+        let found = judge(&Connection {
+            uri: "qemu:///system".into(),
+            link: Err(
+                Error::new(Kind::Preflight, "cannot connect to qemu:///system")
+                    .with_hint("sudo systemctl restart libvirtd"),
+            ),
+        });
+        assert_eq!(found.state, State::Failure);
+        assert!(found.reason.contains("qemu:///system"));
+        assert!(found.remedy.unwrap().contains("systemctl"));
+    }
+}

@@ -1,0 +1,112 @@
+//! QEMU is new enough: that of 7.2 panics the node's kernel in emulation, and saved memory needs 9.
+
+use crate::cluster::revive;
+use crate::doctor::finding::{Finding, explain};
+use crate::doctor::surroundings::Surroundings;
+use crate::error::Error;
+use crate::hypervisor::{AccelFacts, Acceleration, Version, accel};
+
+const NAME: &str = "qemu";
+
+pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
+    let mut found: Vec<Finding> = s
+        .links()
+        .map(|(_, link)| {
+            let hardware = accel::obstacle(&AccelFacts::gather(&link.host)).is_none();
+            let acceleration = if hardware {
+                Acceleration::Kvm
+            } else {
+                Acceleration::Tcg
+            };
+            let unsaved = revive::obstacle(&link.host);
+            judge(acceleration, link.host.qemu_version, unsaved)
+        })
+        .collect();
+    if found.is_empty() {
+        found.push(Finding::skipped(NAME, "libvirt does not answer"));
+    }
+    found
+}
+
+fn judge(acceleration: Acceleration, version: Version, unsaved: Option<String>) -> Finding {
+    if let Err(e) = accel::check_qemu(acceleration, version) {
+        return too_old(&e);
+    }
+    match unsaved {
+        Some(why) => Finding::warning(
+            NAME,
+            format!(
+                "QEMU {version} runs nodes, but every start is a cold one: machines cannot be \
+                 saved here: {why}"
+            ),
+            "use QEMU 9 or newer with a libvirt of your own: --connect qemu:///session",
+        ),
+        None => Finding::ok(NAME, format!("QEMU {version}")),
+    }
+}
+
+fn too_old(error: &Error) -> Finding {
+    Finding::failure(
+        NAME,
+        explain(error),
+        error.hints().first().cloned().unwrap_or_default(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::finding::State;
+
+    #[test]
+    fn versions_are_judged_by_how_nodes_run() {
+        let v = Version::new;
+        let none = None::<&str>;
+        let old = Some("QEMU 8.2.2 cannot, 9.0.0 and newer can");
+        let table = [
+            (
+                Acceleration::Tcg,
+                v(7, 2, 22),
+                old,
+                State::Failure,
+                "crash the node's kernel",
+            ),
+            (
+                Acceleration::Tcg,
+                v(9, 2, 0),
+                none,
+                State::Failure,
+                "10.0.0 or newer",
+            ),
+            (
+                Acceleration::Tcg,
+                v(10, 0, 2),
+                none,
+                State::Ok,
+                "QEMU 10.0.2",
+            ),
+            (
+                Acceleration::Kvm,
+                v(7, 1, 0),
+                old,
+                State::Failure,
+                "too old",
+            ),
+            (
+                Acceleration::Kvm,
+                v(8, 2, 2),
+                old,
+                State::Warning,
+                "8.2.2 cannot",
+            ),
+            (Acceleration::Kvm, v(9, 0, 0), none, State::Ok, "QEMU 9.0.0"),
+        ];
+        for (acceleration, version, unsaved, state, words) in table {
+            let found = judge(acceleration, version, unsaved.map(str::to_owned));
+            assert_eq!(found.state, state, "{acceleration} {version}");
+            assert!(found.reason.contains(words), "{}", found.reason);
+            let remedy = found.remedy.unwrap_or_default();
+            assert_eq!(remedy.contains("backports"), state == State::Failure);
+        }
+    }
+}

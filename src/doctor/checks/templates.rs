@@ -1,0 +1,74 @@
+//! The warm templates can be used.
+
+use crate::cluster::{self, TemplateRow};
+use crate::doctor::finding::{Finding, explain};
+use crate::doctor::surroundings::Surroundings;
+
+const NAME: &str = "templates";
+
+pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
+    if s.shared_busy {
+        return vec![Finding::skipped(NAME, "another kubby works on them")];
+    }
+    match cluster::templates(s.store) {
+        Ok(rows) => judge(&rows),
+        Err(e) => vec![Finding::skipped(NAME, explain(&e))],
+    }
+}
+
+fn judge(rows: &[TemplateRow]) -> Vec<Finding> {
+    let bad = rows
+        .iter()
+        .filter_map(|row| Some((row, row.problem.as_ref()?)));
+    let mut found: Vec<Finding> = bad
+        .map(|(row, why)| {
+            Finding::warning(
+                NAME,
+                format!("no start can use the template {}: {why}", row.key),
+                "kubby template prune, and the next kubby start makes a new one",
+            )
+        })
+        .collect();
+    if found.is_empty() {
+        let good = match rows.len() {
+            0 => "there is none; the next kubby start makes one".to_owned(),
+            n => format!("{n} can be used"),
+        };
+        found.push(Finding::ok(NAME, good));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::finding::State;
+
+    #[test]
+    fn templates_that_no_start_can_use_are_named() {
+        let row = |key: &str, problem: Option<&str>| TemplateRow {
+            key: key.into(),
+            created: None,
+            kubernetes_version: String::new(),
+            cpus: 1,
+            memory_mib: 1,
+            addons: vec![],
+            bytes: 0,
+            used_by: vec![],
+            problem: problem.map(str::to_owned),
+        };
+        assert_eq!(judge(&[])[0].state, State::Ok);
+        assert_eq!(judge(&[row("a", None)])[0].state, State::Ok);
+        let found = judge(&[
+            row("a", None),
+            row("b", Some("QEMU was 9.0.0 and is 10.0.0")),
+        ]);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].state, State::Warning);
+        assert!(
+            found[0].reason.contains("template b: QEMU was"),
+            "{}",
+            found[0].reason
+        );
+    }
+}

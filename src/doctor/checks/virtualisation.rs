@@ -1,0 +1,133 @@
+//! Hardware virtualisation, and why it cannot be used.
+
+use std::path::Path;
+
+use crate::doctor::finding::Finding;
+use crate::doctor::surroundings::Surroundings;
+use crate::hypervisor::{self, AccelFacts, accel, kvm};
+use crate::profile::ProfileName;
+
+const NAME: &str = "virtualisation";
+
+pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
+    s.connections
+        .iter()
+        .filter_map(|connection| {
+            let facts = match &connection.link {
+                Ok(link) => AccelFacts::gather(&link.host),
+                Err(_) if hypervisor::is_local(&connection.uri) => without_libvirt(),
+                Err(_) => return None,
+            };
+            let made = s
+                .settled()
+                .filter(|(_, p)| p.connect == connection.uri && p.acceleration == "kvm")
+                .map(|(seen, _)| &seen.name);
+            Some(judge(&facts, &made.collect::<Vec<_>>()))
+        })
+        .collect()
+}
+
+/// What processor and device say, the rest taken for granted.
+fn without_libvirt() -> AccelFacts {
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    AccelFacts {
+        cpu_extensions: kvm::has_cpu_extensions(&cpuinfo),
+        device: kvm::device_for(Path::new(kvm::DEVICE), None),
+        libvirt_kvm: true,
+    }
+}
+
+/// `made` are the clusters that were made with KVM, and do not start without it.
+fn judge(facts: &AccelFacts, made: &[&ProfileName]) -> Finding {
+    let Some((why, remedy)) = accel::obstacle(facts) else {
+        return Finding::ok(NAME, "nodes run on KVM, by the processor itself");
+    };
+    if made.is_empty() {
+        return Finding::warning(
+            NAME,
+            format!("nodes run in software emulation, several times slower, because {why}"),
+            remedy,
+        );
+    }
+    let names: Vec<String> = made.iter().map(|name| format!("`{name}`")).collect();
+    Finding::warning(
+        NAME,
+        format!(
+            "KVM cannot be used, and {} used it so far: {why}; the next start emulates",
+            names.join(", ")
+        ),
+        remedy,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::finding::State;
+    use crate::hypervisor::KvmDevice;
+
+    #[test]
+    fn each_obstacle_is_named_with_its_remedy() {
+        let dev: ProfileName = "dev".parse().unwrap();
+        use KvmDevice::{Broken, Denied, DeniedToQemu, Missing, Usable};
+        let table = [
+            (true, Usable, true, State::Ok, "KVM", ""),
+            (
+                false,
+                Usable,
+                true,
+                State::Warning,
+                "vmx or svm",
+                "firmware",
+            ),
+            (
+                true,
+                Missing,
+                true,
+                State::Warning,
+                "does not exist",
+                "modprobe",
+            ),
+            (
+                true,
+                Denied,
+                true,
+                State::Warning,
+                "this user",
+                "usermod -aG kvm",
+            ),
+            (
+                true,
+                DeniedToQemu,
+                true,
+                State::Warning,
+                "QEMU runs as",
+                "chown root:kvm",
+            ),
+            (true, Broken, true, State::Warning, "does not open", "dmesg"),
+            (
+                true,
+                Usable,
+                false,
+                State::Warning,
+                "domain type kvm",
+                "virt-host-validate",
+            ),
+        ];
+        for (cpu_extensions, device, libvirt_kvm, state, why, remedy) in table {
+            let facts = AccelFacts {
+                cpu_extensions,
+                device,
+                libvirt_kvm,
+            };
+            for made in [&[][..], &[&dev]] {
+                let found = judge(&facts, made);
+                assert_eq!(found.state, state, "{facts:?}");
+                assert!(found.reason.contains(why), "{}", found.reason);
+                assert!(found.remedy.clone().unwrap_or_default().contains(remedy));
+                let named = found.reason.contains("`dev`");
+                assert_eq!(named, state != State::Ok && !made.is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Temporary files of writes that were cut short: beside kubeconfigs, and among kubby's own files.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::listed;
+use crate::doctor::finding::Finding;
+use crate::doctor::repair::{Guard, Repair};
+use crate::doctor::surroundings::Surroundings;
+use crate::fsutil;
+
+const NAME: &str = "leftover-files";
+
+/// Small files are written in milliseconds.
+const WRITTEN: Duration = Duration::from_secs(60);
+/// A download that gets nothing for so long has failed.
+const DOWNLOADED: Duration = Duration::from_secs(3600);
+
+pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
+    let mut left = Vec::new();
+    for file in s.kubeconfigs() {
+        collect(fsutil::folder_of(file), false, &mut left);
+    }
+    for folder in [s.store.profiles_dir(), s.store.templates_dir()] {
+        collect(&folder, true, &mut left);
+    }
+    for folder in ["node-images", "components"] {
+        collect(&s.store.cache().join(folder), false, &mut left);
+    }
+    left.sort();
+    left.dedup();
+    vec![judge(left)]
+}
+
+fn collect(folder: &Path, deep: bool, left: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let Ok(meta) = entry.metadata() else { continue };
+        let name = entry.file_name();
+        if meta.is_dir() {
+            if deep {
+                collect(&entry.path(), deep, left);
+            }
+            continue;
+        }
+        let Some(limit) = name.to_str().and_then(kind) else {
+            continue;
+        };
+        let age = meta.modified().ok().and_then(|at| at.elapsed().ok());
+        let mine = meta.uid() == rustix::process::geteuid().as_raw();
+        if meta.is_file() && mine && age.is_some_and(|age| age > limit) {
+            left.push(entry.path());
+        }
+    }
+}
+
+/// How long a temporary file of kubby's with this name can be in use unchanged; nothing for a name
+/// that kubby does not give.
+fn kind(name: &str) -> Option<Duration> {
+    let rest = name.strip_prefix(".kubby-")?;
+    let (limit, random) = match rest.strip_prefix("download-") {
+        Some(random) => (DOWNLOADED, random),
+        None => (WRITTEN, rest),
+    };
+    let fits = random.len() == 6 && random.bytes().all(|b| b.is_ascii_alphanumeric());
+    fits.then_some(limit)
+}
+
+fn judge(left: Vec<PathBuf>) -> Finding {
+    if left.is_empty() {
+        return Finding::ok(NAME, "no write was cut short");
+    }
+    let reason = format!(
+        "writes that were cut short left these, and they can hold keys: {}",
+        listed(left.iter().map(PathBuf::as_path))
+    );
+    let left = left.into_iter().map(|path| (path, Guard::None)).collect();
+    Finding::warning(NAME, reason, "kubby doctor --fix removes them").with(Repair::Remove(left))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::SystemTime;
+
+    #[test]
+    fn only_old_files_with_names_of_kubbys_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, age) in [
+            (".kubby-Ab12Cd", 3600),
+            (".kubby-Ab12Ce", 1),
+            (".kubby-download-Ab12Cd", 300),
+            (".kubby-download-Ab12Ce", 7200),
+            (".kubby-mine", 3600),
+            (".kubby-settings", 3600),
+            ("config", 3600),
+        ] {
+            let file = fs::File::create(dir.path().join(name)).unwrap();
+            let at = SystemTime::now() - Duration::from_secs(age);
+            file.set_modified(at).unwrap();
+        }
+        fs::create_dir(dir.path().join("inner")).unwrap();
+        let inner = fs::File::create(dir.path().join("inner/.kubby-Ab12Cf")).unwrap();
+        inner.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        let found = |deep| {
+            let mut left = Vec::new();
+            collect(dir.path(), deep, &mut left);
+            left.sort();
+            let names = left.iter().map(|p| p.strip_prefix(dir.path()).unwrap());
+            names.map(|p| p.display().to_string()).collect::<Vec<_>>()
+        };
+        let flat = [".kubby-Ab12Cd", ".kubby-download-Ab12Ce"];
+        assert_eq!(found(false), flat);
+        assert_eq!(found(true), [&flat[..], &["inner/.kubby-Ab12Cf"]].concat());
+    }
+}

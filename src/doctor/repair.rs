@@ -1,0 +1,307 @@
+//! What `--fix` does: each repair takes the lock of what it changes, looks once more, and leaves
+//! alone what another kubby works on.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::finding::{Finding, explain};
+use super::leftovers;
+use crate::cluster::{Access, context, preflight, resources};
+use crate::error::{Error, Kind, Result, ResultExt};
+use crate::fsutil::{self, Lock};
+use crate::hypervisor::{Hypervisor, Libvirt};
+use crate::kubeconfig;
+use crate::profile::ProfileName;
+use crate::progress::Progress;
+use crate::store::Store;
+
+/// Who could be at work on what is to be removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Guard {
+    /// Nobody: its process has ended.
+    None,
+    /// Whoever holds the lock that all profiles of the home share.
+    Shared,
+    /// Whoever holds this lock file.
+    File(PathBuf),
+}
+
+/// A repair, as data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Repair {
+    /// Removes files and folders that are of no use to anybody.
+    Remove(Vec<(PathBuf, Guard)>),
+    /// Gives files and folders these modes.
+    Restrict(Vec<(PathBuf, u32)>),
+    /// Makes the pool's folder and starts the pool; defines it where libvirt has lost it.
+    EnsurePool { uri: String },
+    /// Removes the pool, as long as it is empty.
+    RemovePool { uri: String },
+    /// Removes the folder of a profile that has no profile file.
+    RemoveProfileFolder { profile: ProfileName },
+    /// Ends and forgets a domain of this home whose profile is gone.
+    RemoveDomain {
+        uri: String,
+        domain: String,
+        profile: ProfileName,
+    },
+    /// Removes the volumes that nothing needs.
+    RemoveVolumes { uri: String },
+    /// Takes the context of a profile that is gone out of a kubeconfig.
+    RemoveContext {
+        file: PathBuf,
+        context: String,
+        profile: ProfileName,
+    },
+    /// Writes a cluster's context anew.
+    WriteContext { profile: ProfileName },
+}
+
+/// What became of a repair.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Repaired {
+    /// The check that offered it.
+    pub name: &'static str,
+    /// Whether it succeeded.
+    pub done: bool,
+    /// What was done, or why it was not.
+    pub what: String,
+}
+
+/// Carries out the repair that a finding offers; nothing where it offers none.
+pub(super) fn carry_out(
+    finding: &Finding,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Option<Repaired> {
+    let repair = finding.repair.as_ref()?;
+    let step = progress.step(&format!("Repair: {}", finding.name));
+    let (done, what) = match repair.apply(store) {
+        Ok(what) => (true, what),
+        Err(e) => (false, explain(&e)),
+    };
+    if done {
+        step.done(&what);
+    }
+    Some(Repaired {
+        name: finding.name,
+        done,
+        what,
+    })
+}
+
+impl Repair {
+    fn apply(&self, store: &Store) -> Result<String> {
+        match self {
+            Repair::Remove(all) => remove(store, all),
+            Repair::Restrict(all) => restrict(all),
+            Repair::EnsurePool { uri } => ensure_pool(store, uri),
+            Repair::RemovePool { uri } => {
+                let _lock = shared(store)?;
+                // Keeps what has come to be in it meanwhile.
+                Libvirt::open(uri)?.remove_pool(&store.pool_name())?;
+                Ok(format!("removed the storage pool {}", store.pool_name()))
+            }
+            Repair::RemoveProfileFolder { profile } => {
+                let _lock = own(store, profile)?;
+                let dir = store.profile_dir(profile);
+                if dir.profile().exists() {
+                    return Err(changed());
+                }
+                fsutil::remove_all(dir.root())?;
+                Ok(format!("removed {}", dir.root().display()))
+            }
+            Repair::RemoveDomain {
+                uri,
+                domain,
+                profile,
+            } => remove_domain(store, uri, domain, profile),
+            Repair::RemoveVolumes { uri } => remove_volumes(store, uri),
+            Repair::RemoveContext {
+                file,
+                context,
+                profile,
+            } => {
+                let _lock = own(store, profile)?;
+                if store.profile_dir(profile).root().exists() {
+                    return Err(changed());
+                }
+                let owner = preflight::kubeconfig_owner(store, profile);
+                kubeconfig::uninstall(file, context, &owner)?;
+                Ok(format!(
+                    "removed the context `{context}` from {}",
+                    file.display()
+                ))
+            }
+            Repair::WriteContext { profile } => {
+                let _lock = own(store, profile)?;
+                let access = Access::open(store, profile)?;
+                let entry = context::expected(&access, store)?;
+                let file = &access.profile.kubeconfig;
+                // What is current is the user's choice.
+                kubeconfig::install(file, &entry, false)?;
+                Ok(format!(
+                    "wrote the context `{}` to {}",
+                    entry.name,
+                    file.display()
+                ))
+            }
+        }
+    }
+}
+
+fn remove(store: &Store, all: &[(PathBuf, Guard)]) -> Result<String> {
+    for (path, guard) in all {
+        let _lock = match guard {
+            Guard::None => None,
+            Guard::Shared => Some(shared(store)?),
+            Guard::File(file) => Some(Lock::try_acquire(file)?.ok_or_else(busy)?),
+        };
+        fsutil::remove_all(path)?;
+    }
+    let names: Vec<String> = all.iter().map(|(p, _)| p.display().to_string()).collect();
+    Ok(format!("removed {}", names.join(", ")))
+}
+
+fn restrict(all: &[(PathBuf, u32)]) -> Result<String> {
+    let mut said = Vec::new();
+    for (path, mode) in all {
+        fs::set_permissions(path, fs::Permissions::from_mode(*mode))
+            .context(Kind::Internal, || {
+                format!("cannot change the mode of {}", path.display())
+            })?;
+        said.push(format!("{mode:04o} {}", path.display()));
+    }
+    Ok(format!("chmod {}", said.join(", ")))
+}
+
+fn ensure_pool(store: &Store, uri: &str) -> Result<String> {
+    let _lock = shared(store)?;
+    let libvirt = Libvirt::open(uri)?;
+    let (pool, target) = (store.pool_name(), store.pool_target(uri));
+    // libvirt makes the folder of a pool that is off only. The mode is that of a new pool's.
+    if resources::reaches_files(uri) && !target.exists() {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(&target)
+            .context(Kind::Preflight, || {
+                format!("cannot make the folder {}", target.display())
+            })?;
+    }
+    libvirt.ensure_pool(&pool, &target)?;
+    libvirt.refresh_pool(&pool)?;
+    Ok(format!(
+        "the storage pool {pool} is started, in {}",
+        target.display()
+    ))
+}
+
+fn remove_domain(store: &Store, uri: &str, domain: &str, profile: &ProfileName) -> Result<String> {
+    let _lock = own(store, profile)?;
+    let libvirt = Libvirt::open(uri)?;
+    let found = libvirt.find(domain)?;
+    let ours = found.is_some_and(|d| preflight::foreign(&d, store, profile).is_none());
+    if !ours || store.profile_dir(profile).root().exists() {
+        return Err(changed());
+    }
+    libvirt.destroy(domain)?;
+    libvirt.undefine(domain)?;
+    Ok(format!("removed the domain {domain}"))
+}
+
+fn remove_volumes(store: &Store, uri: &str) -> Result<String> {
+    let _lock = shared(store)?;
+    let libvirt = Libvirt::open(uri)?;
+    let pool = store.pool_name();
+    let gone = leftovers::volumes::unneeded(&libvirt, store)?;
+    for volume in &gone {
+        libvirt.delete_volume(&pool, volume)?;
+    }
+    Ok(format!("removed the volumes {}", gone.join(", ")))
+}
+
+fn shared(store: &Store) -> Result<Lock> {
+    store.try_lock_shared()?.ok_or_else(busy)
+}
+
+fn own(store: &Store, profile: &ProfileName) -> Result<Lock> {
+    store.try_lock_profile(profile)?.ok_or_else(busy)
+}
+
+fn busy() -> Error {
+    Error::new(Kind::State, "left alone: another kubby works on it")
+}
+
+fn changed() -> Error {
+    Error::new(Kind::State, "left alone: it has changed since it was found")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn home() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::at(&dir.path().join("home"), &dir.path().join("cache"));
+        (dir, store)
+    }
+
+    #[test]
+    fn what_another_kubby_works_on_is_left_alone() {
+        let (dir, store) = home();
+        let name: ProfileName = "dev".parse().unwrap();
+        let folder = store.profile_dir(&name);
+        fsutil::create_private_dir(folder.root()).unwrap();
+        let repair = Repair::RemoveProfileFolder {
+            profile: name.clone(),
+        };
+        let held = store.lock_profile(&name, || {}).unwrap();
+        let e = repair.apply(&store).unwrap_err();
+        assert!(e.message().contains("another kubby"), "{e}");
+        assert!(folder.root().exists());
+        drop(held);
+        repair.apply(&store).unwrap();
+        assert!(!folder.root().exists());
+
+        let left = dir.path().join("left");
+        let lock = dir.path().join("left.lock");
+        fs::write(&left, "").unwrap();
+        let repair = Repair::Remove(vec![(left.clone(), Guard::File(lock.clone()))]);
+        let held = Lock::try_acquire(&lock).unwrap();
+        repair.apply(&store).unwrap_err();
+        assert!(left.exists());
+        drop(held);
+        repair.apply(&store).unwrap();
+        assert!(!left.exists());
+    }
+
+    #[test]
+    fn a_profile_that_has_come_to_be_stays() {
+        let (_dir, store) = home();
+        let name: ProfileName = "dev".parse().unwrap();
+        let folder = store.profile_dir(&name);
+        fsutil::create_private_dir(folder.root()).unwrap();
+        fs::write(folder.profile(), "version = 1\n").unwrap();
+        let repair = Repair::RemoveProfileFolder { profile: name };
+        let e = repair.apply(&store).unwrap_err();
+        assert!(e.message().contains("changed"), "{e}");
+        assert!(folder.profile().exists());
+    }
+
+    #[test]
+    fn modes_are_set_and_said() {
+        let (dir, store) = home();
+        let file = dir.path().join("a.key");
+        fs::write(&file, "").unwrap();
+        let said = Repair::Restrict(vec![(file.clone(), 0o600)])
+            .apply(&store)
+            .unwrap();
+        assert!(said.starts_with("chmod 0600 /"), "{said}");
+        let mode = fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}
