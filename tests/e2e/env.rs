@@ -112,7 +112,7 @@ impl Env {
         Run::of(command)
     }
 
-    fn apply(&self, command: &mut Command) {
+    pub fn apply(&self, command: &mut Command) {
         command
             .env("KUBBY_HOME", self.home())
             .env("HOME", &self.root)
@@ -145,7 +145,11 @@ impl Env {
         if self.kept {
             return;
         }
-        for env in [&self.elsewhere("other-host"), self] {
+        for env in [
+            &self.elsewhere("other-host"),
+            &self.elsewhere("doctor"),
+            self,
+        ] {
             if !env.home().exists() {
                 continue;
             }

@@ -10,6 +10,7 @@
 mod archive_samples;
 mod bad_input;
 mod cluster;
+mod doctor;
 mod egress;
 mod env;
 mod exercises;
@@ -42,8 +43,10 @@ fn main() {
     let mut trials: Vec<Trial> = Vec::new();
     for (name, test) in bad_input::TESTS
         .iter()
+        .chain(doctor::TESTS)
         .chain(failures::TESTS)
         .chain(lifecycle::BEFORE)
+        .chain(doctor::LATER)
         .chain(looking::TESTS)
         .chain(cluster::TESTS)
         .chain(services::TESTS)

@@ -1,0 +1,237 @@
+//! A home with one stopped cluster that never ran: all that the doctor looks at is real, and small.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use kubby::hypervisor::{Acceleration, CacheMode, DomainSpec, Hypervisor, Libvirt, Owner, Saving};
+use kubby::kubeconfig::{self, Entry};
+use kubby::pki::{self, CertName, Pki, PkiSpec};
+use kubby::profile::{Assets, FILE_VERSION, Ports, Profile, ProfileName};
+use kubby::progress::{Progress, Silent};
+use kubby::store::{ProfileDir, Store};
+use kubby::units::Mebibytes;
+use time::OffsetDateTime;
+
+use crate::env::{Env, Run, uri};
+
+/// The key of the images, which nobody ever boots.
+const KEY: &str = "00112233445566778899aabbccddeeff";
+
+pub struct Place<'e> {
+    pub env: &'e Env,
+    pub store: Store,
+    pub libvirt: Libvirt,
+    pub name: ProfileName,
+    pub profile: Profile,
+    pub dir: ProfileDir,
+}
+
+impl<'e> Place<'e> {
+    pub fn make(env: &'e Env) -> Self {
+        let store = Store::at(&env.home(), &env.root().join("cache"));
+        let name: ProfileName = format!("{}-doc", env.profile).parse().expect("a name");
+        let dir = store.profile_dir(&name);
+        let ports = kubby::hypervisor::ports::find_free(2, &Default::default()).expect("ports");
+        let profile = Profile {
+            version: FILE_VERSION,
+            kubby: env!("CARGO_PKG_VERSION").into(),
+            name: name.clone(),
+            uuid: uuid::Uuid::new_v4().to_string(),
+            connect: uri().into(),
+            acceleration: "tcg".into(),
+            kubernetes_version: "v1.37.2".into(),
+            cpus: 1,
+            memory_mib: 2048,
+            disk_mib: 6144,
+            disk: Some(format!("{}.disk-1.qcow2", name.resource_name())),
+            kernel_args: Vec::new(),
+            addons: Vec::new(),
+            kubeconfig: env.kubeconfig(),
+            assets: Assets {
+                node_image: KEY.into(),
+                components: KEY.into(),
+                ..Assets::default()
+            },
+            egress: Default::default(),
+            ports: Ports {
+                api: ports[0],
+                ssh: ports[1],
+            },
+            forwards: Vec::new(),
+        };
+        let place = Place {
+            env,
+            libvirt: Libvirt::open(uri()).expect("libvirt"),
+            store,
+            name,
+            profile,
+            dir,
+        };
+        place.fill();
+        place
+    }
+
+    fn fill(&self) {
+        self.profile.save(&self.dir).expect("the profile");
+        let pool = self.store.pool_name();
+        self.libvirt
+            .ensure_pool(&pool, &self.target())
+            .expect("the pool");
+        let base = self.env.root().join("base.qcow2");
+        let mut command = Command::new("qemu-img");
+        command.args(["create", "-q", "-f", "qcow2"]).arg(&base);
+        Run::of({
+            command.arg("64M");
+            command
+        })
+        .ok();
+        let disk = format!("base-{KEY}.qcow2");
+        self.libvirt
+            .upload(&pool, &disk, &base, &Silent.step(""))
+            .expect("the image");
+        for volume in [
+            format!("base-{KEY}.vmlinuz"),
+            format!("base-{KEY}.initrd"),
+            format!("components-{KEY}.erofs"),
+            format!("{}.seed.tar", self.domain()),
+        ] {
+            self.volume(&volume);
+        }
+        let own = self.profile.disk.as_deref().expect("a disk");
+        self.libvirt
+            .create_overlay(&pool, own, &disk, 64 << 20)
+            .expect("the disk");
+        let pki = pki::ensure(&self.dir.pki(), &spec(OffsetDateTime::now_utc())).expect("keys");
+        for key in [self.dir.ssh_key(), self.dir.host_key()] {
+            kubby::fsutil::create_private_dir(key.parent().expect("a folder")).expect("it");
+            kubby::fsutil::write_atomic(&key, b"a key\n", 0o600).expect("a key");
+        }
+        let machine = self.machine(&self.name, &self.env.home(), &self.disk());
+        let spec = DomainSpec {
+            uuid: self.profile.uuid().expect("a UUID"),
+            ..machine
+        };
+        self.libvirt.define(&spec).expect("the domain");
+        fs::create_dir_all(self.env.kubeconfig().parent().expect("a folder")).expect("it");
+        let entry = self.entry(&self.name, &self.env.home(), &pki);
+        kubeconfig::install(&self.env.kubeconfig(), &entry, true).expect("the context");
+    }
+
+    /// The cluster's context, or one like it for another profile or home.
+    pub fn entry(&self, name: &ProfileName, home: &Path, pki: &Pki) -> Entry {
+        Entry {
+            name: name.resource_name(),
+            server: self.profile.server(),
+            ca_pem: pki.cert(CertName::Ca).into(),
+            client_cert_pem: pki.cert(CertName::Admin).into(),
+            client_key_pem: pki.key(CertName::Admin).into(),
+            owner: kubeconfig::Owner {
+                profile: name.to_string(),
+                home: home.into(),
+            },
+        }
+    }
+
+    pub fn pki(&self) -> Pki {
+        pki::load(&self.dir.pki()).expect("keys")
+    }
+
+    /// The path of the cluster's own disk.
+    pub fn disk(&self) -> PathBuf {
+        let own = self.profile.disk.as_deref().expect("a disk");
+        self.target().join(own)
+    }
+
+    fn machine(&self, name: &ProfileName, home: &Path, disk: &Path) -> DomainSpec {
+        let path = |volume: &str| self.target().join(volume).display().to_string();
+        let channel = self.target().join(format!("{}.channel", self.domain()));
+        self.libvirt.ensure_channel(&channel).expect("the channel");
+        DomainSpec {
+            name: name.resource_name(),
+            uuid: uuid::Uuid::new_v4(),
+            title: "a test".into(),
+            description: "never started".into(),
+            owner: Owner {
+                profile: name.to_string(),
+                home: home.into(),
+                version: env!("CARGO_PKG_VERSION").into(),
+            },
+            acceleration: Acceleration::Tcg,
+            memory: Mebibytes(256),
+            cpus: 1,
+            kernel: path(&format!("base-{KEY}.vmlinuz")),
+            initrd: path(&format!("base-{KEY}.initrd")),
+            kernel_args: Vec::new(),
+            root_disk: disk.display().to_string(),
+            root_cache: CacheMode::Writeback,
+            components: path(&format!("components-{KEY}.erofs")),
+            seed: path(&format!("{}.seed.tar", self.domain())),
+            console_log: path(&format!("{}.console.log", self.domain())),
+            channel: Some(channel.display().to_string()),
+            forwards: Vec::new(),
+        }
+    }
+
+    /// Another profile's name, which no other run uses.
+    pub fn other_name(&self, suffix: &str) -> ProfileName {
+        format!("{}-{suffix}", self.name).parse().expect("a name")
+    }
+
+    /// Defines a domain of another profile or home with this disk; gives its name.
+    pub fn define_domain(&self, name: &ProfileName, home: &Path, disk: &Path) -> String {
+        let spec = self.machine(name, home, disk);
+        self.libvirt.define(&spec).expect("a domain");
+        spec.name
+    }
+
+    pub fn has_domain(&self, domain: &str) -> bool {
+        self.libvirt.find(domain).expect("libvirt").is_some()
+    }
+
+    /// Makes a small volume.
+    pub fn volume(&self, name: &str) {
+        let pool = self.store.pool_name();
+        self.libvirt
+            .upload_bytes(&pool, name, b"small")
+            .expect("a volume");
+    }
+
+    /// The names of all volumes.
+    pub fn volumes(&self) -> Vec<String> {
+        let all = self.libvirt.list_volumes(&self.store.pool_name());
+        all.expect("volumes").into_iter().map(|v| v.name).collect()
+    }
+
+    pub fn domain(&self) -> String {
+        self.name.resource_name()
+    }
+
+    pub fn pool(&self) -> String {
+        self.store.pool_name()
+    }
+
+    /// The pool's folder.
+    pub fn target(&self) -> PathBuf {
+        self.store.pool_target(uri())
+    }
+
+    /// Removes everything, as a user would.
+    pub fn remove(&self) {
+        self.env.kubby_on(self.name.as_str(), &["delete"]).ok();
+        assert!(!self.env.home().exists(), "the home is gone");
+        let pool = self.libvirt.has_pool(&self.pool()).expect("libvirt");
+        assert!(!pool, "the pool is gone");
+    }
+}
+
+/// What the cluster's certificates are for, made at a time.
+pub fn spec(now: OffsetDateTime) -> PkiSpec {
+    PkiSpec {
+        node_name: "kubby".into(),
+        node_ip: "10.0.2.15".parse().expect("an address"),
+        service_ip: "10.96.0.1".parse().expect("an address"),
+        extra_sans: vec!["127.0.0.1".into()],
+        now,
+    }
+}
