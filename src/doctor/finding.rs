@@ -1,9 +1,12 @@
 //! What a check says.
 
+use std::path::Path;
+
 use serde::Serialize;
 
 use super::repair::Repair;
 use crate::error::Error;
+use crate::remote;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -114,6 +117,11 @@ pub(super) fn explain(error: &Error) -> String {
         text.push_str(cause.trim());
     }
     text.replace('\n', " ")
+}
+
+/// A path as a command in a remedy names it.
+pub(super) fn quoted(path: &Path) -> String {
+    remote::quote(&path.to_string_lossy())
 }
 
 /// The worst of all states; ok where there is no finding.

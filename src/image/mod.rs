@@ -2,7 +2,7 @@
 //! removed, pulled, saved, built.
 
 pub mod archive;
-mod build;
+pub(crate) mod build;
 mod load;
 pub mod node;
 pub mod reference;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::fs::{Access as May, access};
 
 use crate::cluster::{Access, context, preflight};
-use crate::doctor::finding::{Finding, explain};
+use crate::doctor::finding::{Finding, explain, quoted};
 use crate::doctor::repair::Repair;
 use crate::doctor::surroundings::Surroundings;
 use crate::error::Result;
@@ -62,7 +62,9 @@ pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
             }
             Err(e) => found.push(Finding::of_error(NAME, &e, "correct the file")),
         }
-        found.extend(judge_choice(&profile.kubeconfig, &in_use()));
+        let choice = judge_choice(&profile.kubeconfig, &in_use());
+        // Clusters that share a file share the trouble.
+        found.extend(choice.filter(|finding| !found.contains(finding)));
     }
     if found.is_empty() {
         found.push(Finding::ok(
@@ -96,7 +98,7 @@ fn of_file(file: &Path) -> Option<Finding> {
         return Some(Finding::failure(
             NAME,
             format!("{path} is locked by a program that has probably died: nobody can write to it"),
-            format!("if no kubectl or kubby runs: rm -f '{}'", lock.display()),
+            format!("if no kubectl or kubby runs: rm -f {}", quoted(&lock)),
         ));
     }
     let text = match kubeconfig::load(file) {
@@ -108,14 +110,17 @@ fn of_file(file: &Path) -> Option<Finding> {
         return Some(Finding::failure(
             NAME,
             format!("{path} cannot be edited: {}", explain(&e)),
-            format!("correct the file; what kubectl says: kubectl config view --kubeconfig {path}"),
+            format!(
+                "correct the file; what kubectl says: kubectl config view --kubeconfig {}",
+                quoted(file)
+            ),
         ));
     }
     if access(file, May::WRITE_OK).is_err() {
         return Some(Finding::failure(
             NAME,
             format!("this user may not write to {path}"),
-            format!("sudo chown \"$USER\": '{path}'"),
+            format!("sudo chown \"$USER\": {}", quoted(file)),
         ));
     }
     let mode = std::fs::metadata(file).ok()?.permissions().mode();
@@ -130,7 +135,7 @@ fn judge_mode(file: &Path, mode: u32, text: &str) -> Option<Finding> {
         Finding::warning(
             NAME,
             format!("others can read the keys in {}", file.display()),
-            format!("chmod 600 '{}'", file.display()),
+            format!("chmod 600 {}", quoted(file)),
         )
     })
 }
@@ -164,11 +169,13 @@ fn judge_choice(file: &Path, in_use: &[PathBuf]) -> Option<Finding> {
     if in_use.iter().any(|used| used == file) {
         return None;
     }
-    let path = file.display();
     Some(Finding::warning(
         NAME,
-        format!("there is a context in {path}, which kubectl does not read in this shell"),
-        format!("export KUBECONFIG='{path}'"),
+        format!(
+            "there is a context in {}, which kubectl does not read in this shell",
+            file.display()
+        ),
+        format!("export KUBECONFIG={}", quoted(file)),
     ))
 }
 
@@ -221,10 +228,7 @@ mod tests {
         assert_eq!(found.state, Bad::Warning);
         assert_eq!(judge_choice(file, &["/a".into(), "/k/config".into()]), None);
         let found = judge_choice(file, &["/a".into()]).unwrap();
-        assert_eq!(
-            found.remedy.as_deref(),
-            Some("export KUBECONFIG='/k/config'")
-        );
+        assert_eq!(found.remedy.as_deref(), Some("export KUBECONFIG=/k/config"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 
 use crate::cluster::resources;
-use crate::doctor::finding::Finding;
+use crate::doctor::finding::{Finding, quoted};
 use crate::doctor::repair::Repair;
 use crate::doctor::surroundings::Surroundings;
 use crate::hypervisor::reach::Account;
@@ -56,7 +56,7 @@ fn judge_folder(path: &Path) -> Finding {
     Finding::failure(
         NAME,
         format!("this user may not write to {}{whose}", path.display()),
-        format!("sudo chown -R \"$USER\": {}", path.display()),
+        format!("sudo chown -R \"$USER\": {}", quoted(path)),
     )
 }
 
@@ -69,7 +69,7 @@ fn judge_way(blocked: &Path, pool: &Path, may_mend: bool) -> Finding {
             blocked.display(),
             pool.display()
         ),
-        format!("chmod o+x {}", blocked.display()),
+        format!("chmod o+x {}", quoted(blocked)),
     );
     // Folders above it are not kubby's to open.
     if blocked == pool && may_mend {

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::doctor::finding::Finding;
+use crate::doctor::finding::{Finding, quoted};
 use crate::doctor::repair::Repair;
 use crate::doctor::surroundings::Surroundings;
 
@@ -68,10 +68,11 @@ fn judge(open: Vec<(PathBuf, u32)>) -> Finding {
         return Finding::ok(NAME, "keys can be read by this user alone");
     }
     let names: Vec<String> = open.iter().map(|(p, _)| p.display().to_string()).collect();
+    let quotes: Vec<String> = open.iter().map(|(path, _)| quoted(path)).collect();
     Finding::failure(
         NAME,
         format!("others can get at keys: {}", names.join(", ")),
-        format!("chmod go= {}", names.join(" ")),
+        format!("chmod go= {}", quotes.join(" ")),
     )
     .with(Repair::Restrict(open))
 }

@@ -1,5 +1,8 @@
 //! Folders in which a killed process was putting something together.
 
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use super::listed;
@@ -8,6 +11,7 @@ use crate::doctor::finding::Finding;
 use crate::doctor::repair::{Guard, Repair};
 use crate::doctor::surroundings::Surroundings;
 use crate::fsutil;
+use crate::image::build::{PRIVATE as BUILD, SOCKET as BUILD_SOCKET};
 use crate::store::Store;
 
 const NAME: &str = "leftover-folders";
@@ -17,6 +21,8 @@ const MAKING: &str = ".making-";
 
 pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
     let mut left = of_dead(s.store);
+    let builds = builds(&std::env::temp_dir());
+    left.extend(builds.into_iter().map(|path| (path, Guard::None)));
     // Saved states are made under the shared lock: who holds it may be at work on them.
     if !s.shared_busy {
         let unfinished = layers::unfinished(s.store).unwrap_or_default();
@@ -55,6 +61,23 @@ fn of_dead(store: &Store) -> Vec<(PathBuf, Guard)> {
     left
 }
 
+/// The private folders of image builds whose process no longer listens on the socket in them.
+fn builds(parent: &Path) -> Vec<PathBuf> {
+    let me = rustix::process::geteuid().as_raw();
+    let of_build = entries(parent).into_iter().filter(|(path, name)| {
+        let mine = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.uid() == me);
+        mine && name.starts_with(BUILD)
+    });
+    of_build
+        .map(|(path, _)| path)
+        .filter(|path| {
+            // Refused, not missing: one that is being made has no socket yet.
+            let connected = UnixStream::connect(path.join(BUILD_SOCKET));
+            connected.is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused)
+        })
+        .collect()
+}
+
 /// The lock that whoever makes a node image in a folder `.INPUTS.….tmp` holds.
 fn lock_of_image(name: &str) -> Option<String> {
     let inner = name.strip_prefix('.')?.strip_suffix(".tmp")?;
@@ -88,6 +111,7 @@ fn judge(left: Vec<(PathBuf, Guard)>) -> Finding {
 mod tests {
     use super::*;
     use std::fs;
+    use std::os::unix::net::UnixListener;
 
     /// No process has this id: it is above what Linux gives.
     const DEAD: u32 = 4_200_000;
@@ -127,6 +151,21 @@ mod tests {
         assert_eq!(found, expected);
         assert!(judge(of_dead(&store)).fixable);
         assert!(!judge(vec![]).fixable);
+    }
+
+    #[test]
+    fn folders_of_builds_are_known_by_their_socket() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = |name: &str| {
+            let folder = dir.path().join(format!("{BUILD}{name}"));
+            fs::create_dir(&folder).unwrap();
+            folder.join(BUILD_SOCKET)
+        };
+        let _living = UnixListener::bind(socket("living")).unwrap();
+        drop(UnixListener::bind(socket("dead")).unwrap());
+        socket("new");
+        let dead = dir.path().join(format!("{BUILD}dead"));
+        assert_eq!(builds(dir.path()), [dead]);
     }
 
     #[test]

@@ -29,6 +29,10 @@ use crate::remote::{self, Remote, Ssh, Target};
 
 /// How long buildkitd may take to answer, with hardware virtualisation.
 const BUILDKIT: Duration = Duration::from_secs(30);
+/// How the names of the private folders of builds begin.
+pub(crate) const PRIVATE: &str = "kubby-build-";
+/// The socket in such a folder, on which kubby listens while it builds.
+pub(crate) const SOCKET: &str = "buildkit.sock";
 /// How many of the last lines an error shows when the build was quiet.
 const TAIL_LINES: usize = 30;
 
@@ -72,11 +76,11 @@ pub fn build(access: &Access, options: &BuildOptions, progress: &dyn Progress) -
     let mut node = Node::connect(access)?;
     start_buildkit(access, node.target(), progress)?;
     let private = tempfile::Builder::new()
-        .prefix("kubby-build-")
+        .prefix(PRIVATE)
         .permissions(fs::Permissions::from_mode(0o700))
         .tempdir()
         .context(Kind::Internal, || "cannot make a private folder".into())?;
-    let socket = private.path().join("buildkit.sock");
+    let socket = private.path().join(SOCKET);
     let listener = UnixListener::bind(&socket).context(Kind::Internal, || {
         format!("cannot listen on {}", socket.display())
     })?;
