@@ -190,10 +190,13 @@ fn foreign_domains_are_detected_and_not_listed() {
 fn a_pool_is_made_once_and_not_moved() {
     let libvirt = open();
     let target = Path::new("/nonexistent/kubby-pool");
+    assert_eq!(libvirt.find_pool("made-once").unwrap(), None);
     assert_eq!(
         libvirt.ensure_pool("made-once", target).unwrap(),
         Change::Done
     );
+    let found = libvirt.find_pool("made-once").unwrap().unwrap();
+    assert!(found.active && found.target == target, "{found:?}");
     assert_eq!(
         libvirt.ensure_pool("made-once", target).unwrap(),
         Change::Nothing
