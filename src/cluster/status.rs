@@ -164,7 +164,17 @@ fn host_state(
 ) -> Result<(HostState, Option<String>)> {
     let names = Names::new(store, profile);
     let broken = |why: String| (HostState::Broken, Some(why));
+    let dir = store.profile_dir(&profile.name);
+    let off = if dir.suspended().exists() {
+        HostState::Suspended
+    } else {
+        HostState::Stopped
+    };
     let Some(domain) = hypervisor.find(&names.domain)? else {
+        // A copy of another cluster gets its machine at its first start.
+        if dir.handover().exists() && Volumes::of(hypervisor, &names.pool)?.has(&names.disk) {
+            return Ok((off, None));
+        }
         return Ok(broken(
             "its virtual machine is not defined in libvirt".into(),
         ));
@@ -190,10 +200,7 @@ fn host_state(
             if !volumes.has(&names.disk) {
                 return Ok(broken("its disk is missing".into()));
             }
-            if store.profile_dir(&profile.name).suspended().exists() {
-                return Ok((HostState::Suspended, None));
-            }
-            (HostState::Stopped, None)
+            (off, None)
         }
     })
 }

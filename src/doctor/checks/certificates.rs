@@ -23,6 +23,11 @@ pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
         }
         found.push(match pki::load(&seen.dir.pki()) {
             Ok(pki) => judge(&seen.name, pki.first_to_expire(), now),
+            // A copy leaves some behind with the original, and makes its own.
+            Err(_) if seen.dir.handover().exists() => Finding::skipped(
+                NAME,
+                format!("`{}` gets its own at its first start", seen.name),
+            ),
             Err(e) => Finding::failure(
                 NAME,
                 format!("`{}`: {}", seen.name, explain(&e)),

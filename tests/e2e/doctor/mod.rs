@@ -26,6 +26,10 @@ pub const TESTS: &[Test] = &[
         "the_doctor_leaves_others_alone",
         the_doctor_leaves_others_alone,
     ),
+    (
+        "a_fork_that_was_not_started_is_well",
+        a_fork_that_was_not_started_is_well,
+    ),
 ];
 
 pub const LATER: &[Test] = &[(
@@ -224,6 +228,27 @@ fn the_doctor_leaves_others_alone(env: &Env) {
     assert_eq!(troubles, usual, "{result:#}");
     assert!(place.volumes().contains(&"base-theirs.qcow2".to_owned()));
     others.remove();
+    place.remove();
+}
+
+/// It has no machine and no operator of its own yet, and needs what it builds on.
+fn a_fork_that_was_not_started_is_well(env: &Env) {
+    let env = env.elsewhere("doctor");
+    let place = Place::make(&env);
+    let (_, usual) = doctor(&place, None, false);
+    let fork = place.other_name("fork");
+    env.kubby_on(
+        place.name.as_str(),
+        &["fork", fork.as_str(), "--keep-context", "--no-start"],
+    )
+    .ok();
+    let volumes = place.volumes();
+    let status = env.kubby_on(fork.as_str(), &["status", "-o", "json"]).ok();
+    assert_eq!(status.json()["host"], "Stopped");
+    let (result, troubles) = doctor(&place, None, true);
+    assert_eq!(troubles, usual, "{result:#}");
+    assert_eq!(place.volumes(), volumes);
+    env.kubby_on(fork.as_str(), &["delete"]).ok();
     place.remove();
 }
 

@@ -106,6 +106,8 @@ impl<'e> Place<'e> {
         for key in [self.dir.ssh_key(), self.dir.host_key()] {
             kubby::fsutil::create_private_dir(key.parent().expect("a folder")).expect("it");
             kubby::fsutil::write_atomic(&key, b"a key\n", 0o600).expect("a key");
+            let public = key.with_extension("pub");
+            kubby::fsutil::write_atomic(&public, b"a key\n", 0o644).expect("a key");
         }
         let machine = self.machine(&self.name, &self.env.home(), &self.disk());
         let spec = DomainSpec {
