@@ -29,6 +29,10 @@ pub struct Place<'e> {
 
 impl<'e> Place<'e> {
     pub fn make(env: &'e Env) -> Self {
+        // What a test that failed has left.
+        if env.home().exists() {
+            env.kubby(&["delete", "--all"]).ok();
+        }
         let store = Store::at(&env.home(), &env.root().join("cache"));
         let name: ProfileName = format!("{}-doc", env.profile).parse().expect("a name");
         let dir = store.profile_dir(&name);
