@@ -322,7 +322,7 @@ mod tests {
         assert!(!store.is_profile_locked(&name) && !store.is_shared_locked());
         assert!(!store.locks_dir().exists());
         let held = (
-            store.lock_profile(&name, || {}).unwrap(),
+            store.lock_profile(&name, |_| {}).unwrap(),
             store.lock_shared(|| {}).unwrap(),
         );
         assert!(store.is_profile_locked(&name) && store.is_shared_locked());

@@ -259,7 +259,7 @@ mod tests {
         let repair = Repair::RemoveProfileFolder {
             profile: name.clone(),
         };
-        let held = store.lock_profile(&name, || {}).unwrap();
+        let held = store.lock_profile(&name, |_| {}).unwrap();
         let e = repair.apply(&store).unwrap_err();
         assert!(e.message().contains("another kubby"), "{e}");
         assert!(folder.root().exists());

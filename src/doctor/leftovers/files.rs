@@ -61,10 +61,21 @@ fn kind(name: &str) -> Option<Duration> {
     let rest = name.strip_prefix(".kubby-")?;
     let (limit, random) = match rest.strip_prefix("download-") {
         Some(random) => (DOWNLOADED, random),
-        None => (WRITTEN, rest),
+        // Beside kubeconfigs the process is in the name.
+        None => (
+            WRITTEN,
+            rest.strip_prefix("tmp-").map_or(rest, after_process),
+        ),
     };
     let fits = random.len() == 6 && random.bytes().all(|b| b.is_ascii_alphanumeric());
     fits.then_some(limit)
+}
+
+fn after_process(name: &str) -> &str {
+    match name.split_once('-') {
+        Some((process, random)) if process.parse::<u32>().is_ok() => random,
+        _ => name,
+    }
 }
 
 fn judge(left: Vec<PathBuf>) -> Finding {
@@ -90,6 +101,7 @@ mod tests {
         for (name, age) in [
             (".kubby-Ab12Cd", 3600),
             (".kubby-Ab12Ce", 1),
+            (".kubby-tmp-4711-Ab12Cd", 3600),
             (".kubby-download-Ab12Cd", 300),
             (".kubby-download-Ab12Ce", 7200),
             (".kubby-mine", 3600),
@@ -110,7 +122,11 @@ mod tests {
             let names = left.iter().map(|p| p.strip_prefix(dir.path()).unwrap());
             names.map(|p| p.display().to_string()).collect::<Vec<_>>()
         };
-        let flat = [".kubby-Ab12Cd", ".kubby-download-Ab12Ce"];
+        let flat = [
+            ".kubby-Ab12Cd",
+            ".kubby-download-Ab12Ce",
+            ".kubby-tmp-4711-Ab12Cd",
+        ];
         assert_eq!(found(false), flat);
         assert_eq!(found(true), [&flat[..], &["inner/.kubby-Ab12Cf"]].concat());
     }

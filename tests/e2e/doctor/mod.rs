@@ -208,7 +208,7 @@ fn the_doctor_leaves_others_alone(env: &Env) {
     let others = leftovers::of_others(&place);
     let name = place.other_name("locked");
     let domain = place.define_domain(&name, &env.home(), &place.disk());
-    let held = place.store.lock_profile(&name, || {}).expect("the lock");
+    let held = place.store.lock_profile(&name, |_| {}).expect("the lock");
     let (result, troubles) = doctor(&place, None, true);
     assert_eq!(troubles, usual, "{result:#}");
     assert_eq!(result["repairs"], serde_json::json!([]), "{result:#}");
