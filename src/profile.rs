@@ -1,10 +1,14 @@
 //! A profile: what is wanted of one cluster, as kept on disk. What is there is asked of libvirt.
 
+mod migrate;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::assets::version::KubernetesVersion;
 use crate::egress;
@@ -12,12 +16,12 @@ use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil;
 use crate::hypervisor::{PortForward, Protocol};
 use crate::store::ProfileDir;
+use migrate::Refusal;
+
+pub use migrate::FILE_VERSION;
 
 /// The profile (and context, and domain) that commands use unless `--profile` names another.
 pub const DEFAULT_PROFILE: &str = "kubby";
-
-/// The version of the profile file that this kubby writes.
-pub const FILE_VERSION: u32 = 1;
 
 /// A checked profile name: lower-case letters, digits and inner hyphens, 1 to 40 characters, so
 /// that it is good as a file, domain, volume and context name.
@@ -106,7 +110,8 @@ impl fmt::Display for ProfileName {
 }
 
 /// The file `profile.toml`. Fields that this version does not know are an error rather than
-/// lost: only a newer kubby writes them.
+/// lost: only a newer kubby writes them. Files of earlier versions are brought to this one when
+/// they are read; who changes what is in it makes a new version, and a step to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
@@ -130,14 +135,12 @@ pub struct Profile {
     pub memory_mib: u64,
     /// Size of the node's disk in MiB.
     pub disk_mib: u64,
-    /// The volume with the node's disk, where it is not the one that the node was made with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub disk: Option<String>,
+    /// The volume with the node's disk.
+    pub disk: String,
     /// Extra kernel arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kernel_args: Vec<String>,
     /// The enabled add-ons, in the order in which they were.
-    #[serde(default = "crate::addon::default_names")]
     pub addons: Vec<String>,
     /// The kubeconfig file that has the context.
     pub kubeconfig: PathBuf,
@@ -261,15 +264,12 @@ impl Profile {
             }
         };
         let profile = Self::parse(&text).map_err(|e| match e {
-            ParseError::Newer(version) => Error::new(
+            Refusal::Newer(version) => Error::new(
                 Kind::State,
-                format!(
-                    "{} was written by a newer kubby (file version {version}; this one knows up to {FILE_VERSION})",
-                    path.display()
-                ),
+                format!("{} {}", path.display(), newer(version)),
             )
             .with_hint("use that newer kubby for this profile, or choose another with --profile"),
-            ParseError::Damaged(why) => {
+            Refusal::Damaged(why) => {
                 Error::new(Kind::State, format!("the profile file {} is damaged", path.display()))
                     .with_detail("the parser says", why)
                     .with_hint("`kubby delete` removes the profile with all that belongs to it; or mend the file by hand")
@@ -278,21 +278,31 @@ impl Profile {
         Ok(Some(profile))
     }
 
-    fn parse(text: &str) -> Result<Self, ParseError> {
-        // The version is read by itself first: a newer file may hold anything else.
-        #[derive(Deserialize)]
-        struct Version {
-            version: u32,
+    fn parse(text: &str) -> Result<Self, Refusal> {
+        let damaged = |e: toml::de::Error| Refusal::Damaged(e.to_string());
+        let table: toml::Table = toml::from_str(text).map_err(damaged)?;
+        if migrate::version(&table)? == FILE_VERSION {
+            // From the text itself, so that what the parser says names a line.
+            return toml::from_str(text).map_err(damaged);
         }
-        let damaged = |e: toml::de::Error| ParseError::Damaged(e.to_string());
-        let Version { version } = toml::from_str(text).map_err(damaged)?;
-        if version > FILE_VERSION {
-            return Err(ParseError::Newer(version));
-        }
-        toml::from_str(text).map_err(damaged)
+        migrate::migrate(table)?.try_into().map_err(damaged)
     }
 
-    /// Writes the profile's file atomically, 0600.
+    /// Reads a profile that is a part of something else, of this or of an earlier version.
+    ///
+    /// # Errors
+    /// The deserializer's own, with the reason.
+    pub fn deserialize_any_version<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        use serde::de::Error as _;
+        let table = migrate::migrate(toml::Table::deserialize(from)?).map_err(|e| match e {
+            Refusal::Newer(version) => D::Error::custom(format!("its profile {}", newer(version))),
+            Refusal::Damaged(why) => D::Error::custom(why),
+        })?;
+        table.try_into().map_err(D::Error::custom)
+    }
+
+    /// Writes the profile's file atomically, 0600. A file of an earlier version stays beside it,
+    /// as `profile.toml.v1`, for those who go back to an earlier kubby.
     ///
     /// # Errors
     /// [`Kind::Internal`] when the file system refuses.
@@ -300,14 +310,25 @@ impl Profile {
         let text = toml::to_string_pretty(self)
             .context(Kind::Internal, || "cannot render the profile".into())?;
         fsutil::create_private_dir(dir.root())?;
+        if let Some((version, earlier)) = earlier(dir) {
+            fsutil::write_atomic(&dir.earlier_profile(version), earlier.as_bytes(), 0o600)?;
+        }
         fsutil::write_atomic(&dir.profile(), text.as_bytes(), 0o600)
     }
 }
 
-#[derive(Debug)]
-enum ParseError {
-    Newer(u32),
-    Damaged(String),
+/// The profile's file with its version, where that is an earlier one.
+pub fn earlier(dir: &ProfileDir) -> Option<(u32, String)> {
+    let text = std::fs::read_to_string(dir.profile()).ok()?;
+    let version = migrate::version(&toml::from_str(&text).ok()?).ok()?;
+    (version < FILE_VERSION).then_some((version, text))
+}
+
+/// What to say of a file with a version that is not known yet.
+pub fn newer(version: u32) -> String {
+    format!(
+        "was written by a newer kubby (file version {version}; this one knows up to {FILE_VERSION})"
+    )
 }
 
 /// A profile with something in every field, for tests.
@@ -324,7 +345,7 @@ pub(crate) fn example() -> Profile {
         cpus: 2,
         memory_mib: 4096,
         disk_mib: 20480,
-        disk: None,
+        disk: "kubby-dev.disk-1.qcow2".into(),
         kernel_args: vec![],
         addons: vec!["dns".into()],
         kubeconfig: "/home/u/.kube/config".into(),
@@ -346,80 +367,5 @@ pub(crate) fn example() -> Profile {
             host: 8080,
             node: 30080,
         }],
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::Store;
-
-    #[test]
-    fn names_are_checked() {
-        for good in ["kubby", "a", "dev-1", "0", &"a".repeat(40)] {
-            assert!(good.parse::<ProfileName>().is_ok(), "{good}");
-        }
-        for bad in [
-            "",
-            "-a",
-            "a-",
-            "A",
-            "a_b",
-            "a/b",
-            "..",
-            "a b",
-            "ä",
-            "a\n",
-            &"a".repeat(41),
-        ] {
-            assert!(bad.parse::<ProfileName>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn resources_are_named_after_the_profile() {
-        assert_eq!(ProfileName::default().resource_name(), "kubby");
-        let dev: ProfileName = "dev".parse().unwrap();
-        assert_eq!(dev.resource_name(), "kubby-dev");
-        assert_eq!(dev.flag(), " -p dev");
-        assert_eq!(ProfileName::of_resource("kubby-dev"), Some(dev));
-        assert_eq!(
-            ProfileName::of_resource("kubby"),
-            Some(ProfileName::default())
-        );
-        for other in ["dev", "kubbydev", "kubby-", "kubby-A", "kubby-kubby"] {
-            assert_eq!(ProfileName::of_resource(other), None, "{other}");
-        }
-    }
-
-    #[test]
-    fn a_profile_survives_the_disk_and_is_private() {
-        use std::os::unix::fs::PermissionsExt;
-        let tmp = tempfile::tempdir().unwrap();
-        let dir = Store::at(tmp.path(), tmp.path()).profile_dir(&"dev".parse().unwrap());
-        assert_eq!(Profile::load(&dir).unwrap(), None);
-        example().save(&dir).unwrap();
-        assert_eq!(Profile::load(&dir).unwrap(), Some(example()));
-        let mode = |p: &std::path::Path| std::fs::metadata(p).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode(&dir.profile()), 0o600);
-        assert_eq!(mode(dir.root()), 0o700);
-    }
-
-    #[test]
-    fn a_newer_file_is_told_from_a_damaged_one() {
-        let tmp = tempfile::tempdir().unwrap();
-        let dir = Store::at(tmp.path(), tmp.path()).profile_dir(&"dev".parse().unwrap());
-        fsutil::create_private_dir(dir.root()).unwrap();
-        for (text, words) in [
-            ("version = 99\nshape = \"round\"\n", "newer kubby"),
-            ("version = 1\n", "damaged"),
-            ("version = ", "damaged"),
-            ("\0\0", "damaged"),
-        ] {
-            std::fs::write(dir.profile(), text).unwrap();
-            let e = Profile::load(&dir).unwrap_err();
-            assert_eq!(e.kind(), Kind::State);
-            assert!(e.message().contains(words), "{text}: {e}");
-        }
     }
 }

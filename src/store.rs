@@ -248,6 +248,10 @@ impl ProfileDir {
     pub fn profile(&self) -> PathBuf {
         self.root.join("profile.toml")
     }
+    /// The profile's file as an earlier version of it left it.
+    pub fn earlier_profile(&self, version: u32) -> PathBuf {
+        self.root.join(format!("profile.toml.v{version}"))
+    }
     /// Keys and certificates of the cluster.
     pub fn pki(&self) -> PathBuf {
         self.root.join("pki")

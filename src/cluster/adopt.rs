@@ -56,7 +56,7 @@ pub fn adopt(
     fsutil::remove_all(&access.dir.addons())?;
     fsutil::copy_private(&files.addons(), &access.dir.addons())?;
     identity::copy_keys(&files, &ProfileDir::at(access.dir.handover()))?;
-    access.profile.disk = Some(disk.clone());
+    access.profile.disk.clone_from(&disk);
     let waking = SavedDir::at(access.dir.suspended());
     fsutil::remove_all(&waking.root)?;
     if saved.memory.is_some() {

@@ -166,7 +166,7 @@ impl Capture<'_> {
         let overlay = resources::disk_name(&access.profile.name);
         let path = names.target.join(&overlay);
         self.hypervisor.switch_disk(&names.domain, &path)?;
-        access.profile.disk = Some(overlay);
+        access.profile.disk = overlay;
         access.profile.save(&access.dir)
     }
 
@@ -177,7 +177,7 @@ impl Capture<'_> {
         let size = Mebibytes(access.profile.disk_mib).bytes();
         self.hypervisor
             .create_overlay(&names.pool, &overlay, &names.disk, size)?;
-        access.profile.disk = Some(overlay);
+        access.profile.disk = overlay;
         resources::define(self.hypervisor, self.store, access, access.acceleration())?;
         access.profile.save(&access.dir)
     }

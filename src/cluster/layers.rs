@@ -173,7 +173,7 @@ pub fn unneeded(
     let mut needed = Needed::default();
     let forks = super::fork::in_progress(store);
     for fork in &forks {
-        let made = Profile::load(fork)?.and_then(|profile| profile.disk);
+        let made = Profile::load(fork)?.map(|profile| profile.disk);
         needed.volumes.extend(made);
     }
     for name in store.profile_names()? {

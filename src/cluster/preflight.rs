@@ -162,7 +162,7 @@ pub fn new_profile(
         cpus,
         memory_mib: memory.0,
         disk_mib: disk.0,
-        disk: Some(super::resources::disk_name(name)),
+        disk: super::resources::disk_name(name),
         kernel_args: options.kernel_args.clone(),
         addons: crate::addon::default_names(),
         kubeconfig,

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::fsutil;
 use crate::hypervisor::{Acceleration, HostInfo, Hypervisor};
 use crate::kubeconfig;
-use crate::profile::Profile;
+use crate::profile::{self, FILE_VERSION, Profile};
 use crate::store::ProfileDir;
 use crate::units::Mebibytes;
 
@@ -79,7 +79,7 @@ fn follow_disk(hypervisor: &dyn Hypervisor, profile: &mut Profile, names: &Names
     if let Some(path) = hypervisor.root_disk(&names.domain)?
         && let Some(disk) = path.file_name().and_then(|name| name.to_str())
     {
-        profile.disk = Some(disk.to_owned());
+        disk.clone_into(&mut profile.disk);
     }
     Ok(())
 }
@@ -129,6 +129,13 @@ impl Start<'_> {
                     &host,
                     running || dir.suspended().exists(),
                 )?;
+                if let Some((version, _)) = profile::earlier(&dir) {
+                    self.progress.note(&format!(
+                        "the profile's file was of version {version} and is now of version \
+                         {FILE_VERSION}; the earlier one stays as {}",
+                        dir.earlier_profile(version).display()
+                    ));
+                }
                 profile.save(&dir)?;
                 profile
             }

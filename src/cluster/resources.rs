@@ -42,11 +42,10 @@ pub struct Names {
 impl Names {
     /// The names for a profile.
     pub fn new(store: &Store, profile: &Profile) -> Self {
-        let mut names = Names::of(store, &profile.name, &profile.connect);
-        if let Some(disk) = &profile.disk {
-            names.disk.clone_from(disk);
+        Names {
+            disk: profile.disk.clone(),
+            ..Names::of(store, &profile.name, &profile.connect)
         }
-        names
     }
 
     /// The names for a profile's name on a connection.

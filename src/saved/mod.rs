@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil;
 use crate::hypervisor::HostInfo;
-use crate::profile::Profile;
+use crate::profile::{self, FILE_VERSION, Profile};
 use crate::store::ProfileDir;
 
 pub use digest::{PAGE, is_zero, pages as digest_pages};
@@ -45,7 +45,8 @@ pub struct Saved {
     pub disk: String,
     /// What the disk's file looked like.
     pub disk_stamp: Stamp,
-    /// The profile as it was.
+    /// The profile as it was; in manifests of earlier kubbys of an earlier version.
+    #[serde(deserialize_with = "Profile::deserialize_any_version")]
     pub profile: Profile,
 }
 
@@ -163,6 +164,11 @@ impl SavedDir {
         #[derive(Deserialize)]
         struct Version {
             format: u32,
+            profile: Option<ProfileVersion>,
+        }
+        #[derive(Deserialize)]
+        struct ProfileVersion {
+            version: u32,
         }
         let damaged = |e: serde_json::Error| {
             Error::new(
@@ -171,7 +177,7 @@ impl SavedDir {
             )
             .with_source(e)
         };
-        let Version { format } = serde_json::from_str(&text).map_err(damaged)?;
+        let Version { format, profile } = serde_json::from_str(&text).map_err(damaged)?;
         if format != FORMAT {
             return Err(Error::new(
                 Kind::State,
@@ -179,6 +185,14 @@ impl SavedDir {
                     "{} was written by another kubby (format {format}; this one knows {FORMAT})",
                     path.display()
                 ),
+            ));
+        }
+        if let Some(profile) = profile
+            && profile.version > FILE_VERSION
+        {
+            return Err(Error::new(
+                Kind::State,
+                format!("{} {}", path.display(), profile::newer(profile.version)),
             ));
         }
         serde_json::from_str(&text).map(Some).map_err(damaged)

@@ -197,3 +197,23 @@ fn files_are_named_by_their_state() {
     assert_eq!(id_of(&devices), Some("12ab"));
     assert_eq!(id_of("kubby.disk-12.qcow2"), None);
 }
+
+#[test]
+fn a_manifest_with_an_earlier_profile_is_read_and_one_with_a_newer_is_refused() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = SavedDir::at(tmp.path().to_owned());
+    let path = tmp.path().join(MANIFEST);
+    let text = include_str!("manifest-with-profile-v1.json");
+    fs::write(&path, text).unwrap();
+    let saved = dir.load().unwrap().unwrap();
+    assert_eq!(saved.profile.version, FILE_VERSION);
+    assert_eq!(saved.profile.disk, saved.disk);
+    dir.save(&saved).unwrap();
+    assert_eq!(dir.load().unwrap(), Some(saved));
+
+    let newer = text.replace("\"version\": 1", "\"version\": 99, \"shape\": \"round\"");
+    fs::write(&path, newer).unwrap();
+    let e = dir.load().unwrap_err();
+    assert_eq!(e.kind(), Kind::State);
+    assert!(e.message().contains("newer kubby (file version 99"), "{e}");
+}

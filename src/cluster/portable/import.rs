@@ -203,7 +203,7 @@ impl<'a> Import<'a> {
         // What is the other host's own.
         uri.clone_into(&mut saved.profile.connect);
         saved.profile.kubeconfig = kubeconfig::default_path()?;
-        saved.profile.disk = None;
+        saved.profile.disk.clone_from(&saved.disk);
         let names = Names::new(store, &saved.profile);
         Ok(Import {
             partial: store

@@ -1,0 +1,167 @@
+use super::*;
+use crate::store::Store;
+
+#[test]
+fn names_are_checked() {
+    for good in ["kubby", "a", "dev-1", "0", &"a".repeat(40)] {
+        assert!(good.parse::<ProfileName>().is_ok(), "{good}");
+    }
+    for bad in [
+        "",
+        "-a",
+        "a-",
+        "A",
+        "a_b",
+        "a/b",
+        "..",
+        "a b",
+        "ä",
+        "a\n",
+        &"a".repeat(41),
+    ] {
+        assert!(bad.parse::<ProfileName>().is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn resources_are_named_after_the_profile() {
+    assert_eq!(ProfileName::default().resource_name(), "kubby");
+    let dev: ProfileName = "dev".parse().unwrap();
+    assert_eq!(dev.resource_name(), "kubby-dev");
+    assert_eq!(dev.flag(), " -p dev");
+    assert_eq!(ProfileName::of_resource("kubby-dev"), Some(dev));
+    assert_eq!(
+        ProfileName::of_resource("kubby"),
+        Some(ProfileName::default())
+    );
+    for other in ["dev", "kubbydev", "kubby-", "kubby-A", "kubby-kubby"] {
+        assert_eq!(ProfileName::of_resource(other), None, "{other}");
+    }
+}
+
+#[test]
+fn a_profile_survives_the_disk_and_is_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = Store::at(tmp.path(), tmp.path()).profile_dir(&"dev".parse().unwrap());
+    assert_eq!(Profile::load(&dir).unwrap(), None);
+    example().save(&dir).unwrap();
+    assert_eq!(Profile::load(&dir).unwrap(), Some(example()));
+    let mode = |p: &std::path::Path| std::fs::metadata(p).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&dir.profile()), 0o600);
+    assert_eq!(mode(dir.root()), 0o700);
+}
+
+#[test]
+fn a_newer_file_is_told_from_a_damaged_one() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = Store::at(tmp.path(), tmp.path()).profile_dir(&"dev".parse().unwrap());
+    fsutil::create_private_dir(dir.root()).unwrap();
+    for (text, words) in [
+        ("version = 99\nshape = \"round\"\n", "newer kubby"),
+        ("version = 1\n", "damaged"),
+        ("version = 0\nname = \"dev\"\n", "damaged"),
+        ("version = 1\nname = \"../dev\"\n", "damaged"),
+        ("version = \"1\"\n", "damaged"),
+        (
+            "version = 3\n",
+            "newer kubby (file version 3; this one knows up to 2)",
+        ),
+        ("version = ", "damaged"),
+        ("\0\0", "damaged"),
+    ] {
+        std::fs::write(dir.profile(), text).unwrap();
+        let e = Profile::load(&dir).unwrap_err();
+        assert_eq!(e.kind(), Kind::State);
+        assert!(e.message().contains(words), "{text}: {e}");
+    }
+}
+
+/// Files as earlier kubbys wrote them: each form that there was of a version, with what was added
+/// to it last.
+const EARLIER: [(&str, &str); 5] = [
+    ("first", include_str!("golden/v1-first.toml")),
+    ("forwards", include_str!("golden/v1-with-forwards.toml")),
+    ("addons", include_str!("golden/v1-with-addons.toml")),
+    ("egress", include_str!("golden/v1-with-egress.toml")),
+    ("disk", include_str!("golden/v1-with-disk.toml")),
+];
+
+fn folder_with(tmp: &tempfile::TempDir, text: &str) -> ProfileDir {
+    let dir = Store::at(tmp.path(), tmp.path()).profile_dir(&"dev".parse().unwrap());
+    fsutil::create_private_dir(dir.root()).unwrap();
+    std::fs::write(dir.profile(), text).unwrap();
+    dir
+}
+
+#[test]
+fn files_of_earlier_kubbys_are_read() {
+    for (form, text) in EARLIER {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = folder_with(&tmp, text);
+        let profile = Profile::load(&dir).unwrap().unwrap();
+        assert_eq!(profile.version, FILE_VERSION, "{form}");
+        assert_eq!(profile.uuid, "a00d7d26-c236-4246-a45c-5501537002d4");
+        assert_eq!((profile.ports.ssh, profile.ports.api), (39307, 34395));
+        let disk = match form {
+            "first" => "kubby.disk.qcow2",
+            "disk" => "kubby-dev.disk-601c721f2765.qcow2",
+            _ => "kubby-dev.disk.qcow2",
+        };
+        assert_eq!(profile.disk, disk, "{form}");
+        let last = if form == "addons" {
+            "metrics"
+        } else {
+            "storage"
+        };
+        assert_eq!(profile.addons, ["dns", last], "{form}");
+        assert_eq!(profile.forwards.len(), usize::from(form == "forwards"));
+        assert_eq!(profile.kernel_args.is_empty(), form != "forwards");
+        assert_eq!(profile.egress.is_empty(), form != "egress");
+        // Reading changes nothing on the disk.
+        assert_eq!(std::fs::read_to_string(dir.profile()).unwrap(), text);
+    }
+}
+
+#[test]
+fn an_earlier_file_stays_beside_the_one_that_replaces_it() {
+    use std::os::unix::fs::PermissionsExt;
+    for (form, text) in EARLIER {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = folder_with(&tmp, text);
+        let mut profile = Profile::load(&dir).unwrap().unwrap();
+        assert_eq!(earlier(&dir), Some((1, text.to_owned())));
+        profile.cpus = 3;
+        for _ in 0..2 {
+            profile.save(&dir).unwrap();
+            assert_eq!(earlier(&dir), None);
+            assert_eq!(
+                Profile::load(&dir).unwrap().as_ref(),
+                Some(&profile),
+                "{form}"
+            );
+            let kept = dir.earlier_profile(1);
+            assert_eq!(std::fs::read_to_string(&kept).unwrap(), text, "{form}");
+            let mode = std::fs::metadata(&kept).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+    }
+}
+
+/// A new field or another meaning needs a new version, a step to it, and a file for [`EARLIER`].
+#[test]
+fn the_present_version_has_this_form() {
+    insta::assert_snapshot!(toml::to_string_pretty(&example()).unwrap());
+}
+
+#[test]
+fn what_the_present_version_needs_is_not_made_up_for() {
+    let text = toml::to_string_pretty(&example()).unwrap();
+    for line in ["disk = ", "addons = ", "uuid = ", "version = "] {
+        let without: Vec<&str> = text.lines().filter(|l| !l.starts_with(line)).collect();
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = folder_with(&tmp, &without.join("\n"));
+        let e = Profile::load(&dir).unwrap_err();
+        assert!(e.message().contains("damaged"), "{line}: {e}");
+    }
+}
