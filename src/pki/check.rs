@@ -2,7 +2,7 @@
 
 use rcgen::{KeyPair, PublicKeyData as _};
 use time::{Duration, OffsetDateTime};
-use x509_parser::certificate::X509Certificate;
+use x509_parser::certificate::{Validity, X509Certificate};
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::{Pem, parse_x509_pem};
 
@@ -10,7 +10,10 @@ use super::names::{Profile, Usage};
 
 /// Certificates that end sooner than this are renewed, so that a cluster that is started now and
 /// then never meets an expired one.
-const RENEW_BEFORE: Duration = Duration::days(30);
+pub(super) const RENEW_BEFORE: Duration = Duration::days(30);
+
+/// What is wrong about a certificate that begins in the future: it, or the clock.
+pub const NOT_YET_VALID: &str = "it is not valid yet";
 
 /// Decodes a PEM text of one certificate.
 pub(super) fn decode(pem: &str) -> Option<Pem> {
@@ -62,11 +65,23 @@ pub(super) fn fault(
     if !usage_is(&certificate, profile.usage) {
         return Some("it is for another use");
     }
-    let validity = certificate.validity();
+    untimely(certificate.validity(), now, RENEW_BEFORE)
+}
+
+/// What is wrong about a time of validity; `before` is how long before its end that is soon.
+pub(super) fn untimely(
+    validity: &Validity,
+    now: OffsetDateTime,
+    before: Duration,
+) -> Option<&'static str> {
+    let end = validity.not_after.to_datetime();
     if validity.not_before.to_datetime() > now {
-        return Some("it is not valid yet");
+        Some(NOT_YET_VALID)
+    } else if end <= now {
+        Some("it has ended")
+    } else {
+        (end - now < before).then_some("it ends soon")
     }
-    (validity.not_after.to_datetime() - now < RENEW_BEFORE).then_some("it ends soon")
 }
 
 fn subject_is(certificate: &X509Certificate, profile: &Profile) -> bool {

@@ -12,10 +12,10 @@ use crate::error::{Error, Kind, Result, ResultExt as _};
 
 /// How far certificates begin in the past, for clocks that are behind.
 const SKEW: Duration = Duration::hours(1);
-/// How long authorities last; they are never renewed, as clusters on a laptop are not kept.
+/// How long authorities last.
 const CA_LIFE: Duration = Duration::days(3650);
 /// How long all others last.
-const LEAF_LIFE: Duration = Duration::days(365);
+pub(super) const LEAF_LIFE: Duration = Duration::days(365);
 
 /// A new ECDSA P-256 key.
 pub(super) fn new_key() -> Result<KeyPair> {

@@ -108,6 +108,11 @@ impl CertName {
         }
     }
 
+    /// The certificate whose files have this path, as [`CertName::stem`] says it.
+    pub fn of_stem(stem: &str) -> Option<CertName> {
+        CertName::ALL.into_iter().find(|name| name.stem() == stem)
+    }
+
     /// The authority that signs it; nothing for an authority, which signs itself.
     pub fn authority(self) -> Option<CertName> {
         match self {

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use rcgen::{Issuer, KeyPair};
+
 use super::*;
 
 #[test]

@@ -1,0 +1,50 @@
+//! Making certificates anew although they are good.
+
+use std::path::Path;
+
+use super::{CertName, Pki, PkiSpec, ensure, files};
+use crate::error::Result;
+use crate::fsutil;
+
+/// Takes the operator's authority and certificate away, so that [`ensure`] makes new ones: what a
+/// copy of a cluster begins with.
+///
+/// # Errors
+/// [`crate::error::Kind::Internal`] when a file cannot be removed.
+pub fn forget_operator(dir: &Path) -> Result<()> {
+    for name in [CertName::Admin, CertName::OperatorCa] {
+        // The key last: a certificate without its key would be an error.
+        for file in [files::cert(name), files::key(name)] {
+            fsutil::remove_all(&dir.join(file))?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes these certificates anew, and whatever else [`ensure`] would; [`Pki::changed`] says which. All but authorities get new
+/// keys; an authority keeps its key, so that what it signed stays valid, but for the operator's:
+/// that is replaced, and then the cluster refuses what the earlier one signed. What a crash leaves
+/// is completed by the next [`ensure`].
+///
+/// # Errors
+/// As [`ensure`].
+pub fn renew(dir: &Path, spec: &PkiSpec, names: &[CertName]) -> Result<Pki> {
+    // Nothing is taken away that could not be made again.
+    let first = ensure(dir, spec)?;
+    for name in names {
+        match (name, name.authority()) {
+            (CertName::OperatorCa, _) => forget_operator(dir)?,
+            (_, None) => fsutil::remove_all(&dir.join(files::cert(*name)))?,
+            (_, Some(_)) => {
+                for file in [files::cert(*name), files::key(*name)] {
+                    fsutil::remove_all(&dir.join(file))?;
+                }
+            }
+        }
+    }
+    let mut pki = ensure(dir, spec)?;
+    pki.changed.extend(first.changed);
+    pki.changed.sort_unstable();
+    pki.changed.dedup();
+    Ok(pki)
+}
