@@ -1,6 +1,7 @@
 //! Verifying a node that woke from saved memory. Nothing has to come up in it, so what is asked
 //! through the API and what is looked at over SSH are asked at the same time.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::boot::Watcher;
@@ -13,7 +14,7 @@ use crate::addon::{self, Addon};
 use crate::error::{Error, Kind, Result};
 use crate::hypervisor::Hypervisor;
 use crate::pki::Pki;
-use crate::progress::Progress;
+use crate::progress::{Progress, Step};
 use crate::provision::{self, Wanted};
 use crate::remote::{self, Output, Remote, Ssh, Target};
 use crate::trace;
@@ -51,12 +52,17 @@ impl Start<'_> {
         let names = Names::new(self.store, &access.profile);
         let watcher = || Watcher::new(hypervisor, &access.profile, prepared.acceleration, &names);
         let progress = self.progress;
+        // A node with other certificates than it should have may never answer as it should.
+        let pointless = &AtomicBool::new(false);
         let (node, changed) = std::thread::scope(|scope| {
             let over_ssh = scope.spawn(|| {
                 let _span = trace::span("look at the node over SSH");
-                look(access, pki, &wanted, &mut watcher(), limit, progress)
+                let changed = look(access, pki, &wanted, &mut watcher(), limit, progress);
+                let good = changed.as_ref().is_ok_and(Vec::is_empty);
+                pointless.store(!good, Ordering::Relaxed);
+                changed
             });
-            let node = self.ask(access, pki, &wanted, &mut watcher(), limit);
+            let node = self.ask(access, pki, &wanted, &mut watcher(), limit, pointless);
             let changed = over_ssh.join().unwrap_or_else(|_| {
                 Err(Error::new(
                     Kind::Internal,
@@ -84,6 +90,7 @@ impl Start<'_> {
         wanted: &Wanted,
         watcher: &mut Watcher<'_>,
         limit: Duration,
+        pointless: &AtomicBool,
     ) -> Result<String> {
         let api = access.api_with(pki)?;
         let mut remote = WhenNeeded {
@@ -97,20 +104,30 @@ impl Start<'_> {
             units: &wanted.units,
             watcher,
             deadline: Instant::now() + limit,
+            pointless: Some(pointless),
         };
-        let step = self.progress.step("Ask the cluster");
-        waiting.api_ready(&step)?;
-        waiting.operator_known(&step)?;
         let addons = addons::enabled(&access.profile, &access.dir)?;
-        let all: Vec<&Addon> = addons.iter().collect();
-        // Their objects are those that were saved with the memory; whether they work is asked.
-        let node = waiting.node_ready(&step)?;
-        waiting.takes_pods(&step)?;
-        let mut rollouts = addon::Rollouts::of(all.iter().copied());
-        waiting.addons(&mut rollouts, &step)?;
-        step.done("Ready");
-        Ok(node.kubelet_version)
+        let step = self.progress.step("Ask the cluster");
+        let answer = all_ready(&mut waiting, &addons, &step);
+        match &answer {
+            Ok(_) => step.done("Ready"),
+            Err(_) if pointless.load(Ordering::Relaxed) => step.skipped("it is asked again later"),
+            Err(_) => drop(step),
+        }
+        answer
     }
+}
+
+/// Waits for all that has to be ready; returns the kubelet's version.
+fn all_ready(waiting: &mut Waiting<'_, '_>, addons: &[Addon], step: &Step) -> Result<String> {
+    waiting.api_ready(step)?;
+    waiting.operator_known(step)?;
+    // Their objects are those that were saved with the memory; whether they work is asked.
+    let node = waiting.node_ready(step)?;
+    waiting.takes_pods(step)?;
+    let mut rollouts = addon::Rollouts::of(addons);
+    waiting.addons(&mut rollouts, step)?;
+    Ok(node.kubelet_version)
 }
 
 /// What is looked at over SSH: files and processes. Returns what has to be changed.

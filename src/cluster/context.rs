@@ -4,21 +4,27 @@ use std::path::Path;
 
 use super::Access;
 use super::preflight;
-use super::start::Start;
 use crate::error::Result;
 use crate::pki::{self, CertName, Pki};
+use crate::progress::Progress;
 use crate::store::Store;
 use crate::{fsutil, kubeconfig};
 
-/// Writes the profile's own kubeconfig and the context in the user's.
-pub(super) fn write(start: &Start<'_>, access: &Access, pki: &Pki) -> Result<bool> {
-    let entry = entry(access, start.store, pki);
+/// Writes the profile's own kubeconfig and the context in the user's; returns whether it is the
+/// current one.
+pub(super) fn write(
+    store: &Store,
+    access: &Access,
+    pki: &Pki,
+    keep_current: bool,
+    progress: &dyn Progress,
+) -> Result<bool> {
+    let entry = entry(access, store, pki);
     let own = kubeconfig::render(&entry);
     fsutil::write_atomic(&access.dir.kubeconfig(), own.as_bytes(), 0o600)?;
     let path: &Path = &access.profile.kubeconfig;
-    let set_current = !start.options.keep_context;
-    let step = start.progress.step("Write the kubeconfig context");
-    if kubeconfig::install(path, &entry, set_current)? {
+    let step = progress.step("Write the kubeconfig context");
+    if kubeconfig::install(path, &entry, !keep_current)? {
         step.done(format!("`{}` in {}", entry.name, path.display()));
     } else {
         step.skipped(format!("`{}` is there", entry.name));

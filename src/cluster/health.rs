@@ -1,5 +1,6 @@
 //! Waiting for Kubernetes to be healthy, from the host.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -31,6 +32,8 @@ pub struct Waiting<'a, 'w> {
     pub watcher: &'a mut Watcher<'w>,
     /// When to give up.
     pub deadline: Instant,
+    /// Set when the wait has become pointless.
+    pub pointless: Option<&'a AtomicBool>,
 }
 
 impl Waiting<'_, '_> {
@@ -178,6 +181,9 @@ impl Waiting<'_, '_> {
                 );
             }
             self.watcher.look()?;
+            if self.pointless.is_some_and(|p| p.load(Ordering::Relaxed)) {
+                return Err(Error::new(Kind::Unhealthy, format!("{what} yet")));
+            }
             if units_looked.elapsed() > UNITS_EVERY {
                 if let Some((unit, journal)) = provision::crash_looping(self.remote, self.units)? {
                     return Err(Error::new(

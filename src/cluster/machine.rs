@@ -12,7 +12,6 @@ use crate::assets::version::KubernetesVersion;
 use crate::error::{Error, Kind, Result};
 use crate::hypervisor::{Acceleration, Hypervisor, ports};
 use crate::interrupt;
-use crate::pki;
 use crate::progress::Progress;
 use crate::provision;
 use crate::store::Store;
@@ -73,7 +72,7 @@ impl Start<'_> {
         let base = BaseVolumes::of(&access.profile);
         let shared = self.store.lock_shared(|| {})?;
         let span = trace::span("make the machine's own volumes");
-        let pki = pki::ensure(&access.dir.pki(), &provision::pki_spec(Vec::new())?)?;
+        let pki = self.pki(access)?;
         let wanted = self.plan(access, &pki)?;
         resources::ensure_own_volumes(
             hypervisor,

@@ -6,6 +6,7 @@ mod adopt;
 mod awake;
 mod boot;
 mod capture;
+mod certs;
 pub(crate) mod context;
 mod delete;
 pub(crate) mod fork;
@@ -33,6 +34,7 @@ pub use addons::{
     Row as AddonRow, disable as disable_addons, enable as enable_addons, list as list_addons,
     show as show_addon,
 };
+pub use certs::{Certificate, Renewal, list as certificates, renew as renew_certificates};
 pub use delete::{delete, purge_cache};
 pub use fork::fork;
 pub use machine::get_assets;

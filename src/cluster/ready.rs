@@ -8,11 +8,46 @@ use super::start::Start;
 use super::{Access, addons};
 use crate::addon::{self, Addon};
 use crate::error::Result;
+use crate::interrupt;
 use crate::pki::Pki;
 use crate::provision;
 use crate::remote::Ssh;
 
+/// How often systemd is asked whether restarts are through.
+const SETTLE_EVERY: Duration = Duration::from_secs(1);
+
 impl Start<'_> {
+    /// Waits until units that were told to restart have done so: until then what answers may be a
+    /// process that is about to end. One that cannot is found out by what is waited for next, which
+    /// knows more to say.
+    pub(super) fn settle(
+        &self,
+        ssh: &mut Ssh,
+        wanted: &provision::Wanted,
+        restarted: &[String],
+        watcher: &mut Watcher<'_>,
+        limit: Duration,
+    ) -> Result<()> {
+        if restarted.is_empty() {
+            return Ok(());
+        }
+        let step = self.progress.step("Restart what has other files now");
+        let deadline = Instant::now() + limit;
+        loop {
+            if provision::settled(ssh, restarted)? {
+                step.done(restarted.join(", "));
+                return Ok(());
+            }
+            if Instant::now() > deadline || provision::crash_looping(ssh, &wanted.units)?.is_some()
+            {
+                step.skipped("not through yet");
+                return Ok(());
+            }
+            watcher.look()?;
+            interrupt::sleep(SETTLE_EVERY)?;
+        }
+    }
+
     /// Waits until everything is at work and verified; returns the kubelet's version.
     pub(super) fn healthy(
         &self,
@@ -30,6 +65,7 @@ impl Start<'_> {
             units: &wanted.units,
             watcher,
             deadline: Instant::now() + limit,
+            pointless: None,
         };
         let step = self.progress.step("Wait for the API");
         waiting.api_takes_objects(&step)?;

@@ -1,11 +1,14 @@
 //! Starting a cluster's machine from a saved state instead of booting it.
 
+use time::OffsetDateTime;
+
 use super::Access;
 use super::resources::{self, Names};
 use crate::error::{Error, Kind, Result};
 use crate::hypervisor::{Acceleration, HostInfo, Hypervisor, Incoming, PortForward, Version};
+use crate::pki;
 use crate::saved::{HostMark, Saved};
-use crate::store::Store;
+use crate::store::{ProfileDir, Store};
 use crate::trace;
 
 /// The first QEMU that saves memory with each page at a fixed place.
@@ -54,6 +57,21 @@ pub fn check(saved: &Saved, names: &Names, host: &HostInfo) -> Result<()> {
         ));
     }
     saved.check(&names.target)
+}
+
+/// Checks that the certificates of a template last long enough: each copy of it would have to
+/// restart with others, which takes longer than making the template anew.
+///
+/// # Errors
+/// [`Kind::State`] that names a certificate.
+pub fn check_certificates(files: &ProfileDir) -> Result<()> {
+    match pki::expiry_fault(&files.pki(), OffsetDateTime::now_utc())? {
+        None => Ok(()),
+        Some((name, fault)) => Err(Error::new(
+            Kind::State,
+            format!("its certificate {}: {fault}", name.stem()),
+        )),
+    }
 }
 
 /// Starts the machine from saved memory. The disk must be there already. `consume` is called when

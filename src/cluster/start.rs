@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::boot::Watcher;
+use super::certs;
 use super::context;
 use super::identity;
 use super::prepare::Prepared;
@@ -45,6 +46,8 @@ pub struct Started {
     pub from_template: bool,
     /// Paths in the node that were written.
     pub changed: Vec<String>,
+    /// Certificates that were renewed, by their files' names.
+    pub renewed: Vec<String>,
     /// The kubeconfig's current context is this cluster's.
     pub current_context: bool,
     /// The kubelet's version with `v`.
@@ -88,6 +91,8 @@ pub(super) struct Start<'a> {
     pub(super) archives: RefCell<Vec<PathBuf>>,
     /// The warnings about the way to the world are told.
     warned: Cell<bool>,
+    /// Certificates that this start renewed.
+    renewed: RefCell<Vec<String>>,
 }
 
 /// Creates the cluster, brings it back, or repairs what is missing.
@@ -112,6 +117,7 @@ pub fn start(
         watch: RefCell::new(Stopwatch::new()),
         archives: RefCell::default(),
         warned: Cell::new(false),
+        renewed: RefCell::default(),
     };
     let _lock = super::lock(store, name, progress)?;
     let existing = Profile::load(&store.profile_dir(name))?;
@@ -237,6 +243,19 @@ impl Start<'_> {
         marks
     }
 
+    /// The cluster's keys and certificates; tells which were renewed.
+    pub(super) fn pki(&self, access: &Access) -> Result<Pki> {
+        let pki = pki::ensure(&access.dir.pki(), &provision::pki_spec(Vec::new())?)?;
+        let mut renewed = self.renewed.borrow_mut();
+        renewed.extend(certs::tell_renewed(&pki, self.progress));
+        Ok(pki)
+    }
+
+    fn write_context(&self, access: &Access, pki: &Pki) -> Result<bool> {
+        let keep = self.options.keep_context;
+        context::write(self.store, access, pki, keep, self.progress)
+    }
+
     /// Ends the running stage and gives it a name.
     pub(super) fn stage(&self, name: &'static str) {
         self.watch.borrow_mut().stage(name);
@@ -259,7 +278,7 @@ impl Start<'_> {
             None => with_kvm * acceleration.deadline_factor(),
         };
         let mut watcher = Watcher::new(hypervisor, &access.profile, acceleration, names);
-        let pki = pki::ensure(&access.dir.pki(), &provision::pki_spec(Vec::new())?)?;
+        let pki = self.pki(&access)?;
         let introduced = match begin {
             Begin::Copied(_) | Begin::Woken => {
                 identity::introduce(hypervisor, names, &access, &pki)?
@@ -269,7 +288,7 @@ impl Start<'_> {
         self.stage("introduce");
         if introduced {
             // Whoever waits for kubectl may go ahead: what follows looks, and changes nothing.
-            context::write(self, &access, &pki)?;
+            self.write_context(&access, &pki)?;
             let found = self.awake(hypervisor, &access, prepared, &pki, limit(HEALTH_LIMIT))?;
             if let Some(healthy) = found {
                 return self.conclude(hypervisor, access, prepared, begin, &pki, healthy);
@@ -303,6 +322,14 @@ impl Start<'_> {
             step.done(format!("{} files", applied.changed.len()));
         }
         self.stage("configure");
+        let restarted = &applied.restarted;
+        self.settle(
+            &mut ssh,
+            &wanted,
+            restarted,
+            &mut watcher,
+            limit(HEALTH_LIMIT),
+        )?;
         let node_version = self.healthy(
             &access,
             &pki,
@@ -337,7 +364,7 @@ impl Start<'_> {
     ) -> Result<Started> {
         let api = access.api_with(pki)?;
         services::restore(self.store, &mut access, hypervisor, &api, self.progress)?;
-        let current_context = context::write(self, &access, pki)?;
+        let current_context = self.write_context(&access, pki)?;
         self.stage("context");
         Ok(Started {
             access,
@@ -345,6 +372,7 @@ impl Start<'_> {
             was_running: matches!(begin, Begin::Running),
             from_template: matches!(begin, Begin::Copied(_)),
             changed: healthy.changed,
+            renewed: self.renewed.take(),
             current_context,
             node_version: healthy.node_version,
             stages: std::mem::take(&mut self.watch.borrow_mut().stages),

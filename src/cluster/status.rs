@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Access;
+use super::certs;
 use super::resources::{Names, Volumes};
 use crate::error::Result;
 use crate::hypervisor::{Hypervisor, Libvirt, State};
@@ -79,6 +80,12 @@ pub struct Status {
     /// URL of kube-apiserver on the host; absent where the profile does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
+    /// When the first of the cluster's certificates ends, seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificates_end: Option<i64>,
+    /// Certificates that the next start renews: they end within 30 days, or do not fit any more.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub certificates_due: Vec<&'static str>,
     /// Why something is not as it should be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -104,6 +111,8 @@ impl Status {
             current_context: false,
             kubernetes_version: None,
             server: None,
+            certificates_end: None,
+            certificates_due: Vec::new(),
             reason: None,
         }
     }
@@ -144,7 +153,14 @@ pub fn status(store: &Store, name: &ProfileName, deep: bool) -> Result<Status> {
     } else {
         (ComponentState::Stopped, ComponentState::Stopped)
     };
+    let certificates = certs::look(&access)?;
     Ok(Status {
+        certificates_end: certificates.iter().filter_map(|cert| cert.ends_at).min(),
+        certificates_due: certificates
+            .iter()
+            .filter(|cert| cert.renewal.is_some())
+            .map(|cert| cert.name)
+            .collect(),
         host,
         kubelet,
         apiserver,

@@ -80,7 +80,9 @@ impl Found {
             Err(e) => return Ok(Some(e.message().to_owned())),
         };
         let names = Names::new(store, &saved.profile);
-        let problem = revive::check(saved, &names, &hypervisor.host()?).err();
+        let problem = revive::check(saved, &names, &hypervisor.host()?)
+            .and_then(|()| revive::check_certificates(&self.dir.files()))
+            .err();
         let other = saved.profile.kubby != env!("CARGO_PKG_VERSION");
         Ok(problem
             .map(|e| e.message().to_owned())

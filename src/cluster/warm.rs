@@ -108,6 +108,7 @@ impl Start<'_> {
         let step = self.progress.step("Start from the warm template");
         let copied = found.and_then(|saved| {
             revive::check(&saved, &names, &prepared.host)?;
+            revive::check_certificates(&template.dir.files())?;
             self.copy_template(template, &saved, hypervisor, access, prepared.acceleration)
         });
         match copied {

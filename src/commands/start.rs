@@ -87,6 +87,7 @@ fn start_traced(
         "wasRunning": started.was_running,
         "fromTemplate": started.from_template,
         "changedFiles": started.changed,
+        "renewedCertificates": started.renewed,
         "stages": stages,
         "seconds": hundredths(seconds),
     });

@@ -31,6 +31,13 @@ fn text(status: &Status) -> String {
         "{}\nhost: {:?}\nkubelet: {:?}\napiserver: {:?}\nkubeconfig: {:?}\n",
         status.context, status.host, status.kubelet, status.apiserver, status.kubeconfig
     );
+    if !status.certificates_due.is_empty() {
+        text.push_str(&format!(
+            "certificates: to be renewed by kubby start{}: {}\n",
+            status.profile.flag(),
+            status.certificates_due.join(", ")
+        ));
+    }
     if let Some(reason) = &status.reason {
         text.push_str(&format!("reason: {reason}\n"));
     }

@@ -94,6 +94,20 @@ pub fn start_all(remote: &mut dyn Remote) -> Result<()> {
         .map(drop)
 }
 
+/// Whether the restarts that [`apply`] has queued are through.
+///
+/// # Errors
+/// [`Kind::NodeUnreachable`] when SSH fails.
+pub fn settled(remote: &mut dyn Remote, restarted: &[String]) -> Result<bool> {
+    let command = format!(
+        "systemctl list-jobs --no-legend --plain {}",
+        restarted.join(" ")
+    );
+    let jobs = remote.run(&command)?.require("asking for systemd's jobs")?;
+    let jobs = String::from_utf8_lossy(&jobs.stdout);
+    Ok(!restarted.iter().any(|unit| jobs.contains(unit.as_str())))
+}
+
 /// Removes what an earlier plan has left, by the shell's own means: nothing is run for it.
 fn tidy(tidy: &Tidy, wanted: &Wanted) -> String {
     let keep: Vec<String> = wanted
@@ -229,6 +243,22 @@ mod tests {
             script.contains("systemctl start --no-block kubby-first.target\n"),
             "{script}"
         );
+    }
+
+    #[test]
+    fn restarts_are_through_when_no_job_is_left() {
+        // It answers with `etcd.service` to whatever it is told.
+        let mut node = Node::default();
+        assert!(
+            !settled(
+                &mut node,
+                &["kubelet.service".into(), "etcd.service".into()]
+            )
+            .unwrap()
+        );
+        assert!(settled(&mut node, &["kubelet.service".into()]).unwrap());
+        let told = &node.told[0];
+        assert!(told.ends_with(" kubelet.service etcd.service"), "{told}");
     }
 
     #[test]

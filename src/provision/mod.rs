@@ -13,7 +13,7 @@ mod runtime;
 mod unit;
 mod verify;
 
-pub use apply::{Applied, apply, start_all};
+pub use apply::{Applied, apply, settled, start_all};
 pub use control_plane::operator_files;
 pub use runtime::{BUILDKIT_SOCKET, CONTAINERD_SOCKET, NO_ARCHIVE, import_command};
 pub use unit::Unit;

@@ -22,7 +22,7 @@ use crate::interrupt;
 use crate::kubeconfig;
 use crate::progress::{Progress, Step};
 use crate::saved::{self, HostMark, Saved, SavedDir, Stamp};
-use crate::store::Store;
+use crate::store::{ProfileDir, Store};
 use crate::tool::Tool;
 
 /// Room that is left beside what a template takes, in bytes.
@@ -233,6 +233,7 @@ impl<'a> Import<'a> {
             Ok(Some(saved)) => {
                 let names = Names::new(self.store, &saved.profile);
                 revive::check(&saved, &names, &self.hypervisor.host()?).is_ok()
+                    && revive::check_certificates(&dir.files()).is_ok()
             }
             Ok(None) | Err(_) => false,
         };
@@ -391,6 +392,17 @@ impl<'a> Import<'a> {
     fn finish(mut self) -> Result<String> {
         let [memory, devices, disk] = self.own_files();
         node_image::check_overlay(&disk)?;
+        revive::check_certificates(&ProfileDir::at(self.partial.clone())).map_err(|e| {
+            Error::new(
+                Kind::Preflight,
+                format!(
+                    "the template {} is too old: {}",
+                    self.header.key,
+                    e.message()
+                ),
+            )
+            .with_hint("kubby start makes one that is not; if the clock is right: date")
+        })?;
         let base = self
             .names
             .target
