@@ -1,6 +1,7 @@
 //! The command line: names, flags and help. What commands do is in `commands`.
 
 mod addon;
+mod certs;
 mod egress;
 mod image;
 mod saving;
@@ -16,6 +17,7 @@ use crate::profile::ProfileName;
 use crate::units::Mebibytes;
 
 pub use addon::{AddonCommand, AddonDisableArgs, AddonEnableArgs, AddonShowArgs};
+pub use certs::{CertsCommand, CertsRenewArgs};
 pub use egress::EgressArgs;
 pub use image::{
     ImageBuildArgs, ImageCommand, ImageLoadArgs, ImagePullArgs, ImageRemoveArgs, ImageSaveArgs,
@@ -131,6 +133,9 @@ pub enum Command {
     /// List, enable and disable what a cluster has beside Kubernetes itself
     #[command(subcommand)]
     Addon(AddonCommand),
+    /// List and renew the cluster's certificates
+    #[command(subcommand)]
+    Certs(CertsCommand),
     /// Load, build, list, pull, save, tag and remove container images in the node
     #[command(subcommand)]
     Image(ImageCommand),

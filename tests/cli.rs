@@ -129,6 +129,10 @@ fn bad_input_is_refused_before_anything_is_made() {
         (&["fork", "kubby"], "its own name"),
         (&["-p", "dev", "fork", "dev"], "its own name"),
         (&["fork"], "<NEW>"),
+        (&["certs"], "renew"),
+        (&["certs", "renew", "ca.crt"], "invalid value"),
+        (&["certs", "renew", "../admin"], "invalid value"),
+        (&["certs", "renew", "--all", "admin"], "cannot be used with"),
         (&["template", "delete"], "<KEY>"),
         (&["template", "delete", "0123"], "no template `0123`"),
         (&["frobnicate"], "unrecognized subcommand"),
@@ -209,6 +213,8 @@ fn commands_on_nothing_name_the_next_command() {
         &["snapshot", "restore", "good"],
         &["snapshot", "delete", "good"],
         &["fork", "new"],
+        &["certs", "list"],
+        &["certs", "renew"],
     ] {
         let home = home();
         let output = kubby(&home, command);

@@ -1,6 +1,7 @@
 //! One file a verb: arguments in, domain calls, output out.
 
 mod addon;
+mod certs;
 mod completion;
 mod delete;
 mod doctor;
@@ -72,6 +73,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
                 Command::Ip => port::ip(&context),
                 Command::Port(args) => port::run(&context, &args),
                 Command::Addon(command) => addon::run(&context, &command),
+                Command::Certs(command) => certs::run(&context, &command),
                 Command::Image(command) => image::run(&context, command),
                 Command::NodeImage(NodeImageCommand::Build(args)) => {
                     node_image::build(&context, &args)
