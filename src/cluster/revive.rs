@@ -130,3 +130,34 @@ pub fn open_ports(hypervisor: &dyn Hypervisor, domain: &str, wanted: &[PortForwa
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pki::PkiSpec;
+    use crate::provision::pki_spec;
+    use time::Duration;
+
+    #[test]
+    fn a_template_near_the_end_of_its_certificates_is_not_used() {
+        for (age, fault) in [
+            (300, None),
+            (340, Some("its certificate apiserver: it ends soon")),
+            (800, Some("its certificate apiserver: it has ended")),
+            (-2, Some("its certificate ca: it is not valid yet")),
+        ] {
+            let tmp = tempfile::tempdir().unwrap();
+            let files = ProfileDir::at(tmp.path().to_owned());
+            let spec = PkiSpec {
+                now: OffsetDateTime::now_utc() - Duration::days(age),
+                ..pki_spec(Vec::new()).unwrap()
+            };
+            pki::ensure(&files.pki(), &spec).unwrap();
+            // As templates are kept: their copies get operators of their own.
+            pki::forget_operator(&files.pki()).unwrap();
+            let found = check_certificates(&files).err();
+            assert_eq!(found.as_ref().map(Error::message), fault, "{age}");
+            assert!(found.is_none_or(|e| e.kind() == Kind::State));
+        }
+    }
+}
