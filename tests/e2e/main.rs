@@ -9,6 +9,7 @@
 #[path = "../archive_samples/mod.rs"]
 mod archive_samples;
 mod bad_input;
+mod certs;
 mod cluster;
 mod doctor;
 mod egress;
@@ -65,6 +66,7 @@ fn main() {
         .chain(faults::crowd::TESTS)
         .chain(faults::disrupted::TESTS)
         .chain(faults::power::TESTS)
+        .chain(certs::TESTS)
         .chain(saving::portable::TESTS)
         .chain(saving::templates::LATER)
         .chain(saving::states::TESTS)
