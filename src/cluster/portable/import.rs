@@ -401,7 +401,7 @@ impl<'a> Import<'a> {
                     e.message()
                 ),
             )
-            .with_hint("kubby start makes one that is not; if the clock is right: date")
+            .with_hint("kubby start makes one that is not; date shows whether the clock is right")
         })?;
         let base = self
             .names
