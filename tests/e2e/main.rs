@@ -2,7 +2,8 @@
 //!
 //! One cluster lives through the tests in their order, as it does with a user. `scripts/test`
 //! runs this with what it needs; without libvirt or as a plain `cargo test` it says so and runs
-//! nothing. Set `KUBBY_E2E=1` to run it by hand.
+//! nothing. Set `KUBBY_E2E=1` to run it by hand, and `KUBBY_E2E_LONG=1` for the tests that take
+//! many minutes, which are skipped otherwise.
 
 #![expect(clippy::print_stderr, reason = "timings are for the reader of the log")]
 
@@ -42,7 +43,7 @@ fn main() {
     }
     let env = Arc::new(Env::new());
     let mut trials: Vec<Trial> = Vec::new();
-    for (name, test) in bad_input::TESTS
+    let tests = bad_input::TESTS
         .iter()
         .chain(doctor::TESTS)
         .chain(failures::TESTS)
@@ -67,20 +68,24 @@ fn main() {
         .chain(faults::disrupted::TESTS)
         .chain(faults::power::TESTS)
         .chain(certs::TESTS)
+        .chain(certs::LONG)
         .chain(saving::portable::TESTS)
         .chain(saving::templates::LATER)
         .chain(saving::states::TESTS)
         .chain(saving::killed::TESTS)
         .chain(ordinary::TESTS)
-        .chain(lifecycle::AFTER)
-    {
+        .chain(lifecycle::AFTER);
+    let long: Vec<_> = certs::LONG.iter().map(|(name, _)| *name).collect();
+    let all = std::env::var_os("KUBBY_E2E_LONG").is_some_and(|v| v == "1");
+    for (name, test) in tests {
         let env = Arc::clone(&env);
-        trials.push(Trial::test(*name, move || {
+        let trial = Trial::test(*name, move || {
             let began = std::time::Instant::now();
             test(&env);
             eprintln!("  {name}: {:.1} s", began.elapsed().as_secs_f64());
             Ok(())
-        }));
+        });
+        trials.push(trial.with_ignored_flag(long.contains(name) && !all));
     }
     // In order and one at a time: later tests work on what earlier ones made.
     let args = Arguments {

@@ -52,9 +52,9 @@ fn judge(
     let (what, at) = (certificate.stem(), human_time(end.unix_timestamp()));
     let flag = name.flag();
     let remedy = if certificate.authority().is_none() {
-        format!("authorities are not renewed: kubby delete{flag}, then kubby start{flag}")
+        format!("kubby start{flag} renews it, and keeps its key")
     } else {
-        format!("kubby start{flag} renews it")
+        format!("kubby certs renew{flag} renews it, and so does kubby start{flag}")
     };
     if end <= now {
         return Finding::failure(

@@ -48,7 +48,7 @@ impl<'e> Place<'e> {
             cpus: 1,
             memory_mib: 2048,
             disk_mib: 6144,
-            disk: Some(format!("{}.disk-1.qcow2", name.resource_name())),
+            disk: format!("{}.disk-1.qcow2", name.resource_name()),
             kernel_args: Vec::new(),
             addons: Vec::new(),
             kubeconfig: env.kubeconfig(),
@@ -102,7 +102,7 @@ impl<'e> Place<'e> {
         ] {
             self.volume(&volume);
         }
-        let own = self.profile.disk.as_deref().expect("a disk");
+        let own = self.profile.disk.as_str();
         self.libvirt
             .create_overlay(&pool, own, &disk, 64 << 20)
             .expect("the disk");
@@ -145,7 +145,7 @@ impl<'e> Place<'e> {
 
     /// The path of the cluster's own disk.
     pub fn disk(&self) -> PathBuf {
-        let own = self.profile.disk.as_deref().expect("a disk");
+        let own = self.profile.disk.as_str();
         self.target().join(own)
     }
 
