@@ -86,7 +86,12 @@ mod tests {
             (CertName::Admin, 300, State::Ok, ""),
             (CertName::Admin, 29, State::Warning, "renews it"),
             (CertName::Admin, -1, State::Failure, "renews it"),
-            (CertName::Ca, -1, State::Failure, "kubby delete -p dev"),
+            (
+                CertName::Ca,
+                -1,
+                State::Failure,
+                "kubby start -p dev renews it",
+            ),
         ];
         for (certificate, days, state, remedy) in table {
             let end = now + Duration::days(days);
