@@ -111,6 +111,16 @@ impl ApiClient {
         Self::answer(response, path)
     }
 
+    /// `GET path` of a list, as the table that kubectl shows of it.
+    ///
+    /// # Errors
+    /// [`Kind::Unhealthy`] when nothing answers in time.
+    pub fn get_table(&self, path: &str) -> Result<Answer> {
+        let request = self.agent.get(format!("{}{path}", self.base));
+        let request = request.header("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io");
+        Self::answer(request.call(), path)
+    }
+
     /// `PATCH path` with a JSON merge patch.
     ///
     /// # Errors

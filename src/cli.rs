@@ -4,6 +4,7 @@ mod addon;
 mod certs;
 mod egress;
 mod image;
+mod logs;
 mod saving;
 mod service;
 
@@ -23,6 +24,7 @@ pub use image::{
     ImageBuildArgs, ImageCommand, ImageLoadArgs, ImagePullArgs, ImageRemoveArgs, ImageSaveArgs,
     ImageTagArgs, save_output,
 };
+pub use logs::LogsArgs;
 pub use saving::{
     ForkArgs, SnapshotArgs, SnapshotCommand, SnapshotRestoreArgs, TemplateCommand,
     TemplateDeleteArgs, TemplateExportArgs, TemplateImportArgs, TemplatePruneArgs,
@@ -307,24 +309,6 @@ pub struct DoctorArgs {
     /// Repair what is safe to, say what was done, and look again
     #[arg(long)]
     pub fix: bool,
-}
-
-/// What `kubby logs` takes.
-#[derive(Debug, Args)]
-pub struct LogsArgs {
-    /// Components: etcd, kube-apiserver, kubelet … [default: all]
-    #[arg(value_name = "COMPONENT", value_parser = clap::builder::PossibleValuesParser::new(
-        crate::provision::PROCESSES.map(|(process, _)| process)))]
-    pub components: Vec<String>,
-    /// How many lines from the end
-    #[arg(short = 'n', long, default_value_t = 100, value_name = "N")]
-    pub lines: u32,
-    /// Go on with new lines as they come
-    #[arg(short, long)]
-    pub follow: bool,
-    /// The serial console of the machine, also when it is not reached over SSH
-    #[arg(long, conflicts_with_all = ["components", "follow"])]
-    pub console: bool,
 }
 
 /// What `kubby kubectl` takes.

@@ -5,6 +5,7 @@ mod addons;
 mod adopt;
 mod awake;
 mod boot;
+mod bundle;
 mod capture;
 mod certs;
 pub(crate) mod context;
@@ -33,6 +34,9 @@ pub use access::Access;
 pub use addons::{
     Row as AddonRow, disable as disable_addons, enable as enable_addons, list as list_addons,
     show as show_addon,
+};
+pub use bundle::{
+    Bundle, check_destination as check_bundle_destination, collect as collect_bundle,
 };
 pub use certs::{Certificate, Renewal, list as certificates, renew as renew_certificates};
 pub use delete::{delete, purge_cache};

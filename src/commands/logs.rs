@@ -1,6 +1,9 @@
 //! `kubby logs`.
 
+use std::path::Path;
 use std::process::ExitCode;
+
+use serde_json::json;
 
 use crate::cli::LogsArgs;
 use crate::cluster::{self, Access};
@@ -11,6 +14,9 @@ use crate::{remote, ui};
 
 /// Runs the command.
 pub fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode> {
+    if let Some(file) = &args.bundle {
+        return bundle(context, file);
+    }
     let access = Access::open(&context.store, &context.global.profile)?;
     if args.console {
         let text = cluster::console(&context.store, &access.profile, args.lines as usize)?;
@@ -33,4 +39,28 @@ pub fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode> {
         ))
     })?;
     Ok(super::ssh::exit_code(code))
+}
+
+/// `--bundle`. What could not be had is told, and is no failure: that the node is dead may be what
+/// the bundle is to show.
+fn bundle(context: &Context, file: &Path) -> Result<ExitCode> {
+    cluster::check_bundle_destination(file)?;
+    let progress = context.progress.as_ref();
+    let bundle = cluster::collect_bundle(&context.store, &context.global.profile, None, progress)?;
+    for problem in &bundle.problems {
+        progress.warn(problem);
+    }
+    let bytes = bundle.write(file)?;
+    // Standard output has the bundle itself.
+    if file != Path::new("-") {
+        let names: Vec<&str> = bundle.names().collect();
+        let data = json!({
+            "file": file,
+            "bytes": bytes,
+            "files": names,
+            "problems": bundle.problems,
+        });
+        context.report("Bundle", &data, &format!("{}\n", file.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -334,6 +334,12 @@ pub trait Hypervisor: Forwarding + Saving + Send + Sync {
     /// When libvirt does not answer.
     fn find(&self, domain: &str) -> Result<Option<Domain>>;
 
+    /// The definition of a domain as XML, without passwords, for people who look for a fault.
+    ///
+    /// # Errors
+    /// When libvirt does not answer.
+    fn definition(&self, domain: &str) -> Result<Option<String>>;
+
     /// All domains that carry kubby's mark, of every home directory, sorted by name.
     ///
     /// # Errors

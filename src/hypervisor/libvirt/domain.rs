@@ -86,6 +86,19 @@ pub(super) fn find(libvirt: &Libvirt, name: &str) -> Result<Option<Domain>> {
     })
 }
 
+/// The XML of a domain that is there, the running one's before the defined one's.
+pub(super) fn definition(libvirt: &Libvirt, name: &str) -> Result<Option<String>> {
+    let name = name.to_owned();
+    let what = format!("ask for the definition of the domain {name}");
+    libvirt.call(&what.clone(), move |c| {
+        let Some(handle) = lookup(c, &name)? else {
+            return Ok(None);
+        };
+        let xml = handle.xml_desc(0).map_err(|e| failure::call(&what, &e))?;
+        Ok(Some(xml))
+    })
+}
+
 pub(super) fn list_owned(libvirt: &Libvirt) -> Result<Vec<Domain>> {
     let what = "list the domains";
     libvirt.call(what, move |c| {

@@ -100,6 +100,10 @@ impl Hypervisor for Libvirt {
         domain::find(self, domain)
     }
 
+    fn definition(&self, domain: &str) -> Result<Option<String>> {
+        domain::definition(self, domain)
+    }
+
     fn list_owned(&self) -> Result<Vec<Domain>> {
         domain::list_owned(self)
     }

@@ -184,15 +184,8 @@ fn read_xml(
     name: &str,
     read: fn(&str) -> Option<String>,
 ) -> Result<Option<PathBuf>> {
-    let name = name.to_owned();
-    let what = format!("ask for the definition of the domain {name}");
-    libvirt.call(&what.clone(), move |c| {
-        let Some(handle) = domain::lookup(c, &name)? else {
-            return Ok(None);
-        };
-        let xml = handle.xml_desc(0).map_err(|e| failure::call(&what, &e))?;
-        Ok(read(&xml).map(PathBuf::from))
-    })
+    let xml = domain::definition(libvirt, name)?;
+    Ok(xml.and_then(|xml| read(&xml)).map(PathBuf::from))
 }
 
 pub(super) fn root_disk(libvirt: &Libvirt, name: &str) -> Result<Option<PathBuf>> {
