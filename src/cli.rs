@@ -5,12 +5,15 @@ mod certs;
 mod egress;
 mod image;
 mod logs;
+mod run;
 mod saving;
 mod service;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::assets::components::Source;
 use crate::assets::version::KubernetesVersion;
@@ -25,6 +28,7 @@ pub use image::{
     ImageTagArgs, save_output,
 };
 pub use logs::LogsArgs;
+pub use run::RunArgs;
 pub use saving::{
     ForkArgs, SnapshotArgs, SnapshotCommand, SnapshotRestoreArgs, TemplateCommand,
     TemplateDeleteArgs, TemplateExportArgs, TemplateImportArgs, TemplatePruneArgs,
@@ -47,6 +51,17 @@ pub struct Cli {
     pub command: Command,
 }
 
+impl Cli {
+    /// Reads the command line; prints help and errors, and ends the process then.
+    pub fn read(args: impl IntoIterator<Item = OsString>) -> Cli {
+        let matches = Cli::command().get_matches_from(args);
+        let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+        cli.global.profile_given =
+            matches.value_source("profile") == Some(ValueSource::CommandLine);
+        cli
+    }
+}
+
 /// Flags that every command takes.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
@@ -61,6 +76,9 @@ pub struct Global {
         value_name = "NAME"
     )]
     pub profile: ProfileName,
+    /// The profile was named on this command line, not in the environment.
+    #[arg(skip)]
+    pub profile_given: bool,
     /// How to print results
     #[arg(short, long, global = true, help_heading = "Global options", value_enum, default_value_t = OutputFormat::Text, value_name = "FORMAT")]
     pub output: OutputFormat,
@@ -95,6 +113,8 @@ pub enum OutputFormat {
 pub enum Command {
     /// Create the cluster, or bring it back and repair what is missing
     Start(Box<StartArgs>),
+    /// Run a command on a throwaway cluster, and delete that afterwards
+    Run(Box<RunArgs>),
     /// Tell what runs: host, kubelet, apiserver, kubeconfig
     Status(StatusArgs),
     /// Open a shell in the node, or run one command there
@@ -153,9 +173,9 @@ pub enum Command {
     Man(ManArgs),
 }
 
-/// What `kubby start` takes. A flag that is left out keeps what the profile has.
+/// What a cluster is to be. A flag that is left out keeps what the profile has.
 #[derive(Debug, Args)]
-pub struct StartArgs {
+pub struct ClusterArgs {
     /// Kubernetes to install, v1.34.0 or newer [default: v1.37.2]
     #[arg(long, value_name = "VERSION")]
     pub kubernetes_version: Option<KubernetesVersion>,
@@ -196,33 +216,41 @@ pub struct StartArgs {
     /// Base URL that serves the official downloads' layout
     #[arg(long, value_name = "URL")]
     pub binary_mirror: Option<String>,
-    /// Get or build what the cluster is made of, and make nothing else
-    #[arg(long)]
-    pub download_only: bool,
     /// Have this add-on as well: a name or a folder (may be repeated)
     #[arg(long, value_name = "NAME|DIR")]
     pub addon: Vec<String>,
     /// Do without this add-on (may be repeated)
     #[arg(long, value_name = "NAME")]
     pub no_addon: Vec<String>,
-    /// Do not switch kubectl's current context
-    #[arg(long)]
-    pub keep_context: bool,
     /// Append to the kernel's command line (may be repeated)
     #[arg(long, value_name = "ARG", value_parser = kernel_arg)]
     pub kernel_arg: Vec<String>,
-    /// Give up when the cluster is not ready after so many seconds [default: by acceleration]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86400))]
-    pub timeout: Option<u64>,
     /// Start cold, and save no warm template for later starts
     #[arg(long)]
     pub no_template: bool,
-    /// Write where the time goes to FILE, in the trace event format of Perfetto and Chrome
-    #[arg(long, value_name = "FILE")]
-    pub profile_start: Option<PathBuf>,
     /// How the node reaches the world.
     #[command(flatten)]
     pub egress: EgressArgs,
+}
+
+/// What `kubby start` takes. The last group of the cluster's flags has a heading, these have none.
+#[derive(Debug, Args)]
+pub struct StartArgs {
+    /// What the cluster is to be.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Get or build what the cluster is made of, and make nothing else
+    #[arg(long, help_heading = None)]
+    pub download_only: bool,
+    /// Do not switch kubectl's current context
+    #[arg(long, help_heading = None)]
+    pub keep_context: bool,
+    /// Give up when the cluster is not ready after so many seconds [default: by acceleration]
+    #[arg(long, help_heading = None, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86400))]
+    pub timeout: Option<u64>,
+    /// Write where the time goes to FILE, in the trace event format of Perfetto and Chrome
+    #[arg(long, help_heading = None, value_name = "FILE")]
+    pub profile_start: Option<PathBuf>,
 }
 
 /// `--accel`.

@@ -202,9 +202,18 @@ pub fn staging_dir(parent: &Path) -> Result<tempfile::TempDir> {
         })
 }
 
+/// Whether anybody holds a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// Some process has it, perhaps this one.
+    Somebody,
+    /// The file is there, and nobody has the lock.
+    Nobody,
+}
+
 /// Whether a process holds the lock on a file. One that is not there is not locked, and is not made.
 pub fn is_locked(path: &Path) -> bool {
-    path.exists() && matches!(Lock::try_acquire(path), Ok(None))
+    matches!(Lock::holder(path), Ok(Some(Holder::Somebody)))
 }
 
 /// An advisory lock on a file, held until it is dropped.
@@ -243,7 +252,7 @@ impl Lock {
     }
 
     /// Who has a lock, for people: `process 4711, kubby start -p dev`.
-    pub fn holder(path: &Path) -> Option<String> {
+    pub fn process(path: &Path) -> Option<String> {
         let id: u32 = fs::read_to_string(path).ok()?.trim().parse().ok()?;
         let line = fs::read(format!("/proc/{id}/cmdline")).ok()?;
         let words: Vec<_> = line
@@ -258,6 +267,26 @@ impl Lock {
             .collect();
         let line: String = line.join(" ").chars().take(80).collect();
         Some(format!("process {id}, {line}"))
+    }
+
+    /// Who holds the lock on a file; `None` where there is no such file.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when the file cannot be opened or locked.
+    pub fn holder(path: &Path) -> Result<Option<Holder>> {
+        let fail = || format!("cannot look at {}", path.display());
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e).context(Kind::Internal, fail),
+        };
+        // Shared, so that two who look never take each other for its holder.
+        match file.try_lock_shared() {
+            Err(fs::TryLockError::WouldBlock) => Ok(Some(Holder::Somebody)),
+            Err(fs::TryLockError::Error(e)) => Err(e).context(Kind::Internal, fail),
+            // It may have been removed between the two.
+            Ok(()) => Ok(path.exists().then_some(Holder::Nobody)),
+        }
     }
 
     /// Takes the lock if nobody has it.

@@ -1,16 +1,29 @@
 //! Ctrl-C and SIGTERM: a flag that every wait looks at, so that kubby stops between two steps
 //! with its state saved rather than in the middle of one.
 
-use std::sync::Arc;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
+
+use signal_hook::SigId;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::error::{Error, Kind, Result, ResultExt};
 
-fn flag() -> &'static Arc<AtomicBool> {
-    static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
-    FLAG.get_or_init(Arc::default)
+#[derive(Default)]
+struct State {
+    requested: Arc<AtomicBool>,
+    /// The last signal that nobody took; 0 for none.
+    signal: Arc<AtomicUsize>,
+    /// What ends the process at the second signal.
+    impatient: Mutex<Vec<SigId>>,
+    /// What takes note of signals.
+    listening: Mutex<Vec<SigId>>,
+}
+
+fn state() -> &'static State {
+    static STATE: OnceLock<State> = OnceLock::new();
+    STATE.get_or_init(State::default)
 }
 
 /// Installs the handlers. The first signal sets the flag, a second one ends the process at once.
@@ -18,24 +31,86 @@ fn flag() -> &'static Arc<AtomicBool> {
 /// # Errors
 /// When the operating system refuses a handler.
 pub fn install() -> Result<()> {
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // Order matters: the conditional exit looks at the flag before the second line sets it.
-        signal_hook::flag::register_conditional_shutdown(
+    for signal in [SIGINT, SIGTERM] {
+        // Order matters: the conditional exit looks at the flag before the next line sets it.
+        let id = signal_hook::flag::register_conditional_shutdown(
             signal,
             i32::from(Kind::Interrupted.exit_code()),
-            Arc::clone(flag()),
-        )
-        .and_then(|_| signal_hook::flag::register(signal, Arc::clone(flag())))
-        .context(Kind::Internal, || {
-            "cannot install the signal handlers".into()
-        })?;
+            Arc::clone(&state().requested),
+        );
+        add(&state().impatient, id)?;
+        listen(signal)?;
     }
     Ok(())
 }
 
+fn listen(signal: i32) -> Result<()> {
+    let state = state();
+    let number = usize::try_from(signal).unwrap_or_default();
+    // The number first: whoever sees the flag finds it.
+    let id = signal_hook::flag::register_usize(signal, Arc::clone(&state.signal), number);
+    add(&state.listening, id)?;
+    let id = signal_hook::flag::register(signal, Arc::clone(&state.requested));
+    add(&state.listening, id)
+}
+
+fn add(to: &Mutex<Vec<SigId>>, id: std::io::Result<SigId>) -> Result<()> {
+    let id = id.context(Kind::Internal, || {
+        "cannot install the signal handlers".into()
+    })?;
+    to.lock().unwrap_or_else(PoisonError::into_inner).push(id);
+    Ok(())
+}
+
+fn unregister(ids: &Mutex<Vec<SigId>>) {
+    for id in ids.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        signal_hook::low_level::unregister(id);
+    }
+}
+
+/// From now on a second signal does not end the process: something has to be cleaned up after the
+/// first. SIGHUP counts as a signal too, unless whoever started kubby had it ignored.
+///
+/// # Errors
+/// When the operating system refuses a handler.
+pub fn be_thorough() -> Result<()> {
+    unregister(&state().impatient);
+    if ignores_hangups() {
+        return Ok(());
+    }
+    listen(SIGHUP)
+}
+
+/// Whether SIGHUP is ignored, as nohup does it.
+fn ignores_hangups() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut masks = status.lines().filter_map(|l| l.strip_prefix("SigIgn:"));
+    let mask = masks.next().map(str::trim);
+    mask.and_then(|mask| u64::from_str_radix(mask, 16).ok())
+        .is_some_and(|mask| mask & 1 << (SIGHUP - 1) != 0)
+}
+
+/// From now on signals do nothing, and what was asked for is forgotten: for cleaning up.
+pub fn ignore() {
+    unregister(&state().listening);
+    forget();
+}
+
+/// Forgets that the user, or an [`Alarm`], asked to stop.
+pub fn forget() {
+    state().requested.store(false, Ordering::Relaxed);
+    state().signal.store(0, Ordering::Relaxed);
+}
+
+/// The number of the last signal that came, unless it was taken already.
+pub fn take_signal() -> Option<i32> {
+    let signal = state().signal.swap(0, Ordering::Relaxed);
+    i32::try_from(signal).ok().filter(|signal| *signal != 0)
+}
+
 /// Whether the user asked to stop.
 pub fn requested() -> bool {
-    flag().load(Ordering::Relaxed)
+    state().requested.load(Ordering::Relaxed)
 }
 
 /// Fails with [`Kind::Interrupted`] when the user asked to stop; call it between steps.
@@ -62,5 +137,32 @@ pub fn sleep(duration: Duration) -> Result<()> {
             return Ok(());
         }
         std::thread::sleep(left.min(Duration::from_millis(50)));
+    }
+}
+
+/// Asks this process to stop, as a signal does, when a time has passed and it was not dropped.
+pub struct Alarm {
+    rang: Arc<AtomicBool>,
+    _end: mpsc::Sender<()>,
+}
+
+impl Alarm {
+    /// Rings after `limit`.
+    pub fn after(limit: Duration) -> Self {
+        let rang = Arc::new(AtomicBool::new(false));
+        let (end, ended) = mpsc::channel::<()>();
+        let (ring, requested) = (Arc::clone(&rang), Arc::clone(&state().requested));
+        std::thread::spawn(move || {
+            if let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(limit) {
+                ring.store(true, Ordering::Relaxed);
+                requested.store(true, Ordering::Relaxed);
+            }
+        });
+        Alarm { rang, _end: end }
+    }
+
+    /// Whether the time has passed.
+    pub fn rang(&self) -> bool {
+        self.rang.load(Ordering::Relaxed)
     }
 }

@@ -15,6 +15,7 @@ pub mod doctor;
 pub mod egress;
 pub mod error;
 pub mod fault;
+pub mod foreground;
 pub mod fsutil;
 pub mod hypervisor;
 pub mod image;

@@ -2,9 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
     let args = kubby::cli::save_output(std::env::args_os());
-    kubby::commands::run(kubby::cli::Cli::parse_from(args))
+    kubby::commands::run(kubby::cli::Cli::read(args))
 }

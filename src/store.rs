@@ -130,7 +130,7 @@ impl Store {
     pub fn lock_profile(&self, name: &ProfileName, waiting: impl FnOnce(&str)) -> Result<Lock> {
         let path = self.lock_file(&format!("{name}.lock"))?;
         Lock::acquire_unless(&path, || {
-            let holder = Lock::holder(&path).unwrap_or_else(|| "another kubby".into());
+            let holder = Lock::process(&path).unwrap_or_else(|| "another kubby".into());
             if self.no_wait {
                 return Err(Error::new(
                     Kind::State,
@@ -299,6 +299,14 @@ impl ProfileDir {
     /// The saved state of a cluster that is suspended.
     pub fn suspended(&self) -> PathBuf {
         self.root.join("suspended")
+    }
+    /// The mark of a throwaway cluster, which its process holds a lock on.
+    pub fn throwaway(&self) -> PathBuf {
+        self.root.join("throwaway")
+    }
+    /// Programs that fit the cluster, for the search path of a command that is run on it.
+    pub fn bin(&self) -> PathBuf {
+        self.root.join("bin")
     }
     /// A kubeconfig with this cluster alone, 0600.
     pub fn kubeconfig(&self) -> PathBuf {

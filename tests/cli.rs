@@ -118,6 +118,32 @@ fn bad_input_is_refused_before_anything_is_made() {
         (&["service", "web", "--host-port", "0"], "1..=65535"),
         (&["status", "-o", "yaml"], "possible values: text, json"),
         (&["logs", "nginx"], "kube-apiserver"),
+        (
+            &["logs", "--bundle", "x", "--console"],
+            "cannot be used with",
+        ),
+        (
+            &["logs", "--bundle", "/nowhere/at/all"],
+            "there is no folder",
+        ),
+        (&["logs", "--bundle", "/"], "is a folder"),
+        (&["run"], "<COMMAND>"),
+        (&["run", "--"], "<COMMAND>"),
+        (&["run", "true"], "kubby run [OPTIONS] -- <COMMAND>..."),
+        (&["run", "--timeout", "0", "--", "true"], "1..=604800"),
+        (&["run", "--memory", "lots", "--", "true"], "4GiB"),
+        (
+            &["run", "--logs", "/dev/null/x", "--", "true"],
+            "/dev/null/x",
+        ),
+        (
+            &["run", "--keep", "--keep-on-failure", "--", "true"],
+            "cannot be used with",
+        ),
+        (
+            &["run", "--download-only", "--", "true"],
+            "unexpected argument",
+        ),
         (&["stop", "--timeout", "0"], "1..=3600"),
         (&["list", "-q", "-v"], "cannot be used with"),
         (&["snapshot", "save", "Bad_Name"], "lower-case letters"),
@@ -153,6 +179,36 @@ fn bad_input_is_refused_before_anything_is_made() {
             "{args:?}"
         );
     }
+}
+
+#[test]
+fn a_command_that_cannot_be_run_costs_no_cluster() {
+    for (program, code) in [
+        ("kubby-no-such-program", 127),
+        ("/nowhere/at/all", 127),
+        ("/etc/passwd", 126),
+        ("/etc", 126),
+    ] {
+        let home = home();
+        let output = kubby(&home, &["run", "--", program, "image", "save", "-o", "x"]);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{program}: {stderr}");
+        assert!(stderr.contains(program), "{program}: {stderr}");
+        assert_eq!(std::fs::read_dir(home.path()).expect("home").count(), 0);
+    }
+}
+
+#[test]
+fn run_refuses_the_name_of_a_cluster_that_is_there() {
+    let home = home();
+    let dir = home.path().join("home/profiles/dev");
+    std::fs::create_dir_all(&dir).expect("a folder");
+    std::fs::write(dir.join("profile.toml"), "version = 99\n").expect("a file");
+    let output = kubby(&home, &["run", "-p", "dev", "--", "true"]);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(15), "{stderr}");
+    assert!(stderr.contains("named `dev` already"), "{stderr}");
+    assert!(dir.join("profile.toml").exists());
 }
 
 #[test]
@@ -202,6 +258,7 @@ fn commands_on_nothing_name_the_next_command() {
         &["port"],
         &["ip"],
         &["logs"],
+        &["logs", "--bundle", "/tmp/kubby-no-such-bundle.tar.gz"],
         &["service", "web"],
         &["service", "list"],
         &["service", "remove", "web"],

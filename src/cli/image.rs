@@ -116,7 +116,10 @@ pub(crate) fn tagged(text: &str) -> Result<Reference, String> {
 /// everywhere else, and for `text` and `json`, `-o` is the format of results.
 pub fn save_output(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let args: Vec<OsString> = args.into_iter().collect();
-    let Some(save) = args.windows(2).position(|w| w == ["image", "save"]) else {
+    // What follows is another program's.
+    let own = args.iter().position(|arg| arg == "--");
+    let own = &args[..own.unwrap_or(args.len())];
+    let Some(save) = own.windows(2).position(|w| w == ["image", "save"]) else {
         return args;
     };
     let format = |value: &str| value == "text" || value == "json";
@@ -176,6 +179,10 @@ mod tests {
             ),
             ("kubby image save a -o", "kubby image save a -o"),
             ("kubby image list -o b", "kubby image list -o b"),
+            (
+                "kubby run -- docker image save -o b",
+                "kubby run -- docker image save -o b",
+            ),
         ] {
             let args = save_output(given.split(' ').map(OsString::from));
             let text: Vec<&str> = args.iter().map(|a| a.to_str().unwrap()).collect();

@@ -3,7 +3,7 @@
 use super::preflight;
 use super::resources::{self, Names};
 use crate::error::{Kind, Result};
-use crate::fsutil;
+use crate::fsutil::{self, Lock};
 use crate::hypervisor::{self, Hypervisor, Libvirt};
 use crate::kubeconfig;
 use crate::profile::{Profile, ProfileName};
@@ -17,6 +17,16 @@ use crate::store::Store;
 /// known, so that `delete` can be run again.
 pub fn delete(store: &Store, name: &ProfileName, progress: &dyn Progress) -> Result<bool> {
     let lock = super::lock(store, name, progress)?;
+    delete_locked(store, name, lock, progress)
+}
+
+/// As [`delete`], under a lock that is held already.
+pub(super) fn delete_locked(
+    store: &Store,
+    name: &ProfileName,
+    lock: Lock,
+    progress: &dyn Progress,
+) -> Result<bool> {
     let dir = store.profile_dir(name);
     let existed = dir.root().exists();
     // A file that does not parse must not keep the cluster alive: what it would have told is

@@ -145,6 +145,12 @@ fn make(
             name: new.clone(),
             uuid: uuid::Uuid::new_v4().to_string(),
             ports,
+            // A context in the source's own file would go with the source.
+            kubeconfig: if source.profile.kubeconfig == source.dir.kubeconfig() {
+                store.profile_dir(new).kubeconfig()
+            } else {
+                saved.profile.kubeconfig.clone()
+            },
             // The source keeps its ports; `kubby service` opens others for the fork.
             forwards: Vec::new(),
             ..saved.profile.clone()

@@ -28,6 +28,7 @@ mod status;
 mod stop;
 mod suspend;
 mod templates;
+mod throwaway;
 mod warm;
 
 pub use access::Access;
@@ -55,6 +56,8 @@ pub use suspend::{check_resumable, pause, suspend};
 pub use templates::{
     Row as TemplateRow, delete as delete_templates, list as templates, prune as prune_templates,
 };
+
+pub use throwaway::{Throwaway, sweep};
 
 use crate::egress;
 use crate::error::Result;
@@ -100,6 +103,8 @@ pub struct StartOptions {
     pub components: Option<PathBuf>,
     /// Base URL with the layout of the official downloads.
     pub binary_mirror: Option<String>,
+    /// Write the context to the profile's own kubeconfig only, when the cluster is made.
+    pub own_kubeconfig: bool,
     /// Leave kubectl's current context as it is.
     pub keep_context: bool,
     /// Extra kernel arguments.

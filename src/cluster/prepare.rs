@@ -3,7 +3,7 @@
 
 use super::resources::Names;
 use super::start::Start;
-use super::{Access, addons, preflight};
+use super::{Access, addons, preflight, throwaway};
 use crate::addon::{self, Folder};
 use crate::error::Result;
 use crate::fsutil;
@@ -98,6 +98,7 @@ impl Start<'_> {
         preflight::check_domain(hypervisor, &names, self.store, self.name, existing.as_ref())?;
         let kubeconfig = match &existing {
             Some(profile) => profile.kubeconfig.clone(),
+            None if self.options.own_kubeconfig => self.store.profile_dir(self.name).kubeconfig(),
             None => kubeconfig::default_path()?,
         };
         preflight::check_kubeconfig(self.store, self.name, &kubeconfig)?;
@@ -117,6 +118,7 @@ impl Start<'_> {
         }
         let mut profile = match existing {
             Some(mut profile) => {
+                throwaway::adopt(&dir)?;
                 if never_ran {
                     make_anew(hypervisor, &Names::new(self.store, &profile), &dir)?;
                 } else {
@@ -141,7 +143,7 @@ impl Start<'_> {
             }
             None => {
                 // What is there without a profile is a fork's that was cut short.
-                fsutil::remove_all(dir.root())?;
+                throwaway::clear(&dir)?;
                 self.new_profile(uri, acceleration, &host, kubeconfig)?
             }
         };

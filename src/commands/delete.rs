@@ -7,10 +7,18 @@ use serde_json::json;
 use crate::cli::DeleteArgs;
 use crate::cluster;
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 
 /// Runs the command.
 pub fn run(context: &Context, args: &DeleteArgs) -> Result<ExitCode> {
+    // Throwaway clusters of killed processes go as well; one that cannot is no reason to stop.
+    let swept = match cluster::sweep(&context.store, context.progress.as_ref()) {
+        Err(e) if e.kind() != Kind::Interrupted => {
+            context.progress.warn(e.message());
+            Vec::new()
+        }
+        swept => swept?,
+    };
     let names = if args.all {
         context.store.profile_names()?
     } else {
@@ -18,7 +26,9 @@ pub fn run(context: &Context, args: &DeleteArgs) -> Result<ExitCode> {
     };
     let mut deleted = Vec::new();
     for name in names {
-        if cluster::delete(&context.store, &name, context.progress.as_ref())? {
+        if swept.contains(&name)
+            || cluster::delete(&context.store, &name, context.progress.as_ref())?
+        {
             deleted.push(name);
         }
     }
@@ -28,7 +38,7 @@ pub fn run(context: &Context, args: &DeleteArgs) -> Result<ExitCode> {
     }
     context.report(
         "Delete",
-        &json!({"deleted": deleted, "purged": args.purge}),
+        &json!({"deleted": deleted, "swept": swept, "purged": args.purge}),
         "",
     )?;
     Ok(ExitCode::SUCCESS)

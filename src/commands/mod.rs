@@ -13,6 +13,7 @@ mod logs;
 mod node_image;
 mod pause;
 mod port;
+mod run;
 mod service;
 mod snapshot;
 mod ssh;
@@ -26,7 +27,7 @@ use std::process::ExitCode;
 
 use crate::cli::{Cli, Command, NodeImageCommand, OutputFormat};
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::{interrupt, ui};
 
 /// Runs a parsed command line and says with which code the process ends.
@@ -35,14 +36,19 @@ pub fn run(cli: Cli) -> ExitCode {
     match dispatch(cli) {
         Ok(code) => code,
         Err(error) => {
-            if format == OutputFormat::Json {
-                // stdout may be the thing that failed; the exit code still tells.
-                let _ = ui::print(&crate::output::error_json(&error));
-            }
-            ui::show_error(&error);
+            show_error(&error, format);
             ExitCode::from(error.kind().exit_code())
         }
     }
+}
+
+/// Shows an error to people, and to programs that asked for it.
+fn show_error(error: &Error, format: OutputFormat) {
+    if format == OutputFormat::Json {
+        // stdout may be the thing that failed; the exit code still tells.
+        let _ = ui::print(&crate::output::error_json(error));
+    }
+    ui::show_error(error);
 }
 
 fn dispatch(cli: Cli) -> Result<ExitCode> {
@@ -55,6 +61,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
             let context = Context::new(cli.global)?;
             match command {
                 Command::Start(args) => start::run(&context, &args),
+                Command::Run(args) => run::run(&context, &args),
                 Command::Status(args) => status::run(&context, &args),
                 Command::Ssh(args) => ssh::run(&context, &args),
                 Command::Stop(args) => stop::run(&context, &args),

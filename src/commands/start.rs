@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::assets::version::DEFAULT;
-use crate::cli::StartArgs;
+use crate::cli::{ClusterArgs, StartArgs};
 use crate::cluster::{self, StartOptions, Started, Templates};
 use crate::context::Context;
 use crate::error::Result;
@@ -35,7 +35,12 @@ fn start(context: &Context, args: &StartArgs, progress: &dyn Progress) -> Result
     if args.download_only {
         return download(context, args, progress);
     }
-    start_traced(context, &context.global.profile, &options(args)?, progress)
+    let options = StartOptions {
+        keep_context: args.keep_context,
+        timeout: args.timeout.map(Duration::from_secs),
+        ..options(&args.cluster)?
+    };
+    start_traced(context, &context.global.profile, &options, progress)
 }
 
 /// Starts the context's cluster as it is, and prints what came of it.
@@ -107,6 +112,7 @@ fn hundredths(seconds: f64) -> f64 {
 
 /// `--download-only`: fills the cache.
 fn download(context: &Context, args: &StartArgs, progress: &dyn Progress) -> Result<ExitCode> {
+    let args = &args.cluster;
     let version = args.kubernetes_version.unwrap_or(DEFAULT);
     let (image, components) =
         cluster::get_assets(&context.store, version, &options(args)?, progress)?;
@@ -126,7 +132,8 @@ fn download(context: &Context, args: &StartArgs, progress: &dyn Progress) -> Res
     Ok(ExitCode::SUCCESS)
 }
 
-fn options(args: &StartArgs) -> Result<StartOptions> {
+/// What the flags ask for.
+pub(super) fn options(args: &ClusterArgs) -> Result<StartOptions> {
     Ok(StartOptions {
         kubernetes_version: args.kubernetes_version,
         cpus: args.cpus,
@@ -141,17 +148,16 @@ fn options(args: &StartArgs) -> Result<StartOptions> {
         component_source: args.component_source.into(),
         components: args.components.clone(),
         binary_mirror: args.binary_mirror.clone(),
-        keep_context: args.keep_context,
         kernel_args: args.kernel_arg.clone(),
         addons: args.addon.clone(),
         no_addons: args.no_addon.clone(),
         egress: args.egress.settings()?,
-        timeout: args.timeout.map(Duration::from_secs),
         templates: if args.no_template {
             Templates::Off
         } else {
             Templates::Use
         },
+        ..StartOptions::default()
     })
 }
 

@@ -10,6 +10,7 @@
 #[path = "../archive_samples/mod.rs"]
 mod archive_samples;
 mod bad_input;
+mod bundle;
 mod certs;
 mod cluster;
 mod doctor;
@@ -24,6 +25,7 @@ mod lifecycle;
 mod looking;
 mod ordinary;
 mod outside;
+mod run;
 mod saving;
 mod services;
 
@@ -70,6 +72,7 @@ fn main() {
         .chain(certs::TESTS)
         .chain(certs::LONG)
         .chain(saving::portable::TESTS)
+        .chain(run::TESTS)
         .chain(saving::templates::LATER)
         .chain(saving::states::TESTS)
         .chain(saving::killed::TESTS)
