@@ -34,6 +34,9 @@ const PATIENCE_GROWTH: u32 = 40;
 /// How long key exchange and authentication may take once the server has spoken.
 const HANDSHAKE: Duration = Duration::from_secs(20);
 
+/// What the node's server says first. Others may send lines of text before it, without end.
+const GREETING: &[u8] = b"SSH-";
+
 /// Only keys of this kind are ever pinned.
 const HOST_KEY_METHOD: &str = "ssh-ed25519";
 
@@ -220,9 +223,13 @@ fn await_banner(
         if fds[0].revents().is_empty() {
             continue;
         }
-        return match socket.peek(&mut [0; 1]) {
+        let mut begin = [0; GREETING.len()];
+        return match socket.peek(&mut begin) {
             Ok(0) => Err(Refusal::ForNow(format!(
                 "{WHAT}: the connection was closed"
+            ))),
+            Ok(n) if !GREETING.starts_with(&begin[..n]) => Err(Refusal::ForNow(format!(
+                "{WHAT}: what answers begins with something else"
             ))),
             Ok(_) => Ok(()),
             Err(e) => Err(for_now(WHAT, e.into())),

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use ssh2::{BlockDirections, Channel, ErrorCode, Session};
 
+use super::guard::Guard;
 use crate::error::{Error, Result};
 
 /// Longest wait before the caller's watch is asked again.
@@ -38,6 +39,8 @@ pub(super) enum Failure {
     Stopped(Error),
     /// The node no longer answers, though the connection stands.
     Silent,
+    /// The other side sends and sends, and nothing that it should.
+    Flooded,
     /// The library reports an error: the connection broke or the server refused.
     Ssh(ssh2::Error),
     /// The operating system reports an error.
@@ -76,6 +79,7 @@ impl std::fmt::Display for Failure {
             Failure::Blocked | Failure::Late => f.write_str("no answer in time"),
             Failure::Stopped(e) => e.fmt(f),
             Failure::Silent => f.write_str("the node stopped answering"),
+            Failure::Flooded => f.write_str("what answers sends without end, and not SSH"),
             Failure::Ssh(e) => f.write_str(e.message()),
             Failure::Io(e) => e.fmt(f),
         }
@@ -130,6 +134,7 @@ pub(super) fn poll_once(fds: &mut [PollFd<'_>], timeout: Duration) -> Result<(),
 pub(super) struct Link {
     session: Session,
     socket: Arc<TcpStream>,
+    guard: Guard,
     next_keepalive: Instant,
     unanswered: u32,
 }
@@ -138,6 +143,7 @@ impl Link {
     /// Takes a connected socket; nothing has been said on it yet.
     pub(super) fn new(socket: TcpStream) -> Result<Link, Failure> {
         let socket = Arc::new(socket);
+        let guard = Guard::new(&socket)?;
         let mut session = Session::new()?;
         session.set_blocking(false);
         session.set_tcp_stream(Arc::clone(&socket));
@@ -146,6 +152,7 @@ impl Link {
         Ok(Link {
             session,
             socket,
+            guard,
             next_keepalive: Instant::now() + KEEPALIVE,
             unanswered: 0,
         })
@@ -163,10 +170,15 @@ impl Link {
         op: &mut dyn FnMut(&mut Session) -> Result<T, E>,
     ) -> Result<Option<T>, Failure> {
         loop {
-            match op(&mut self.session) {
+            let session = &mut self.session;
+            match self.guard.during(|| op(session)) {
                 Ok(value) => return Ok(Some(value)),
                 Err(e) => match e.into() {
                     Failure::Blocked => {}
+                    _ if self.guard.has_cut() => {
+                        (watch.tick)().map_err(Failure::Stopped)?;
+                        return Err(Failure::Flooded);
+                    }
                     failure => return Err(failure),
                 },
             }

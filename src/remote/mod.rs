@@ -5,6 +5,7 @@
 
 mod connect;
 mod files;
+mod guard;
 mod keys;
 mod link;
 mod process;
@@ -28,6 +29,9 @@ pub use stream::{bridge, exec_streaming, shell};
 
 /// How many of a failed command's last lines an error shows.
 const TAIL_LINES: usize = 20;
+
+/// How much of each of them, in characters.
+const LINE_SHOWN: usize = 500;
 
 /// How much of a command an error shows, in characters.
 const COMMAND_SHOWN: usize = 120;
@@ -165,11 +169,16 @@ fn shorten(command: &str) -> String {
     text
 }
 
-/// The last lines of an output.
+/// The last lines of an output, each cut to what can be read.
 fn tail(output: &[u8]) -> String {
     let text = String::from_utf8_lossy(output);
     let lines: Vec<&str> = text.trim_end().lines().collect();
-    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+    let last = lines[lines.len().saturating_sub(TAIL_LINES)..].iter();
+    let cut = |line: &&str| match line.char_indices().nth(LINE_SHOWN) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => (*line).to_owned(),
+    };
+    last.map(cut).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

@@ -18,6 +18,10 @@ const RECONNECT: Duration = Duration::from_secs(30);
 /// The longest command: it has to fit into one SSH packet with its header.
 const COMMAND_BYTES: usize = 30_000;
 
+/// The most that a command may write to one output, in bytes: it is kept in memory, and what the
+/// node says need not be true.
+const OUTPUT_MOST: usize = 64 << 20;
+
 /// A connection to the node. It reconnects by itself for the next command after it broke; a
 /// command that was under way is not repeated.
 pub struct Ssh {
@@ -88,7 +92,7 @@ impl Ssh {
         if let Some(mut link) = self.link.take() {
             match link.open(watch) {
                 Ok(channel) => return Ok((link, channel)),
-                Err(Failure::Ssh(_) | Failure::Io(_) | Failure::Silent) => {}
+                Err(Failure::Ssh(_) | Failure::Io(_) | Failure::Silent | Failure::Flooded) => {}
                 Err(e) => return Err(e),
             }
         }
@@ -180,6 +184,17 @@ pub(super) fn check_command(command: &str) -> Result<()> {
     Ok(())
 }
 
+fn too_much() -> Error {
+    Error::new(
+        Kind::Unhealthy,
+        format!(
+            "a command in the node wrote more than {} MiB",
+            OUTPUT_MOST >> 20
+        ),
+    )
+    .with_hint("look around in the node: kubby ssh")
+}
+
 /// Moves input and both outputs until the command has closed its side. Both directions take
 /// turns, so neither can fill up while the other waits for it.
 fn exchange(
@@ -196,6 +211,9 @@ fn exchange(
         let mut moved = 0;
         for (stream, into) in [(0, &mut output.stdout), (1, &mut output.stderr)] {
             let n = link.read(watch, channel, stream, &mut buffer)?;
+            if into.len() + n > OUTPUT_MOST {
+                return Err(Failure::Stopped(too_much()));
+            }
             into.extend_from_slice(&buffer[..n]);
             moved += n;
         }

@@ -5,6 +5,7 @@ mod commands;
 mod connecting;
 mod files;
 mod helper;
+mod hostile;
 mod process;
 mod server;
 mod streaming;
