@@ -22,7 +22,25 @@ pub fn json(kind: &str, data: &impl Serialize) -> String {
         // Only maps with odd keys fail to serialise, and no result holds one.
         Err(e) => object["error"] = json!(e.to_string()),
     }
-    format!("{object:#}\n")
+    let text = format!("{object:#}\n");
+    // JSON lets these stand as they are, and some terminals obey them. They are in strings only.
+    if !text.contains(is_late_control) {
+        return text;
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_late_control(c) {
+            escaped.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
+/// Control characters that JSON does not escape.
+fn is_late_control(c: char) -> bool {
+    matches!(c, '\u{7f}'..='\u{9f}')
 }
 
 /// Renders an error for programs.
@@ -57,6 +75,18 @@ mod tests {
         assert_eq!(value["apiVersion"], API_VERSION);
         assert_eq!(value["kind"], "Status");
         assert_eq!(value["host"], "Running");
+    }
+
+    #[test]
+    fn no_control_character_stands_as_it_is() {
+        let bad = "\u{1b}[2J \u{9b}2J \u{7f}";
+        let text = json("Status", &json!({"host": bad}));
+        assert!(
+            text.chars().all(|c| c == '\n' || !c.is_control()),
+            "{text:?}"
+        );
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["host"], bad);
     }
 
     #[test]

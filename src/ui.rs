@@ -4,6 +4,7 @@
 mod lines;
 mod terminal;
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 
@@ -41,6 +42,30 @@ fn colours() -> bool {
         && !dumb_terminal()
 }
 
+/// Text as it may be shown: what a terminal would obey (escape sequences of a node, an archive or a
+/// server that means ill) or what would turn the order of letters round becomes visible as `\u{1b}`.
+/// Line breaks and tabs stay.
+pub fn visible(text: &str) -> Cow<'_, str> {
+    let harmless = |c: char| matches!(c, '\n' | '\t') || !(c.is_control() || is_reordering(c));
+    if text.chars().all(harmless) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if harmless(c) {
+            shown.push(c);
+        } else {
+            shown.extend(c.escape_default());
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// Marks that make a terminal show letters in another order than they are in.
+fn is_reordering(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Prints data to stdout. A reader that went away (`kubby list | head -1`) is no error.
 ///
 /// # Errors
@@ -48,6 +73,12 @@ fn colours() -> bool {
 pub fn print(text: &str) -> Result<()> {
     use crate::error::{Kind, ResultExt};
     let mut out = std::io::stdout().lock();
+    // Names in a list may come from the node. Programs get them as they are.
+    let text = if out.is_terminal() {
+        visible(text)
+    } else {
+        Cow::Borrowed(text)
+    };
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => other.context(Kind::Internal, || "cannot write to standard output".into()),
@@ -79,18 +110,18 @@ fn render_error(error: &Error, colour: bool) -> String {
     } else {
         ("", "", "", "")
     };
-    let mut text = format!("{red}error:{reset} {}", error.message());
+    let mut text = format!("{red}error:{reset} {}", visible(error.message()));
     for cause in error.causes() {
-        text.push_str(&format!("\n  caused by: {cause}"));
+        text.push_str(&format!("\n  caused by: {}", visible(&cause)));
     }
     for (title, detail) in error.details() {
-        text.push_str(&format!("\n{bold}{title}:{reset}"));
+        text.push_str(&format!("\n{bold}{}:{reset}", visible(title)));
         for line in detail.lines() {
-            text.push_str(&format!("\n  {dim}|{reset} {line}"));
+            text.push_str(&format!("\n  {dim}|{reset} {}", visible(line)));
         }
     }
     for hint in error.hints() {
-        text.push_str(&format!("\n{bold}hint:{reset} {hint}"));
+        text.push_str(&format!("\n{bold}hint:{reset} {}", visible(hint)));
     }
     text
 }
@@ -131,6 +162,26 @@ mod tests {
         hint: kubby logs --console
         ");
         assert!(render_error(&error, true).contains("\x1b[31;1m"));
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_shown_instead() {
+        let bad = "\u{1b}]0;title\u{7}\u{1b}[2J\u{9b}31m\r\u{202e}txt\u{7f}\tein\n\u{e4}";
+        let shown = r"\u{1b}]0;title\u{7}\u{1b}[2J\u{9b}31m\r\u{202e}txt\u{7f}";
+        assert_eq!(visible(bad), format!("{shown}\tein\n\u{e4}"));
+        assert!(matches!(visible("plain ä\n"), Cow::Borrowed(_)));
+        let inner = Error::new(Kind::Internal, bad);
+        let error = Error::new(Kind::Unhealthy, bad)
+            .with_source(inner)
+            .with_detail(bad, bad)
+            .with_hint(bad);
+        for colour in [false, true] {
+            let text = render_error(&error, colour);
+            assert_eq!(text.matches(shown).count(), 5, "{text}");
+            let own = ["\x1b[31;1m", "\x1b[2m", "\x1b[1m", "\x1b[0m"];
+            let rest = own.iter().fold(text, |text, own| text.replace(own, ""));
+            assert!(!rest.contains(['\u{1b}', '\u{7}', '\u{9b}', '\r', '\u{202e}']));
+        }
     }
 
     #[test]

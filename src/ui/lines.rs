@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use super::{elapsed, say};
+use super::{elapsed, say, visible};
 use crate::progress::{Progress, Step, StepSink};
 use crate::units::human_bytes;
 
@@ -24,11 +24,11 @@ impl Lines {
 
 impl Progress for Lines {
     fn step(&self, title: &str) -> Step {
-        say(&format!("==> {title}"));
+        say(&format!("==> {}", visible(title)));
         let state = Arc::new(Mutex::new(State::default()));
         let (end, ended) = mpsc::channel::<()>();
         let watched = Arc::clone(&state);
-        let name = title.to_owned();
+        let name = visible(title).into_owned();
         let started = Instant::now();
         std::thread::spawn(move || {
             while let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(SIGN_OF_LIFE) {
@@ -41,7 +41,7 @@ impl Progress for Lines {
             }
         });
         Step::new(Arc::new(LineStep {
-            title: title.to_owned(),
+            title: visible(title).into_owned(),
             started,
             state,
             verbose: self.verbose,
@@ -50,11 +50,11 @@ impl Progress for Lines {
     }
 
     fn note(&self, text: &str) {
-        say(text);
+        say(&visible(text));
     }
 
     fn warn(&self, text: &str) {
-        say(&format!("warning: {text}"));
+        say(&format!("warning: {}", visible(text)));
     }
 }
 
@@ -94,7 +94,7 @@ impl LineStep {
         let tail = if summary.is_empty() {
             String::new()
         } else {
-            format!(": {summary}")
+            format!(": {}", visible(summary))
         };
         say(&format!(
             "    {} {word}{tail} ({})",
@@ -106,6 +106,7 @@ impl LineStep {
 
 impl StepSink for LineStep {
     fn detail(&self, text: &str) {
+        let text = visible(text);
         if self.verbose {
             say(&format!("    | {text}"));
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::elapsed;
+use super::{elapsed, visible};
 use crate::progress::{Progress, Step, StepSink};
 
 /// Steps drawn by indicatif.
@@ -37,12 +37,12 @@ impl Progress for Terminal {
     fn step(&self, title: &str) -> Step {
         let bar = self.bars.add(ProgressBar::new_spinner());
         bar.set_style(style("{spinner} {prefix} {elapsed} {wide_msg:.dim}"));
-        bar.set_prefix(title.to_owned());
+        bar.set_prefix(visible(title).into_owned());
         bar.enable_steady_tick(Duration::from_millis(100));
         Step::new(Arc::new(BarStep {
             bars: self.bars.clone(),
             bar,
-            title: title.to_owned(),
+            title: visible(title).into_owned(),
             started: Instant::now(),
             counted: AtomicBool::new(false),
             colour: self.colour,
@@ -50,10 +50,11 @@ impl Progress for Terminal {
     }
 
     fn note(&self, text: &str) {
-        let _ = self.bars.println(text);
+        let _ = self.bars.println(visible(text));
     }
 
     fn warn(&self, text: &str) {
+        let text = visible(text);
         let line = if self.colour {
             format!("\x1b[33mwarning:\x1b[0m {text}")
         } else {
@@ -82,7 +83,7 @@ impl BarStep {
         let summary = if summary.is_empty() {
             String::new()
         } else {
-            format!(": {summary}")
+            format!(": {}", visible(summary))
         };
         self.bar.finish_and_clear();
         self.bars.remove(&self.bar);
