@@ -282,4 +282,4 @@ impl Saved {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

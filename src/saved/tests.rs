@@ -13,7 +13,7 @@ fn host() -> HostMark {
 }
 
 /// A saved state of a pool with small files.
-fn example(pool: &Path) -> Saved {
+pub(crate) fn example(pool: &Path) -> Saved {
     let [pages, devices] = file_names("0123456789ab").map(|name| pool.join(name));
     let disk = pool.join("kubby.disk-1.qcow2");
     fs::write(&pages, vec![7; 3 * 4096]).unwrap();

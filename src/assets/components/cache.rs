@@ -41,6 +41,20 @@ pub(super) struct Cache {
     root: PathBuf,
 }
 
+/// The part of a key that names a folder.
+///
+/// # Errors
+/// [`Kind::Assets`] for what is no key.
+pub(super) fn short_key(key: &str) -> Result<&str> {
+    match key.get(..12) {
+        Some(short) if key.bytes().all(|b| b.is_ascii_hexdigit()) => Ok(short),
+        _ => Err(Error::new(
+            Kind::Assets,
+            format!("`{key}` is no key of components"),
+        )),
+    }
+}
+
 impl Cache {
     pub(super) fn open(cache: &Path) -> Result<Self> {
         let root = cache.join("components");
@@ -63,15 +77,8 @@ impl Cache {
     /// # Errors
     /// [`Kind::Assets`] for what is no key: it becomes a folder's name.
     pub(super) fn entry(&self, version: KubernetesVersion, key: &str) -> Result<PathBuf> {
-        match key.get(..12) {
-            Some(short) if key.bytes().all(|b| b.is_ascii_hexdigit()) => {
-                Ok(self.root.join(format!("{version}-{short}")))
-            }
-            _ => Err(Error::new(
-                Kind::Assets,
-                format!("`{key}` is no key of components"),
-            )),
-        }
+        let short = short_key(key)?;
+        Ok(self.root.join(format!("{version}-{short}")))
     }
 
     /// The folder for the logs of builds.

@@ -8,6 +8,14 @@ use crate::assets::version::KubernetesVersion;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil::{self, Lock};
 
+/// Refuses what is no key of components: it becomes a part of files' names.
+///
+/// # Errors
+/// [`Kind::Assets`] for such a text.
+pub fn check_key(key: &str) -> Result<()> {
+    cache::short_key(key).map(drop)
+}
+
 /// The folder of the intact set with this key in the cache, if it is there.
 ///
 /// # Errors

@@ -5,7 +5,7 @@
 //! not come with, but a cluster needs, is built in any case ([`extras`]). Everything that goes into
 //! a set is hashed to its key; a set appears in the cache whole or not at all.
 
-mod archive;
+pub(crate) mod archive;
 mod build;
 mod cache;
 mod carried;
@@ -31,7 +31,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fsutil::Lock;
 use crate::progress::Progress;
 
-pub use carried::{adopt, cached, load, staging};
+pub use carried::{adopt, cached, check_key, load, staging};
 
 use cache::Cache;
 use inputs::Inputs;

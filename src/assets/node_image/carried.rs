@@ -70,8 +70,11 @@ pub fn adopt(cache: &Path, key: &str, staged: tempfile::TempDir) -> Result<NodeI
     manifest::check(&to)?.map_err(|why| bad(&why))
 }
 
-/// A key becomes a folder's name.
-fn check_key(key: &str) -> Result<()> {
+/// Refuses what is no key of a node image: it becomes a folder's name.
+///
+/// # Errors
+/// [`Kind::Assets`] for such a text.
+pub fn check_key(key: &str) -> Result<()> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
     if !key.is_empty() && key.bytes().all(plain) {
         return Ok(());

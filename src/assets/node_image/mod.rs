@@ -8,15 +8,15 @@ mod build;
 mod carried;
 mod export;
 mod kernel;
-mod manifest;
+pub(crate) mod manifest;
 mod prebuilt;
-mod qcow2;
+pub(crate) mod qcow2;
 mod store;
 
 use std::path::PathBuf;
 
 pub use build::{build, ensure};
-pub use carried::{adopt, cached, load, staging};
+pub use carried::{adopt, cached, check_key, load, staging};
 pub use export::{Exported, export};
 pub use prebuilt::prebuilt;
 pub use qcow2::check_overlay;

@@ -5,6 +5,7 @@ use std::io::Read;
 use serde::{Deserialize, Serialize};
 
 use super::Place;
+use crate::assets::{components, node_image};
 use crate::error::{Error, Kind, Result};
 use crate::saved::Saved;
 
@@ -99,6 +100,11 @@ pub fn read<R: Read>(entries: &mut tar::Entries<'_, R>, label: &str) -> Result<H
     if !whole || !complete || !is_key(&header.key) {
         return Err(foreign());
     }
+    // These become names of folders and volumes before the images themselves are looked at.
+    let assets = &header.saved.profile.assets;
+    node_image::check_key(&assets.node_image)
+        .and_then(|()| components::check_key(&assets.components))
+        .map_err(|e| foreign().with_source(e))?;
     Ok(header)
 }
 
@@ -110,6 +116,56 @@ fn is_key(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A header as it is exported, and the archive's first member with it.
+    fn archive(change: impl FnOnce(&mut Header)) -> Vec<u8> {
+        let tmp = tempfile::tempdir().unwrap();
+        let mut header = Header {
+            format: FORMAT,
+            key: "83b4e03c5055f63d".into(),
+            saved: crate::saved::tests::example(tmp.path()),
+            base: Base {
+                disk: "d".into(),
+                components: "c".into(),
+            },
+            members: ["machine/memory", "machine/devices", "machine/disk.qcow2"]
+                .map(|path| Member {
+                    path: path.into(),
+                    size: 3,
+                    digest: "m".into(),
+                })
+                .into(),
+        };
+        header.saved.profile.assets.node_image = "x86_64-1-0a2e756f1eb04fa3-25f8cc0cfcbb".into();
+        header.saved.profile.assets.components = "2e57fce90b58".repeat(5);
+        change(&mut header);
+        let text = serde_json::to_vec(&header).unwrap();
+        let mut member = tar::Header::new_gnu();
+        member.set_size(text.len() as u64);
+        let mut tar = tar::Builder::new(Vec::new());
+        tar.append_data(&mut member, HEADER, text.as_slice())
+            .unwrap();
+        tar.into_inner().unwrap()
+    }
+
+    fn read_from(archive: &[u8]) -> Result<Header> {
+        read(&mut tar::Archive::new(archive).entries().unwrap(), "a.zst")
+    }
+
+    #[test]
+    fn images_whose_names_would_lead_elsewhere_are_refused() {
+        assert!(read_from(&archive(|_| {})).is_ok());
+        for bad in ["", "/etc", "../../x", "a/b", "a\u{0}b"] {
+            let image = archive(|h| h.saved.profile.assets.node_image = bad.into());
+            let components = archive(|h| h.saved.profile.assets.components = bad.into());
+            for changed in [image, components] {
+                let e = read_from(&changed).unwrap_err();
+                assert_eq!(e.kind(), Kind::Usage, "{bad}");
+            }
+        }
+        let member = archive(|h| h.members[0].path = "beside/../../x".into());
+        assert!(read_from(&member).is_err());
+    }
 
     #[test]
     fn keys_are_safe_names() {
