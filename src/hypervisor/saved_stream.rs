@@ -23,8 +23,6 @@ const MEMORY_NAMES: [&str; 2] = ["pc.ram", MAPPED_MEMORY];
 /// `RAM_SAVE_FLAG_MEM_SIZE`, in the low bits of the memory's total.
 const FLAG_MEM_SIZE: u64 = 0x04;
 const PAGE_SIZE: u64 = 4096;
-/// The length of a mapped-ram header.
-const HEADER: u64 = 28;
 
 /// Where the machine's memory is in a saved stream; offsets and lengths in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,11 +82,13 @@ pub fn layout(stream: &mut (impl Read + Seek)) -> io::Result<Layout> {
     let page = reader.u64()?;
     let (bitmap, pages) = (reader.u64()?, reader.u64()?);
     let bitmap_length = (length / PAGE_SIZE).div_ceil(64) * 8;
+    let header_end = reader.at as u64;
     let ends = bitmap
         .checked_add(bitmap_length)
         .zip(pages.checked_add(length));
+    // The devices come after the memory, so the file does not end with it.
     let orderly = ends.is_some_and(|(bitmap_end, pages_end)| {
-        bitmap >= name_at + HEADER && bitmap_end <= pages && pages_end <= file
+        bitmap >= header_end && bitmap_end <= pages && pages_end < file
     });
     if page != PAGE_SIZE || length == 0 || length % PAGE_SIZE != 0 || !orderly {
         return Err(invalid(
@@ -277,6 +277,7 @@ mod tests {
         refused(&whole[..40], "no memory");
         refused(&whole[..150], "cut");
         refused(&whole[..(PAGES + LENGTH - 1) as usize], "cut");
+        refused(&whole[..(PAGES + LENGTH) as usize], "cut");
         let changed = |from: &[u8], to: &[u8]| {
             let at = whole.windows(from.len()).position(|w| w == from).unwrap();
             let mut bytes = whole.clone();
@@ -292,6 +293,12 @@ mod tests {
         );
         refused(
             &changed(&PAGES.to_be_bytes(), &1u64.to_be_bytes()),
+            "damaged",
+        );
+        // A bitmap that begins within the header that says where it is.
+        let bitmap = layout(&mut Cursor::new(&whole)).unwrap().bitmap;
+        refused(
+            &changed(&bitmap.to_be_bytes(), &(bitmap - 1).to_be_bytes()),
             "damaged",
         );
     }
