@@ -17,6 +17,8 @@ pub mod error;
 pub mod fault;
 pub mod foreground;
 pub mod fsutil;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hypervisor;
 pub mod image;
 pub mod interrupt;

@@ -278,7 +278,7 @@ impl Profile {
         Ok(Some(profile))
     }
 
-    fn parse(text: &str) -> Result<Self, Refusal> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Refusal> {
         let damaged = |e: toml::de::Error| Refusal::Damaged(e.to_string());
         let table: toml::Table = toml::from_str(text).map_err(damaged)?;
         if migrate::version(&table)? == FILE_VERSION {

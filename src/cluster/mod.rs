@@ -15,7 +15,7 @@ mod health;
 mod identity;
 pub(crate) mod layers;
 mod machine;
-mod portable;
+pub(crate) mod portable;
 pub(crate) mod preflight;
 mod prepare;
 mod ready;

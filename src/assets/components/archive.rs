@@ -1,6 +1,7 @@
 //! Takes single files out of release tarballs.
 
 use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -16,7 +17,16 @@ const MOST: u64 = 1 << 30;
 pub(super) fn extract(archive: &Path, wanted: &[(String, PathBuf)]) -> Result<()> {
     let fail = || format!("cannot unpack {}", archive.display());
     let file = File::open(archive).context(Kind::Assets, fail)?;
-    let mut tar = tar::Archive::new(GzDecoder::new(file));
+    extract_from(GzDecoder::new(file), &fail, wanted)
+}
+
+/// As [`extract`], from a tarball as it is when unpacked.
+pub(crate) fn extract_from(
+    source: impl Read,
+    fail: &dyn Fn() -> String,
+    wanted: &[(String, PathBuf)],
+) -> Result<()> {
+    let mut tar = tar::Archive::new(source);
     let mut missing: Vec<&(String, PathBuf)> = wanted.iter().collect();
     for entry in tar.entries().context(Kind::Assets, fail)? {
         let mut entry = entry.context(Kind::Assets, fail)?;

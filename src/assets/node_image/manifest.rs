@@ -25,7 +25,7 @@ pub(super) const INITRD: &str = "initrd";
 const MANIFEST: &str = "manifest.json";
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Manifest {
+pub(crate) struct Manifest {
     format: u32,
     key: String,
     virtual_size: u64,

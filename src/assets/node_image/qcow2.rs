@@ -38,8 +38,10 @@ pub fn check_overlay(path: &Path) -> Result<()> {
 
 /// Whether a disk may build on another file.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Backing {
+pub(crate) enum Backing {
+    /// No.
     None,
+    /// Yes, since its name in the header is about to be replaced.
     Replaced,
 }
 
@@ -52,7 +54,8 @@ fn read(path: &Path, backing: Backing) -> Result<u64> {
         .map_err(|why| Error::new(Kind::Assets, format!("{} {why}", path.display())))
 }
 
-fn parse(header: &[u8], backing: Backing) -> Result<u64, String> {
+/// The virtual size in bytes that a header says, or why it is refused.
+pub(crate) fn parse(header: &[u8], backing: Backing) -> Result<u64, String> {
     let u32_at = |at: usize| -> Option<u32> {
         Some(u32::from_be_bytes(header.get(at..at + 4)?.try_into().ok()?))
     };

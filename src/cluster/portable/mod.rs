@@ -6,7 +6,7 @@
 //! certificates, and, unless left out, the node image and the components that they build on.
 
 mod export;
-mod header;
+pub(crate) mod header;
 mod import;
 mod pages;
 mod stream;
@@ -29,7 +29,7 @@ const COMPONENTS: &str = "components";
 
 /// Where a member goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
+pub(crate) enum Place {
     Memory,
     Devices,
     Disk,
@@ -44,7 +44,7 @@ enum Place {
 impl Place {
     /// The place of a path in the archive; nothing for one that no template has, such as one that
     /// leads elsewhere.
-    fn of(path: &str) -> Option<Self> {
+    pub(crate) fn of(path: &str) -> Option<Self> {
         match path {
             MEMORY => return Some(Place::Memory),
             DEVICES => return Some(Place::Devices),
