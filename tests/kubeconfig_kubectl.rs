@@ -1,14 +1,19 @@
 //! kubby's edits of kubeconfig files as kubectl sees them. Needs a real kubectl: the one in
 //! `PATH`, or the program that `KUBBY_TEST_KUBECTL` names.
+//!
+//! Of the generated files, 200 go through kubectl one by one, and 4000 more in batches of 50, which
+//! it reads and merges as one configuration: a start of kubectl costs more than reading thousands
+//! of entries. `KUBBY_TEST_KUBECONFIGS` sets another number in place of the 4000,
+//! `KUBBY_TEST_SEED` the seed of the first one. A failure names the seed of the file.
 
 #![expect(clippy::unwrap_used, reason = "a test's own set-up may fail by panic")]
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use kubby::kubeconfig::{
     ComponentConfig, Entry, Owner, State, inspect, install, render, render_component, uninstall,
@@ -42,9 +47,12 @@ const HANDWRITTEN: &[&str] = &[
     "kind: Config\npreferences:\n  colors: true\n  extensions:\n  - name: p\n    extension: {a: b}\nextensions:\n- name: top\n  extension: {c: [1, 2]}\n",
 ];
 
+fn program() -> OsString {
+    std::env::var_os("KUBBY_TEST_KUBECTL").unwrap_or_else(|| "kubectl".into())
+}
+
 fn kubectl(file: &Path, args: &[&str]) -> Output {
-    let program: OsString =
-        std::env::var_os("KUBBY_TEST_KUBECTL").unwrap_or_else(|| "kubectl".into());
+    let program = program();
     Command::new(&program)
         .args(args)
         .arg("--kubeconfig")
@@ -58,6 +66,20 @@ fn kubectl(file: &Path, args: &[&str]) -> Output {
 
 fn view(file: &Path) -> Result<Value, String> {
     let output = kubectl(file, &["config", "view", "--raw", "--output", "json"]);
+    parsed(&output)
+}
+
+/// What kubectl makes of many files together.
+fn view_all(files: &[PathBuf]) -> Result<Value, String> {
+    let output = Command::new(program())
+        .args(["config", "view", "--raw", "--output", "json"])
+        .env("KUBECONFIG", std::env::join_paths(files).unwrap())
+        .output()
+        .unwrap_or_else(|e| panic!("cannot run kubectl: {e}"));
+    parsed(&output)
+}
+
+fn parsed(output: &Output) -> Result<Value, String> {
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());
     }
@@ -141,10 +163,98 @@ fn kubectl_sees_the_same_before_and_after_but_for_kubby_s_entry() {
     for (i, text) in HANDWRITTEN.iter().enumerate() {
         round_trip(&path, text, i % 2 == 0);
     }
-    for seed in 0..80 {
-        let text = generate::kubeconfig(&mut generate::Random::new(1_000_000 + seed));
-        round_trip(&path, &text, seed % 2 == 0);
+    let first = variable("KUBBY_TEST_SEED", 1_000_000);
+    in_parallel(200, |n| one_by_one(first + n));
+}
+
+#[test]
+fn kubectl_sees_the_same_of_thousands_of_files() {
+    const BATCH: u64 = 50;
+    let first = variable("KUBBY_TEST_SEED", 2_000_000);
+    let count = variable("KUBBY_TEST_KUBECONFIGS", 4000);
+    in_parallel(count.div_ceil(BATCH), |n| {
+        let begin = first + n * BATCH;
+        let seeds = begin..(begin + BATCH).min(first + count);
+        let result = std::panic::catch_unwind(|| batch(seeds.clone()));
+        if let Err(why) = result {
+            // One of them alone says more; where none does, it is how they come together.
+            seeds.for_each(one_by_one);
+            std::panic::resume_unwind(why);
+        }
+    });
+}
+
+fn variable(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// Does something with each number below `count`, on all processors.
+fn in_parallel(count: u64, act: impl Fn(u64) + Sync) {
+    let next = AtomicU64::new(0);
+    let workers = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    if n >= count {
+                        return;
+                    }
+                    act(n);
+                }
+            });
+        }
+    });
+}
+
+/// One generated file, with all that kubectl says of it, the current context included.
+fn one_by_one(seed: u64) {
+    let dir = tempfile::tempdir().unwrap();
+    let text = generate::kubeconfig(&mut generate::Random::new(seed));
+    let result = std::panic::catch_unwind(|| {
+        round_trip(&dir.path().join("config"), &text, seed.is_multiple_of(2));
+    });
+    if let Err(why) = result {
+        let why = why.downcast_ref::<String>().cloned().unwrap_or_default();
+        panic!("the file of seed {seed} (KUBBY_TEST_SEED={seed}): {why}\n{text}");
     }
+}
+
+/// Generated files whose names differ, read by kubectl together: before, with an entry of kubby's
+/// in each, and after. The current context of a batch is that of its first file that has one, so
+/// here it stays as it is.
+fn batch(seeds: std::ops::Range<u64>) {
+    let dir = tempfile::tempdir().unwrap();
+    let files: Vec<(PathBuf, Entry)> = seeds
+        .clone()
+        .map(|seed| {
+            let path = dir.path().join(seed.to_string());
+            let text = generate::kubeconfig(&mut generate::Random::unique(seed));
+            fs::write(&path, text).unwrap();
+            (path, entry(&format!("kubby-{seed}")))
+        })
+        .collect();
+    let paths: Vec<PathBuf> = files.iter().map(|f| f.0.clone()).collect();
+    let told = |what: &str| format!("{what}, seeds {seeds:?} (KUBBY_TEST_SEED={})", seeds.start);
+    let view = || view_all(&paths).unwrap_or_else(|e| panic!("{}: {e}", told("refused")));
+    let before = view();
+    for (path, kubby) in &files {
+        install(path, kubby, false).unwrap_or_else(|e| panic!("{}: {e}", told("merging")));
+    }
+    let mut during = view();
+    for (_, kubby) in &files {
+        for list in ["clusters", "users", "contexts"] {
+            let there = names(&during, list).contains(&kubby.name);
+            assert!(there, "{}: {list} {}", told("merged"), kubby.name);
+        }
+        during = without(during, &kubby.name, &before);
+    }
+    assert_eq!(during, before, "{}", told("merged"));
+    for (path, kubby) in &files {
+        let removed = uninstall(path, &kubby.name, &kubby.owner);
+        assert!(removed.unwrap(), "{}", told("removing"));
+    }
+    assert_eq!(view(), before, "{}", told("removed"));
 }
 
 #[test]

@@ -1,19 +1,34 @@
 //! Kubeconfig files in many notations, the same ones in every run: for tests.
 
 /// A small deterministic generator of numbers (xorshift64*).
-pub struct Random(u64);
+pub struct Random {
+    state: u64,
+    suffix: String,
+}
 
 impl Random {
     /// A generator; equal seeds give equal files.
     pub fn new(seed: u64) -> Self {
-        Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+        Random {
+            state: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
+            suffix: String::new(),
+        }
+    }
+
+    /// As [`new`](Self::new), and all names end with the seed: files of different seeds have no
+    /// name in common then, so that kubectl can read many at once.
+    pub fn unique(seed: u64) -> Self {
+        Random {
+            suffix: format!("-{seed}"),
+            ..Random::new(seed)
+        }
     }
 
     fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11
+        self.state ^= self.state >> 12;
+        self.state ^= self.state << 25;
+        self.state ^= self.state >> 27;
+        self.state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11
     }
 
     /// A number below `bound`.
@@ -62,11 +77,19 @@ const NAMES: [&str; 8] = [
 ];
 
 /// Distinct names, so that kubectl accepts the file.
-fn names(r: &mut Random) -> Vec<&'static str> {
+fn names(r: &mut Random) -> Vec<String> {
     let start = r.below(8) as usize;
     (0..r.below(4) as usize)
-        .map(|i| NAMES[(start + i * 3) % 8])
+        .map(|i| suffixed(NAMES[(start + i * 3) % 8], &r.suffix))
         .collect()
+}
+
+/// A name with a suffix, within its quotes where it has any.
+fn suffixed(name: &str, suffix: &str) -> String {
+    match name.chars().last() {
+        Some(quote @ ('"' | '\'')) => format!("{}{suffix}{quote}", &name[..name.len() - 1]),
+        _ => format!("{name}{suffix}"),
+    }
 }
 
 fn yaml(r: &mut Random) -> String {
@@ -150,7 +173,7 @@ fn yaml_list(r: &mut Random, key: &str, indent: usize) -> String {
         if r.chance(15) {
             out += r.pick(&["# about this\n", "    # deep\n", "\n"]);
         }
-        out += &block_item(r, key, name, indent);
+        out += &block_item(r, key, &name, indent);
     }
     out
 }
@@ -224,6 +247,7 @@ fn json(r: &mut Random) -> String {
         let items: Vec<String> = ["prod", "dev", "zürich", "a\\\"b"]
             .iter()
             .take(r.below(5) as usize)
+            .map(|name| suffixed(name, &r.suffix))
             .map(|name| match key {
                 "clusters" => {
                     format!("{{\"name\": \"{name}\", \"cluster\": {{\"server\": \"https://x\"}}}}")
