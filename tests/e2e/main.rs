@@ -28,6 +28,7 @@ mod outside;
 mod run;
 mod saving;
 mod services;
+mod trust;
 
 use std::sync::Arc;
 
@@ -54,6 +55,8 @@ fn main() {
         .chain(looking::TESTS)
         .chain(cluster::TESTS)
         .chain(services::TESTS)
+        .chain(trust::network::TESTS)
+        .chain(trust::host::TESTS)
         .chain(egress::TESTS)
         .chain(images::TESTS)
         .chain(exercises::images::TESTS)
@@ -73,6 +76,7 @@ fn main() {
         .chain(certs::LONG)
         .chain(saving::portable::TESTS)
         .chain(run::TESTS)
+        .chain(trust::secrets::STARTING)
         .chain(saving::templates::LATER)
         .chain(saving::states::TESTS)
         .chain(saving::killed::TESTS)

@@ -23,7 +23,7 @@ func main() {
 	}
 	run := map[string]func([]string) error{
 		"serve": serve, "echo": echo, "lines": lines, "cat": cat, "tar": archive, "resolve": resolve,
-		"exit": exit, "get": get,
+		"exit": exit, "get": get, "reach": reach,
 	}[name]
 	if run == nil {
 		fmt.Fprintln(os.Stderr, "no such program:", name)
@@ -98,6 +98,26 @@ func cat(args []string) error {
 
 func exit([]string) error {
 	os.Exit(42)
+	return nil
+}
+
+// reach says for each address whether something takes a TCP connection there.
+func reach(args []string) error {
+	answers := make(chan string)
+	for _, address := range args {
+		go func() {
+			connection, err := net.DialTimeout("tcp", address, 5*time.Second)
+			if err != nil {
+				answers <- address + " failed: " + err.Error()
+				return
+			}
+			connection.Close()
+			answers <- address + " connected"
+		}()
+	}
+	for range args {
+		fmt.Println(<-answers)
+	}
 	return nil
 }
 

@@ -1,0 +1,196 @@
+//! Pods, the network, and whoever finds the API's port.
+
+use std::net::TcpListener;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::env::{Env, Run, Test, eventually};
+use crate::image;
+
+pub const TESTS: &[Test] = &[
+    (
+        "pods_reach_neither_etcd_nor_the_hosts_loopback",
+        pods_reach_neither_etcd_nor_the_hosts_loopback,
+    ),
+    (
+        "strangers_get_nothing_from_the_api",
+        strangers_get_nothing_from_the_api,
+    ),
+    (
+        "without_the_key_nobody_logs_in",
+        without_the_key_nobody_logs_in,
+    ),
+];
+
+/// A program to connect with, and a Service of the user's that leads to the host's loopback.
+fn manifests(port: u16) -> String {
+    format!(
+        "apiVersion: v1
+kind: Pod
+metadata: {{name: stranger}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - {{name: app, image: \"{}\", args: [serve], securityContext: {{runAsUser: 0}}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: around}}
+spec:
+  ports: [{{port: 80, targetPort: {port}}}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: around, labels: {{kubernetes.io/service-name: around}}}}
+addressType: IPv4
+ports: [{{port: {port}}}]
+endpoints: [{{addresses: [10.0.2.2]}}]
+",
+        image::NAME
+    )
+}
+
+fn pods_reach_neither_etcd_nor_the_hosts_loopback(env: &Env) {
+    image::load(env);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let port = listener.local_addr().expect("an address").port();
+    listener.set_nonblocking(true).expect("nonblocking");
+    let file = env.root().join("stranger.yaml");
+    std::fs::write(&file, manifests(port)).expect("a file");
+    let file = file.to_str().expect("a path");
+    env.kubectl(&["apply", "-f", file]).ok();
+    env.kubectl(&[
+        "wait",
+        "--for=condition=Ready",
+        "pod/stranger",
+        "--timeout=180s",
+    ])
+    .ok();
+    let address = |of: &str| {
+        let path = "jsonpath={.spec.clusterIP}";
+        env.kubectl(&["get", "service", of, "-o", path]).ok().stdout
+    };
+
+    let around = address("around");
+    eventually(Duration::from_secs(30), "the Service has its rules", || {
+        let rules = env.kubby(&["ssh", "--", "nft list ruleset"]).ok().stdout;
+        let there = rules.contains(&around) && rules.contains(&format!("10.0.2.2:{port}"));
+        if there { Ok(()) } else { Err(rules.len()) }
+    });
+
+    let own = env.kubby(&["port", "ssh"]).ok().stdout;
+    let mut closed = vec![format!("{around}:80")];
+    for host in ["10.0.2.2", "10.0.2.3", "10.0.2.4"] {
+        closed.push(format!("{host}:{port}"));
+        closed.push(format!("{host}:{}", own.trim()));
+    }
+    // etcd and what else listens for the node alone: the scheduler, the controllers, the proxy.
+    for port in [2379, 2380, 2381, 10249, 10257, 10259] {
+        closed.push(format!("10.0.2.15:{port}"));
+    }
+    // What the pod may reach, as a sign that the others are not just out of order.
+    let open = [
+        "127.0.0.1:8080".to_owned(),
+        format!("{}:443", address("kubernetes")),
+        "10.0.2.15:6443".to_owned(),
+    ];
+    let mut command = vec!["exec", "stranger", "--", "/bin/app", "reach"];
+    command.extend(open.iter().chain(&closed).map(String::as_str));
+    let answers = env.kubectl(&command).ok().stdout;
+    for address in &open {
+        let line = format!("{address} connected\n");
+        assert!(answers.contains(&line), "no {line} in\n{answers}");
+    }
+    for address in &closed {
+        let line = format!("{address} failed: ");
+        assert!(answers.contains(&line), "no {line} in\n{answers}");
+    }
+    assert!(listener.accept().is_err(), "a pod came through to the host");
+    env.kubectl(&["delete", "-f", file]).ok();
+}
+
+/// The status of an answer to a request with these arguments of curl.
+fn status(args: &[&str]) -> String {
+    let mut curl = Command::new("curl");
+    curl.args(["-sk", "-m", "20", "-o", "/dev/null", "-w", "%{http_code}"]);
+    curl.args(args);
+    Run::of(curl).stdout
+}
+
+fn strangers_get_nothing_from_the_api(env: &Env) {
+    let port = env.kubby(&["port", "api"]).ok().stdout;
+    let url = |path: &str| format!("https://127.0.0.1:{}{path}", port.trim());
+    // Whether it is up is no secret; all else is.
+    assert_eq!(status(&[&url("/readyz")]), "200");
+    for path in [
+        "/",
+        "/api",
+        "/api/v1/namespaces/kube-system/secrets",
+        "/apis",
+        "/version",
+        "/metrics",
+        "/openapi/v3",
+        "/debug/pprof/",
+        "/.well-known/openid-configuration",
+    ] {
+        assert_eq!(status(&[&url(path)]), "401", "{path}");
+    }
+    let header = "Authorization: Bearer eyJhbGciOiJub25lIn0.e30.";
+    assert_eq!(status(&["-H", header, &url("/api")]), "401");
+    let header = "X-Remote-User: kubernetes-admin";
+    assert_eq!(status(&["-H", header, &url("/api")]), "401");
+
+    // A certificate that says the right name, but is of another authority.
+    let dir = env.root().join("other-authority");
+    std::fs::create_dir_all(&dir).expect("a folder");
+    let mut openssl = Command::new("openssl");
+    openssl.current_dir(&dir).args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "1",
+        "-subj",
+        "/O=system:masters/CN=kubernetes-admin",
+        "-keyout",
+        "key",
+        "-out",
+        "crt",
+    ]);
+    Run::of(openssl).ok();
+    let file = |name: &str| dir.join(name).to_str().expect("a path").to_owned();
+    let with = status(&["--cert", &file("crt"), "--key", &file("key"), &url("/api")]);
+    assert!(matches!(with.as_str(), "401" | "000"), "{with}");
+    std::fs::remove_dir_all(&dir).expect("removed");
+}
+
+fn without_the_key_nobody_logs_in(env: &Env) {
+    let port = env.kubby(&["port", "ssh"]).ok().stdout;
+    let login = |more: &[&str]| {
+        let mut ssh = Command::new("ssh");
+        ssh.args(["-F", "none", "-p", port.trim(), "-o", "BatchMode=yes"]);
+        ssh.args([
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+        ]);
+        ssh.args(["-o", "ConnectTimeout=20", "-o", "IdentityAgent=none"]);
+        ssh.args(more).args(["root@127.0.0.1", "true"]);
+        Run::of(ssh)
+    };
+    // The server says which ways there are: keys alone.
+    login(&["-o", "IdentitiesOnly=yes", "-o", "IdentityFile=none"])
+        .exits(255)
+        .says("Permission denied (publickey).");
+    let key = env
+        .home()
+        .join("profiles")
+        .join(&env.profile)
+        .join("ssh/id_ed25519");
+    login(&["-i", key.to_str().expect("a path")]).ok();
+}
