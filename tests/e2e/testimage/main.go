@@ -105,7 +105,7 @@ func exit([]string) error {
 func reach(args []string) error {
 	answers := make(chan string)
 	for _, address := range args {
-		go func() {
+		go func(address string) {
 			connection, err := net.DialTimeout("tcp", address, 5*time.Second)
 			if err != nil {
 				answers <- address + " failed: " + err.Error()
@@ -113,7 +113,7 @@ func reach(args []string) error {
 			}
 			connection.Close()
 			answers <- address + " connected"
-		}()
+		}(address)
 	}
 	for range args {
 		fmt.Println(<-answers)
