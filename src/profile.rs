@@ -1,6 +1,6 @@
 //! A profile: what is wanted of one cluster, as kept on disk. What is there is asked of libvirt.
 
-mod migrate;
+pub(crate) mod migrate;
 #[cfg(test)]
 mod tests;
 

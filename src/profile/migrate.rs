@@ -16,7 +16,7 @@ const STEPS: [Step; FILE_VERSION as usize - 1] = [name_disk_and_addons];
 
 /// Why a file cannot be used.
 #[derive(Debug)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// It has this version, which only a newer kubby knows.
     Newer(u32),
     /// It is damaged, for this reason.
