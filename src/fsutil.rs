@@ -17,10 +17,15 @@ const UNFINISHED: &str = ".kubby-";
 /// # Errors
 /// [`Kind::Internal`] when the file system refuses.
 pub fn create_private_dir(path: &Path) -> Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
+    let create = || {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+    };
+    create()
+        // Another kubby may remove a parent that is empty at the same moment.
+        .or_else(|_| create())
         .context(Kind::Internal, || {
             format!("cannot create the directory {}", path.display())
         })
@@ -297,13 +302,20 @@ impl Lock {
         use std::os::unix::fs::MetadataExt;
         let fail = || format!("cannot lock {}", path.display());
         loop {
-            let file = OpenOptions::new()
+            let opened = OpenOptions::new()
                 .create(true)
                 .truncate(false)
                 .write(true)
                 .mode(0o600)
-                .open(path)
-                .context(Kind::Internal, fail)?;
+                .open(path);
+            let file = match opened {
+                // Whoever deletes the last profile removes the folder of locks.
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                    create_private_dir(folder_of(path))?;
+                    continue;
+                }
+                opened => opened.context(Kind::Internal, fail)?,
+            };
             match file.try_lock() {
                 Ok(()) => {}
                 Err(fs::TryLockError::WouldBlock) => return Ok(None),

@@ -200,7 +200,17 @@ impl Store {
         if !self.profile_names()?.is_empty() {
             return Ok(());
         }
-        fsutil::remove_all(&self.locks_dir())?;
+        // Not those that somebody holds: another would make a new file and hold that.
+        for entry in std::fs::read_dir(self.locks_dir())
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            if let Some(_lock) = Lock::try_acquire(&entry.path())? {
+                fsutil::remove_all(&entry.path())?;
+            }
+        }
+        let _ = std::fs::remove_dir(self.locks_dir());
         // Folders with foreign content stay: only empty ones go.
         let _ = std::fs::remove_dir(self.profiles_dir());
         let _ = std::fs::remove_dir(&self.home);

@@ -151,8 +151,8 @@ pub fn start(
     let template = match begin {
         Begin::Copied(template) => {
             // Nothing of the user's is in it yet, so a copy that turns out bad may go.
-            start.give_up_template(&template, &hypervisor, &access, &error)?;
-            Some(template)
+            let goes = start.give_up_template(&template, &hypervisor, &access, &error)?;
+            goes.then_some(template)
         }
         begin if error.is_of_dead_machine() => {
             progress.warn(&format!("{error}; switching it off and on again, once"));
@@ -365,6 +365,9 @@ impl Start<'_> {
         let api = access.api_with(pki)?;
         services::restore(self.store, &mut access, hypervisor, &api, self.progress)?;
         let current_context = self.write_context(&access, pki)?;
+        if let Begin::Copied(template) = begin {
+            template.trust()?;
+        }
         self.stage("context");
         Ok(Started {
             access,

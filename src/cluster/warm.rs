@@ -1,6 +1,7 @@
 //! Warm starts: the first healthy start of a specification saves the machine as a template, and
 //! the next cluster of that specification begins as a copy of it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -56,6 +57,30 @@ struct Specification<'a> {
 pub(super) struct Template {
     key: String,
     dir: SavedDir,
+}
+
+impl Template {
+    /// The mark that the last copy was too late.
+    fn doubted(&self) -> PathBuf {
+        self.dir.root.join("doubted")
+    }
+
+    /// Whether a failure of its copy means that it is no good. One that was only too late for the
+    /// first time does not.
+    fn goes_after(&self, why: &Error) -> bool {
+        let late = matches!(why.kind(), Kind::NodeUnreachable | Kind::Unhealthy);
+        !late || self.doubted().exists()
+    }
+
+    /// Notes that a copy was too late.
+    fn doubt(&self) -> Result<()> {
+        fsutil::write_atomic(&self.doubted(), b"", 0o600)
+    }
+
+    /// Notes that a copy was in time.
+    pub(super) fn trust(&self) -> Result<()> {
+        fsutil::remove_all(&self.doubted())
+    }
 }
 
 impl Start<'_> {
@@ -154,18 +179,21 @@ impl Start<'_> {
         revive::start(hypervisor, self.store, access, acceleration, saved, runs)
     }
 
-    /// Takes back what a copy of a template has made, and the template itself: the cluster starts
-    /// cold, and makes another one.
+    /// Takes back what a copy of a template has made: the cluster starts cold. The template goes
+    /// too, and another one is made, unless the copy was only too late for the first time: that can
+    /// be a busy host's doing. Returns whether it went.
     pub(super) fn give_up_template(
         &self,
         template: &Template,
         hypervisor: &dyn Hypervisor,
         access: &Access,
         why: &Error,
-    ) -> Result<()> {
+    ) -> Result<bool> {
+        let goes = template.goes_after(why);
         self.progress.warn(&format!(
-            "the warm template {} cannot be used and is removed ({why}); starting cold",
-            template.key
+            "the warm template {} cannot be used{} ({why}); starting cold",
+            template.key,
+            if goes { " and is removed" } else { " now" }
         ));
         let names = Names::new(self.store, &access.profile);
         hypervisor.destroy(&names.domain)?;
@@ -173,8 +201,13 @@ impl Start<'_> {
         fsutil::remove_all(&access.dir.handover())?;
         let _shared = self.store.lock_shared(|| {})?;
         hypervisor.delete_volume(&names.pool, &names.disk)?;
-        fsutil::remove_all(&template.dir.root)?;
-        super::layers::sweep(hypervisor, self.store, &names.pool, None).map(drop)
+        if goes {
+            fsutil::remove_all(&template.dir.root)?;
+            super::layers::sweep(hypervisor, self.store, &names.pool, None)?;
+        } else {
+            template.doubt()?;
+        }
+        Ok(goes)
     }
 
     /// Saves the healthy cluster as a template before the user gets it, so that nothing of theirs
@@ -231,5 +264,26 @@ impl Start<'_> {
         // Whoever logs in next must not meet it while it reads them.
         identity::connect_when_read(&access.target()?, access.deadline(KEYS_LIMIT))?;
         saved
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_whose_copy_is_late_gets_a_second_chance() {
+        let tmp = tempfile::tempdir().unwrap();
+        let template = Template {
+            key: "k".into(),
+            dir: SavedDir::at(tmp.path().to_owned()),
+        };
+        let late = Error::new(Kind::NodeUnreachable, "late");
+        assert!(template.goes_after(&Error::new(Kind::Hypervisor, "cut")));
+        assert!(!template.goes_after(&late));
+        template.doubt().unwrap();
+        assert!(template.goes_after(&late));
+        template.trust().unwrap();
+        assert!(!template.goes_after(&late));
     }
 }
