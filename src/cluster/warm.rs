@@ -200,7 +200,10 @@ impl Start<'_> {
         fsutil::remove_all(&access.dir.pki())?;
         fsutil::remove_all(&access.dir.handover())?;
         let _shared = self.store.lock_shared(|| {})?;
-        hypervisor.delete_volume(&names.pool, &names.disk)?;
+        // The seed of a copy brings its keys only; that of a cold start more.
+        for volume in [&names.disk, &names.seed] {
+            hypervisor.delete_volume(&names.pool, volume)?;
+        }
         if goes {
             fsutil::remove_all(&template.dir.root)?;
             super::layers::sweep(hypervisor, self.store, &names.pool, None)?;

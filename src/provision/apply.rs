@@ -172,8 +172,9 @@ fn start(
         .with_detail("the node says", String::from_utf8_lossy(&output.stderr))
         .with_hint("kubby logs shows the journals of the components"));
     }
+    // Where none of them runs there is one line, and it is empty.
     Ok(String::from_utf8_lossy(&output.stdout)
-        .lines()
+        .split_whitespace()
         .map(str::to_owned)
         .collect())
 }
@@ -191,6 +192,8 @@ mod tests {
         /// What the comparison of files finds.
         state: Vec<u8>,
         fails: bool,
+        /// None of its units runs.
+        idle: bool,
         told: Vec<String>,
         pushed: Vec<String>,
     }
@@ -207,7 +210,8 @@ mod tests {
             }
             self.told.push(command.to_owned());
             let stderr = b"Unit kubby.target not found.".to_vec();
-            let stdout = b"etcd.service\n".to_vec();
+            let running: &[u8] = if self.idle { b"\n" } else { b"etcd.service\n" };
+            let stdout = running.to_vec();
             Ok(Output {
                 status: i32::from(self.fails),
                 stdout,
@@ -243,6 +247,16 @@ mod tests {
             script.contains("systemctl start --no-block kubby-first.target\n"),
             "{script}"
         );
+    }
+
+    #[test]
+    fn where_nothing_runs_nothing_is_restarted() {
+        let mut node = Node {
+            idle: true,
+            ..Node::default()
+        };
+        let applied = apply(&mut node, &wanted()).unwrap();
+        assert_eq!(applied.restarted, Vec::<String>::new());
     }
 
     #[test]
