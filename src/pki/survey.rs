@@ -29,11 +29,11 @@ pub struct Found {
 /// # Errors
 /// [`crate::error::Kind::Internal`] when a file that is there cannot be read.
 pub fn survey(dir: &Path, spec: &PkiSpec) -> Result<Vec<Found>> {
-    let read = |name: CertName| -> Result<Option<String>> { files::read(dir, &files::cert(name)) };
+    let read = |name: CertName| -> Result<Option<String>> { files::look(dir, &files::cert(name)) };
     let mut all = Vec::new();
     for name in CertName::ALL {
         let cert = read(name)?;
-        let key = files::read(dir, &files::key(name))?;
+        let key = files::look(dir, &files::key(name))?;
         let pem = cert.as_deref().and_then(check::decode);
         let authority = match name.authority() {
             Some(authority) => read(authority)?.as_deref().and_then(check::decode),
@@ -69,7 +69,7 @@ pub fn survey(dir: &Path, spec: &PkiSpec) -> Result<Vec<Found>> {
 /// As [`survey`].
 pub fn expiry_fault(dir: &Path, now: OffsetDateTime) -> Result<Option<(CertName, &'static str)>> {
     for name in CertName::ALL {
-        let cert = files::read(dir, &files::cert(name))?;
+        let cert = files::look(dir, &files::cert(name))?;
         let pem = cert.as_deref().and_then(check::decode);
         let fault = pem.and_then(|pem| expiry(&pem, now, check::RENEW_BEFORE));
         if let Some(reason) = fault {
