@@ -70,6 +70,7 @@ fn main() {
         .chain(saving::templates::TESTS)
         .chain(faults::matrix::TESTS)
         .chain(faults::crowd::TESTS)
+        .chain(faults::disrupted::LONG)
         .chain(faults::disrupted::TESTS)
         .chain(faults::power::TESTS)
         .chain(certs::TESTS)
@@ -82,7 +83,8 @@ fn main() {
         .chain(saving::killed::TESTS)
         .chain(ordinary::TESTS)
         .chain(lifecycle::AFTER);
-    let long: Vec<_> = certs::LONG.iter().map(|(name, _)| *name).collect();
+    let long = certs::LONG.iter().chain(faults::disrupted::LONG);
+    let long: Vec<_> = long.map(|(name, _)| *name).collect();
     let all = std::env::var_os("KUBBY_E2E_LONG").is_some_and(|v| v == "1");
     for (name, test) in tests {
         let env = Arc::clone(&env);

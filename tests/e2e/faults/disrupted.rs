@@ -21,6 +21,9 @@ pub const TESTS: &[Test] = &[
     ("a_clock_that_jumped_is_set_right", a_clock_that_jumped),
 ];
 
+/// A cold start more, of another place on the same way.
+pub const LONG: &[Test] = &[("qemu_dies_before_the_machine_runs", qemu_dies_early)];
+
 fn name(env: &Env) -> String {
     named(env, "d")
 }
@@ -51,37 +54,37 @@ fn in_node(env: &Env, script: &str) -> crate::env::Run {
     env.kubby_on(&name(env), &["ssh", "--", script])
 }
 
-/// Once before the machine is reached and once when it runs already: the start says what
-/// happened, and the next one completes.
-fn qemu_dies(env: &Env) {
+/// The start says what happened or starts the node anew by itself, and the next one completes.
+fn qemu_dies_at(env: &Env, place: &str) {
     let name = name(env);
-    let warm = || {
-        let mut command = env.kubby_command();
-        command
-            .env("KUBBY_PROFILE", &name)
-            .args(["start", "--keep-context"]);
-        command
-    };
-    for place in ["after load memory", "before a command in the node"] {
-        let child = stand_still(warm(), place);
-        kill_process(qemu(&domain(env)), Signal::KILL).expect("a signal");
-        let began = Instant::now();
-        let output = go_on(child);
-        let text = String::from_utf8_lossy(&output.stderr);
-        eprintln!("  {place}: {} after {:?}", output.status, began.elapsed());
-        // It may start anew by itself; if not, it says so.
-        assert!(
-            matches!(output.status.code(), Some(0 | 12 | 13 | 14)),
-            "{place}: {}\n{text}",
-            output.status
-        );
-        start(env, &name);
-        healthy(env, &name);
-        if place == "after load memory" {
-            delete(env, &name);
-        }
-    }
-    mark(env, &name, "before");
+    let mut command = env.kubby_command();
+    command
+        .env("KUBBY_PROFILE", &name)
+        .args(["start", "--keep-context"]);
+    let child = stand_still(command, place);
+    kill_process(qemu(&domain(env)), Signal::KILL).expect("a signal");
+    let began = Instant::now();
+    let output = go_on(child);
+    let text = String::from_utf8_lossy(&output.stderr);
+    eprintln!("  {place}: {} after {:?}", output.status, began.elapsed());
+    assert!(
+        matches!(output.status.code(), Some(0 | 12 | 13 | 14)),
+        "{place}: {}\n{text}",
+        output.status
+    );
+    start(env, &name);
+    healthy(env, &name);
+}
+
+fn qemu_dies(env: &Env) {
+    qemu_dies_at(env, "before a command in the node");
+    mark(env, &name(env), "before");
+}
+
+/// Before its first instruction.
+fn qemu_dies_early(env: &Env) {
+    qemu_dies_at(env, "after load memory");
+    delete(env, &name(env));
 }
 
 /// Stopped by somebody else: commands say that it does not answer, soon, and all is as before
