@@ -18,16 +18,17 @@ pub const TESTS: &[Test] = &[
         "certificates_are_listed_and_renewed",
         certificates_are_listed_and_renewed,
     ),
-    (
-        "a_cluster_boots_after_its_certificates_have_ended",
-        boots_after_they_have_ended,
-    ),
 ];
 
 /// Minutes, of a path that shares most of its code with the boot's.
 pub const LONG: &[Test] = &[(
     "a_cluster_wakes_after_its_certificates_have_ended",
     wakes_after_they_have_ended,
+)];
+
+pub const LAST: &[Test] = &[(
+    "a_cluster_boots_after_its_certificates_have_ended",
+    boots_after_they_have_ended,
 )];
 
 /// Days after which all but the authorities' certificates have ended; another year has passed when

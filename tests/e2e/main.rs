@@ -68,6 +68,7 @@ fn main() {
         .chain(lifecycle::STOP)
         .chain(exercises::database::AFTER)
         .chain(saving::templates::TESTS)
+        .chain(faults::matrix::LONG)
         .chain(faults::matrix::TESTS)
         .chain(faults::crowd::TESTS)
         .chain(faults::disrupted::LONG)
@@ -75,6 +76,7 @@ fn main() {
         .chain(faults::power::TESTS)
         .chain(certs::TESTS)
         .chain(certs::LONG)
+        .chain(certs::LAST)
         .chain(saving::portable::TESTS)
         .chain(run::TESTS)
         .chain(trust::secrets::STARTING)
@@ -84,6 +86,7 @@ fn main() {
         .chain(ordinary::TESTS)
         .chain(lifecycle::AFTER);
     let long = certs::LONG.iter().chain(faults::disrupted::LONG);
+    let long = long.chain(faults::matrix::LONG);
     let long: Vec<_> = long.map(|(name, _)| *name).collect();
     let all = std::env::var_os("KUBBY_E2E_LONG").is_some_and(|v| v == "1");
     for (name, test) in tests {

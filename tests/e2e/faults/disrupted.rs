@@ -10,19 +10,22 @@ use crate::env::{Env, Test, eventually};
 use crate::saving::{delete, has_mark, healthy, kubectl, mark, named, start};
 
 pub const TESTS: &[Test] = &[
-    ("qemu_dies_while_a_start_is_under_way", qemu_dies),
+    ("a_cluster_to_be_disrupted", a_cluster),
     ("a_frozen_machine_is_told_and_thaws", a_frozen_machine),
     (
         "a_start_survives_a_dropped_connection",
         a_dropped_connection,
     ),
     ("killed_components_come_back", killed_components),
-    ("a_full_node_is_told_and_recovers", a_full_node),
+    ("a_full_node_recovers", a_full_node),
     ("a_clock_that_jumped_is_set_right", a_clock_that_jumped),
 ];
 
-/// A cold start more, of another place on the same way.
-pub const LONG: &[Test] = &[("qemu_dies_before_the_machine_runs", qemu_dies_early)];
+/// Cold starts more.
+pub const LONG: &[Test] = &[
+    ("qemu_dies_before_the_machine_runs", qemu_dies_early),
+    ("qemu_dies_while_a_start_is_under_way", qemu_dies),
+];
 
 fn name(env: &Env) -> String {
     named(env, "d")
@@ -78,6 +81,10 @@ fn qemu_dies_at(env: &Env, place: &str) {
 
 fn qemu_dies(env: &Env) {
     qemu_dies_at(env, "before a command in the node");
+}
+
+fn a_cluster(env: &Env) {
+    start(env, &name(env));
     mark(env, &name(env), "before");
 }
 

@@ -12,10 +12,12 @@ pub const TESTS: &[Test] = &[
     ("starts_are_ended_before_the_machine", before_the_machine),
     ("deletes_are_ended", deletes),
     ("warm_starts_are_ended", warm_starts),
-    ("cold_starts_are_ended", cold_starts),
     ("other_commands_are_ended", other_commands),
     ("the_fault_matrix_is_clean", is_clean),
 ];
+
+/// A cold start more.
+pub const LONG: &[Test] = &[("cold_starts_are_ended", cold_starts)];
 
 /// What was tried, and what came of it.
 #[derive(Default)]
@@ -99,7 +101,7 @@ fn before_the_machine(env: &Env) {
     let world = World::of(env);
     let places = passed(env, &name, COLD, Some(MACHINE_RUNS));
     well(env, &name, &["delete"]).expect("it can be deleted");
-    let places = some_files(&places, sampling(3));
+    let places = some_files(&places, sampling(5));
     let faults = [
         Fault::Kill,
         Fault::Kill,
@@ -155,7 +157,10 @@ fn warm_starts(env: &Env) {
     let world = World::of(env);
     let places = passed(env, &name, WARM, None);
     well(env, &name, &["delete"]).expect("it can be deleted");
-    let places = some_files(&places, sampling(12));
+    let places: Vec<_> = some_files(&places, sampling(12))
+        .into_iter()
+        .step_by(sampling(3))
+        .collect();
     for (i, place) in places.iter().enumerate() {
         let fault = if i % 5 == 4 { Fault::Int } else { Fault::Kill };
         let case = format!("warm start, {place} {fault:?}");
@@ -235,7 +240,7 @@ fn other_commands(env: &Env) {
         let places = places.iter().filter(|p| {
             !p.contains(" copy ") && !p.contains(" write ") && !p.contains("in the node")
         });
-        for place in places.step_by(2) {
+        for place in places.step_by(sampling(5)) {
             count += 1;
             let case = format!("{}, {place} Kill", command.join(" "));
             let outcome = well(env, &name, WARM)

@@ -69,8 +69,8 @@ fn list(folder: &Path, keep: &dyn Fn(&str) -> bool, all: &mut BTreeMap<String, S
 fn tree(folder: &Path, all: &mut BTreeMap<String, String>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
-        // Locks are files that stay.
-        if path.ends_with("kubby-home/locks") {
+        // Locks are files that stay, and whether a template's last copy was late is no leftover.
+        if path.ends_with("kubby-home/locks") || path.ends_with("doubted") {
             continue;
         }
         all.insert(path.display().to_string(), String::new());
