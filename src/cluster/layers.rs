@@ -151,11 +151,36 @@ pub fn sweep(
     for path in unfinished(store)? {
         fsutil::remove_all(&path)?;
     }
-    let unneeded = unneeded(hypervisor, store, pool, without)?.unwrap_or_default();
+    let mut unneeded = unneeded(hypervisor, store, pool, without)?.unwrap_or_default();
+    if another_home(hypervisor, store)?.is_some() {
+        // What that one needs is not known here; no two homes have a cluster of the same name.
+        let own = without.map(|name| format!("{}.disk", name.resource_name()));
+        unneeded.retain(|volume| own.as_ref().is_some_and(|own| volume.starts_with(own)));
+    }
     for volume in &unneeded {
         hypervisor.delete_volume(pool, volume)?;
     }
     Ok(!unneeded.is_empty())
+}
+
+/// Another home whose cluster has its disk in this home's pool: two users without a `KUBBY_HOME` on
+/// the same libvirt.
+///
+/// # Errors
+/// [`crate::error::Kind::Hypervisor`] when libvirt cannot be asked.
+pub fn another_home(hypervisor: &dyn Hypervisor, store: &Store) -> Result<Option<PathBuf>> {
+    let target = store.pool_target(hypervisor.uri());
+    for domain in hypervisor.list_owned()? {
+        let home = domain.owner.map(|owner| owner.home);
+        let others = home.filter(|home| !home.components().eq(store.home().components()));
+        if let Some(home) = others
+            && let Some(disk) = hypervisor.root_disk(&domain.name)?
+            && disk.starts_with(&target)
+        {
+            return Ok(Some(home));
+        }
+    }
+    Ok(None)
 }
 
 /// The volumes that [`sweep`] would remove, in its order; `None` where that cannot be told, since a

@@ -1,7 +1,5 @@
 //! Volumes in this home's pool that no cluster and no saved state needs.
 
-use std::path::PathBuf;
-
 use crate::cluster::layers;
 use crate::doctor::checks::pool;
 use crate::doctor::finding::{Finding, explain};
@@ -42,7 +40,7 @@ pub(in crate::doctor) fn unneeded(
     store: &Store,
 ) -> Result<Vec<String>> {
     let pool = store.pool_name();
-    if let Some(home) = another_home(hypervisor, store)? {
+    if let Some(home) = layers::another_home(hypervisor, store)? {
         return Err(Error::new(
             Kind::State,
             format!(
@@ -59,23 +57,6 @@ pub(in crate::doctor) fn unneeded(
     })?;
     left.extend(of_nobody(hypervisor, store)?);
     Ok(left)
-}
-
-/// Another home whose cluster has its disk in this home's pool: two users without a `KUBBY_HOME` on
-/// the same libvirt.
-fn another_home(hypervisor: &dyn Hypervisor, store: &Store) -> Result<Option<PathBuf>> {
-    let target = store.pool_target(hypervisor.uri());
-    for domain in hypervisor.list_owned()? {
-        let home = domain.owner.map(|owner| owner.home);
-        let others = home.filter(|home| !home.components().eq(store.home().components()));
-        if let Some(home) = others
-            && let Some(disk) = hypervisor.root_disk(&domain.name)?
-            && disk.starts_with(&target)
-        {
-            return Ok(Some(home));
-        }
-    }
-    Ok(None)
 }
 
 /// Seeds and console logs of profiles that are gone: those go with their cluster and with nothing

@@ -227,7 +227,12 @@ fn the_doctor_leaves_others_alone(env: &Env) {
     let (result, troubles) = doctor(&place, None, true);
     assert_eq!(troubles, usual, "{result:#}");
     assert!(place.volumes().contains(&"base-theirs.qcow2".to_owned()));
+    // Nor do other commands sweep it away.
+    env.kubby(&["template", "prune"]).ok();
+    assert!(place.volumes().contains(&"base-theirs.qcow2".to_owned()));
     others.remove();
+    env.kubby(&["template", "prune"]).ok();
+    assert!(!place.volumes().contains(&"base-theirs.qcow2".to_owned()));
     place.remove();
 }
 
