@@ -72,10 +72,18 @@ fn pods_reach_neither_etcd_nor_the_hosts_loopback(env: &Env) {
     };
 
     let around = address("around");
-    eventually(Duration::from_secs(30), "the Service has its rules", || {
+    // kube-proxy may have to try again, which it does after 30 s.
+    eventually(Duration::from_secs(90), "the Service has its rules", || {
         let rules = env.kubby(&["ssh", "--", "nft list ruleset"]).ok().stdout;
-        let there = rules.contains(&around) && rules.contains(&format!("10.0.2.2:{port}"));
-        if there { Ok(()) } else { Err(rules.len()) }
+        if rules.contains(&around) && rules.contains(&format!("10.0.2.2:{port}")) {
+            return Ok(());
+        }
+        let log = "journalctl -u kube-proxy -n 30 --no-pager -o short-monotonic";
+        let log = env.kubby(&["ssh", "--", log]).ok().stdout;
+        let services = env.kubectl(&["get", "service,endpointslice", "-A"]).stdout;
+        Err(format!(
+            "no {around} to {port} in\n{rules}\n{services}\n{log}"
+        ))
     });
 
     let own = env.kubby(&["port", "ssh"]).ok().stdout;
