@@ -16,6 +16,7 @@ pub const TESTS: &[Test] = &[
     ("run_ends_at_its_limit", ends_at_its_limit),
     ("run_ends_with_a_signal", ends_with_a_signal),
     ("run_cleans_up_a_start", cleans_up_a_start),
+    ("run_keeps_what_failed", keeps_what_failed),
     ("run_sweeps_and_keeps", sweeps_and_keeps),
     ("a_bundle_has_no_secrets", crate::bundle::has_no_secrets),
     ("a_bundle_of_a_dead_node", crate::bundle::of_a_dead_node),
@@ -209,6 +210,22 @@ fn cleans_up_a_start(env: &Env) {
     });
     signal(&child, Signal::TERM);
     assert_eq!(ends(child, 20), Some(143));
+    nothing_is_left(env, &name);
+}
+
+fn keeps_what_failed(env: &Env) {
+    let name = named(env, "failed");
+    let run = |code: &str| {
+        let flag = "--keep-on-failure";
+        let args = ["run", "-p", &name, flag, "--", "sh", "-c", code];
+        Run::of(command(env, &args))
+    };
+    let left = run("exit 3").exits(3);
+    left.says(&format!("kubby delete -p {name}"));
+    assert_eq!(host(env, &name), "Running");
+    env.kubby_on(&name, &["status", "--exit-code"]).ok();
+    env.kubby_on(&name, &["delete"]).ok();
+    run("exit 0").ok();
     nothing_is_left(env, &name);
 }
 
