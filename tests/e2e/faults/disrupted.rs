@@ -107,6 +107,16 @@ fn a_frozen_machine(env: &Env) {
     assert_ne!(status.code, 0, "{}", status.stdout);
     assert!(took < Duration::from_secs(60), "it took {took:?} to tell");
     eprintln!("  told after {took:?}, code {}", status.code);
+    // What it has missed it does now, all at once.
+    let minute = Duration::from_secs(60);
+    eventually(minute, "it answers again", || {
+        let status = env.kubby_on(&name, &["status", "--exit-code"]);
+        if status.code == 0 {
+            Ok(())
+        } else {
+            Err(status.stdout)
+        }
+    });
     healthy(env, &name);
 
     // Paused in libvirt by somebody else: start lets it go on.

@@ -3,6 +3,7 @@
 pub mod fork;
 pub mod killed;
 pub mod portable;
+pub mod resting;
 pub mod states;
 pub mod templates;
 

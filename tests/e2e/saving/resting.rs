@@ -1,0 +1,29 @@
+//! Clusters that nothing looks at for a long while rest: an idle node takes most of an emulated
+//! processor, and what is tested meanwhile has few of them.
+
+use super::{healthy, host, named};
+use crate::env::{Env, Test};
+
+/// Before what makes clusters of its own.
+pub const BEFORE: &[Test] = &[("clusters_rest_for_long", rest)];
+
+/// Before they are looked at again.
+pub const AFTER: &[Test] = &[("rested_clusters_go_on", go_on)];
+
+fn clusters(env: &Env) -> [String; 3] {
+    [env.profile.clone(), named(env, "a"), named(env, "b")]
+}
+
+fn rest(env: &Env) {
+    for name in clusters(env) {
+        env.kubby_on(&name, &["pause"]).ok();
+        assert_eq!(host(env, &name), "Paused");
+    }
+}
+
+fn go_on(env: &Env) {
+    for name in clusters(env) {
+        env.kubby_on(&name, &["resume"]).ok();
+        healthy(env, &name);
+    }
+}
