@@ -71,6 +71,13 @@ impl Start<'_> {
         waiting.api_takes_objects(&step)?;
         step.done("it takes objects");
         self.stage("api");
+        // The controllers take seconds until they ask for anything, and then give up on an API that
+        // is not ready within ten seconds. One that has its roles already is about to be; another
+        // makes them first.
+        let has_roles = api.nearly_ready().unwrap_or(false);
+        if has_roles {
+            provision::start_all(waiting.remote)?;
+        }
         // Not only when it is ready: it takes objects while it makes its own, and the controllers
         // find them there.
         let addons = addons::enabled(&access.profile, &access.dir)?;
@@ -94,10 +101,10 @@ impl Start<'_> {
         step.done(access.profile.addons.join(", "));
         self.stage("addons");
         let step = self.progress.step("Wait for the API to be ready");
-        // The controllers take seconds until they ask for anything, and then give up on an API that
-        // is not ready within ten seconds: this is neither too late nor too early.
-        waiting.api_nearly_ready(&step)?;
-        provision::start_all(waiting.remote)?;
+        if !has_roles {
+            waiting.api_nearly_ready(&step)?;
+            provision::start_all(waiting.remote)?;
+        }
         waiting.api_ready(&step)?;
         step.done("");
         self.stage("ready");

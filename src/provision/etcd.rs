@@ -1,14 +1,59 @@
 //! etcd: TLS on both sides, loopback only, every acknowledged write on disk.
 
 use super::{
-    Inputs, NODE_NAME, Unit, Wanted, binary, certificate_path, key_pair, key_path, paths, public,
-    runtime,
+    COMPONENTS_DIR, Inputs, NODE_NAME, Unit, Wanted, binary, certificate_path, key_pair, key_path,
+    paths, public, runtime,
 };
 use crate::pki::CertName;
 
 /// Where kube-apiserver reaches etcd.
 pub const CLIENT_URL: &str = "https://127.0.0.1:2379";
 const PEER_URL: &str = "https://127.0.0.1:2380";
+
+/// Its data in the node.
+const DATA: &str = "/var/lib/etcd";
+
+const SEED_SCRIPT: &str = "/usr/local/lib/kubby/seed-etcd";
+
+/// The options that say which member of which cluster an etcd is, and where its data is: what it
+/// writes down with its data.
+pub fn member(data: &str) -> [String; 5] {
+    [
+        format!("--name={NODE_NAME}"),
+        format!("--data-dir={data}"),
+        format!("--advertise-client-urls={CLIENT_URL}"),
+        format!("--initial-advertise-peer-urls={PEER_URL}"),
+        format!("--initial-cluster={NODE_NAME}={PEER_URL}"),
+    ]
+}
+
+/// Gives an etcd that has never run what the component volume has for it: the objects that each API
+/// server makes for itself, which costs an emulated one ten seconds. Data that is there is left
+/// alone; what goes wrong costs no more than those seconds.
+fn seed_script() -> String {
+    format!(
+        r#"#!/bin/sh
+# Usage: seed-etcd
+# Takes the first objects of a cluster from the component volume over into an etcd that has never run.
+set -eu
+from={COMPONENTS_DIR}/etcd
+member={DATA}/member
+new=$member.new
+[ -d $from/snap ] || exit 0
+[ ! -e $member ] || exit 0
+rm -rf $new
+umask 077
+mkdir $new $new/snap $new/wal
+cp $from/snap/* $new/snap/
+cp $from/wal/* $new/wal/
+# The room that etcd makes for a log of its own, so that writing need not lengthen the file.
+fallocate -l 64000000 $new/wal/*.wal
+chmod -R u=rwX,go= $new
+sync -f $new
+mv -T $new $member
+"#
+    )
+}
 
 pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
     let pki = inputs.pki;
@@ -19,15 +64,15 @@ pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
     files.extend(key_pair(pki, CertName::EtcdServer));
     files.extend(key_pair(pki, CertName::EtcdPeer));
     let reads = paths(&files);
-    let command = vec![
-        binary("etcd"),
-        format!("--name={NODE_NAME}"),
-        "--data-dir=/var/lib/etcd".into(),
+    files.push(super::NodeFile {
+        mode: 0o755,
+        ..public(SEED_SCRIPT, seed_script())
+    });
+    let mut command = vec![binary("etcd")];
+    command.extend(member(DATA));
+    command.extend([
         format!("--listen-client-urls={CLIENT_URL}"),
-        format!("--advertise-client-urls={CLIENT_URL}"),
         format!("--listen-peer-urls={PEER_URL}"),
-        format!("--initial-advertise-peer-urls={PEER_URL}"),
-        format!("--initial-cluster={NODE_NAME}={PEER_URL}"),
         format!("--cert-file={}", certificate_path(CertName::EtcdServer)),
         format!("--key-file={}", key_path(CertName::EtcdServer)),
         "--client-cert-auth=true".into(),
@@ -45,12 +90,13 @@ pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
         // the CPU that made it slow.
         "--warning-apply-duration=2s".into(),
         "--warning-unary-request-duration=5s".into(),
-    ];
+    ]);
     let unit = Unit::service("etcd", "etcd, the store of Kubernetes", &command)
         .line("Type", "notify")
         .line("TimeoutStartSec", "300")
         .line("StateDirectory", "etcd")
         .line("StateDirectoryMode", "0700")
+        .line("ExecStartPre", format!("-{SEED_SCRIPT}"))
         .line("OOMScoreAdjust", "-997")
         .requires(&[runtime::MOUNT])
         .early()

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::inputs::Inputs;
 use super::manifest::{Check, FORMAT, FileRecord, Images, Manifest};
-use super::{ComponentSet, HOST_PROGRAMS, volume};
+use super::{ComponentSet, HOST_PROGRAMS, state, volume};
 use crate::assets::version::KubernetesVersion;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil;
@@ -184,6 +184,7 @@ impl Cache {
             fsutil::create_private_dir(dir)?;
         }
         let images = fill(&stage)?;
+        state::make(&stage, progress)?;
         let key = inputs.key();
         let about = serde_json::json!({ "key": key, "inputs": inputs, "images": images });
         fsutil::write_atomic(

@@ -20,6 +20,7 @@ mod official;
 mod parallel;
 mod registry;
 mod seed;
+mod state;
 mod volume;
 
 use std::collections::BTreeMap;
@@ -109,7 +110,8 @@ pub struct ComponentSet {
     pub version: KubernetesVersion,
     /// Identifies the set: 64 hex digits, a hash of all that it was made from.
     pub key: String,
-    /// The read-only erofs image: `/bin`, `/images`, `/manifest.json`, and mostly `/containerd`.
+    /// The read-only erofs image: `/bin`, `/images`, `/manifest.json`, and mostly `/containerd` and
+    /// `/etcd`.
     pub volume: PathBuf,
     /// A kubectl of the same version that runs on this host.
     pub kubectl: PathBuf,

@@ -1,0 +1,357 @@
+//! What an API server writes into an empty etcd when it first runs, as a part of the volume: a new
+//! node's etcd begins with it. Making some hundred and eighty roles, bindings and priorities takes an
+//! API server that is emulated ten seconds, and one that runs on this host two. Each API server
+//! compares them with its own when it starts, so a node's state is what it would be without.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::cache::Stage;
+use crate::error::{Error, Kind, Result, ResultExt};
+use crate::fsutil;
+use crate::interrupt;
+use crate::progress::Progress;
+use crate::provision::{NODE_IP, SERVICE_CIDR, etcd_member};
+use crate::tool::{Tool, find};
+
+/// What stays of all that the API server writes: objects that are the same in every cluster and
+/// belong to it alone. Namespaces, Services, leases and whatever else makes a cluster the one that
+/// it is are made by each cluster itself.
+const KEPT: [&str; 8] = [
+    "/registry/apiregistration.k8s.io/apiservices/",
+    "/registry/clusterrolebindings/",
+    "/registry/clusterroles/",
+    "/registry/flowschemas/",
+    "/registry/priorityclasses/",
+    "/registry/prioritylevelconfigurations/",
+    "/registry/rolebindings/",
+    "/registry/roles/",
+];
+
+/// How long the API server may take; on a host that is not emulated it needs three seconds.
+const LIMIT: Duration = Duration::from_secs(120);
+
+const ASK_EVERY: Duration = Duration::from_millis(100);
+
+/// Files are written to disk in blocks of this many bytes.
+const PAGE: usize = 4096;
+
+/// Makes the state by running etcd and the API server of the stage on this host. Without it nodes
+/// begin with an empty etcd: where the programs do not run here, that is said and costs no more.
+///
+/// # Errors
+/// [`Kind::Interrupted`] on Ctrl-C.
+pub(super) fn make(stage: &Stage, progress: &dyn Progress) -> Result<()> {
+    let programs = ["etcd", "etcdctl", "kube-apiserver", "kubectl"];
+    let there = programs.iter().all(|name| stage.bin.join(name).exists());
+    // Whoever is killed leaves no API server behind.
+    if !there || find("setpriv").is_none() {
+        return Ok(());
+    }
+    let step = progress.step("Make a new cluster's first state");
+    let began = Instant::now();
+    match fill(stage, &stage.images.with_file_name("etcd")) {
+        Ok(objects) => {
+            let seconds = began.elapsed().as_secs_f64();
+            step.done(format!("{objects} objects, in {seconds:.1} s"));
+            Ok(())
+        }
+        Err(e) if e.kind() == Kind::Interrupted => Err(e),
+        Err(e) => {
+            step.skipped("new nodes make it themselves");
+            let said = e.details().last().map_or("", |(_, text)| text);
+            let last = said.lines().last().unwrap_or_default();
+            progress.note(&format!("no first state for new clusters: {e} ({last})"));
+            Ok(())
+        }
+    }
+}
+
+/// Runs both programs until the API server has written all, and puts etcd's files into `out`.
+/// Answers with the number of objects.
+fn fill(stage: &Stage, out: &Path) -> Result<usize> {
+    let fail = || "cannot run an API server on this host".to_owned();
+    // Not in the cache: sockets' paths are short. Nobody else may enter.
+    let dir = tempfile::Builder::new()
+        .prefix("kubby-state-")
+        .tempdir()
+        .context(Kind::Assets, fail)?;
+    let run = Run {
+        bin: &stage.bin,
+        dir: dir.path(),
+        port: free_port()?,
+    };
+    run.write_credentials()?;
+    let [etcd_ends, api_ends] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+    std::thread::scope(|scope| {
+        let etcd = scope.spawn(|| run.etcd(&etcd_ends));
+        let api = scope.spawn(|| run.api_server(&api_ends));
+        let ready = run.wait(|| etcd.is_finished() || api.is_finished());
+        api_ends.store(true, Ordering::Relaxed);
+        let api = api.join();
+        let objects = ready.and_then(|ready| if ready { run.prune() } else { Ok(0) });
+        etcd_ends.store(true, Ordering::Relaxed);
+        let etcd = etcd.join();
+        match objects {
+            // Whichever of them ended by itself says why.
+            Ok(0) => Err([etcd, api]
+                .into_iter()
+                .filter_map(|result| result.ok()?.err())
+                .find(|e| !e.message().ends_with("was stopped"))
+                .unwrap_or_else(|| Error::new(Kind::Assets, "an API server wrote nothing"))),
+            result => result,
+        }
+    })
+    .and_then(|objects| {
+        take(&run.data(), out)?;
+        Ok(objects)
+    })
+}
+
+/// The two programs with their files in a folder of their own.
+struct Run<'a> {
+    bin: &'a Path,
+    dir: &'a Path,
+    port: u16,
+}
+
+impl Run<'_> {
+    fn data(&self) -> PathBuf {
+        self.dir.join("etcd")
+    }
+
+    /// etcd's address: a socket in the folder, so that nobody else can write to it.
+    fn endpoint(&self) -> String {
+        format!("unix://{}/client", self.dir.display())
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.join(name).to_string_lossy().into_owned()
+    }
+
+    /// A program that ends with this process, or when `ends` is set.
+    fn service(&self, program: &str, ends: &Arc<AtomicBool>) -> Tool {
+        Tool::new("setpriv", Kind::Assets)
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(self.bin.join(program))
+            .stop(Arc::clone(ends))
+            .deadline(LIMIT * 2)
+    }
+
+    /// Under the name and the address that a node's etcd has, since its files tell them.
+    fn etcd(&self, ends: &Arc<AtomicBool>) -> Result<()> {
+        let tool = self.service("etcd", ends);
+        tool.args(etcd_member(&self.data().to_string_lossy()))
+            .arg(format!("--listen-client-urls={}", self.endpoint()))
+            .arg(format!("--listen-peer-urls=unix://{}", self.path("peer")))
+            .args(["--unsafe-no-fsync", "--log-level=warn"])
+            .run(None)
+            .map(drop)
+    }
+
+    fn api_server(&self, ends: &Arc<AtomicBool>) -> Result<()> {
+        self.service("kube-apiserver", ends)
+            .arg(format!("--etcd-servers={}", self.endpoint()))
+            .arg("--bind-address=127.0.0.1")
+            // It takes none of the loopback; who finds it there is not asked for.
+            .arg(format!("--advertise-address={NODE_IP}"))
+            .arg(format!("--secure-port={}", self.port))
+            .arg(format!("--cert-dir={}", self.path("certificates")))
+            .arg("--authorization-mode=Node,RBAC")
+            .arg(format!("--token-auth-file={}", self.path("tokens")))
+            .arg("--service-account-issuer=https://kubernetes.default.svc.cluster.local")
+            .arg(format!(
+                "--service-account-key-file={}",
+                self.path("sa.pub")
+            ))
+            .arg(format!(
+                "--service-account-signing-key-file={}",
+                self.path("sa.key")
+            ))
+            .arg(format!("--service-cluster-ip-range={SERVICE_CIDR}"))
+            .run(None)
+            .map(drop)
+    }
+
+    /// A key to sign with, and the token of a user who may ask whether all is ready and no more.
+    fn write_credentials(&self) -> Result<()> {
+        let fail = || "cannot make a key".to_owned();
+        let key = rcgen::KeyPair::generate().context(Kind::Assets, fail)?;
+        let token = uuid::Uuid::new_v4().simple().to_string();
+        let kubeconfig = serde_json::json!({
+            "clusters": [{"name": "a", "cluster": {
+                "server": format!("https://127.0.0.1:{}", self.port),
+                // Its certificate is one of its own making; what it is told is worth nothing.
+                "insecure-skip-tls-verify": true,
+            }}],
+            "users": [{"name": "a", "user": {"token": token}}],
+            "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
+            "current-context": "a",
+        });
+        for (name, text) in [
+            ("sa.key", key.serialize_pem()),
+            ("sa.pub", key.public_key_pem()),
+            ("tokens", format!("{token},kubby,kubby\n")),
+            ("kubeconfig", kubeconfig.to_string()),
+        ] {
+            fsutil::write_atomic(&self.dir.join(name), text.as_bytes(), 0o600)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the API server is ready, which it is once all has been written. False when one
+    /// of both programs has ended.
+    fn wait(&self, ended: impl Fn() -> bool) -> Result<bool> {
+        let end = Instant::now() + LIMIT;
+        while !ended() {
+            let answer = Tool::new(self.program("kubectl"), Kind::Assets)
+                .arg(format!("--kubeconfig={}", self.path("kubeconfig")))
+                .args(["--request-timeout=5s", "get", "--raw=/readyz"])
+                .deadline(Duration::from_secs(20))
+                .run(None);
+            match answer {
+                Ok(_) => return Ok(true),
+                Err(e) if e.kind() == Kind::Interrupted || Instant::now() > end => return Err(e),
+                Err(_) => interrupt::sleep(ASK_EVERY)?,
+            }
+        }
+        Ok(false)
+    }
+
+    fn program(&self, name: &str) -> String {
+        self.bin.join(name).to_string_lossy().into_owned()
+    }
+
+    fn etcdctl(&self, args: &[&str]) -> Result<String> {
+        Tool::new(self.program("etcdctl"), Kind::Assets)
+            .arg(format!("--endpoints={}", self.endpoint()))
+            .args(args)
+            .deadline(Duration::from_secs(30))
+            .run(None)
+    }
+
+    /// Removes what is not to be kept, also from etcd's history. Answers with how many keys are
+    /// left.
+    fn prune(&self) -> Result<usize> {
+        let keys = self.etcdctl(&["get", "", "--from-key", "--keys-only"])?;
+        let (kept, others) = sort_out(&keys);
+        if kept.is_empty() {
+            return Ok(0);
+        }
+        for key in others {
+            self.etcdctl(&["del", "--", key])?;
+        }
+        let status = self.etcdctl(&["endpoint", "status", "--write-out=json"])?;
+        let status: serde_json::Value = serde_json::from_str(&status)
+            .context(Kind::Assets, || "etcd's status makes no sense".into())?;
+        let revision = status[0]["Status"]["header"]["revision"].to_string();
+        self.etcdctl(&["compact", "--physical", &revision])?;
+        self.etcdctl(&["defrag"])?;
+        Ok(kept.len())
+    }
+}
+
+/// The keys to keep and the others, of a list with a key on each line.
+fn sort_out(keys: &str) -> (Vec<&str>, Vec<&str>) {
+    let keys = keys.lines().filter(|line| !line.is_empty());
+    keys.partition(|key| KEPT.iter().any(|prefix| key.starts_with(prefix)))
+}
+
+fn free_port() -> Result<u16> {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .context(Kind::Assets, || "cannot open a port of the loopback".into())
+}
+
+/// Copies the files of an etcd that has ended, its log without the room for what is to come.
+fn take(data: &Path, out: &Path) -> Result<()> {
+    let fail = || format!("cannot copy {}", data.display());
+    let from = data.join("member");
+    for part in ["snap", "wal"] {
+        let to = out.join(part);
+        fs::create_dir_all(&to).context(Kind::Assets, fail)?;
+        for entry in fs::read_dir(from.join(part)).context(Kind::Assets, fail)? {
+            let entry = entry.context(Kind::Assets, fail)?;
+            let mut bytes = fs::read(entry.path()).context(Kind::Assets, fail)?;
+            if part == "wal" {
+                cut(&mut bytes);
+            }
+            fs::write(to.join(entry.file_name()), bytes).context(Kind::Assets, fail)?;
+        }
+    }
+    Ok(())
+}
+
+/// Cuts the zeros at the end, but for those that fill a page.
+fn cut(bytes: &mut Vec<u8>) {
+    let end = bytes
+        .iter()
+        .rposition(|b| *b != 0)
+        .map_or(0, |last| last + 1);
+    bytes.truncate(end);
+    bytes.resize(end.next_multiple_of(PAGE), 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Silent;
+
+    #[test]
+    fn what_makes_a_cluster_the_one_that_it_is_goes() {
+        let keys = "/registry/clusterroles/admin\n\n/registry/namespaces/kube-system\n\
+                    /registry/clusterrolesother/a\n/registry/rolebindings/kube-system/a\ncompact_rev_key\n";
+        let (kept, others) = sort_out(keys);
+        let wanted = [
+            "/registry/clusterroles/admin",
+            "/registry/rolebindings/kube-system/a",
+        ];
+        assert_eq!(kept, wanted);
+        assert_eq!(others.len(), 3, "{others:?}");
+    }
+
+    #[test]
+    fn zeros_at_the_end_are_cut_to_a_page() {
+        for (bytes, length) in [(0, 0), (1, PAGE), (PAGE, PAGE), (PAGE + 1, 2 * PAGE)] {
+            let mut file = vec![7; bytes];
+            file.resize(bytes + 10 * PAGE, 0);
+            cut(&mut file);
+            assert_eq!(file.len(), length);
+            assert!(file.iter().filter(|b| **b == 7).count() == bytes);
+        }
+    }
+
+    #[test]
+    fn programs_that_do_not_run_here_cost_no_set() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let stage = Stage {
+            bin: dir.path().join("bin"),
+            images: dir.path().join("stage/images"),
+            work: dir.path().join("work"),
+        };
+        for folder in [&stage.bin, &stage.images, &stage.work] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        make(&stage, &Silent).unwrap();
+        for name in ["etcd", "etcdctl", "kube-apiserver", "kubectl"] {
+            let path = stage.bin.join(name);
+            fs::write(&path, "#!/bin/sh\necho no such processor >&2\nexit 9\n").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        make(&stage, &Silent).unwrap();
+        let out = stage.images.with_file_name("etcd");
+        assert!(!out.exists());
+        let error = fill(&stage, &out).unwrap_err();
+        let details: Vec<_> = error.details().iter().map(|(_, text)| text).collect();
+        assert!(
+            details.iter().any(|d| d.contains("no such processor")),
+            "{error:?}"
+        );
+    }
+}
