@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,7 +11,7 @@ use virt::connect::Connect;
 use virt::storage_vol::StorageVol;
 use virt::stream::Stream;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, ResultExt};
 use crate::hypervisor::libvirt::failure;
 use crate::interrupt;
 
@@ -122,22 +123,50 @@ fn send_all(
     what: &str,
     watch: &mut Watch,
 ) -> Result<()> {
-    let mut buffer = vec![0; CHUNK];
-    let mut left = length;
-    while left > 0 {
-        watch.check()?;
-        let want = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
-        source
-            .read_exact(&mut buffer[..want])
-            .map_err(|e| unreadable(what, e))?;
-        let mut chunk = &buffer[..want];
+    in_chunks(length, source, what, watch, |mut chunk, _| {
         while !chunk.is_empty() {
             let sent = stream.send(chunk).map_err(|e| failure::call(what, &e))?;
             let sent = usize::try_from(sent).unwrap_or(0).min(chunk.len());
             chunk = &chunk[sent..];
         }
+        Ok(())
+    })
+}
+
+/// [`send`] for a volume whose file is at hand.
+pub(super) fn write(
+    file: &File,
+    segment: Segment,
+    source: &mut dyn Read,
+    what: &str,
+    watch: &mut Watch,
+) -> Result<()> {
+    in_chunks(segment.length, source, what, watch, |chunk, done| {
+        file.write_all_at(chunk, segment.offset + done)
+            .context(Kind::Hypervisor, || format!("cannot {what}"))
+    })
+}
+
+/// Hands `length` bytes of `source` to `take`, one chunk after the other, each with the number of
+/// bytes before it.
+fn in_chunks(
+    length: u64,
+    source: &mut dyn Read,
+    what: &str,
+    watch: &mut Watch,
+    mut take: impl FnMut(&[u8], u64) -> Result<()>,
+) -> Result<()> {
+    let mut buffer = vec![0; CHUNK];
+    let mut done = 0;
+    while done < length {
+        watch.check()?;
+        let want = usize::try_from(length - done).unwrap_or(CHUNK).min(CHUNK);
+        source
+            .read_exact(&mut buffer[..want])
+            .map_err(|e| unreadable(what, e))?;
+        take(&buffer[..want], done)?;
         (watch.sent)(want as u64);
-        left -= want as u64;
+        done += want as u64;
     }
     Ok(())
 }
