@@ -54,6 +54,23 @@ fn a_cold_start_saves_one(env: &Env) {
     assert!(saved["bytes"].as_u64().is_some_and(|b| b > 1 << 20));
     // Its node went on after it was saved.
     healthy(env, &first);
+    // What every API server makes alike comes with the components, what makes a cluster the one
+    // that it is does not.
+    let uid = |profile: &str, object: &str| {
+        let query = ["get", object, "-o", "jsonpath={.metadata.uid}"];
+        let uid = kubectl(env, profile, &query).ok().stdout;
+        assert_eq!(uid.len(), 36, "{object}: {uid}");
+        uid
+    };
+    for (object, alike) in [
+        ("clusterrole/cluster-admin", true),
+        ("apiservice/v1.apps", true),
+        ("namespace/kube-system", false),
+        ("service/kubernetes", false),
+    ] {
+        let equal = uid(&env.profile, object) == uid(&first, object);
+        assert_eq!(equal, alike, "{object}");
+    }
     let seconds = run.took.as_secs_f64() - result["stages"]["template"].as_f64().unwrap_or(0.0);
     *COLD.lock().expect("the lock") = Some(seconds);
 }
