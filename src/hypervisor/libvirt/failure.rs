@@ -28,6 +28,11 @@ pub(super) fn call(what: &str, error: &virt::error::Error) -> Error {
     explain(what, error.message())
 }
 
+/// The error of writing to a volume's file, in the words that libvirt would have passed on.
+pub(super) fn file(what: &str, error: &std::io::Error) -> Error {
+    explain(what, &error.to_string())
+}
+
 /// The pure part of [`call`]: class and hints by libvirt's text.
 fn explain(what: &str, text: &str) -> Error {
     if let Some(port) = taken_port(text) {

@@ -11,7 +11,7 @@ use virt::connect::Connect;
 use virt::storage_vol::StorageVol;
 use virt::stream::Stream;
 
-use crate::error::{Error, Kind, Result, ResultExt};
+use crate::error::{Error, Kind, Result};
 use crate::hypervisor::libvirt::failure;
 use crate::interrupt;
 
@@ -143,7 +143,7 @@ pub(super) fn write(
 ) -> Result<()> {
     in_chunks(segment.length, source, what, watch, |chunk, done| {
         file.write_all_at(chunk, segment.offset + done)
-            .context(Kind::Hypervisor, || format!("cannot {what}"))
+            .map_err(|e| failure::file(what, &e))
     })
 }
 
@@ -206,7 +206,6 @@ pub(super) fn receive(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::FileExt;
 
     const MIB: u64 = 1024 * 1024;
 
@@ -228,6 +227,30 @@ mod tests {
         for (segments, merged) in table {
             assert_eq!(merge(segments), merged);
         }
+    }
+
+    #[test]
+    fn a_file_gets_its_bytes_where_they_belong_and_a_full_disk_is_told() {
+        let watch = || Watch {
+            sent: Box::new(|_| {}),
+            abandoned: Arc::default(),
+        };
+        let length = CHUNK as u64 + 7;
+        let segment = Segment { offset: 5, length };
+        let content: Vec<u8> = (0..=250).cycle().take(CHUNK + 7).collect();
+        let file = tempfile::tempfile().unwrap();
+        write(&file, segment, &mut &content[..], "upload", &mut watch()).unwrap();
+        let mut written = vec![0; content.len() + 5];
+        file.read_exact_at(&mut written, 0).unwrap();
+        assert!(written[..5] == [0; 5] && written[5..] == content);
+
+        let mut short = &content[..CHUNK];
+        let error = write(&file, segment, &mut short, "upload", &mut watch()).unwrap_err();
+        assert!(error.message().contains("shorter"), "{error}");
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let error = write(&full, segment, &mut &content[..], "upload", &mut watch()).unwrap_err();
+        assert_eq!(error.kind(), Kind::Preflight);
+        assert!(error.hints()[0].contains("free some space"), "{error:?}");
     }
 
     #[test]
