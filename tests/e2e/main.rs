@@ -81,9 +81,9 @@ fn main() {
         .chain(saving::portable::TESTS)
         .chain(run::TESTS)
         .chain(trust::secrets::STARTING)
-        .chain(saving::resting::AFTER)
         .chain(saving::templates::LATER)
         .chain(saving::states::TESTS)
+        .chain(saving::resting::AFTER)
         .chain(saving::killed::TESTS)
         .chain(ordinary::TESTS)
         .chain(lifecycle::AFTER);
