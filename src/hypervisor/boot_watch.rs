@@ -21,6 +21,11 @@ const IDLE_LIMIT: Duration = Duration::from_secs(15);
 /// takes 20 and more even on a crowded host.
 const IDLE_PERCENT: u32 = 15;
 
+/// How long nothing may happen on a machine whose kernel says that a timer does not wake it: one
+/// processor has lost an interrupt and waits for ever, while the others keep QEMU busy enough to
+/// look alive.
+const SILENCE_WITHOUT_TIMER: Duration = Duration::from_secs(30);
+
 /// What a boot does at this moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BootState {
@@ -71,16 +76,20 @@ impl BootWatch {
     /// The text may be all since the start or only its end, as long as new output changes it.
     pub fn observe(&mut self, elapsed: Duration, console: &str, cpu_time: Duration) -> BootState {
         let digest = digest(console);
+        let state = console::scan(console);
+        let limit = match state.timer_lost {
+            true => self.silence_limit.min(SILENCE_WITHOUT_TIMER),
+            false => self.silence_limit,
+        };
         if digest != self.seen {
             self.seen = digest;
             self.last_output = elapsed;
         }
-        let state = console::scan(console);
         if let Some(trouble) = state.trouble {
             return BootState::Broken(trouble);
         }
         let silence = elapsed.saturating_sub(self.last_output);
-        if silence > self.silence_limit && !state.login {
+        if silence > limit && !state.login {
             return BootState::Stalled { since: silence };
         }
         let rest = self.rest(elapsed, cpu_time);
@@ -108,9 +117,12 @@ impl BootWatch {
     }
 }
 
+/// Of all but the reports of a kernel that nothing happens: they are no progress.
 fn digest(text: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
+    for line in text.lines().filter(|line| !console::is_stall_report(line)) {
+        line.hash(&mut hasher);
+    }
     hasher.finish()
 }
 
@@ -183,6 +195,30 @@ mod tests {
             let seen = watch.observe(at(second), "kubby login: ", at(1));
             assert_eq!(seen, BootState::Progressing);
         }
+    }
+
+    #[test]
+    fn reports_of_a_lost_timer_are_no_progress() {
+        let mut watch = BootWatch::with_silence_limit(at(1000));
+        let boot = "[    0.1] Linux version 6\n[    2.1] smp: Brought up 1 node, 4 CPUs\n";
+        let busy = |second: u64| at(second / 2);
+        assert_eq!(watch.observe(at(2), boot, busy(2)), BootState::Progressing);
+        // As one said it, every 21 and 63 seconds.
+        let report = "[   23.376342] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:\n\
+            [   23.379082] rcu: \t3-...!: (0 ticks this GP) idle=c6f0/0/0x0 softirq=13/13 fqs=0\n";
+        let mut text = format!("{boot}{report}");
+        // That a processor was slow is no reason to give up.
+        let seen = watch.observe(at(100), &text, busy(100));
+        assert_eq!(seen, BootState::Progressing);
+        text.push_str(
+            "[   23.399486] rcu: rcu_preempt kthread timer wakeup didn't happen for 5251 jiffies! g-1139\n",
+        );
+        let seen = watch.observe(at(101), &text, busy(101));
+        assert_eq!(seen, BootState::Stalled { since: at(99) });
+        // It woke up after all.
+        text.push_str("[   24.1] devtmpfs: initialized\n");
+        let seen = watch.observe(at(102), &text, busy(102));
+        assert_eq!(seen, BootState::Progressing);
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub struct ConsoleState {
     /// The whole machine ran out of memory and the kernel killed this program. The node may
     /// still live, so this explains a later failure rather than being one.
     pub out_of_memory: Option<String>,
+    /// The kernel said that a timer did not wake one of its threads.
+    pub timer_lost: bool,
     /// The boot got as far as the login prompt, after which the console is silent.
     pub login: bool,
 }
@@ -50,6 +52,7 @@ pub fn scan(text: &str) -> ConsoleState {
         if let Some(program) = killed_program(&line) {
             state.out_of_memory.get_or_insert(program);
         }
+        state.timer_lost |= line.contains("kthread timer wakeup didn't happen");
         // A reboot within the guest writes on: what counts is the last boot.
         if line.contains("] Linux version ") {
             state = ConsoleState::default();
@@ -57,6 +60,12 @@ pub fn scan(text: &str) -> ConsoleState {
         state.login |= line.trim_end().ends_with(" login:");
     }
     state
+}
+
+/// Whether the kernel tells with this line that something does not happen (`rcu: INFO: rcu_preempt
+/// detected stalls …` and what it says of that).
+pub fn is_stall_report(line: &str) -> bool {
+    line.contains("] rcu: ")
 }
 
 fn trouble_of(line: &str) -> Option<Trouble> {
