@@ -53,7 +53,7 @@ fn each_certificate_is_told_with_what_the_next_start_does() {
     ] {
         let home = home(age);
         let rows = rows(home.path());
-        assert_eq!(rows.len(), 16);
+        assert_eq!(rows.len(), 18);
         let row = |name: &str| rows.iter().find(|r| r["name"] == name).expect("its row");
         let admin = row("admin");
         assert_eq!(admin["subject"], "O=system:masters, CN=kubernetes-admin");

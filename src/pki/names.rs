@@ -30,10 +30,14 @@ pub enum CertName {
     EtcdPeer,
     /// The user's certificate, and kubby's own.
     Admin,
-    /// kube-controller-manager's.
+    /// Who kube-controller-manager is to kube-apiserver.
     ControllerManager,
-    /// kube-scheduler's.
+    /// What kube-controller-manager shows to who asks for its health and its figures.
+    ControllerManagerServing,
+    /// Who kube-scheduler is to kube-apiserver.
     Scheduler,
+    /// What kube-scheduler shows to who asks for its health and its figures.
+    SchedulerServing,
     /// kube-proxy's.
     KubeProxy,
     /// Who the kubelet is to kube-apiserver.
@@ -67,7 +71,7 @@ pub(super) struct Profile {
 
 impl CertName {
     /// All certificates, the authorities first.
-    pub const ALL: [CertName; 16] = [
+    pub const ALL: [CertName; 18] = [
         CertName::Ca,
         CertName::FrontProxyCa,
         CertName::EtcdCa,
@@ -80,7 +84,9 @@ impl CertName {
         CertName::EtcdPeer,
         CertName::Admin,
         CertName::ControllerManager,
+        CertName::ControllerManagerServing,
         CertName::Scheduler,
+        CertName::SchedulerServing,
         CertName::KubeProxy,
         CertName::KubeletClient,
         CertName::KubeletServing,
@@ -101,7 +107,9 @@ impl CertName {
             CertName::EtcdPeer => "etcd/peer",
             CertName::Admin => "admin",
             CertName::ControllerManager => "controller-manager",
+            CertName::ControllerManagerServing => "controller-manager-serving",
             CertName::Scheduler => "scheduler",
+            CertName::SchedulerServing => "scheduler-serving",
             CertName::KubeProxy => "kube-proxy",
             CertName::KubeletClient => "kubelet-client",
             CertName::KubeletServing => "kubelet-serving",
@@ -163,7 +171,11 @@ impl CertName {
             CertName::ControllerManager => {
                 of("system:kube-controller-manager", None, Usage::Client)
             }
+            CertName::ControllerManagerServing => {
+                of("kube-controller-manager", None, Usage::Server)
+            }
             CertName::Scheduler => of("system:kube-scheduler", None, Usage::Client),
+            CertName::SchedulerServing => of("kube-scheduler", None, Usage::Server),
             CertName::KubeProxy => of("system:kube-proxy", None, Usage::Client),
             CertName::KubeletClient => of(
                 &format!("system:node:{node}"),
@@ -189,6 +201,12 @@ impl CertName {
                 Ipv4Addr::LOCALHOST.to_string(),
                 Ipv6Addr::LOCALHOST.to_string(),
                 spec.node_ip.to_string(),
+            ],
+            // They listen on the loopback only.
+            CertName::ControllerManagerServing | CertName::SchedulerServing => vec![
+                "localhost".to_owned(),
+                Ipv4Addr::LOCALHOST.to_string(),
+                Ipv6Addr::LOCALHOST.to_string(),
             ],
             _ => Vec::new(),
         };

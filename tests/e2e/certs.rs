@@ -78,7 +78,7 @@ fn list(env: &Env, days: u32) -> Vec<(String, Option<String>)> {
 #[track_caller]
 fn due(env: &Env, days: u32) -> usize {
     let all = list(env, days);
-    assert_eq!(all.len(), 16, "{all:?}");
+    assert_eq!(all.len(), 18, "{all:?}");
     all.iter().filter(|(_, renewal)| renewal.is_some()).count()
 }
 
