@@ -1,7 +1,9 @@
-//! What an API server writes into an empty etcd when it first runs, as a part of the volume: a new
-//! node's etcd begins with it. Making some hundred and eighty roles, bindings and priorities takes an
-//! API server that is emulated ten seconds, and one that runs on this host two. Each API server
-//! compares them with its own when it starts, so a node's state is what it would be without.
+//! What an API server and the controllers write into an empty etcd when they first run, as a part of
+//! the volume: a new node's etcd begins with it. Making some hundred and eighty roles, bindings and
+//! priorities takes an API server that is emulated ten seconds, and one that runs on this host two;
+//! the controllers' accounts, which they make one after the other, take as long. Each API server
+//! compares the roles with its own when it starts, and each controller looks for its account, so a
+//! node's state is what it would be without.
 
 use std::fs;
 use std::net::TcpListener;
@@ -15,7 +17,7 @@ use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil;
 use crate::interrupt;
 use crate::progress::Progress;
-use crate::provision::{NODE_IP, SERVICE_CIDR, etcd_member};
+use crate::provision::{NODE_IP, POD_CIDR, SERVICE_CIDR, etcd_member};
 use crate::tool::{Tool, find};
 
 /// What stays of all that the API server writes: objects that are the same in every cluster and
@@ -32,6 +34,13 @@ const KEPT: [&str; 8] = [
     "/registry/roles/",
 ];
 
+/// Where the controllers' accounts are. Others are made by each cluster itself.
+const ACCOUNTS: &str = "/registry/serviceaccounts/kube-system/";
+const NO_ACCOUNT_OF_THEIRS: &str = "default";
+
+/// How long no more accounts come when the controllers have made all: each takes milliseconds.
+const NO_MORE: Duration = Duration::from_secs(2);
+
 /// How long the API server may take; on a host that is not emulated it needs three seconds.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -46,7 +55,13 @@ const PAGE: usize = 4096;
 /// # Errors
 /// [`Kind::Interrupted`] on Ctrl-C.
 pub(super) fn make(stage: &Stage, progress: &dyn Progress) -> Result<()> {
-    let programs = ["etcd", "etcdctl", "kube-apiserver", "kubectl"];
+    let programs = [
+        "etcd",
+        "etcdctl",
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kubectl",
+    ];
     let there = programs.iter().all(|name| stage.bin.join(name).exists());
     // Whoever is killed leaves no API server behind.
     if !there || find("setpriv").is_none() {
@@ -71,7 +86,7 @@ pub(super) fn make(stage: &Stage, progress: &dyn Progress) -> Result<()> {
     }
 }
 
-/// Runs both programs until the API server has written all, and puts etcd's files into `out`.
+/// Runs the programs until all has been written, and puts etcd's files into `out`.
 /// Answers with the number of objects.
 fn fill(stage: &Stage, out: &Path) -> Result<usize> {
     let fail = || "cannot run an API server on this host".to_owned();
@@ -91,6 +106,10 @@ fn fill(stage: &Stage, out: &Path) -> Result<usize> {
         let etcd = scope.spawn(|| run.etcd(&etcd_ends));
         let api = scope.spawn(|| run.api_server(&api_ends));
         let ready = run.wait(|| etcd.is_finished() || api.is_finished());
+        let ready = ready.and_then(|ready| match ready {
+            true => run.accounts().map(|()| true),
+            false => Ok(false),
+        });
         api_ends.store(true, Ordering::Relaxed);
         let api = api.join();
         let objects = ready.and_then(|ready| if ready { run.prune() } else { Ok(0) });
@@ -112,7 +131,7 @@ fn fill(stage: &Stage, out: &Path) -> Result<usize> {
     })
 }
 
-/// The two programs with their files in a folder of their own.
+/// The programs with their files in a folder of their own.
 struct Run<'a> {
     bin: &'a Path,
     dir: &'a Path,
@@ -177,12 +196,28 @@ impl Run<'_> {
             .map(drop)
     }
 
-    /// A key to sign with, and the token of a user who may ask whether all is ready and no more.
+    /// A key to sign with, and the tokens of two users: one who may ask whether all is ready and no
+    /// more, and one for the controllers.
     fn write_credentials(&self) -> Result<()> {
         let fail = || "cannot make a key".to_owned();
         let key = rcgen::KeyPair::generate().context(Kind::Assets, fail)?;
-        let token = uuid::Uuid::new_v4().simple().to_string();
-        let kubeconfig = serde_json::json!({
+        let [token, controllers] = [(); 2].map(|()| uuid::Uuid::new_v4().simple().to_string());
+        let tokens =
+            format!("{token},kubby,kubby\n{controllers},controllers,controllers,system:masters\n");
+        for (name, text) in [
+            ("sa.key", key.serialize_pem()),
+            ("sa.pub", key.public_key_pem()),
+            ("tokens", tokens),
+            ("kubeconfig", self.kubeconfig(&token)),
+            ("controllers", self.kubeconfig(&controllers)),
+        ] {
+            fsutil::write_atomic(&self.dir.join(name), text.as_bytes(), 0o600)?;
+        }
+        Ok(())
+    }
+
+    fn kubeconfig(&self, token: &str) -> String {
+        let config = serde_json::json!({
             "clusters": [{"name": "a", "cluster": {
                 "server": format!("https://127.0.0.1:{}", self.port),
                 // Its certificate is one of its own making; what it is told is worth nothing.
@@ -192,15 +227,70 @@ impl Run<'_> {
             "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
             "current-context": "a",
         });
-        for (name, text) in [
-            ("sa.key", key.serialize_pem()),
-            ("sa.pub", key.public_key_pem()),
-            ("tokens", format!("{token},kubby,kubby\n")),
-            ("kubeconfig", kubeconfig.to_string()),
-        ] {
-            fsutil::write_atomic(&self.dir.join(name), text.as_bytes(), 0o600)?;
+        config.to_string()
+    }
+
+    fn controllers(&self, ends: &Arc<AtomicBool>) -> Result<()> {
+        self.service("kube-controller-manager", ends)
+            .arg(format!("--kubeconfig={}", self.path("controllers")))
+            .arg("--secure-port=0")
+            .arg("--leader-elect=false")
+            .arg("--controllers=*,bootstrapsigner,tokencleaner")
+            .arg("--use-service-account-credentials=true")
+            .arg(format!(
+                "--service-account-private-key-file={}",
+                self.path("sa.key")
+            ))
+            // Its own: without one the controller that publishes it would not run.
+            .arg(format!(
+                "--root-ca-file={}",
+                self.path("certificates/apiserver.crt")
+            ))
+            .arg("--allocate-node-cidrs=true")
+            .arg(format!("--cluster-cidr={POD_CIDR}"))
+            .arg(format!("--service-cluster-ip-range={SERVICE_CIDR}"))
+            .args(["--kube-api-qps=1000", "--kube-api-burst=1000"])
+            .run(None)
+            .map(drop)
+    }
+
+    /// Lets the controllers run until each has its account.
+    fn accounts(&self) -> Result<()> {
+        let ends = Arc::new(AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let controllers = scope.spawn(|| self.controllers(&ends));
+            let made = self.wait_for_accounts(|| controllers.is_finished());
+            ends.store(true, Ordering::Relaxed);
+            let ended = controllers.join();
+            match made {
+                // They ended by themselves and say why.
+                Ok(false) => Err(ended.ok().and_then(Result::err).unwrap_or_else(|| {
+                    Error::new(Kind::Assets, "kube-controller-manager ended at once")
+                })),
+                made => made.map(drop),
+            }
+        })
+    }
+
+    /// Waits until no more accounts come. False when the controllers have ended.
+    fn wait_for_accounts(&self, ended: impl Fn() -> bool) -> Result<bool> {
+        let end = Instant::now() + LIMIT;
+        let (mut seen, mut since) = (0, Instant::now());
+        while !ended() {
+            let keys = self.etcdctl(&["get", "--prefix", ACCOUNTS, "--keys-only"])?;
+            let (accounts, _) = sort_out(&keys);
+            if accounts.len() != seen {
+                (seen, since) = (accounts.len(), Instant::now());
+            } else if seen > 0 && since.elapsed() > NO_MORE {
+                return Ok(true);
+            }
+            if Instant::now() > end {
+                let message = "the controllers made no accounts";
+                return Err(Error::new(Kind::Assets, message));
+            }
+            interrupt::sleep(ASK_EVERY)?;
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Waits until the API server is ready, which it is once all has been written. False when one
@@ -258,7 +348,11 @@ impl Run<'_> {
 /// The keys to keep and the others, of a list with a key on each line.
 fn sort_out(keys: &str) -> (Vec<&str>, Vec<&str>) {
     let keys = keys.lines().filter(|line| !line.is_empty());
-    keys.partition(|key| KEPT.iter().any(|prefix| key.starts_with(prefix)))
+    keys.partition(|key| {
+        let account = key.strip_prefix(ACCOUNTS);
+        account.is_some_and(|name| name != NO_ACCOUNT_OF_THEIRS)
+            || KEPT.iter().any(|prefix| key.starts_with(prefix))
+    })
 }
 
 fn free_port() -> Result<u16> {
@@ -305,14 +399,18 @@ mod tests {
     #[test]
     fn what_makes_a_cluster_the_one_that_it_is_goes() {
         let keys = "/registry/clusterroles/admin\n\n/registry/namespaces/kube-system\n\
-                    /registry/clusterrolesother/a\n/registry/rolebindings/kube-system/a\ncompact_rev_key\n";
+                    /registry/clusterrolesother/a\n/registry/rolebindings/kube-system/a\ncompact_rev_key\n\
+                    /registry/serviceaccounts/default/default\n\
+                    /registry/serviceaccounts/kube-system/default\n\
+                    /registry/serviceaccounts/kube-system/node-controller\n";
         let (kept, others) = sort_out(keys);
         let wanted = [
             "/registry/clusterroles/admin",
             "/registry/rolebindings/kube-system/a",
+            "/registry/serviceaccounts/kube-system/node-controller",
         ];
         assert_eq!(kept, wanted);
-        assert_eq!(others.len(), 3, "{others:?}");
+        assert_eq!(others.len(), 5, "{others:?}");
     }
 
     #[test]
@@ -339,7 +437,13 @@ mod tests {
             fs::create_dir_all(folder).unwrap();
         }
         make(&stage, &Silent).unwrap();
-        for name in ["etcd", "etcdctl", "kube-apiserver", "kubectl"] {
+        for name in [
+            "etcd",
+            "etcdctl",
+            "kube-apiserver",
+            "kube-controller-manager",
+            "kubectl",
+        ] {
             let path = stage.bin.join(name);
             fs::write(&path, "#!/bin/sh\necho no such processor >&2\nexit 9\n").unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();

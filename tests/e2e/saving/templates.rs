@@ -54,25 +54,48 @@ fn a_cold_start_saves_one(env: &Env) {
     assert!(saved["bytes"].as_u64().is_some_and(|b| b > 1 << 20));
     // Its node went on after it was saved.
     healthy(env, &first);
-    // What every API server makes alike comes with the components, what makes a cluster the one
-    // that it is does not.
-    let uid = |profile: &str, object: &str| {
-        let query = ["get", object, "-o", "jsonpath={.metadata.uid}"];
+    compare_beginnings(env, &first);
+    let seconds = run.took.as_secs_f64() - result["stages"]["template"].as_f64().unwrap_or(0.0);
+    *COLD.lock().expect("the lock") = Some(seconds);
+}
+
+/// What every API server and its controllers make alike comes with the components; what makes a
+/// cluster the one that it is does not.
+fn compare_beginnings(env: &Env, first: &str) {
+    let uid = |profile: &str, namespace: &str, object: &str| {
+        let path = "jsonpath={.metadata.uid}";
+        let query = ["get", "-n", namespace, object, "-o", path];
         let uid = kubectl(env, profile, &query).ok().stdout;
         assert_eq!(uid.len(), 36, "{object}: {uid}");
         uid
     };
-    for (object, alike) in [
-        ("clusterrole/cluster-admin", true),
-        ("apiservice/v1.apps", true),
-        ("namespace/kube-system", false),
-        ("service/kubernetes", false),
+    for (namespace, object, alike) in [
+        ("default", "clusterrole/cluster-admin", true),
+        ("default", "apiservice/v1.apps", true),
+        ("kube-system", "serviceaccount/node-controller", true),
+        ("kube-system", "serviceaccount/default", false),
+        ("default", "namespace/kube-system", false),
+        ("default", "service/kubernetes", false),
     ] {
-        let equal = uid(&env.profile, object) == uid(&first, object);
-        assert_eq!(equal, alike, "{object}");
+        let [here, there] = [&env.profile, first].map(|p| uid(p, namespace, object));
+        assert_eq!(here == there, alike, "{object}");
     }
-    let seconds = run.took.as_secs_f64() - result["stages"]["template"].as_f64().unwrap_or(0.0);
-    *COLD.lock().expect("the lock") = Some(seconds);
+    // An account that is alike still belongs to its cluster alone: each signs with its own key.
+    let account = ["create", "token", "-n", "kube-system", "node-controller"];
+    let token = kubectl(env, first, &account).ok().stdout;
+    let file = env.root().join("review.json");
+    let review = serde_json::json!({
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenReview",
+        "spec": {"token": token.trim()},
+    });
+    std::fs::write(&file, review.to_string()).expect("a file");
+    let file = file.to_string_lossy();
+    for (profile, known) in [(first, Value::Bool(true)), (&env.profile, Value::Null)] {
+        let create = ["create", "-f", &file, "-o", "json"];
+        let answer = kubectl(env, profile, &create).ok().json();
+        assert_eq!(answer["status"]["authenticated"], known, "{answer}");
+    }
 }
 
 fn a_copy_starts_warm(env: &Env) {
