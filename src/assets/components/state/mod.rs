@@ -5,20 +5,20 @@
 //! compares the roles with its own when it starts, and each controller looks for its account, so a
 //! node's state is what it would be without.
 
+mod programs;
+
 use std::fs;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::cache::Stage;
 use crate::error::{Error, Kind, Result, ResultExt};
-use crate::fsutil;
 use crate::interrupt;
 use crate::progress::Progress;
-use crate::provision::{NODE_IP, POD_CIDR, SERVICE_CIDR, etcd_member};
 use crate::tool::{Tool, find};
+use programs::{Run, free_port};
 
 /// What stays of all that the API server writes: objects that are the same in every cluster and
 /// belong to it alone. Namespaces, Services, leases and whatever else makes a cluster the one that
@@ -131,129 +131,7 @@ fn fill(stage: &Stage, out: &Path) -> Result<usize> {
     })
 }
 
-/// The programs with their files in a folder of their own.
-struct Run<'a> {
-    bin: &'a Path,
-    dir: &'a Path,
-    port: u16,
-}
-
 impl Run<'_> {
-    fn data(&self) -> PathBuf {
-        self.dir.join("etcd")
-    }
-
-    /// etcd's address: a socket in the folder, so that nobody else can write to it.
-    fn endpoint(&self) -> String {
-        format!("unix://{}/client", self.dir.display())
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.dir.join(name).to_string_lossy().into_owned()
-    }
-
-    /// A program that ends with this process, or when `ends` is set.
-    fn service(&self, program: &str, ends: &Arc<AtomicBool>) -> Tool {
-        Tool::new("setpriv", Kind::Assets)
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(self.bin.join(program))
-            .stop(Arc::clone(ends))
-            .deadline(LIMIT * 2)
-    }
-
-    /// Under the name and the address that a node's etcd has, since its files tell them.
-    fn etcd(&self, ends: &Arc<AtomicBool>) -> Result<()> {
-        let tool = self.service("etcd", ends);
-        tool.args(etcd_member(&self.data().to_string_lossy()))
-            .arg(format!("--listen-client-urls={}", self.endpoint()))
-            .arg(format!("--listen-peer-urls=unix://{}", self.path("peer")))
-            .args(["--unsafe-no-fsync", "--log-level=warn"])
-            .run(None)
-            .map(drop)
-    }
-
-    fn api_server(&self, ends: &Arc<AtomicBool>) -> Result<()> {
-        self.service("kube-apiserver", ends)
-            .arg(format!("--etcd-servers={}", self.endpoint()))
-            .arg("--bind-address=127.0.0.1")
-            // It takes none of the loopback; who finds it there is not asked for.
-            .arg(format!("--advertise-address={NODE_IP}"))
-            .arg(format!("--secure-port={}", self.port))
-            .arg(format!("--cert-dir={}", self.path("certificates")))
-            .arg("--authorization-mode=Node,RBAC")
-            .arg(format!("--token-auth-file={}", self.path("tokens")))
-            .arg("--service-account-issuer=https://kubernetes.default.svc.cluster.local")
-            .arg(format!(
-                "--service-account-key-file={}",
-                self.path("sa.pub")
-            ))
-            .arg(format!(
-                "--service-account-signing-key-file={}",
-                self.path("sa.key")
-            ))
-            .arg(format!("--service-cluster-ip-range={SERVICE_CIDR}"))
-            .run(None)
-            .map(drop)
-    }
-
-    /// A key to sign with, and the tokens of two users: one who may ask whether all is ready and no
-    /// more, and one for the controllers.
-    fn write_credentials(&self) -> Result<()> {
-        let fail = || "cannot make a key".to_owned();
-        let key = rcgen::KeyPair::generate().context(Kind::Assets, fail)?;
-        let [token, controllers] = [(); 2].map(|()| uuid::Uuid::new_v4().simple().to_string());
-        let tokens =
-            format!("{token},kubby,kubby\n{controllers},controllers,controllers,system:masters\n");
-        for (name, text) in [
-            ("sa.key", key.serialize_pem()),
-            ("sa.pub", key.public_key_pem()),
-            ("tokens", tokens),
-            ("kubeconfig", self.kubeconfig(&token)),
-            ("controllers", self.kubeconfig(&controllers)),
-        ] {
-            fsutil::write_atomic(&self.dir.join(name), text.as_bytes(), 0o600)?;
-        }
-        Ok(())
-    }
-
-    fn kubeconfig(&self, token: &str) -> String {
-        let config = serde_json::json!({
-            "clusters": [{"name": "a", "cluster": {
-                "server": format!("https://127.0.0.1:{}", self.port),
-                // Its certificate is one of its own making; what it is told is worth nothing.
-                "insecure-skip-tls-verify": true,
-            }}],
-            "users": [{"name": "a", "user": {"token": token}}],
-            "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
-            "current-context": "a",
-        });
-        config.to_string()
-    }
-
-    fn controllers(&self, ends: &Arc<AtomicBool>) -> Result<()> {
-        self.service("kube-controller-manager", ends)
-            .arg(format!("--kubeconfig={}", self.path("controllers")))
-            .arg("--secure-port=0")
-            .arg("--leader-elect=false")
-            .arg("--controllers=*,bootstrapsigner,tokencleaner")
-            .arg("--use-service-account-credentials=true")
-            .arg(format!(
-                "--service-account-private-key-file={}",
-                self.path("sa.key")
-            ))
-            // Its own: without one the controller that publishes it would not run.
-            .arg(format!(
-                "--root-ca-file={}",
-                self.path("certificates/apiserver.crt")
-            ))
-            .arg("--allocate-node-cidrs=true")
-            .arg(format!("--cluster-cidr={POD_CIDR}"))
-            .arg(format!("--service-cluster-ip-range={SERVICE_CIDR}"))
-            .args(["--kube-api-qps=1000", "--kube-api-burst=1000"])
-            .run(None)
-            .map(drop)
-    }
-
     /// Lets the controllers run until each has its account.
     fn accounts(&self) -> Result<()> {
         let ends = Arc::new(AtomicBool::new(false));
@@ -312,18 +190,6 @@ impl Run<'_> {
         Ok(false)
     }
 
-    fn program(&self, name: &str) -> String {
-        self.bin.join(name).to_string_lossy().into_owned()
-    }
-
-    fn etcdctl(&self, args: &[&str]) -> Result<String> {
-        Tool::new(self.program("etcdctl"), Kind::Assets)
-            .arg(format!("--endpoints={}", self.endpoint()))
-            .args(args)
-            .deadline(Duration::from_secs(30))
-            .run(None)
-    }
-
     /// Removes what is not to be kept, also from etcd's history. Answers with how many keys are
     /// left.
     fn prune(&self) -> Result<usize> {
@@ -353,13 +219,6 @@ fn sort_out(keys: &str) -> (Vec<&str>, Vec<&str>) {
         account.is_some_and(|name| name != NO_ACCOUNT_OF_THEIRS)
             || KEPT.iter().any(|prefix| key.starts_with(prefix))
     })
-}
-
-fn free_port() -> Result<u16> {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port())
-        .context(Kind::Assets, || "cannot open a port of the loopback".into())
 }
 
 /// Copies the files of an etcd that has ended, its log without the room for what is to come.

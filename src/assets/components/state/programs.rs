@@ -1,0 +1,156 @@
+//! The programs of a set on this host, with their files in a folder that is the user's alone.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use super::LIMIT;
+use crate::error::{Kind, Result, ResultExt};
+use crate::fsutil;
+use crate::provision::{NODE_IP, POD_CIDR, SERVICE_CIDR, etcd_member};
+use crate::tool::Tool;
+
+/// The programs with their files in a folder of their own.
+pub(super) struct Run<'a> {
+    pub(super) bin: &'a Path,
+    pub(super) dir: &'a Path,
+    pub(super) port: u16,
+}
+
+impl Run<'_> {
+    pub(super) fn data(&self) -> PathBuf {
+        self.dir.join("etcd")
+    }
+
+    /// etcd's address: a socket in the folder, so that nobody else can write to it.
+    pub(super) fn endpoint(&self) -> String {
+        format!("unix://{}/client", self.dir.display())
+    }
+
+    pub(super) fn path(&self, name: &str) -> String {
+        self.dir.join(name).to_string_lossy().into_owned()
+    }
+
+    /// A program that ends with this process, or when `ends` is set.
+    pub(super) fn service(&self, program: &str, ends: &Arc<AtomicBool>) -> Tool {
+        Tool::new("setpriv", Kind::Assets)
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(self.bin.join(program))
+            .stop(Arc::clone(ends))
+            .deadline(LIMIT * 2)
+    }
+
+    /// Under the name and the address that a node's etcd has, since its files tell them.
+    pub(super) fn etcd(&self, ends: &Arc<AtomicBool>) -> Result<()> {
+        let tool = self.service("etcd", ends);
+        tool.args(etcd_member(&self.data().to_string_lossy()))
+            .arg(format!("--listen-client-urls={}", self.endpoint()))
+            .arg(format!("--listen-peer-urls=unix://{}", self.path("peer")))
+            .args(["--unsafe-no-fsync", "--log-level=warn"])
+            .run(None)
+            .map(drop)
+    }
+
+    pub(super) fn api_server(&self, ends: &Arc<AtomicBool>) -> Result<()> {
+        self.service("kube-apiserver", ends)
+            .arg(format!("--etcd-servers={}", self.endpoint()))
+            .arg("--bind-address=127.0.0.1")
+            // It takes none of the loopback; who finds it there is not asked for.
+            .arg(format!("--advertise-address={NODE_IP}"))
+            .arg(format!("--secure-port={}", self.port))
+            .arg(format!("--cert-dir={}", self.path("certificates")))
+            .arg("--authorization-mode=Node,RBAC")
+            .arg(format!("--token-auth-file={}", self.path("tokens")))
+            .arg("--service-account-issuer=https://kubernetes.default.svc.cluster.local")
+            .arg(format!(
+                "--service-account-key-file={}",
+                self.path("sa.pub")
+            ))
+            .arg(format!(
+                "--service-account-signing-key-file={}",
+                self.path("sa.key")
+            ))
+            .arg(format!("--service-cluster-ip-range={SERVICE_CIDR}"))
+            .run(None)
+            .map(drop)
+    }
+
+    /// A key to sign with, and the tokens of two users: one who may ask whether all is ready and no
+    /// more, and one for the controllers.
+    pub(super) fn write_credentials(&self) -> Result<()> {
+        let fail = || "cannot make a key".to_owned();
+        let key = rcgen::KeyPair::generate().context(Kind::Assets, fail)?;
+        let [token, controllers] = [(); 2].map(|()| uuid::Uuid::new_v4().simple().to_string());
+        let tokens =
+            format!("{token},kubby,kubby\n{controllers},controllers,controllers,system:masters\n");
+        for (name, text) in [
+            ("sa.key", key.serialize_pem()),
+            ("sa.pub", key.public_key_pem()),
+            ("tokens", tokens),
+            ("kubeconfig", self.kubeconfig(&token)),
+            ("controllers", self.kubeconfig(&controllers)),
+        ] {
+            fsutil::write_atomic(&self.dir.join(name), text.as_bytes(), 0o600)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn kubeconfig(&self, token: &str) -> String {
+        let config = serde_json::json!({
+            "clusters": [{"name": "a", "cluster": {
+                "server": format!("https://127.0.0.1:{}", self.port),
+                // Its certificate is one of its own making; what it is told is worth nothing.
+                "insecure-skip-tls-verify": true,
+            }}],
+            "users": [{"name": "a", "user": {"token": token}}],
+            "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
+            "current-context": "a",
+        });
+        config.to_string()
+    }
+
+    pub(super) fn controllers(&self, ends: &Arc<AtomicBool>) -> Result<()> {
+        self.service("kube-controller-manager", ends)
+            .arg(format!("--kubeconfig={}", self.path("controllers")))
+            .arg("--secure-port=0")
+            .arg("--leader-elect=false")
+            .arg("--controllers=*,bootstrapsigner,tokencleaner")
+            .arg("--use-service-account-credentials=true")
+            .arg(format!(
+                "--service-account-private-key-file={}",
+                self.path("sa.key")
+            ))
+            // Its own: without one the controller that publishes it would not run.
+            .arg(format!(
+                "--root-ca-file={}",
+                self.path("certificates/apiserver.crt")
+            ))
+            .arg("--allocate-node-cidrs=true")
+            .arg(format!("--cluster-cidr={POD_CIDR}"))
+            .arg(format!("--service-cluster-ip-range={SERVICE_CIDR}"))
+            .args(["--kube-api-qps=1000", "--kube-api-burst=1000"])
+            .run(None)
+            .map(drop)
+    }
+
+    pub(super) fn program(&self, name: &str) -> String {
+        self.bin.join(name).to_string_lossy().into_owned()
+    }
+
+    pub(super) fn etcdctl(&self, args: &[&str]) -> Result<String> {
+        Tool::new(self.program("etcdctl"), Kind::Assets)
+            .arg(format!("--endpoints={}", self.endpoint()))
+            .args(args)
+            .deadline(Duration::from_secs(30))
+            .run(None)
+    }
+}
+
+pub(super) fn free_port() -> Result<u16> {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .context(Kind::Assets, || "cannot open a port of the loopback".into())
+}
