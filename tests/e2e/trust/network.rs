@@ -74,7 +74,9 @@ fn pods_reach_neither_etcd_nor_the_hosts_loopback(env: &Env) {
     let around = address("around");
     // kube-proxy may have to try again, which it does after 30 s.
     eventually(Duration::from_secs(90), "the Service has its rules", || {
-        let rules = env.kubby(&["ssh", "--", "nft list ruleset"]).ok().stdout;
+        // Not by nft, which shows where a rule of iptables leads to only now and then.
+        let save = "iptables-save -t nat";
+        let rules = env.kubby(&["ssh", "--", save]).ok().stdout;
         if rules.contains(&around) && rules.contains(&format!("10.0.2.2:{port}")) {
             return Ok(());
         }
