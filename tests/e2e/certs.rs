@@ -127,7 +127,7 @@ fn an_earlier_profile_is_taken_over(env: &Env) {
 fn certificates_are_listed_and_renewed(env: &Env) {
     let name = name(env);
     assert_eq!(due(env, 0), 0);
-    assert_eq!(due(env, 340), 12, "all but the authorities");
+    assert_eq!(due(env, 340), 14, "all but the authorities");
     // A template is not used when its copies would have to renew what they begin with.
     let templates = later(env, 340, &["template", "list", "-o", "json"]).ok();
     let problem = templates.json()["templates"][0]["problem"].clone();
@@ -175,15 +175,15 @@ fn certificates_are_listed_and_renewed(env: &Env) {
 
 fn wakes_after_they_have_ended(env: &Env) {
     env.kubby_on(&name(env), &["suspend"]).ok();
-    assert_eq!(due(env, WAKES), 12);
+    assert_eq!(due(env, WAKES), 14);
     let status = later(env, WAKES, &["status", "-o", "json"]).ok().json();
     let told = status["certificatesDue"].as_array().map(Vec::len);
-    assert_eq!(told, Some(12), "{status}");
+    assert_eq!(told, Some(14), "{status}");
     let run = later(env, WAKES, &["start", "--keep-context", "-o", "json"]).ok();
     eprintln!("  wake in the future: {:.1} s", run.took.as_secs_f64());
     let run = run.says("Wake the node done").says("it has ended");
     let renewed = run.json()["renewedCertificates"].as_array().map(Vec::len);
-    assert_eq!(renewed, Some(12), "{}", run.stdout);
+    assert_eq!(renewed, Some(14), "{}", run.stdout);
     healthy_then(env, WAKES);
 }
 
