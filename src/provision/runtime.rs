@@ -87,6 +87,7 @@ fn containerd() -> Unit {
     .line("Type", "notify")
     .line("ExecStartPre", "-/sbin/modprobe overlay")
     .line("ExecStartPre", format!("-{SEED_SCRIPT}"))
+    .line("ExecStartPre", FORGET_NETWORKS)
     // Containers outlive a restart of containerd, as their shims do.
     .line("KillMode", "process")
     .line("Delegate", "yes")
@@ -242,6 +243,12 @@ cp $from/images {SEEDED}
 pub fn end_of_seed() -> String {
     format!("rm -f {SEEDED}")
 }
+
+/// Forgets, once for each boot, what pods' networks were like: none of them outlives the machine, and
+/// a power loss leaves files without content, over which containerd never gets rid of a pod and the
+/// kubelet never makes it anew.
+const FORGET_NETWORKS: &str =
+    "-/bin/sh -c 'mkdir /run/kubby-networks 2>/dev/null && rm -rf /var/lib/cni/results'";
 
 /// CNI configuration (cniVersion at most 1.0.0 for Debian's containerd 1.7).
 fn cni_config() -> String {
