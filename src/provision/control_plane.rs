@@ -61,8 +61,9 @@ fn service_account(half: &str) -> String {
     format!("{KUBERNETES_DIR}/pki/sa.{half}")
 }
 
-/// The options for what a program shows to its clients. Without it makes itself a certificate of its
-/// own before it does anything else: two RSA keys, for which an emulated processor takes 4 to 9 s.
+/// The options for what a program shows to its clients. A program that has none makes two RSA keys and
+/// a certificate of its own before it does anything else, for which an emulated processor takes 4 to
+/// 9 s.
 fn serving(name: CertName) -> [String; 2] {
     [
         format!("--tls-cert-file={}", certificate_path(name)),
@@ -194,7 +195,7 @@ fn controller_manager(inputs: &Inputs<'_>) -> Wanted {
         format!("--cluster-signing-key-file={ca_key}"),
         "--controllers=*,bootstrapsigner,tokencleaner".into(),
         // Each of its three dozen controllers asks for an account, a token and what it watches. The
-        // default of 20 requests a second would have them wait for each other when a node starts.
+        // default of 20 requests a second lets them wait for each other where the node has processor to spare.
         "--kube-api-burst=300".into(),
         "--kube-api-qps=200".into(),
         format!("--kubeconfig={kubeconfig}"),

@@ -7,6 +7,7 @@
 
 mod programs;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,10 +16,20 @@ use std::time::{Duration, Instant};
 
 use super::cache::Stage;
 use crate::error::{Error, Kind, Result, ResultExt};
+use crate::hypervisor::ports;
 use crate::interrupt;
 use crate::progress::Progress;
 use crate::tool::{Tool, find};
-use programs::{Run, free_port};
+use programs::Run;
+
+/// What has to be there to make it.
+const PROGRAMS: [&str; 5] = [
+    "etcd",
+    "etcdctl",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kubectl",
+];
 
 /// What stays of all that the API server writes: objects that are the same in every cluster and
 /// belong to it alone. Namespaces, Services, leases and whatever else makes a cluster the one that
@@ -41,7 +52,8 @@ const NO_ACCOUNT_OF_THEIRS: &str = "default";
 /// How long no more accounts come when the controllers have made all: each takes milliseconds.
 const NO_MORE: Duration = Duration::from_secs(2);
 
-/// How long the API server may take; on a host that is not emulated it needs three seconds.
+/// How long the API server may take, and how long the controllers; on a host that is not emulated
+/// each needs a few seconds.
 const LIMIT: Duration = Duration::from_secs(120);
 
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -55,14 +67,7 @@ const PAGE: usize = 4096;
 /// # Errors
 /// [`Kind::Interrupted`] on Ctrl-C.
 pub(super) fn make(stage: &Stage, progress: &dyn Progress) -> Result<()> {
-    let programs = [
-        "etcd",
-        "etcdctl",
-        "kube-apiserver",
-        "kube-controller-manager",
-        "kubectl",
-    ];
-    let there = programs.iter().all(|name| stage.bin.join(name).exists());
+    let there = PROGRAMS.iter().all(|name| stage.bin.join(name).exists());
     // Whoever is killed leaves no API server behind.
     if !there || find("setpriv").is_none() {
         return Ok(());
@@ -98,7 +103,7 @@ fn fill(stage: &Stage, out: &Path) -> Result<usize> {
     let run = Run {
         bin: &stage.bin,
         dir: dir.path(),
-        port: free_port()?,
+        port: ports::find_free(1, &BTreeSet::new())?[0],
     };
     run.write_credentials()?;
     let [etcd_ends, api_ends] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
@@ -106,9 +111,11 @@ fn fill(stage: &Stage, out: &Path) -> Result<usize> {
         let etcd = scope.spawn(|| run.etcd(&etcd_ends));
         let api = scope.spawn(|| run.api_server(&api_ends));
         let ready = run.wait(|| etcd.is_finished() || api.is_finished());
-        let ready = ready.and_then(|ready| match ready {
-            true => run.accounts().map(|()| true),
-            false => Ok(false),
+        let ready = ready.and_then(|ready| {
+            if ready {
+                run.accounts()?;
+            }
+            Ok(ready)
         });
         api_ends.store(true, Ordering::Relaxed);
         let api = api.join();
@@ -296,13 +303,7 @@ mod tests {
             fs::create_dir_all(folder).unwrap();
         }
         make(&stage, &Silent).unwrap();
-        for name in [
-            "etcd",
-            "etcdctl",
-            "kube-apiserver",
-            "kube-controller-manager",
-            "kubectl",
-        ] {
+        for name in PROGRAMS {
             let path = stage.bin.join(name);
             fs::write(&path, "#!/bin/sh\necho no such processor >&2\nexit 9\n").unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();

@@ -1,6 +1,5 @@
 //! The programs of a set on this host, with their files in a folder that is the user's alone.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -146,11 +145,4 @@ impl Run<'_> {
             .deadline(Duration::from_secs(30))
             .run(None)
     }
-}
-
-pub(super) fn free_port() -> Result<u16> {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port())
-        .context(Kind::Assets, || "cannot open a port of the loopback".into())
 }
