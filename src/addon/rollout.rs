@@ -1,6 +1,8 @@
 //! Whether what an add-on brought is at work, as `kubectl rollout status` and `wait` judge it.
 
 use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// How far an object is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +111,32 @@ fn condition<'a>(status: &'a Value, name: &str) -> Option<(&'a str, String)> {
         .trim()
         .to_owned();
     Some((text("status"), why))
+}
+
+/// Whether all pods of a PodList that run are ready, and run since the node has booted: what the API
+/// says of one whose containers began before is what was, until the kubelet has looked at it.
+pub fn back_since(pods: &Value, booted: OffsetDateTime) -> Progress {
+    for pod in pods["items"].as_array().into_iter().flatten() {
+        let metadata = &pod["metadata"];
+        if pod["status"]["phase"] != "Running" || !metadata["deletionTimestamp"].is_null() {
+            continue;
+        }
+        let name = metadata["name"].as_str().unwrap_or_default();
+        let containers = pod["status"]["containerStatuses"].as_array();
+        let of_before = |container: &Value| {
+            let began = container["state"]["running"]["startedAt"].as_str();
+            began
+                .and_then(|began| OffsetDateTime::parse(began, &Rfc3339).ok())
+                .is_some_and(|began| began < booted)
+        };
+        if containers.into_iter().flatten().any(of_before) {
+            return Progress::Waiting(format!("pod {name} is not back since the boot"));
+        }
+        if let Progress::Waiting(why) = needs(&pod["status"], "Ready") {
+            return Progress::Waiting(format!("pod {name} is {why}"));
+        }
+    }
+    Progress::Done
 }
 
 /// What keeps a workload's pods from running, one line each, from a PodList.
@@ -225,5 +253,39 @@ mod tests {
                 "pod a, container c: ErrImagePull no such host",
             ]
         );
+    }
+
+    #[test]
+    fn pods_of_before_a_boot_do_not_count() {
+        let booted = OffsetDateTime::parse("2026-11-02T10:00:05Z", &Rfc3339).unwrap();
+        let pod = |began: &str, ready: &str| {
+            json!({"metadata": {"name": "dns-1"}, "status": {"phase": "Running",
+                "conditions": [{"type": "Ready", "status": ready, "reason": "Probe"}],
+                "containerStatuses": [{"state": {"running": {"startedAt": began}}}]}})
+        };
+        let judge = |pod: Value| back_since(&json!({"items": [pod]}), booted);
+        let waits = |pod: Value, why: &str| match judge(pod) {
+            Progress::Waiting(text) => assert!(text.contains(why), "{text}"),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(judge(pod("2026-11-02T10:00:30Z", "True")), Progress::Done);
+        // As a power loss leaves it.
+        waits(
+            pod("2026-11-02T10:00:04Z", "True"),
+            "not back since the boot",
+        );
+        waits(
+            pod("2026-11-01T23:59:59Z", "True"),
+            "not back since the boot",
+        );
+        // Told by the kubelet, but not at work again.
+        waits(pod("2026-11-02T10:00:30Z", "False"), "not Ready: Probe");
+        let mut leaves = pod("2026-11-02T10:00:04Z", "True");
+        leaves["metadata"]["deletionTimestamp"] = json!("2026-11-02T10:00:20Z");
+        assert_eq!(judge(leaves), Progress::Done);
+        let mut ended = pod("2026-11-02T10:00:04Z", "False");
+        ended["status"]["phase"] = json!("Failed");
+        assert_eq!(judge(ended), Progress::Done);
+        assert_eq!(back_since(&json!({}), booted), Progress::Done);
     }
 }

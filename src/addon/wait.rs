@@ -1,6 +1,7 @@
 //! Waiting until what add-ons brought is at work.
 
 use serde_json::Value;
+use time::OffsetDateTime;
 
 use super::definition::Addon;
 use super::object::ObjectRef;
@@ -13,6 +14,7 @@ use crate::error::{Error, Kind, Result};
 pub struct Rollouts {
     resources: Resources,
     open: Vec<Open>,
+    since: Option<OffsetDateTime>,
 }
 
 struct Open {
@@ -40,7 +42,16 @@ impl Rollouts {
         Rollouts {
             resources: Resources::default(),
             open,
+            since: None,
         }
+    }
+
+    /// Counts only pods that have come back since the node has booted. A node that lost its power
+    /// could not tell the API that its pods are gone, so that all looks well there for a while.
+    #[must_use]
+    pub fn since(mut self, booted: Option<OffsetDateTime>) -> Self {
+        self.since = booted;
+        self
     }
 
     /// Looks at each open object once; `true` when none is open any more.
@@ -56,7 +67,13 @@ impl Rollouts {
             };
             let answer = api.get(&path)?;
             let object: Value = serde_json::from_str(&answer.body).unwrap_or_default();
-            match rollout::judge(&object) {
+            let mut judged = rollout::judge(&object);
+            if let (Progress::Done, Some(since)) = (&judged, self.since)
+                && let Some(pods) = pods_of(api, &open.object, &object)?
+            {
+                judged = rollout::back_since(&pods, since);
+            }
+            match judged {
                 _ if answer.status == 404 => {}
                 Progress::Done => {
                     self.open.remove(index);
@@ -99,7 +116,8 @@ impl Rollouts {
         error = error.with_detail("waiting for", lines.join("\n"));
         let mut troubles = Vec::new();
         for open in &self.open {
-            troubles.extend(pods_of(api, &mut self.resources, &open.object).unwrap_or_default());
+            troubles
+                .extend(troubles_of(api, &mut self.resources, &open.object).unwrap_or_default());
         }
         error
             .with_detail("its pods", troubles.join("\n"))
@@ -117,13 +135,23 @@ fn deduplicated(names: &[&str]) -> String {
 }
 
 /// What keeps a workload's pods from running.
-fn pods_of(api: &ApiClient, resources: &mut Resources, object: &ObjectRef) -> Result<Vec<String>> {
+fn troubles_of(
+    api: &ApiClient,
+    resources: &mut Resources,
+    object: &ObjectRef,
+) -> Result<Vec<String>> {
     let Some(path) = resources.path(api, object)? else {
         return Ok(Vec::new());
     };
     let owner: Value = serde_json::from_str(&api.get(&path)?.body).unwrap_or_default();
+    let pods = pods_of(api, object, &owner)?;
+    Ok(pods.map_or_else(Vec::new, |pods| rollout::troubles(&pods)))
+}
+
+/// A workload's pods, as a PodList; none for what has no pods.
+fn pods_of(api: &ApiClient, object: &ObjectRef, owner: &Value) -> Result<Option<Value>> {
     let Some(labels) = owner["spec"]["selector"]["matchLabels"].as_object() else {
-        return Ok(Vec::new());
+        return Ok(None);
     };
     let selector: Vec<String> = labels
         .iter()
@@ -134,6 +162,5 @@ fn pods_of(api: &ApiClient, resources: &mut Resources, object: &ObjectRef) -> Re
     let answer = api.get(&format!(
         "/api/v1/namespaces/{namespace}/pods?labelSelector={selector}"
     ))?;
-    let pods: Value = serde_json::from_str(&answer.body).unwrap_or_default();
-    Ok(rollout::troubles(&pods))
+    Ok(serde_json::from_str(&answer.body).ok())
 }

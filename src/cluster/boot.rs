@@ -125,7 +125,10 @@ impl<'a> Watcher<'a> {
 
     /// Adds the console's last lines and what to do next.
     pub fn explain(&self, error: Error) -> Error {
-        let tail = console::tail(&self.console_text(), CONSOLE_LINES);
+        let tail = match console::tail(&self.console_text(), CONSOLE_LINES) {
+            empty if empty.trim().is_empty() => "(nothing was written to it)".to_owned(),
+            tail => tail,
+        };
         error
             .with_detail("the console's last lines", tail)
             .with_hint(format!(
@@ -149,8 +152,9 @@ pub fn connect(
     limit: Duration,
     step: &Step,
 ) -> Result<Ssh> {
+    let mut explained = false;
     let ssh = Ssh::connect_when_ready(target, Instant::now() + limit, &mut |_elapsed| {
-        watcher.look()?;
+        watcher.look().inspect_err(|_| explained = true)?;
         let tail = console::tail(&watcher.console_text(), 1);
         step.detail(tail.trim());
         Ok(())
@@ -160,8 +164,7 @@ pub fn connect(
             watcher.reached();
             Ok(ssh)
         }
-        // What `look` found carries the console's lines already.
-        Err(e) if !e.details().is_empty() || e.kind() == Kind::Interrupted => Err(e),
+        Err(e) if explained || e.kind() == Kind::Interrupted => Err(e),
         Err(e) => Err(watcher.explain(e)),
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use time::OffsetDateTime;
+
 use super::boot::Watcher;
 use super::health::Waiting;
 use super::start::Start;
@@ -9,7 +11,6 @@ use super::{Access, addons};
 use crate::addon::{self, Addon};
 use crate::error::Result;
 use crate::interrupt;
-use crate::pki::Pki;
 use crate::provision;
 use crate::remote::Ssh;
 
@@ -48,25 +49,15 @@ impl Start<'_> {
         }
     }
 
-    /// Waits until everything is at work and verified; returns the kubelet's version.
+    /// Waits until everything is at work and verified; returns the kubelet's version. A node that
+    /// has `booted` has to bring its pods back: what the API says of them may be of before.
     pub(super) fn healthy(
         &self,
         access: &Access,
-        pki: &Pki,
-        ssh: &mut Ssh,
-        wanted: &provision::Wanted,
-        watcher: &mut Watcher<'_>,
-        limit: Duration,
+        waiting: &mut Waiting<'_, '_>,
+        booted: Option<OffsetDateTime>,
     ) -> Result<String> {
-        let api = access.api_with(pki)?;
-        let mut waiting = Waiting {
-            api: &api,
-            remote: ssh,
-            units: &wanted.units,
-            watcher,
-            deadline: Instant::now() + limit,
-            pointless: None,
-        };
+        let api = waiting.api;
         let step = self.progress.step("Wait for the API");
         waiting.api_takes_objects(&step)?;
         step.done("it takes objects");
@@ -82,10 +73,11 @@ impl Start<'_> {
         // find them there.
         let addons = addons::enabled(&access.profile, &access.dir)?;
         let all: Vec<&Addon> = addons.iter().collect();
-        let mut rollouts = addon::Rollouts::of(all.iter().copied());
+        let rollouts = || addon::Rollouts::of(all.iter().copied());
         let step = self.progress.step("Apply the add-ons");
-        // Images first: a pod whose image is not there yet is tried again only after a while.
-        if !rollouts.look(&api).unwrap_or(false) {
+        // Images first: a pod whose image is not there yet is tried again only after a while. Where
+        // all was at work once, even before this boot, they are there.
+        if !rollouts().look(api).unwrap_or(false) {
             step.detail("importing images");
             addons::import(waiting.remote, &all)?;
             self.stage("images");
@@ -93,9 +85,9 @@ impl Start<'_> {
         addons::load(access, &self.archives.borrow(), self.progress)?;
         step.detail("applying manifests");
         let flag = access.profile.name.flag();
-        addons::apply(&api, &all, false, waiting.deadline, &flag, self.progress)?;
+        addons::apply(api, &all, false, waiting.deadline, &flag, self.progress)?;
         for name in &self.options.no_addons {
-            addon::remove(&api, name, waiting.deadline)?;
+            addon::remove(api, name, waiting.deadline)?;
             addon::forget(&access.dir, name)?;
         }
         step.done(access.profile.addons.join(", "));
@@ -117,11 +109,11 @@ impl Start<'_> {
         step.done("pods are admitted");
         self.stage("controllers");
         let step = self.progress.step("Wait for the add-ons");
-        waiting.addons(&mut rollouts, &step)?;
+        waiting.addons(&mut rollouts().since(booted), &step)?;
         step.done("at work");
         self.stage("rollouts");
         let step = self.progress.step("Verify the processes");
-        provision::verify(ssh)?;
+        provision::verify(waiting.remote)?;
         step.done(format!("{} run", provision::PROCESSES.len()));
         Ok(node.kubelet_version)
     }

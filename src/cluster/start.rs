@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::boot::Watcher;
 use super::certs;
 use super::context;
+use super::health::Waiting;
 use super::identity;
 use super::prepare::Prepared;
 use super::resources::{self, Names};
@@ -32,6 +33,10 @@ use crate::trace;
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
 const COPY_LIMIT: Duration = Duration::from_secs(15);
 const HEALTH_LIMIT: Duration = Duration::from_secs(120);
+
+/// How often a machine that dies while it boots is tried in all. Emulation loses a boot in some
+/// hundreds, and on a host with much to do two in a row.
+const BOOTS: u32 = 3;
 
 /// What `start` brought about.
 #[derive(Debug)]
@@ -144,28 +149,35 @@ pub fn start(
     } else {
         start.begin(&hypervisor, &mut access, &prepared)?
     };
-    let error = match start.kubernetes(&hypervisor, access.clone(), &prepared, &begin) {
-        Err(e) if e.kind() != Kind::Interrupted => e,
-        ended => return ended,
-    };
-    let template = match begin {
-        Begin::Copied(template) => {
-            // Nothing of the user's is in it yet, so a copy that turns out bad may go.
-            let goes = start.give_up_template(&template, &hypervisor, &access, &error)?;
-            goes.then_some(template)
-        }
-        begin if error.is_of_dead_machine() => {
-            progress.warn(&format!("{error}; switching it off and on again, once"));
-            hypervisor.destroy(&names.domain)?;
-            match begin {
-                Begin::Booting(template) => template,
-                _ => None,
+    let mut begin = begin;
+    let mut boots = 1;
+    loop {
+        let error = match start.kubernetes(&hypervisor, access.clone(), &prepared, &begin) {
+            Err(e) if e.kind() != Kind::Interrupted => e,
+            ended => return ended,
+        };
+        let template = match begin {
+            Begin::Copied(template) => {
+                // Nothing of the user's is in it yet, so a copy that turns out bad may go.
+                let goes = start.give_up_template(&template, &hypervisor, &access, &error)?;
+                goes.then_some(template)
             }
-        }
-        _ => return Err(error),
-    };
-    start.machine(&hypervisor, &mut access, prepared.acceleration)?;
-    start.kubernetes(&hypervisor, access, &prepared, &Begin::Booting(template))
+            begin if error.is_of_dead_machine() && boots < BOOTS => {
+                boots += 1;
+                progress.warn(&format!(
+                    "{error}; switching it off and on again: try {boots} of {BOOTS}"
+                ));
+                hypervisor.destroy(&names.domain)?;
+                match begin {
+                    Begin::Booting(template) => template,
+                    _ => None,
+                }
+            }
+            _ => return Err(error),
+        };
+        start.machine(&hypervisor, &mut access, prepared.acceleration)?;
+        begin = Begin::Booting(template);
+    }
 }
 
 /// What the checks at the end of a start have found.
@@ -330,14 +342,19 @@ impl Start<'_> {
             &mut watcher,
             limit(HEALTH_LIMIT),
         )?;
-        let node_version = self.healthy(
-            &access,
-            &pki,
-            &mut ssh,
-            &wanted,
-            &mut watcher,
-            limit(HEALTH_LIMIT),
-        )?;
+        let booted = match begin {
+            Begin::Booting(_) => Some(provision::booted_at(&mut ssh)?),
+            _ => None,
+        };
+        let mut waiting = Waiting {
+            api: &access.api_with(&pki)?,
+            remote: &mut ssh,
+            units: &wanted.units,
+            watcher: &mut watcher,
+            deadline: Instant::now() + limit(HEALTH_LIMIT),
+            pointless: None,
+        };
+        let node_version = self.healthy(&access, &mut waiting, booted)?;
         self.stage("verify");
         if let Begin::Booting(Some(template)) = begin
             && prepared.created

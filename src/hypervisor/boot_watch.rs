@@ -14,7 +14,7 @@ const SILENCE_WITH_KVM: Duration = Duration::from_secs(30);
 /// How long a machine that boots may do nothing at all. A healthy boot is never idle for more than
 /// a second or two; one whose processor lost an interrupt is for ever. (Emulated processors can
 /// lose one when a kernel that changes its own code meets a host with more work than processors.)
-const IDLE_LIMIT: Duration = Duration::from_secs(15);
+const IDLE_LIMIT: Duration = Duration::from_secs(10);
 
 /// The part of that time that a machine which does nothing still takes of one host processor, in
 /// percent: QEMU's own work and the guest's ticks, 1 to 6 as the host is. A machine that boots
@@ -173,19 +173,19 @@ mod tests {
             let seen = watch.observe(at(second), "", at(2 * second));
             assert_eq!(seen, BootState::Progressing);
         }
-        for second in 5..19 {
+        for second in 5..14 {
             let work = at(8) + Duration::from_millis(60 * (second - 4));
             assert_eq!(watch.observe(at(second), "", work), BootState::Progressing);
         }
-        let work = at(8) + Duration::from_millis(900);
-        let idle = BootState::Idle { since: at(15) };
-        assert_eq!(watch.observe(at(19), "", work), idle);
+        let work = at(8) + Duration::from_millis(600);
+        let idle = BootState::Idle { since: at(10) };
+        assert_eq!(watch.observe(at(14), "", work), idle);
         // A fifth of a processor is work.
-        for second in 20..60 {
-            let work = work + Duration::from_millis(200 * (second - 19));
+        for second in 15..60 {
+            let work = work + Duration::from_millis(200 * (second - 14));
             let seen = watch.observe(at(second), "", work);
             // The rest before is still in sight at first.
-            if second > 33 {
+            if second > 23 {
                 assert_eq!(seen, BootState::Progressing, "at {second} s");
             }
         }

@@ -18,7 +18,7 @@ pub use control_plane::operator_files;
 pub use etcd::member as etcd_member;
 pub use runtime::{BUILDKIT_SOCKET, CONTAINERD_SOCKET, NO_ARCHIVE, import_command};
 pub use unit::Unit;
-pub use verify::{PROCESSES, crash_looping, journal_tail, verify};
+pub use verify::{PROCESSES, booted_at, crash_looping, journal_tail, verify};
 
 use sha2::{Digest, Sha256};
 

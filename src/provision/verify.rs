@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use time::OffsetDateTime;
+
 use super::{Unit, runtime};
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
@@ -88,6 +90,22 @@ pub fn journal_tail(remote: &mut dyn Remote, unit: &str, lines: u32) -> Result<S
         quote(unit)
     ))?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// When the node has booted, by its own clock and to the second.
+///
+/// # Errors
+/// [`Kind::NodeUnreachable`] when SSH fails; [`Kind::Unhealthy`] when the node does not know.
+pub fn booted_at(remote: &mut dyn Remote) -> Result<OffsetDateTime> {
+    let output = remote.run("sed -n 's/^btime //p' /proc/stat")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let seconds = text.trim().parse().ok();
+    seconds
+        .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
+        .ok_or_else(|| {
+            Error::new(Kind::Unhealthy, "the node does not say when it has booted")
+                .with_detail("/proc/stat", text)
+        })
 }
 
 /// A unit that fails again and again, with its journal: waiting for it any longer is in vain.

@@ -13,7 +13,7 @@ pub const TESTS: &[Test] = &[
     ("a_full_disk_is_told", a_full_disk_is_told),
 ];
 
-/// A start whose machine runs this program for an init: it gets a second chance, then is given up.
+/// A start whose machine runs this program for an init: it gets two more chances, then is given up.
 fn with_init(env: &Env, profile: &str, init: &str) -> Run {
     let init = format!("init={init}");
     let run = env
@@ -22,7 +22,7 @@ fn with_init(env: &Env, profile: &str, init: &str) -> Run {
             &["start", "--kernel-arg", &init, "--memory", "2GiB"],
         )
         .exits(13)
-        .says("switching it off and on again, once")
+        .says("switching it off and on again: try 3 of 3")
         .says(&format!("kubby logs -p {profile} --console"));
     eprintln!("  told after {:.1} s", run.took.as_secs_f64());
     env.kubby_on(profile, &["delete"]).ok();
