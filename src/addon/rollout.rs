@@ -113,12 +113,16 @@ fn condition<'a>(status: &'a Value, name: &str) -> Option<(&'a str, String)> {
     Some((text("status"), why))
 }
 
-/// Whether all pods of a PodList that run are ready, and run since the node has booted: what the API
+/// Whether all pods of a PodList that have not ended are ready, and run since the node has booted: what the API
 /// says of one whose containers began before is what was, until the kubelet has looked at it.
 pub fn back_since(pods: &Value, booted: OffsetDateTime) -> Progress {
     for pod in pods["items"].as_array().into_iter().flatten() {
         let metadata = &pod["metadata"];
-        if pod["status"]["phase"] != "Running" || !metadata["deletionTimestamp"].is_null() {
+        let ended = matches!(
+            pod["status"]["phase"].as_str(),
+            Some("Succeeded" | "Failed")
+        );
+        if ended || !metadata["deletionTimestamp"].is_null() {
             continue;
         }
         let name = metadata["name"].as_str().unwrap_or_default();
@@ -286,6 +290,9 @@ mod tests {
         let mut ended = pod("2026-11-02T10:00:04Z", "False");
         ended["status"]["phase"] = json!("Failed");
         assert_eq!(judge(ended), Progress::Done);
+        let mut begins = pod("2026-11-02T10:00:30Z", "False");
+        begins["status"]["phase"] = json!("Pending");
+        waits(begins, "not Ready: Probe");
         assert_eq!(back_since(&json!({}), booted), Progress::Done);
     }
 }

@@ -1,6 +1,6 @@
 //! Waiting until what add-ons brought is at work.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::definition::Addon;
@@ -150,6 +150,9 @@ fn troubles_of(
 
 /// A workload's pods, as a PodList; none for what has no pods.
 fn pods_of(api: &ApiClient, object: &ObjectRef, owner: &Value) -> Result<Option<Value>> {
+    if object.kind == "Pod" {
+        return Ok(Some(json!({"items": [owner]})));
+    }
     let Some(labels) = owner["spec"]["selector"]["matchLabels"].as_object() else {
         return Ok(None);
     };
@@ -159,8 +162,6 @@ fn pods_of(api: &ApiClient, object: &ObjectRef, owner: &Value) -> Result<Option<
         .collect();
     let namespace = object.namespace.as_deref().unwrap_or("default");
     let selector = selector.join(",").replace('/', "%2F").replace('=', "%3D");
-    let answer = api.get(&format!(
-        "/api/v1/namespaces/{namespace}/pods?labelSelector={selector}"
-    ))?;
-    Ok(serde_json::from_str(&answer.body).ok())
+    let path = format!("/api/v1/namespaces/{namespace}/pods?labelSelector={selector}");
+    api.get_json(&path).map(Some)
 }

@@ -126,7 +126,7 @@ impl<'a> Watcher<'a> {
     /// Adds the console's last lines and what to do next.
     pub fn explain(&self, error: Error) -> Error {
         let tail = match console::tail(&self.console_text(), CONSOLE_LINES) {
-            empty if empty.trim().is_empty() => "(nothing was written to it)".to_owned(),
+            tail if tail.is_empty() => "(nothing was written to it)".to_owned(),
             tail => tail,
         };
         error

@@ -149,35 +149,7 @@ pub fn start(
     } else {
         start.begin(&hypervisor, &mut access, &prepared)?
     };
-    let mut begin = begin;
-    let mut boots = 1;
-    loop {
-        let error = match start.kubernetes(&hypervisor, access.clone(), &prepared, &begin) {
-            Err(e) if e.kind() != Kind::Interrupted => e,
-            ended => return ended,
-        };
-        let template = match begin {
-            Begin::Copied(template) => {
-                // Nothing of the user's is in it yet, so a copy that turns out bad may go.
-                let goes = start.give_up_template(&template, &hypervisor, &access, &error)?;
-                goes.then_some(template)
-            }
-            begin if error.is_of_dead_machine() && boots < BOOTS => {
-                boots += 1;
-                progress.warn(&format!(
-                    "{error}; switching it off and on again: try {boots} of {BOOTS}"
-                ));
-                hypervisor.destroy(&names.domain)?;
-                match begin {
-                    Begin::Booting(template) => template,
-                    _ => None,
-                }
-            }
-            _ => return Err(error),
-        };
-        start.machine(&hypervisor, &mut access, prepared.acceleration)?;
-        begin = Begin::Booting(template);
-    }
+    start.until_healthy(&hypervisor, access, &prepared, begin)
 }
 
 /// What the checks at the end of a start have found.
@@ -219,6 +191,45 @@ impl Start<'_> {
         };
         self.machine(hypervisor, access, prepared.acceleration)?;
         Ok(Begin::Booting(template))
+    }
+
+    /// From a machine that has begun to a healthy cluster, if need be by another boot: a copy that
+    /// turns out bad is given up, and a machine that dies is switched off and on.
+    fn until_healthy(
+        &self,
+        hypervisor: &dyn Hypervisor,
+        mut access: Access,
+        prepared: &Prepared,
+        mut begin: Begin,
+    ) -> Result<Started> {
+        let mut boots = 1;
+        loop {
+            let error = match self.kubernetes(hypervisor, access.clone(), prepared, &begin) {
+                Err(e) if e.kind() != Kind::Interrupted => e,
+                ended => return ended,
+            };
+            let template = match begin {
+                Begin::Copied(template) => {
+                    // Nothing of the user's is in it yet, so a copy that turns out bad may go.
+                    let goes = self.give_up_template(&template, hypervisor, &access, &error)?;
+                    goes.then_some(template)
+                }
+                begin if error.is_of_dead_machine() && boots < BOOTS => {
+                    boots += 1;
+                    self.progress.warn(&format!(
+                        "{error}; switching it off and on again: try {boots} of {BOOTS}"
+                    ));
+                    hypervisor.destroy(&Names::new(self.store, &access.profile).domain)?;
+                    match begin {
+                        Begin::Booting(template) => template,
+                        _ => None,
+                    }
+                }
+                _ => return Err(error),
+            };
+            self.machine(hypervisor, &mut access, prepared.acceleration)?;
+            begin = Begin::Booting(template);
+        }
     }
 
     /// What is wanted in the node, with these keys and certificates.

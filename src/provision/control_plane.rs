@@ -195,7 +195,8 @@ fn controller_manager(inputs: &Inputs<'_>) -> Wanted {
         format!("--cluster-signing-key-file={ca_key}"),
         "--controllers=*,bootstrapsigner,tokencleaner".into(),
         // Each of its three dozen controllers asks for an account, a token and what it watches. The
-        // default of 20 requests a second lets them wait for each other where the node has processor to spare.
+        // default of 20 requests a second lets them wait for each other where the node has
+        // processor to spare.
         "--kube-api-burst=300".into(),
         "--kube-api-qps=200".into(),
         format!("--kubeconfig={kubeconfig}"),

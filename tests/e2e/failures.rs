@@ -41,6 +41,12 @@ fn a_kernel_panic_is_told_at_once(env: &Env) {
 /// As one whose processor lost an interrupt: nothing on the console, and nothing ever happens.
 fn a_machine_that_rests_is_told(env: &Env) {
     let run = with_init(env, "rest", "/bin/cat").says("does nothing");
+    assert_eq!(
+        run.stderr.matches("tries again").count(),
+        1,
+        "{}",
+        run.stderr
+    );
     assert!(run.took < Duration::from_secs(120), "{:?}", run.took);
 }
 
