@@ -87,7 +87,6 @@ fn api_server(inputs: &Inputs<'_>) -> Wanted {
     for name in [
         CertName::Apiserver,
         CertName::ApiserverKubeletClient,
-        CertName::ApiserverEtcdClient,
         CertName::FrontProxyClient,
     ] {
         files.extend(key_pair(pki, name));
@@ -104,13 +103,7 @@ fn api_server(inputs: &Inputs<'_>) -> Wanted {
         format!("--client-ca-file={CLIENT_AUTHORITIES}"),
         "--enable-admission-plugins=NodeRestriction".into(),
         "--enable-bootstrap-token-auth=true".into(),
-        format!("--etcd-servers={}", etcd::CLIENT_URL),
-        format!("--etcd-cafile={}", certificate_path(CertName::EtcdCa)),
-        format!(
-            "--etcd-certfile={}",
-            certificate_path(CertName::ApiserverEtcdClient)
-        ),
-        format!("--etcd-keyfile={}", key_path(CertName::ApiserverEtcdClient)),
+        format!("--etcd-servers={}", etcd::SOCKET_URL),
         format!(
             "--kubelet-certificate-authority={}",
             certificate_path(CertName::Ca)
@@ -154,6 +147,9 @@ fn api_server(inputs: &Inputs<'_>) -> Wanted {
     let unit = Unit::service("kube-apiserver", "Kubernetes API server", &command)
         .line("Type", "notify")
         .line("TimeoutStartSec", "600")
+        // It is done in a tenth of a second, and then waits a minute for watches that nobody ends. Each
+        // write that it acknowledged is in etcd.
+        .line("TimeoutStopSec", "4")
         .line("OOMScoreAdjust", "-997")
         // Fewer collections while it starts, where each would cost seconds under emulation; the
         // limit keeps a busy one from growing without end.

@@ -232,6 +232,14 @@ fn strangers_are_kept_out(env: &Env) {
     // etcd without a client certificate.
     env.kubby(&["ssh", "--", "! curl -sk https://127.0.0.1:2379/version"])
         .ok();
+    // Nor by its socket, for anybody but root.
+    env.kubby(&["ssh", "--", "stat -c '%a %U' /run/etcd"])
+        .ok()
+        .prints("700 root");
+    let socket = "curl -s --unix-socket /run/etcd/etcd.sock http://localhost/version";
+    env.kubby(&["ssh", "--", socket]).ok();
+    let stranger = format!("! setpriv --reuid=65534 --clear-groups {socket}");
+    env.kubby(&["ssh", "--", &stranger]).ok();
     env.kubby(&[
         "ssh",
         "--",
