@@ -26,6 +26,7 @@ mod snapshots;
 mod start;
 mod status;
 mod stop;
+mod stopwatch;
 mod suspend;
 mod templates;
 mod throwaway;

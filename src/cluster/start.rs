@@ -14,6 +14,7 @@ use super::prepare::Prepared;
 use super::resources::{self, Names};
 use super::revive;
 use super::services;
+use super::stopwatch::Stopwatch;
 use super::warm::Template;
 use super::{Access, StartOptions};
 use crate::egress::{self, Egress, HostFacts};
@@ -27,7 +28,6 @@ use crate::progress::Progress;
 use crate::provision::{self, Inputs, Wanted};
 use crate::saved::Stamp;
 use crate::store::Store;
-use crate::trace;
 
 /// Limits with hardware virtualisation; the acceleration's factor makes them fit emulation.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
@@ -61,29 +61,6 @@ pub struct Started {
     pub stages: Vec<(&'static str, Duration)>,
 }
 
-/// Takes the time of one stage after the other.
-struct Stopwatch {
-    last: Instant,
-    stages: Vec<(&'static str, Duration)>,
-}
-
-impl Stopwatch {
-    fn new() -> Self {
-        Stopwatch {
-            last: Instant::now(),
-            stages: Vec::new(),
-        }
-    }
-
-    /// Ends the running stage and gives it a name.
-    fn stage(&mut self, name: &'static str) {
-        let now = Instant::now();
-        trace::stage(name, self.last);
-        self.stages.push((name, now - self.last));
-        self.last = now;
-    }
-}
-
 /// The surroundings of one start.
 pub(super) struct Start<'a> {
     pub(super) store: &'a Store,
@@ -91,7 +68,7 @@ pub(super) struct Start<'a> {
     pub(super) options: &'a StartOptions,
     pub(super) progress: &'a dyn Progress,
     pub(super) host_facts: &'a HostFacts,
-    watch: RefCell<Stopwatch>,
+    stopwatch: RefCell<Stopwatch>,
     /// Image archives of add-ons that this start brings.
     pub(super) archives: RefCell<Vec<PathBuf>>,
     /// The warnings about the way to the world are told.
@@ -119,7 +96,7 @@ pub fn start(
         options,
         progress,
         host_facts: &host_facts,
-        watch: RefCell::new(Stopwatch::new()),
+        stopwatch: RefCell::new(Stopwatch::start()),
         archives: RefCell::default(),
         warned: Cell::new(false),
         renewed: RefCell::default(),
@@ -281,7 +258,7 @@ impl Start<'_> {
 
     /// Ends the running stage and gives it a name.
     pub(super) fn stage(&self, name: &'static str) {
-        self.watch.borrow_mut().stage(name);
+        self.stopwatch.borrow_mut().end(name);
     }
 
     /// From a machine that runs to a healthy cluster with a context.
@@ -406,7 +383,7 @@ impl Start<'_> {
             renewed: self.renewed.take(),
             current_context,
             node_version: healthy.node_version,
-            stages: std::mem::take(&mut self.watch.borrow_mut().stages),
+            stages: self.stopwatch.borrow_mut().take_stages(),
         })
     }
 }
