@@ -3,6 +3,7 @@
 mod access;
 mod addons;
 mod adopt;
+mod archives;
 mod awake;
 mod boot;
 mod bundle;

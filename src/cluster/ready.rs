@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 
+use super::archives::Loading;
 use super::boot::Watcher;
 use super::health::Waiting;
 use super::start::Start;
@@ -56,6 +57,7 @@ impl Start<'_> {
         access: &Access,
         waiting: &mut Waiting<'_, '_>,
         booted: Option<OffsetDateTime>,
+        loading: Loading,
     ) -> Result<String> {
         let api = waiting.api;
         let step = self.progress.step("Wait for the API");
@@ -82,10 +84,16 @@ impl Start<'_> {
             addons::import(waiting.remote, &all)?;
             self.stage("images");
         }
-        addons::load(access, &self.archives.borrow(), self.progress)?;
         step.detail("applying manifests");
         let flag = access.profile.name.flag();
-        addons::apply(api, &all, false, waiting.deadline, &flag, self.progress)?;
+        let apply = |some: &[&Addon]| {
+            addons::apply(api, some, false, waiting.deadline, &flag, self.progress)
+        };
+        // Those whose images may not be there yet last; the others need not wait for them.
+        let (own, others): (Vec<_>, Vec<_>) = all.iter().partition(|a| a.folder.is_some());
+        apply(&others)?;
+        loading.end(self.progress)?;
+        apply(&own)?;
         for name in &self.options.no_addons {
             addon::remove(api, name, waiting.deadline)?;
             addon::forget(&access.dir, name)?;

@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::archives::Loading;
 use super::boot::Watcher;
 use super::certs;
 use super::context;
@@ -322,6 +323,7 @@ impl Start<'_> {
             step.done(format!("{} files", applied.changed.len()));
         }
         self.stage("configure");
+        let loading = Loading::begin(&access, &self.archives.borrow());
         let restarted = &applied.restarted;
         self.settle(
             &mut ssh,
@@ -342,7 +344,7 @@ impl Start<'_> {
             deadline: Instant::now() + limit(HEALTH_LIMIT),
             pointless: None,
         };
-        let node_version = self.healthy(&access, &mut waiting, booted)?;
+        let node_version = self.healthy(&access, &mut waiting, booted, loading)?;
         self.stage("verify");
         if let Begin::Booting(Some(template)) = begin
             && prepared.created

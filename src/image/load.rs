@@ -54,7 +54,7 @@ pub fn load(
     };
     let step = progress.step(&format!("Load {}", source.label));
     source.report_to(step.sink());
-    let mut import = Import::new(&node);
+    let mut import = Import::new(&mut node);
     let passed = archive::pass_on(&mut source, &request, &mut |data| import.send(data))
         .and_then(|passed| source.finish().map(|()| passed));
     let passed = match passed {
@@ -98,14 +98,14 @@ pub fn load(
 
 /// containerd's import in the node, begun with the first byte for it.
 struct Import<'a> {
-    node: &'a Node,
+    node: &'a mut Node,
     process: Option<Process>,
     /// The import ended before it had everything.
     ended: bool,
 }
 
 impl<'a> Import<'a> {
-    fn new(node: &'a Node) -> Self {
+    fn new(node: &'a mut Node) -> Self {
         Import {
             node,
             process: None,
@@ -129,7 +129,7 @@ impl<'a> Import<'a> {
         let Some(process) = self.process else {
             return Ok(());
         };
-        let output = process.finish()?;
+        let output = self.node.finish(process)?;
         if output.success() {
             return Ok(());
         }
@@ -159,7 +159,7 @@ impl<'a> Import<'a> {
             return self.finish("it").err().unwrap_or(error);
         }
         if let Some(process) = self.process {
-            let _ = process.finish();
+            let _ = self.node.finish(process);
         }
         error
     }

@@ -163,7 +163,7 @@ fn export(
         done += n as u64;
         report(done);
     }
-    let output = process.finish()?;
+    let output = node.finish(process)?;
     if output.success() && done > 0 {
         return Ok(done);
     }

@@ -16,7 +16,7 @@ mod verify;
 pub use apply::{Applied, apply, settled, start_all};
 pub use control_plane::operator_files;
 pub use etcd::member as etcd_member;
-pub use runtime::{BUILDKIT_SOCKET, CONTAINERD_SOCKET, NO_ARCHIVE, import_command};
+pub use runtime::{BUILDKIT_SOCKET, CONTAINERD_SOCKET, NO_ARCHIVE, SEEDED_IMAGES, import_command};
 pub use unit::Unit;
 pub use verify::{PROCESSES, booted_at, crash_looping, journal_tail, verify};
 

@@ -34,7 +34,7 @@ const SEED_SCRIPT: &str = "/usr/local/lib/kubby/seed-images";
 const CONTAINERD_ROOT: &str = "/var/lib/containerd";
 
 /// The names of the images that a new node has from the volume, until [`end_of_seed`].
-const SEEDED: &str = "/run/kubby-seeded-images";
+pub const SEEDED_IMAGES: &str = "/run/kubby-seeded-images";
 
 pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
     Wanted {
@@ -182,7 +182,7 @@ import() {{
 running=
 # Nobody can have removed what a new node began with; asking containerd costs seconds of an
 # emulated processor.
-have=$(cat {SEEDED} 2>/dev/null) ||
+have=$(cat {SEEDED_IMAGES} 2>/dev/null) ||
     have=$(ctr --namespace k8s.io images list --quiet)
 while [ $# -ge 2 ]; do
     image=$1
@@ -238,14 +238,14 @@ for snapshot in $from/$snapshots/snapshots/*; do
 done
 sync -f $new
 mv -T $new $root
-cp $from/images {SEEDED}
+cp $from/images {SEEDED_IMAGES}
 "#
     )
 }
 
 /// Ends the time in which a new node has just the images that it began with; part of a script.
 pub fn end_of_seed() -> String {
-    format!("rm -f {SEEDED}")
+    format!("rm -f {SEEDED_IMAGES}")
 }
 
 /// Forgets, once for each boot, what pods' networks were like: none of them outlives the machine, and

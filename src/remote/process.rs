@@ -6,7 +6,7 @@ use std::time::Instant;
 use ssh2::Channel;
 
 use super::link::{Failure, Link, Watch};
-use super::ssh::check_command;
+use super::ssh::{Ssh, check_command};
 use super::stream::{START, lost};
 use super::{Output, Target, connect, shorten};
 use crate::error::{Error, Result};
@@ -15,7 +15,7 @@ use crate::interrupt;
 /// How much of the end of an output is kept.
 const KEPT: usize = 64 * 1024;
 
-/// A running command in the node, on a connection of its own.
+/// A running command in the node, on a connection that nobody else uses meanwhile.
 pub struct Process {
     link: Link,
     channel: Channel,
@@ -32,19 +32,40 @@ impl Process {
     /// # Errors
     /// [`crate::error::Kind::NodeUnreachable`] when the node cannot be reached, [`crate::error::Kind::Interrupted`] on Ctrl-C.
     pub fn start(target: &Target, command: &str) -> Result<Process> {
-        check_command(command)?;
         let mut link = connect::once(target, START)?;
+        Process::begin(target, command, |watch| {
+            let channel = link.open(watch)?;
+            Ok((link, channel))
+        })
+    }
+
+    /// As [`Process::start`], on the connection that `ssh` has; [`Process::finish_on`] gives it back.
+    /// A login costs an emulated node a second and more.
+    ///
+    /// # Errors
+    /// As [`Process::start`].
+    pub fn start_on(ssh: &mut Ssh, command: &str) -> Result<Process> {
+        let target = ssh.target().clone();
+        Process::begin(&target, command, |watch| ssh.open(watch))
+    }
+
+    fn begin(
+        target: &Target,
+        command: &str,
+        open: impl FnOnce(&mut Watch<'_>) -> Result<(Link, Channel), Failure>,
+    ) -> Result<Process> {
+        check_command(command)?;
         let mut watch = Watch {
             until: Some(Instant::now() + START),
             tick: &mut interrupt::check,
         };
-        let mut begin = || -> Result<Channel, Failure> {
-            let mut channel = link.open(&mut watch)?;
-            link.complete(&mut watch, &mut |_| channel.exec(command))?;
-            Ok(channel)
-        };
         let what = format!("`{}`", shorten(command));
-        let channel = begin().map_err(|f| lost(f, target, &what))?;
+        let begin = || -> Result<(Link, Channel), Failure> {
+            let (mut link, mut channel) = open(&mut watch)?;
+            link.complete(&mut watch, &mut |_| channel.exec(command))?;
+            Ok((link, channel))
+        };
+        let (link, channel) = begin().map_err(|f| lost(f, target, &what))?;
         Ok(Process {
             link,
             channel,
@@ -123,7 +144,21 @@ impl Process {
     ///
     /// # Errors
     /// As [`Process::write`].
-    pub fn finish(mut self) -> Result<Output> {
+    pub fn finish(self) -> Result<Output> {
+        self.end().map(|(output, _)| output)
+    }
+
+    /// As [`Process::finish`]; `ssh` goes on with the connection.
+    ///
+    /// # Errors
+    /// As [`Process::write`].
+    pub fn finish_on(self, ssh: &mut Ssh) -> Result<Output> {
+        let (output, link) = self.end()?;
+        ssh.take_back(link);
+        Ok(output)
+    }
+
+    fn end(mut self) -> Result<(Output, Link)> {
         let mut tick = interrupt::check;
         let mut watch = forever(&mut tick);
         let mut end = || -> Result<i32, Failure> {
@@ -144,11 +179,12 @@ impl Process {
         };
         let status = end();
         let status = status.map_err(|f| self.lost(f))?;
-        Ok(Output {
+        let output = Output {
             status,
-            stdout: std::mem::take(&mut self.stdout),
-            stderr: std::mem::take(&mut self.stderr),
-        })
+            stdout: self.stdout,
+            stderr: self.stderr,
+        };
+        Ok((output, self.link))
     }
 
     /// Takes what both outputs have now; returns how much.

@@ -88,7 +88,8 @@ impl Ssh {
     }
 
     /// A channel on the connection; a connection that broke since the last command is made anew.
-    fn open(&mut self, watch: &mut Watch<'_>) -> Result<(Link, Channel), Failure> {
+    /// The connection goes with it: [`Ssh::take_back`].
+    pub(super) fn open(&mut self, watch: &mut Watch<'_>) -> Result<(Link, Channel), Failure> {
         if let Some(mut link) = self.link.take() {
             match link.open(watch) {
                 Ok(channel) => return Ok((link, channel)),
@@ -102,6 +103,11 @@ impl Ssh {
         let mut link = connect::once(&self.target, left).map_err(Failure::Stopped)?;
         let channel = link.open(watch)?;
         Ok((link, channel))
+    }
+
+    /// Takes a connection of [`Ssh::open`] back, on which nothing is under way any more.
+    pub(super) fn take_back(&mut self, link: Link) {
+        self.link = Some(link);
     }
 
     fn explain(&self, failure: Failure, command: &str, limit: Duration, stderr: &[u8]) -> Error {

@@ -16,7 +16,7 @@ pub use list::{Meant, NodeImage, Running, find};
 use crate::cluster::Access;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
-use crate::provision::{COMPONENTS_DIR, CONTAINERD_SOCKET};
+use crate::provision::{COMPONENTS_DIR, CONTAINERD_SOCKET, SEEDED_IMAGES};
 use crate::remote::{Output, Process, Remote, Ssh, Target, quote};
 
 /// `ctr` in the namespace of Kubernetes.
@@ -71,8 +71,16 @@ impl Node {
     ///
     /// # Errors
     /// As [`Process::start`].
-    pub fn stream(&self, ctr_arguments: &str) -> Result<Process> {
-        Process::start(&self.target, &format!("exec {CTR} {ctr_arguments}"))
+    pub fn stream(&mut self, ctr_arguments: &str) -> Result<Process> {
+        Process::start_on(&mut self.ssh, &format!("exec {CTR} {ctr_arguments}"))
+    }
+
+    /// Ends a command of [`Node::stream`], see [`Process::finish`].
+    ///
+    /// # Errors
+    /// As [`Process::finish`].
+    pub fn finish(&mut self, process: Process) -> Result<Output> {
+        process.finish_on(&mut self.ssh)
     }
 
     /// All images, by their first names.
@@ -93,12 +101,18 @@ impl Node {
         parse_running(&text)
     }
 
-    /// The digests of all blobs and the names of all images.
+    /// The digests of blobs that need not be sent again and the names of all images. A node that
+    /// starts for the first time says what it began with, which it need not ask containerd for; one
+    /// that is still about to run containerd is waited for.
     ///
     /// # Errors
     /// As [`Node::images`].
     pub fn contents(&mut self) -> Result<(HashSet<String>, HashSet<String>)> {
-        let script = format!("{CTR} content ls --quiet && echo && {CTR} images ls --quiet");
+        let script = format!(
+            "systemctl start containerd.service && \
+             if [ -e {SEEDED_IMAGES} ]; then echo; echo; cat {SEEDED_IMAGES}; \
+             else {CTR} content ls --quiet && echo && {CTR} images ls --quiet; fi"
+        );
         let output = self.ssh.exec(&script, &[], Some(self.question))?;
         let text = output.require("listing containerd's content")?.text();
         let (blobs, names) = text.split_once("\n\n").unwrap_or((&text, ""));
