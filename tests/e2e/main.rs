@@ -3,7 +3,8 @@
 //! One cluster lives through the tests in their order, as it does with a user. `scripts/test`
 //! runs this with what it needs; without libvirt or as a plain `cargo test` it says so and runs
 //! nothing. Set `KUBBY_E2E=1` to run it by hand, and `KUBBY_E2E_LONG=1` for the tests that take
-//! many minutes, which are skipped otherwise.
+//! many minutes, which are skipped otherwise. With `KUBBY_E2E_SECONDS=N` those that would begin
+//! later than that are skipped, but for the last, which look for what is left.
 
 #![expect(clippy::print_stderr, reason = "timings are for the reader of the log")]
 
@@ -31,10 +32,18 @@ mod services;
 mod trust;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::{Arguments, Completion, Trial};
 
 use env::Env;
+
+/// When no further test may begin, where the user has said so.
+fn time_is_up() -> Option<Instant> {
+    let seconds = std::env::var("KUBBY_E2E_SECONDS").ok()?;
+    let seconds = seconds.parse().expect("KUBBY_E2E_SECONDS is a number");
+    Some(Instant::now() + Duration::from_secs(seconds))
+}
 
 fn main() {
     let args = Arguments::from_args();
@@ -91,13 +100,20 @@ fn main() {
     let long = long.chain(faults::matrix::LONG);
     let long: Vec<_> = long.map(|(name, _)| *name).collect();
     let all = std::env::var_os("KUBBY_E2E_LONG").is_some_and(|v| v == "1");
+    let end = time_is_up();
     for (name, test) in tests {
         let env = Arc::clone(&env);
-        let trial = Trial::test(*name, move || {
-            let began = std::time::Instant::now();
+        let last = lifecycle::AFTER.iter().any(|(last, _)| last == name);
+        let end = end.filter(|_| !last);
+        let trial = Trial::ignorable_test(*name, move || {
+            let began = Instant::now();
+            if end.is_some_and(|end| began > end) {
+                eprintln!("  {name}: NOT RUN, the time for the tests is up");
+                return Ok(Completion::ignored_with("the time is up"));
+            }
             test(&env);
             eprintln!("  {name}: {:.1} s", began.elapsed().as_secs_f64());
-            Ok(())
+            Ok(Completion::Completed)
         });
         trials.push(trial.with_ignored_flag(long.contains(name) && !all));
     }
