@@ -14,8 +14,9 @@ use crate::progress::Step;
 use crate::provision::{self, NODE_NAME, Unit};
 use crate::remote::Remote;
 
-/// How often the API is asked. A request costs the node next to nothing once TLS stands.
-const ASK_EVERY: Duration = Duration::from_millis(200);
+/// How often the API is asked: each fiftieth of the time that was waited, within these bounds. A
+/// request costs an emulated node 10 to 20 ms of a processor, and a slow one has none to spare.
+const ASK_EVERY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
 
 /// How often the units are looked at over SSH: under emulation each look costs the node CPU.
 const UNITS_EVERY: Duration = Duration::from_secs(15);
@@ -210,7 +211,25 @@ impl Waiting<'_, '_> {
                     None => error,
                 });
             }
-            interrupt::sleep(ASK_EVERY)?;
+            interrupt::sleep(ask_after(started.elapsed()))?;
         }
+    }
+}
+
+fn ask_after(waited: Duration) -> Duration {
+    (waited / 50).clamp(ASK_EVERY.0, ASK_EVERY.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_longer_asks_less_often() {
+        let after = |seconds| ask_after(Duration::from_secs(seconds));
+        assert_eq!(after(0), ASK_EVERY.0);
+        assert_eq!(after(10), ASK_EVERY.0);
+        assert_eq!(after(25), Duration::from_millis(500));
+        assert_eq!(after(600), ASK_EVERY.1);
     }
 }
