@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -19,7 +20,12 @@ pub struct Env {
     kept: bool,
     /// The profile that most tests share.
     pub profile: String,
+    /// How long the first start of all took, which tells how fast this machine is.
+    first_start: OnceLock<Duration>,
 }
+
+/// What a first start takes on the machines that the tests' limits in seconds were chosen on.
+const USUAL_START: Duration = Duration::from_secs(60);
 
 impl Env {
     /// A new folder, or the one that `KUBBY_E2E_KEEP` names: what a run leaves there the next one
@@ -35,6 +41,7 @@ impl Env {
                 root: root.into(),
                 cache: None,
                 kept: true,
+                first_start: OnceLock::new(),
             };
         }
         // Not under /tmp's own mode: the folder is private, as a home is.
@@ -47,6 +54,7 @@ impl Env {
             root: root.keep(),
             cache: None,
             kept: false,
+            first_start: OnceLock::new(),
         }
     }
 
@@ -59,7 +67,20 @@ impl Env {
             cache: Some(root.join("cache")),
             root,
             kept: self.kept,
+            first_start: self.first_start.clone(),
         }
+    }
+
+    /// Tells how long the first start took.
+    pub fn first_start_took(&self, took: Duration) {
+        let _ = self.first_start.set(took);
+    }
+
+    /// A limit, longer by as much as the first start took longer here than on a usual machine; never
+    /// shorter.
+    pub fn limit_here(&self, limit: Duration) -> Duration {
+        let took = self.first_start.get().copied().unwrap_or(USUAL_START);
+        limit.mul_f64(took.div_duration_f64(USUAL_START).max(1.0))
     }
 
     pub fn home(&self) -> PathBuf {
