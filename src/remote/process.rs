@@ -32,6 +32,7 @@ impl Process {
     /// # Errors
     /// [`crate::error::Kind::NodeUnreachable`] when the node cannot be reached, [`crate::error::Kind::Interrupted`] on Ctrl-C.
     pub fn start(target: &Target, command: &str) -> Result<Process> {
+        check_command(command)?;
         let mut link = connect::once(target, START)?;
         Process::begin(target, command, |watch| {
             let channel = link.open(watch)?;
@@ -45,6 +46,7 @@ impl Process {
     /// # Errors
     /// As [`Process::start`].
     pub fn start_on(ssh: &mut Ssh, command: &str) -> Result<Process> {
+        check_command(command)?;
         let target = ssh.target().clone();
         Process::begin(&target, command, |watch| ssh.open(watch))
     }
@@ -54,7 +56,6 @@ impl Process {
         command: &str,
         open: impl FnOnce(&mut Watch<'_>) -> Result<(Link, Channel), Failure>,
     ) -> Result<Process> {
-        check_command(command)?;
         let mut watch = Watch {
             until: Some(Instant::now() + START),
             tick: &mut interrupt::check,
