@@ -8,7 +8,7 @@ use ssh2::Channel;
 use super::link::{Failure, Link, Watch};
 use super::ssh::{Ssh, check_command};
 use super::stream::{START, lost};
-use super::{Output, Target, connect, shorten};
+use super::{Output, Target, shorten};
 use crate::error::{Error, Result};
 use crate::interrupt;
 
@@ -26,52 +26,31 @@ pub struct Process {
 }
 
 impl Process {
-    /// Connects and starts a shell command. It ends with its input at the latest when this is
-    /// dropped.
+    /// Starts a shell command on the connection that `ssh` has, which [`Process::finish`] gives back: a
+    /// login costs an emulated node a second and more. It ends with its input at the latest when this
+    /// is dropped.
     ///
     /// # Errors
     /// [`crate::error::Kind::NodeUnreachable`] when the node cannot be reached, [`crate::error::Kind::Interrupted`] on Ctrl-C.
-    pub fn start(target: &Target, command: &str) -> Result<Process> {
-        check_command(command)?;
-        let mut link = connect::once(target, START)?;
-        Process::begin(target, command, |watch| {
-            let channel = link.open(watch)?;
-            Ok((link, channel))
-        })
-    }
-
-    /// As [`Process::start`], on the connection that `ssh` has; [`Process::finish_on`] gives it back.
-    /// A login costs an emulated node a second and more.
-    ///
-    /// # Errors
-    /// As [`Process::start`].
-    pub fn start_on(ssh: &mut Ssh, command: &str) -> Result<Process> {
+    pub fn start(ssh: &mut Ssh, command: &str) -> Result<Process> {
         check_command(command)?;
         let target = ssh.target().clone();
-        Process::begin(&target, command, |watch| ssh.open(watch))
-    }
-
-    fn begin(
-        target: &Target,
-        command: &str,
-        open: impl FnOnce(&mut Watch<'_>) -> Result<(Link, Channel), Failure>,
-    ) -> Result<Process> {
         let mut watch = Watch {
             until: Some(Instant::now() + START),
             tick: &mut interrupt::check,
         };
         let what = format!("`{}`", shorten(command));
-        let begin = || -> Result<(Link, Channel), Failure> {
-            let (mut link, mut channel) = open(&mut watch)?;
+        let mut begin = || -> Result<(Link, Channel), Failure> {
+            let (mut link, mut channel) = ssh.open(&mut watch)?;
             link.complete(&mut watch, &mut |_| channel.exec(command))?;
             Ok((link, channel))
         };
-        let (link, channel) = begin().map_err(|f| lost(f, target, &what))?;
+        let (link, channel) = begin().map_err(|f| lost(f, &target, &what))?;
         Ok(Process {
             link,
             channel,
             what,
-            target: target.clone(),
+            target,
             stdout: Vec::new(),
             stderr: Vec::new(),
         })
@@ -141,25 +120,11 @@ impl Process {
     }
 
     /// Ends the command's input, waits for its end and returns its status with the last 64 KiB of
-    /// each output.
+    /// each output. `ssh` goes on with the connection.
     ///
     /// # Errors
     /// As [`Process::write`].
-    pub fn finish(self) -> Result<Output> {
-        self.end().map(|(output, _)| output)
-    }
-
-    /// As [`Process::finish`]; `ssh` goes on with the connection.
-    ///
-    /// # Errors
-    /// As [`Process::write`].
-    pub fn finish_on(self, ssh: &mut Ssh) -> Result<Output> {
-        let (output, link) = self.end()?;
-        ssh.take_back(link);
-        Ok(output)
-    }
-
-    fn end(mut self) -> Result<(Output, Link)> {
+    pub fn finish(mut self, ssh: &mut Ssh) -> Result<Output> {
         let mut tick = interrupt::check;
         let mut watch = forever(&mut tick);
         let mut end = || -> Result<i32, Failure> {
@@ -185,7 +150,8 @@ impl Process {
             stdout: self.stdout,
             stderr: self.stderr,
         };
-        Ok((output, self.link))
+        ssh.take_back(self.link);
+        Ok(output)
     }
 
     /// Takes what both outputs have now; returns how much.

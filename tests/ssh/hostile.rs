@@ -123,7 +123,7 @@ fn none_gets_hold_of_kubby_before_it_has_shown_its_key() {
 
 #[test]
 fn a_command_that_writes_without_end_is_ended() {
-    let (site, _running, mut ssh) = connected();
+    let (_site, _running, mut ssh) = connected();
     for command in ["yes", "yes >&2"] {
         let begin = Instant::now();
         let e = ssh.run(command).unwrap_err();
@@ -133,9 +133,9 @@ fn a_command_that_writes_without_end_is_ended() {
         assert_eq!(ssh.run("echo next").unwrap().text(), "next");
     }
     // What is read piece by piece has no such bound, and what is kept of its errors has.
-    let mut process = Process::start(&site.target, "head -c 80000000 /dev/zero >&2").unwrap();
+    let mut process = Process::start(&mut ssh, "head -c 80000000 /dev/zero >&2").unwrap();
     while process.read(&mut [0; 65536]).unwrap() > 0 {}
-    assert!(process.finish().unwrap().stderr.len() <= 128 * 1024);
+    assert!(process.finish(&mut ssh).unwrap().stderr.len() <= 128 * 1024);
 }
 
 #[test]

@@ -3,30 +3,31 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
-use kubby::remote::{Process, bridge};
+use kubby::remote::{Process, Remote, bridge};
 
 use crate::commands::noise;
 use crate::server::connected;
 
 #[test]
 fn a_command_is_fed_and_its_output_comes_with_its_status() {
-    let (site, _running, _ssh) = connected();
+    let (_site, _running, mut ssh) = connected();
     let data = noise(6 << 20);
-    let mut process = Process::start(&site.target, "wc -c; echo err >&2; exit 6").unwrap();
+    let mut process = Process::start(&mut ssh, "wc -c; echo err >&2; exit 6").unwrap();
     for piece in data.chunks(100_000) {
         assert!(process.write(piece).unwrap());
     }
-    let output = process.finish().unwrap();
+    let output = process.finish(&mut ssh).unwrap();
     assert_eq!(output.status, 6);
     assert_eq!(output.text(), data.len().to_string());
     assert_eq!(output.stderr, b"err\n");
+    assert_eq!(ssh.run("echo next").unwrap().text(), "next");
 }
 
 #[test]
 fn output_of_any_length_is_read_and_only_the_end_of_errors_kept() {
-    let (site, _running, _ssh) = connected();
+    let (_site, _running, mut ssh) = connected();
     let command = "seq 1 300000 >&2; seq 1 300000";
-    let mut process = Process::start(&site.target, command).unwrap();
+    let mut process = Process::start(&mut ssh, command).unwrap();
     let mut text = Vec::new();
     let mut buffer = [0; 50_000];
     loop {
@@ -37,7 +38,7 @@ fn output_of_any_length_is_read_and_only_the_end_of_errors_kept() {
     }
     let expected: String = (1..=300_000).map(|n| format!("{n}\n")).collect();
     assert!(text == expected.as_bytes(), "{} bytes", text.len());
-    let output = process.finish().unwrap();
+    let output = process.finish(&mut ssh).unwrap();
     assert_eq!(output.status, 0);
     assert!(output.stderr.ends_with(b"\n300000\n"));
     assert!(output.stderr.len() < 200_000, "{}", output.stderr.len());
@@ -45,12 +46,12 @@ fn output_of_any_length_is_read_and_only_the_end_of_errors_kept() {
 
 #[test]
 fn a_command_that_stops_reading_is_noticed() {
-    let (site, _running, _ssh) = connected();
-    let mut process = Process::start(&site.target, "head -c 10; echo no >&2; exit 4").unwrap();
+    let (_site, _running, mut ssh) = connected();
+    let mut process = Process::start(&mut ssh, "head -c 10; echo no >&2; exit 4").unwrap();
     let piece = noise(1 << 20);
     let more = (0..200).all(|_| process.write(&piece).unwrap());
     assert!(!more, "200 MiB were taken by nobody");
-    let output = process.finish().unwrap();
+    let output = process.finish(&mut ssh).unwrap();
     assert_eq!((output.status, &output.stderr[..]), (4, &b"no\n"[..]));
 }
 

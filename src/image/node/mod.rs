@@ -72,7 +72,7 @@ impl Node {
     /// # Errors
     /// As [`Process::start`].
     pub fn stream(&mut self, ctr_arguments: &str) -> Result<Process> {
-        Process::start_on(&mut self.ssh, &format!("exec {CTR} {ctr_arguments}"))
+        Process::start(&mut self.ssh, &format!("exec {CTR} {ctr_arguments}"))
     }
 
     /// Ends a command of [`Node::stream`], see [`Process::finish`].
@@ -80,7 +80,7 @@ impl Node {
     /// # Errors
     /// As [`Process::finish`].
     pub fn finish(&mut self, process: Process) -> Result<Output> {
-        process.finish_on(&mut self.ssh)
+        process.finish(&mut self.ssh)
     }
 
     /// All images, by their first names.
