@@ -156,6 +156,7 @@ fn api_server(inputs: &Inputs<'_>) -> Wanted {
         .line("Environment", "GOGC=400 GOMEMLIMIT=768MiB")
         .early()
         // Not after etcd: it asks for etcd only seconds after it has begun, and then waits for it.
+        .unhurried()
         .requires(&[runtime::MOUNT])
         .reads(reads);
     Wanted {
@@ -216,6 +217,7 @@ fn controller_manager(inputs: &Inputs<'_>) -> Wanted {
         "Kubernetes controller manager",
         &command,
     )
+    .unhurried()
     .requires(&[runtime::MOUNT])
     .after(&["kube-apiserver.service"])
     .reads(reads)
@@ -246,6 +248,7 @@ fn scheduler(inputs: &Inputs<'_>) -> Wanted {
     ];
     command.extend(serving(CertName::SchedulerServing));
     let unit = Unit::service("kube-scheduler", "Kubernetes scheduler", &command)
+        .unhurried()
         .requires(&[runtime::MOUNT])
         .after(&["kube-apiserver.service"])
         .reads(reads)

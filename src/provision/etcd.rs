@@ -108,6 +108,7 @@ pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
         .line("RuntimeDirectoryMode", "0700")
         .line("ExecStartPre", format!("-{SEED_SCRIPT}"))
         .line("OOMScoreAdjust", "-997")
+        .unhurried()
         .requires(&[runtime::MOUNT])
         .early()
         .reads(reads);

@@ -308,6 +308,17 @@ mod tests {
     }
 
     #[test]
+    fn timers_are_shared_but_not_by_pods() {
+        let wanted = wanted();
+        for unit in &wanted.units {
+            let starts_pods = ["containerd.service", "buildkit.service"].contains(&&*unit.name);
+            let is_process = PROCESSES.iter().any(|(_, name)| *name == unit.name);
+            let unhurried = unit.lines.iter().any(|(key, _)| *key == "TimerSlackNSec");
+            assert_eq!(unhurried, is_process && !starts_pods, "{}", unit.name);
+        }
+    }
+
+    #[test]
     fn what_the_node_is_told() {
         let wanted = wanted();
         let mut text = String::new();

@@ -36,6 +36,7 @@ fn kubelet(inputs: &Inputs<'_>) -> Wanted {
     ];
     let unit = Unit::service("kubelet", "Kubernetes node agent", &command)
         .line("OOMScoreAdjust", "-999")
+        .unhurried()
         .requires(&[runtime::MOUNT])
         // After the API server: a kubelet that finds nobody backs off for seconds.
         .after(&["containerd.service", "kube-apiserver.service"])
@@ -92,6 +93,7 @@ fn kube_proxy(inputs: &Inputs<'_>) -> Wanted {
     ];
     let unit = Unit::service("kube-proxy", "Kubernetes network proxy", &command)
         .line("OOMScoreAdjust", "-998")
+        .unhurried()
         .requires(&[runtime::MOUNT])
         .after(&["kube-apiserver.service"])
         .reads(reads)

@@ -5,6 +5,10 @@ use std::fmt::Write as _;
 use super::{FIRST_TARGET, TARGET, public};
 use crate::remote::NodeFile;
 
+/// How late timers may fire, see [`Unit::unhurried`]. Kubernetes has hundreds of them that look for
+/// work every tenth of a second or so, and none that counts milliseconds.
+const TIMER_SLACK: &str = "50ms";
+
 /// A unit of kubby in the node. All of them belong to [`TARGET`].
 #[derive(Debug, Clone, Default)]
 pub struct Unit {
@@ -75,6 +79,14 @@ impl Unit {
     pub fn requires(mut self, units: &[&str]) -> Self {
         self.requires.extend(units.iter().map(|u| (*u).to_owned()));
         self.after(units)
+    }
+
+    /// Lets the kernel fire its timers up to [`TIMER_SLACK`] late where nothing else wakes the
+    /// processor, so that many of them share one wake-up. Children inherit it: not for what starts
+    /// pods, whose timers are the user's.
+    #[must_use]
+    pub fn unhurried(self) -> Self {
+        self.line("TimerSlackNSec", TIMER_SLACK)
     }
 
     /// Lets it wait until the API is nearly ready, see [`Unit::late`].
