@@ -304,6 +304,9 @@ impl Start<'_> {
             Begin::Copied(_) => COPY_LIMIT,
             _ => BOOT_LIMIT,
         });
+        if matches!(begin, Begin::Booting(_)) {
+            watcher.before_ssh(acceleration)?;
+        }
         let mut ssh = identity::connect(&access, &pki, &mut watcher, limit_of_boot, &step)?;
         // The clock of a machine that was paused or saved stood still, and so did that of one
         // whose host slept.
