@@ -20,6 +20,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// What no emulated machine boots in: the quickest that was measured took 11 s until SSH answered.
 const LEAST_EMULATED_BOOT: Duration = Duration::from_secs(8);
 
+/// How long no boot is through; nothing with KVM, where one takes a second or two.
+fn least_boot(acceleration: Acceleration) -> Duration {
+    match acceleration {
+        Acceleration::Kvm => Duration::ZERO,
+        Acceleration::Tcg => LEAST_EMULATED_BOOT,
+    }
+}
+
 /// Watches a machine that boots or works: a panic, a stall, or QEMU gone are errors at once.
 pub struct Watcher<'a> {
     hypervisor: &'a dyn Hypervisor,
@@ -51,18 +59,15 @@ impl<'a> Watcher<'a> {
         }
     }
 
-    /// Waits as long as no boot is through. QEMU's user network takes a connection before anything in
+    /// Waits as long as no boot is through, and no longer than `limit`. QEMU's user network takes a connection before anything in
     /// the node does, goes on with it when the host has given it up, and hands it over in the end: each
     /// attempt in vain costs the node the start of a process for a client that is gone, at a time when it
     /// has everything else to start.
     ///
     /// # Errors
     /// As [`Watcher::look`].
-    pub fn before_ssh(&mut self, acceleration: Acceleration) -> Result<()> {
-        let least = match acceleration {
-            Acceleration::Kvm => Duration::ZERO,
-            Acceleration::Tcg => LEAST_EMULATED_BOOT,
-        };
+    pub fn before_ssh(&mut self, acceleration: Acceleration, limit: Duration) -> Result<()> {
+        let least = least_boot(acceleration).min(limit);
         while self.started.elapsed() < least {
             self.look()?;
             let left = least.saturating_sub(self.started.elapsed());

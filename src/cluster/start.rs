@@ -299,14 +299,14 @@ impl Start<'_> {
             Begin::Booting(_) => "Boot the node",
             Begin::Running | Begin::Copied(_) | Begin::Woken => "Reach the node",
         });
+        if matches!(begin, Begin::Booting(_)) {
+            watcher.before_ssh(acceleration, limit(BOOT_LIMIT))?;
+        }
         // A copy that does not answer soon is given up for a cold start.
         let limit_of_boot = limit(match begin {
             Begin::Copied(_) => COPY_LIMIT,
             _ => BOOT_LIMIT,
         });
-        if matches!(begin, Begin::Booting(_)) {
-            watcher.before_ssh(acceleration)?;
-        }
         let mut ssh = identity::connect(&access, &pki, &mut watcher, limit_of_boot, &step)?;
         // The clock of a machine that was paused or saved stood still, and so did that of one
         // whose host slept.

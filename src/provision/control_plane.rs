@@ -155,8 +155,8 @@ fn api_server(inputs: &Inputs<'_>) -> Wanted {
         // limit keeps a busy one from growing without end.
         .line("Environment", "GOGC=400 GOMEMLIMIT=768MiB")
         .early()
-        // Not after etcd: it asks for etcd only seconds after it has begun, and then waits for it.
         .unhurried()
+        // Not after etcd: it asks for etcd only seconds after it has begun, and then waits for it.
         .requires(&[runtime::MOUNT])
         .reads(reads);
     Wanted {
