@@ -59,15 +59,15 @@ impl<'a> Watcher<'a> {
         }
     }
 
-    /// Waits as long as no boot is through, and no longer than `limit`. QEMU's user network takes a connection before anything in
+    /// Waits as long as no boot is through. QEMU's user network takes a connection before anything in
     /// the node does, goes on with it when the host has given it up, and hands it over in the end: each
     /// attempt in vain costs the node the start of a process for a client that is gone, at a time when it
     /// has everything else to start.
     ///
     /// # Errors
     /// As [`Watcher::look`].
-    pub fn before_ssh(&mut self, acceleration: Acceleration, limit: Duration) -> Result<()> {
-        let least = least_boot(acceleration).min(limit);
+    pub fn before_ssh(&mut self, acceleration: Acceleration) -> Result<()> {
+        let least = least_boot(acceleration);
         while self.started.elapsed() < least {
             self.look()?;
             let left = least.saturating_sub(self.started.elapsed());

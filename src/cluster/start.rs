@@ -299,8 +299,9 @@ impl Start<'_> {
             Begin::Booting(_) => "Boot the node",
             Begin::Running | Begin::Copied(_) | Begin::Woken => "Reach the node",
         });
-        if matches!(begin, Begin::Booting(_)) {
-            watcher.before_ssh(acceleration, limit(BOOT_LIMIT))?;
+        // A limit of the user's is for the attempts in full, and an error tells how long they took.
+        if matches!(begin, Begin::Booting(_)) && self.options.timeout.is_none() {
+            watcher.before_ssh(acceleration)?;
         }
         // A copy that does not answer soon is given up for a cold start.
         let limit_of_boot = limit(match begin {
