@@ -117,6 +117,20 @@ fn stop_and_start_keep_the_data(env: &Env) {
     env.kubby(&["status", "--exit-code"]).ok();
 }
 
+/// Takes away what tests that failed or were left out have not, so that the last ones find what they
+/// expect: the shared cluster at work, and no other.
+pub fn tidy(env: &Env) {
+    let list = env.kubby(&["list", "-o", "json"]).ok().json();
+    for row in list["profiles"].as_array().expect("a list") {
+        let name = row["profile"].as_str().expect("a name");
+        if name != env.profile {
+            eprintln!("  left by a test that did not end: {name}");
+            env.kubby_on(name, &["delete"]).ok();
+        }
+    }
+    env.kubby(&["start"]).ok();
+}
+
 fn a_killed_machine_comes_back(env: &Env) {
     env.kubectl(&["create", "configmap", "written", "--from-literal=a=b"])
         .ok();

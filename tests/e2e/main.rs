@@ -31,7 +31,9 @@ mod saving;
 mod services;
 mod trust;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, Trial};
@@ -77,7 +79,6 @@ fn main() {
         .chain(lifecycle::STOP)
         .chain(exercises::database::AFTER)
         .chain(saving::templates::TESTS)
-        .chain(saving::resting::BEFORE)
         .chain(faults::matrix::LONG)
         .chain(faults::matrix::TESTS)
         .chain(faults::crowd::TESTS)
@@ -101,17 +102,26 @@ fn main() {
     let long: Vec<_> = long.map(|(name, _)| *name).collect();
     let all = std::env::var_os("KUBBY_E2E_LONG").is_some_and(|v| v == "1");
     let end = time_is_up();
+    // Set where a test was left out or failed: what it would have taken away may be there.
+    let untidy = Arc::new(AtomicBool::new(false));
     for (name, test) in tests {
-        let env = Arc::clone(&env);
+        let (env, untidy) = (Arc::clone(&env), Arc::clone(&untidy));
         let last = lifecycle::AFTER.iter().any(|(last, _)| last == name);
         let end = end.filter(|_| !last);
         let trial = Trial::ignorable_test(*name, move || {
             let began = Instant::now();
             if end.is_some_and(|end| began > end) {
                 eprintln!("  {name}: NOT RUN, the time for the tests is up");
+                untidy.store(true, Ordering::Relaxed);
                 return Ok(Completion::ignored_with("the time is up"));
             }
-            test(&env);
+            if last && untidy.swap(false, Ordering::Relaxed) {
+                lifecycle::tidy(&env);
+            }
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| test(&env))) {
+                untidy.store(true, Ordering::Relaxed);
+                resume_unwind(panic);
+            }
             eprintln!("  {name}: {:.1} s", began.elapsed().as_secs_f64());
             Ok(Completion::Completed)
         });

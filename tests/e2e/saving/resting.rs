@@ -4,13 +4,11 @@
 use super::{healthy, host, named};
 use crate::env::{Env, Test};
 
-/// Before what makes clusters of its own.
-pub const BEFORE: &[Test] = &[("clusters_rest_for_long", rest)];
-
 /// Before those of them that are left are looked at again.
 pub const AFTER: &[Test] = &[("rested_clusters_go_on", go_on)];
 
-fn rest(env: &Env) {
+/// Before what makes clusters of its own.
+pub fn rest(env: &Env) {
     for name in [env.profile.clone(), named(env, "a"), named(env, "b")] {
         env.kubby_on(&name, &["pause"]).ok();
         assert_eq!(host(env, &name), "Paused");
