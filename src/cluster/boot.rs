@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::resources::Names;
 use crate::error::{Error, Kind, Result};
 use crate::hypervisor::console::Trouble;
-use crate::hypervisor::{Acceleration, BootState, BootWatch, Domain, Hypervisor, console};
+use crate::hypervisor::{self, Acceleration, BootState, BootWatch, Domain, Hypervisor, console};
 use crate::interrupt;
 use crate::profile::Profile;
 use crate::progress::Step;
@@ -76,7 +76,8 @@ impl<'a> Watcher<'a> {
         Ok(())
     }
 
-    /// The node answers over SSH: from now on only a panic or a vanished machine is an error.
+    /// The node answers over SSH, or does not boot: from now on only a panic or a vanished machine is
+    /// an error.
     pub fn reached(&mut self) {
         self.reached = true;
     }
@@ -97,7 +98,9 @@ impl<'a> Watcher<'a> {
         let cpu_time = domain.as_ref().map_or(Duration::ZERO, |d| d.cpu_time);
         // First what the console says: a machine that has ended has said why.
         let text = self.console_text();
-        let state = self.watch.observe(self.started.elapsed(), &text, cpu_time);
+        let spare = hypervisor::spare_time(self.hypervisor.uri());
+        let elapsed = self.started.elapsed();
+        let state = self.watch.observe(elapsed, &text, cpu_time, spare);
         match state {
             BootState::Broken(trouble) => {
                 let error = self.error(format!("the node `{name}` broke: {}", trouble.message()));

@@ -21,6 +21,10 @@ const IDLE_LIMIT: Duration = Duration::from_secs(10);
 /// takes 20 and more even on a crowded host.
 const IDLE_PERCENT: u32 = 15;
 
+/// The part of that time that the host must have had a processor to spare, in percent of one: a machine
+/// that gets none does nothing either, and will when its turn comes.
+const SPARE_PERCENT: u32 = 50;
+
 /// How long nothing may happen on a machine whose kernel says that a timer does not wake it: one
 /// processor has lost an interrupt and waits for ever, while the others keep QEMU busy enough to
 /// look alive.
@@ -51,9 +55,19 @@ pub struct BootWatch {
     silence_limit: Duration,
     seen: u64,
     last_output: Duration,
-    /// Times since the start, each with what the processors had done until then; as far back as
-    /// the first that is [`IDLE_LIMIT`] ago.
-    work: VecDeque<(Duration, Duration)>,
+    /// As far back as the first that is [`IDLE_LIMIT`] ago.
+    work: VecDeque<Work>,
+}
+
+/// What processors have done until a moment.
+#[derive(Debug, Clone, Copy)]
+struct Work {
+    /// The time since the start.
+    at: Duration,
+    /// What the machine's have worked.
+    machine: Duration,
+    /// What the host's had nothing to do, all together; `None` where nobody knows.
+    spare: Option<Duration>,
 }
 
 impl BootWatch {
@@ -73,8 +87,16 @@ impl BootWatch {
     }
 
     /// Judges the console's text and the processors' time at the time `elapsed` since the start.
-    /// The text may be all since the start or only its end, as long as new output changes it.
-    pub fn observe(&mut self, elapsed: Duration, console: &str, cpu_time: Duration) -> BootState {
+    /// The text may be all since the start or only its end, as long as new output changes it. `spare`
+    /// is the time that the host's processors had nothing to do, see [`spare_time`](super::spare_time);
+    /// where that is not known they are taken to have had time.
+    pub fn observe(
+        &mut self,
+        elapsed: Duration,
+        console: &str,
+        cpu_time: Duration,
+        spare: Option<Duration>,
+    ) -> BootState {
         let digest = digest(console);
         let state = console::scan(console);
         let limit = match state.timer_lost {
@@ -92,24 +114,33 @@ impl BootWatch {
         if silence > limit && !state.login {
             return BootState::Stalled { since: silence };
         }
-        let rest = self.rest(elapsed, cpu_time);
+        let rest = self.rest(Work {
+            at: elapsed,
+            machine: cpu_time,
+            spare,
+        });
         if rest >= IDLE_LIMIT && !state.login {
             return BootState::Idle { since: rest };
         }
         BootState::Progressing
     }
 
-    /// How long the processors have had nothing to do; nothing for less than [`IDLE_LIMIT`].
-    fn rest(&mut self, elapsed: Duration, cpu_time: Duration) -> Duration {
-        self.work.push_back((elapsed, cpu_time));
-        let old = |entry: &(Duration, Duration)| elapsed.saturating_sub(entry.0) >= IDLE_LIMIT;
+    /// How long the processors have had nothing to do; nothing for less than [`IDLE_LIMIT`], and
+    /// nothing where the host's had no time for them.
+    fn rest(&mut self, now: Work) -> Duration {
+        self.work.push_back(now);
+        let old = |entry: &Work| now.at.saturating_sub(entry.at) >= IDLE_LIMIT;
         while self.work.get(1).is_some_and(old) {
             self.work.pop_front();
         }
-        let (since, before) = self.work[0];
-        let length = elapsed.saturating_sub(since);
-        let worked = cpu_time.saturating_sub(before);
-        if worked * 100 < length * IDLE_PERCENT {
+        let before = self.work[0];
+        let length = now.at.saturating_sub(before.at);
+        let worked = now.machine.saturating_sub(before.machine);
+        let spare = match (now.spare, before.spare) {
+            (Some(now), Some(before)) => now.saturating_sub(before),
+            _ => length,
+        };
+        if worked * 100 < length * IDLE_PERCENT && spare * 100 >= length * SPARE_PERCENT {
             length
         } else {
             Duration::ZERO
@@ -137,30 +168,51 @@ mod tests {
     #[test]
     fn silence_is_a_stall_only_after_its_limit() {
         let mut watch = BootWatch::with_silence_limit(at(10));
-        assert_eq!(watch.observe(at(0), "", at(0)), BootState::Progressing);
-        assert_eq!(watch.observe(at(10), "", at(10)), BootState::Progressing);
         assert_eq!(
-            watch.observe(at(11), "", at(11)),
+            watch.observe(at(0), "", at(0), None),
+            BootState::Progressing
+        );
+        assert_eq!(
+            watch.observe(at(10), "", at(10), None),
+            BootState::Progressing
+        );
+        assert_eq!(
+            watch.observe(at(11), "", at(11), None),
             BootState::Stalled { since: at(11) }
         );
-        assert_eq!(watch.observe(at(12), "a", at(12)), BootState::Progressing);
-        assert_eq!(watch.observe(at(22), "a", at(22)), BootState::Progressing);
         assert_eq!(
-            watch.observe(at(23), "a", at(23)),
+            watch.observe(at(12), "a", at(12), None),
+            BootState::Progressing
+        );
+        assert_eq!(
+            watch.observe(at(22), "a", at(22), None),
+            BootState::Progressing
+        );
+        assert_eq!(
+            watch.observe(at(23), "a", at(23), None),
             BootState::Stalled { since: at(11) }
         );
         // Cut to its end, the text changes without growing.
-        assert_eq!(watch.observe(at(24), "b", at(24)), BootState::Progressing);
-        assert_eq!(watch.observe(at(34), "b", at(34)), BootState::Progressing);
+        assert_eq!(
+            watch.observe(at(24), "b", at(24), None),
+            BootState::Progressing
+        );
+        assert_eq!(
+            watch.observe(at(34), "b", at(34), None),
+            BootState::Progressing
+        );
     }
 
     #[test]
     fn a_machine_at_its_login_prompt_may_be_silent() {
         let mut watch = BootWatch::with_silence_limit(at(10));
         let text = "Debian GNU/Linux 13 kubby ttyS0\r\n\r\nkubby login: ";
-        assert_eq!(watch.observe(at(5), text, at(5)), BootState::Progressing);
         assert_eq!(
-            watch.observe(at(500), text, at(500)),
+            watch.observe(at(5), text, at(5), None),
+            BootState::Progressing
+        );
+        assert_eq!(
+            watch.observe(at(500), text, at(500), None),
             BootState::Progressing
         );
     }
@@ -170,20 +222,23 @@ mod tests {
         let mut watch = BootWatch::with_silence_limit(at(1000));
         // Four seconds of work of two processors, then next to nothing.
         for second in 0..=4 {
-            let seen = watch.observe(at(second), "", at(2 * second));
+            let seen = watch.observe(at(second), "", at(2 * second), None);
             assert_eq!(seen, BootState::Progressing);
         }
         for second in 5..14 {
             let work = at(8) + Duration::from_millis(60 * (second - 4));
-            assert_eq!(watch.observe(at(second), "", work), BootState::Progressing);
+            assert_eq!(
+                watch.observe(at(second), "", work, None),
+                BootState::Progressing
+            );
         }
         let work = at(8) + Duration::from_millis(600);
         let idle = BootState::Idle { since: at(10) };
-        assert_eq!(watch.observe(at(14), "", work), idle);
+        assert_eq!(watch.observe(at(14), "", work, None), idle);
         // A fifth of a processor is work.
         for second in 15..60 {
             let work = work + Duration::from_millis(200 * (second - 14));
-            let seen = watch.observe(at(second), "", work);
+            let seen = watch.observe(at(second), "", work, None);
             // The rest before is still in sight at first.
             if second > 23 {
                 assert_eq!(seen, BootState::Progressing, "at {second} s");
@@ -192,9 +247,25 @@ mod tests {
         // Whoever waits for a login may rest.
         let mut watch = BootWatch::with_silence_limit(at(1000));
         for second in 0..60 {
-            let seen = watch.observe(at(second), "kubby login: ", at(1));
+            let seen = watch.observe(at(second), "kubby login: ", at(1), None);
             assert_eq!(seen, BootState::Progressing);
         }
+    }
+
+    #[test]
+    fn a_machine_that_gets_no_processor_does_not_rest() {
+        let mut watch = BootWatch::with_silence_limit(at(1000));
+        // For a minute the host's two processors have no time, then one of them has.
+        for second in 0..60 {
+            let seen = watch.observe(at(second), "", at(1), Some(at(100)));
+            assert_eq!(seen, BootState::Progressing, "at {second} s");
+        }
+        for second in 60..64 {
+            let seen = watch.observe(at(second), "", at(1), Some(at(41 + second)));
+            assert_eq!(seen, BootState::Progressing, "at {second} s");
+        }
+        let seen = watch.observe(at(70), "", at(1), Some(at(111)));
+        assert_eq!(seen, BootState::Idle { since: at(10) });
     }
 
     #[test]
@@ -202,22 +273,25 @@ mod tests {
         let mut watch = BootWatch::with_silence_limit(at(1000));
         let boot = "[    0.1] Linux version 6\n[    2.1] smp: Brought up 1 node, 4 CPUs\n";
         let busy = |second: u64| at(second / 2);
-        assert_eq!(watch.observe(at(2), boot, busy(2)), BootState::Progressing);
+        assert_eq!(
+            watch.observe(at(2), boot, busy(2), None),
+            BootState::Progressing
+        );
         // As one said it, every 21 and 63 seconds.
         let report = "[   23.376342] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:\n\
             [   23.379082] rcu: \t3-...!: (0 ticks this GP) idle=c6f0/0/0x0 softirq=13/13 fqs=0\n";
         let mut text = format!("{boot}{report}");
         // That a processor was slow is no reason to give up.
-        let seen = watch.observe(at(100), &text, busy(100));
+        let seen = watch.observe(at(100), &text, busy(100), None);
         assert_eq!(seen, BootState::Progressing);
         text.push_str(
             "[   23.399486] rcu: rcu_preempt kthread timer wakeup didn't happen for 5251 jiffies! g-1139\n",
         );
-        let seen = watch.observe(at(101), &text, busy(101));
+        let seen = watch.observe(at(101), &text, busy(101), None);
         assert_eq!(seen, BootState::Stalled { since: at(99) });
         // It woke up after all.
         text.push_str("[   24.1] devtmpfs: initialized\n");
-        let seen = watch.observe(at(102), &text, busy(102));
+        let seen = watch.observe(at(102), &text, busy(102), None);
         assert_eq!(seen, BootState::Progressing);
     }
 
@@ -228,6 +302,7 @@ mod tests {
             at(1),
             "[ 1.0] Kernel panic - not syncing: no init found\r\n",
             at(1),
+            None,
         );
         let line = "Kernel panic - not syncing: no init found".to_owned();
         assert_eq!(state, BootState::Broken(Trouble::Panic(line)));
@@ -240,12 +315,15 @@ mod tests {
             BootWatch::new(Acceleration::Tcg),
         );
         assert!(matches!(
-            kvm.observe(at(100), "", at(100)),
+            kvm.observe(at(100), "", at(100), None),
             BootState::Stalled { .. }
         ));
-        assert_eq!(tcg.observe(at(100), "", at(100)), BootState::Progressing);
+        assert_eq!(
+            tcg.observe(at(100), "", at(100), None),
+            BootState::Progressing
+        );
         assert!(matches!(
-            tcg.observe(at(300), "", at(300)),
+            tcg.observe(at(300), "", at(300), None),
             BootState::Stalled { .. }
         ));
     }

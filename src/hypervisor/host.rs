@@ -1,6 +1,7 @@
 //! What libvirt says about the host that the virtual machines run on.
 
 use std::fmt;
+use std::time::Duration;
 
 use roxmltree::{Document, Node};
 
@@ -85,6 +86,27 @@ pub fn is_local(uri: &str) -> bool {
         return true;
     };
     rest.is_empty() || rest.starts_with(['/', '?'])
+}
+
+/// How long the host's processors, all together, have had nothing to do since it booted; `None` of
+/// another host's.
+pub fn spare_time(uri: &str) -> Option<Duration> {
+    let text = is_local(uri).then(|| std::fs::read_to_string("/proc/stat"))?;
+    spare_of(&text.ok()?, rustix::param::clock_ticks_per_second())
+}
+
+/// What `/proc/stat`, see proc_stat(5), says: its first line's idle time and that of waits for disks.
+fn spare_of(stat: &str, ticks_per_second: u64) -> Option<Duration> {
+    let mut fields = stat
+        .lines()
+        .next()?
+        .strip_prefix("cpu ")?
+        .split_whitespace();
+    let idle: u64 = fields.nth(3)?.parse().ok()?;
+    let disks: u64 = fields.next()?.parse().ok()?;
+    Some(Duration::from_millis(
+        (idle + disks) * 1000 / ticks_per_second,
+    ))
 }
 
 /// What kubby reads from libvirt's capabilities document.
@@ -230,6 +252,16 @@ mod tests {
         assert_eq!(Version::decode(10_000_002), Version::new(10, 0, 2));
         assert_eq!(Version::decode(9_000_000).to_string(), "9.0.0");
         assert!(Version::new(7, 2, 22) < Version::new(10, 0, 0));
+    }
+
+    #[test]
+    fn spare_time_is_idle_time_and_waits_for_disks() {
+        let text = "cpu  50 1 20 1000 234 0 5 0 0 0\ncpu0 25 1 10 500 100 0 3 0 0 0\n";
+        assert_eq!(spare_of(text, 100), Some(Duration::from_millis(12_340)));
+        assert_eq!(spare_of("cpu0 25 1 10 500 100", 100), None);
+        let before = spare_time("qemu:///system").unwrap();
+        assert!(spare_time("qemu:///system").unwrap() >= before);
+        assert_eq!(spare_time("qemu+ssh://elsewhere/system"), None);
     }
 
     #[test]

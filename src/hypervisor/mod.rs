@@ -32,7 +32,7 @@ pub use accel::{AccelChoice, Acceleration};
 pub use boot_watch::{BootState, BootWatch};
 pub use domain_xml::{CacheMode, DomainSpec, Incoming};
 pub use forward::{PortForward, Protocol};
-pub use host::{HostInfo, Version, is_local};
+pub use host::{HostInfo, Version, is_local, spare_time};
 pub use kvm::{AccelFacts, KvmDevice};
 pub use libvirt::{Libvirt, default_uri, library_version};
 pub use owner::{Identity, Owner, Ownership, ownership};
