@@ -29,11 +29,14 @@ struct WhenNeeded {
 
 impl Remote for WhenNeeded {
     fn exec(&mut self, command: &str, stdin: &[u8], limit: Option<Duration>) -> Result<Output> {
-        let ssh = match self.ssh.take() {
+        // One that fails is made anew for whatever is asked next.
+        let mut ssh = match self.ssh.take() {
             Some(ssh) => ssh,
             None => Ssh::connect(&self.target, self.limit)?,
         };
-        self.ssh.insert(ssh).exec(command, stdin, limit)
+        let output = ssh.exec(command, stdin, limit)?;
+        self.ssh = Some(ssh);
+        Ok(output)
     }
 }
 
@@ -106,6 +109,8 @@ impl Start<'_> {
             deadline: Instant::now() + limit,
             pointless: Some(pointless),
         };
+        // It does not boot: with nothing to do it rests, and says nothing on its console.
+        waiting.watcher.reached();
         let addons = addons::enabled(&access.profile, &access.dir)?;
         let step = self.progress.step("Ask the cluster");
         let answer = all_ready(&mut waiting, &addons, &step);

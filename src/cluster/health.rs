@@ -33,7 +33,7 @@ pub struct Waiting<'a, 'w> {
     pub watcher: &'a mut Watcher<'w>,
     /// When to give up.
     pub deadline: Instant,
-    /// Set when the wait has become pointless.
+    /// Set when the wait has become pointless, by somebody who looks at the node over SSH meanwhile.
     pub pointless: Option<&'a AtomicBool>,
 }
 
@@ -186,14 +186,7 @@ impl Waiting<'_, '_> {
                 return Err(Error::new(Kind::Unhealthy, format!("{what} yet")));
             }
             if units_looked.elapsed() > UNITS_EVERY {
-                if let Some((unit, journal)) = provision::crash_looping(self.remote, self.units)? {
-                    return Err(Error::new(
-                        Kind::Unhealthy,
-                        format!("{unit} fails again and again in the node"),
-                    )
-                    .with_detail(format!("the end of the journal of {unit}"), journal)
-                    .with_hint(format!("kubby ssh -- systemctl status {unit}")));
-                }
+                look_at_units(self.remote, self.units, self.pointless.is_some())?;
                 units_looked = Instant::now();
             }
             if Instant::now() > self.deadline {
@@ -216,6 +209,25 @@ impl Waiting<'_, '_> {
     }
 }
 
+/// Fails for a unit that fails again and again: what is waited for will not come. With
+/// `others_look` somebody else looks at the node meanwhile.
+fn look_at_units(remote: &mut dyn Remote, units: &[Unit], others_look: bool) -> Result<()> {
+    let (unit, journal) = match provision::crash_looping(remote, units) {
+        Ok(Some(found)) => found,
+        Ok(None) => return Ok(()),
+        // A node with too much to do lets nobody in for a while, and may still be in time. That it
+        // cannot be reached at all is for the others to tell.
+        Err(e) if others_look && e.kind() == Kind::NodeUnreachable => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    Err(Error::new(
+        Kind::Unhealthy,
+        format!("{unit} fails again and again in the node"),
+    )
+    .with_detail(format!("the end of the journal of {unit}"), journal)
+    .with_hint(format!("kubby ssh -- systemctl status {unit}")))
+}
+
 fn ask_after(waited: Duration) -> Duration {
     (waited / 50).clamp(ASK_EVERY.0, ASK_EVERY.1)
 }
@@ -223,6 +235,44 @@ fn ask_after(waited: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::remote::Output;
+
+    /// A node that answers alike whatever it is asked; nothing where it lets nobody in.
+    struct Node(Option<&'static str>);
+
+    impl Remote for Node {
+        fn exec(&mut self, _: &str, _: &[u8], _: Option<Duration>) -> Result<Output> {
+            let answer = self.0.ok_or_else(|| {
+                Error::new(Kind::NodeUnreachable, "no answer to the key exchange")
+            })?;
+            Ok(Output {
+                status: 0,
+                stdout: answer.into(),
+                stderr: Vec::new(),
+            })
+        }
+    }
+
+    #[test]
+    fn a_node_that_lets_nobody_in_may_still_be_in_time() {
+        let look = |answer, others| look_at_units(&mut Node(answer), &[], others);
+        look(None, true).unwrap();
+        assert_eq!(look(None, false).unwrap_err().kind(), Kind::NodeUnreachable);
+        let fails = "Id=etcd.service\nActiveState=activating\nNRestarts=9\n";
+        for others in [true, false] {
+            look(
+                Some("Id=etcd.service\nActiveState=active\nNRestarts=9\n"),
+                others,
+            )
+            .unwrap();
+            let error = look(Some(fails), others).unwrap_err();
+            assert_eq!(error.kind(), Kind::Unhealthy);
+            assert!(
+                error.message().contains("etcd.service fails again"),
+                "{error}"
+            );
+        }
+    }
 
     #[test]
     fn who_waits_longer_asks_less_often() {

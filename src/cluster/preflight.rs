@@ -410,6 +410,30 @@ pub fn check_memory_left(node: Option<Mebibytes>, host: &HostInfo) -> Result<Opt
     }
 }
 
+/// What to warn of where more emulated nodes than processors will be at work with one more: each takes
+/// half of one or more even when nothing happens in it. `at_work` are the domains that run already.
+pub fn check_processors_left(
+    acceleration: Acceleration,
+    processors: u32,
+    at_work: &[String],
+) -> Option<String> {
+    if acceleration == Acceleration::Kvm || at_work.len() < processors as usize {
+        return None;
+    }
+    Some(format!(
+        "with this one {} nodes are at work on {processors} {}; each takes half of one or more even at \
+         rest, since the host has to emulate their processors, so all of them will be slow: kubby pause \
+         -p NAME lets one rest (at work: {})",
+        at_work.len() + 1,
+        if processors == 1 {
+            "processor"
+        } else {
+            "processors"
+        },
+        at_work.join(", ")
+    ))
+}
+
 /// With KVM a cluster is idle most of the time and half the host is plenty; under emulation each
 /// virtual CPU is a thread that shortens the start.
 fn usual_cpus(acceleration: Acceleration, host: u32) -> u32 {
@@ -437,6 +461,21 @@ mod tests {
         assert_eq!(usual_memory(Mebibytes(3000)), LEAST_MEMORY);
         assert_eq!(usual_memory(Mebibytes(6000)), Mebibytes(3000));
         assert_eq!(usual_memory(Mebibytes(64000)), USUAL_MEMORY);
+    }
+
+    #[test]
+    fn more_emulated_nodes_than_processors_are_warned_of() {
+        let (kvm, tcg) = (Acceleration::Kvm, Acceleration::Tcg);
+        let at_work = ["kubby-a".to_owned(), "kubby-b".to_owned()];
+        assert_eq!(check_processors_left(tcg, 2, &at_work[..1]), None);
+        assert_eq!(check_processors_left(tcg, 4, &at_work), None);
+        assert_eq!(check_processors_left(kvm, 2, &at_work), None);
+        let warning = check_processors_left(tcg, 2, &at_work).unwrap();
+        assert!(warning.starts_with("with this one 3 nodes are at work on 2 processors"));
+        assert!(
+            warning.ends_with("(at work: kubby-a, kubby-b)"),
+            "{warning}"
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::{Access, addons, preflight, throwaway};
 use crate::addon::{self, Folder};
 use crate::error::Result;
 use crate::fsutil;
-use crate::hypervisor::{Acceleration, HostInfo, Hypervisor};
+use crate::hypervisor::{Acceleration, HostInfo, Hypervisor, State};
 use crate::kubeconfig;
 use crate::profile::{self, FILE_VERSION, Profile};
 use crate::store::ProfileDir;
@@ -35,6 +35,13 @@ fn settle_machine(hypervisor: &dyn Hypervisor, names: &Names) -> Result<bool> {
         return Ok(false);
     }
     Ok(true)
+}
+
+/// The domains of nodes that run at this moment, whosever they are.
+fn nodes_at_work(hypervisor: &dyn Hypervisor) -> Result<Vec<String>> {
+    let mut all = hypervisor.list_owned()?;
+    all.retain(|domain| domain.state == State::Running);
+    Ok(all.into_iter().map(|domain| domain.name).collect())
 }
 
 /// Takes back what a start has made that was cut short before the machine ran: keys of a template
@@ -113,6 +120,11 @@ impl Start<'_> {
             let has = existing.as_ref().map(|p| Mebibytes(p.memory_mib));
             let memory = self.options.memory.or(has);
             if let Some(warning) = preflight::check_memory_left(memory, &host)? {
+                self.progress.warn(&warning);
+            }
+            let at_work = nodes_at_work(hypervisor)?;
+            let crowd = preflight::check_processors_left(acceleration, host.cpus, &at_work);
+            if let Some(warning) = crowd {
                 self.progress.warn(&warning);
             }
         }
