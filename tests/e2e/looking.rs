@@ -2,8 +2,10 @@
 
 use std::io::Write;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
-use crate::env::{Env, Run, Test};
+use crate::env::{Env, Run, Test, eventually};
+use crate::saving;
 
 pub const TESTS: &[Test] = &[
     (
@@ -25,6 +27,10 @@ pub const TESTS: &[Test] = &[
         logs_show_journals_and_console,
     ),
     ("ports_are_told", ports_are_told),
+    (
+        "a_node_whose_host_slept_knows_the_time_again",
+        a_node_whose_host_slept_knows_the_time_again,
+    ),
     ("list_knows_the_cluster", list_knows_the_cluster),
     ("secrets_are_private", secrets_are_private),
 ];
@@ -204,4 +210,32 @@ fn secrets_are_private(env: &Env) {
         ps
     });
     assert!(!ps.stdout.contains("PRIVATE KEY"));
+}
+
+/// What a machine that somebody else than kubby lets stand still goes through is what it goes through
+/// while its host sleeps: its clock stands still, and nobody tells it.
+fn a_node_whose_host_slept_knows_the_time_again(env: &Env) {
+    let settings = || {
+        let journal = "journalctl -q -u kubby-clock -g 'clock was off' | wc -l";
+        let run = env.kubby(&["ssh", "--", journal]).ok();
+        run.stdout.trim().parse::<u32>().expect("a number")
+    };
+    assert_eq!(settings(), 0, "it was right until now");
+    env.virsh(&["suspend", &env.domain()]).ok();
+    std::thread::sleep(Duration::from_secs(10));
+    env.virsh(&["resume", &env.domain()]).ok();
+    let began = Instant::now();
+    eventually(
+        Duration::from_secs(60),
+        "the clock is set",
+        || match settings() {
+            0 => Err("not yet"),
+            _ => Ok(()),
+        },
+    );
+    eprintln!(
+        "  the clock is right after {:.1} s",
+        began.elapsed().as_secs_f64()
+    );
+    saving::clock_is_right(env, &env.profile);
 }

@@ -51,6 +51,12 @@ pub fn healthy(env: &Env, profile: &str) {
             Err(format!("{}{}", node.stdout, node.stderr))
         }
     });
+    clock_is_right(env, profile);
+}
+
+/// The node's clock is the host's, within two seconds.
+#[track_caller]
+pub fn clock_is_right(env: &Env, profile: &str) {
     let before = now();
     let date = env.kubby_on(profile, &["ssh", "--", "date +%s.%N"]).ok();
     let after = now();
