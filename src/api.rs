@@ -116,9 +116,16 @@ impl ApiClient {
     /// # Errors
     /// [`Kind::Unhealthy`] when nothing answers in time.
     pub fn get_table(&self, path: &str) -> Result<Answer> {
+        self.get_as(path, "application/json;as=Table;v=v1;g=meta.k8s.io")
+    }
+
+    /// `GET path` in another form, as the media type `accept` tells.
+    ///
+    /// # Errors
+    /// [`Kind::Unhealthy`] when nothing answers in time.
+    pub fn get_as(&self, path: &str, accept: &str) -> Result<Answer> {
         let request = self.agent.get(format!("{}{path}", self.base));
-        let request = request.header("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io");
-        Self::answer(request.call(), path)
+        Self::answer(request.header("Accept", accept).call(), path)
     }
 
     /// `PATCH path` with a JSON merge patch.

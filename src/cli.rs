@@ -2,6 +2,7 @@
 
 mod addon;
 mod certs;
+mod dashboard;
 mod egress;
 mod image;
 mod logs;
@@ -22,6 +23,7 @@ use crate::units::Mebibytes;
 
 pub use addon::{AddonCommand, AddonDisableArgs, AddonEnableArgs, AddonShowArgs};
 pub use certs::{CertsCommand, CertsRenewArgs};
+pub use dashboard::DashboardArgs;
 pub use egress::EgressArgs;
 pub use image::{
     ImageBuildArgs, ImageCommand, ImageLoadArgs, ImagePullArgs, ImageRemoveArgs, ImageSaveArgs,
@@ -140,6 +142,8 @@ pub enum Command {
     Kubectl(KubectlArgs),
     /// Print the address under which this host reaches a Service
     Service(ServiceArgs),
+    /// Show what is in the cluster in the browser, and change it there
+    Dashboard(DashboardArgs),
     /// Print the address under which the host reaches the node
     Ip,
     /// Print the ports on the host's loopback that lead into the node

@@ -11,6 +11,7 @@ pub mod cli;
 pub mod cluster;
 pub mod commands;
 pub mod context;
+pub mod dashboard;
 pub mod doctor;
 pub mod egress;
 pub mod error;

@@ -46,7 +46,7 @@ pub use delete::{delete, purge_cache};
 pub use fork::fork;
 pub use machine::get_assets;
 pub use portable::{ImportOptions, export as export_template, import as import_template};
-pub use services::{Reachable, ServiceRequest, reach, services, unreach};
+pub use services::{Reachable, ServiceRequest, reach, require_running, services, unreach};
 pub use snapshots::{
     Snapshot, SnapshotName, delete as delete_snapshot, list as snapshots,
     restore as restore_snapshot, save as save_snapshot,

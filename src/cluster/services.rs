@@ -48,26 +48,35 @@ struct Running {
     domain: String,
 }
 
+/// The connection to libvirt of a cluster whose machine runs; `so` is what follows if it does not.
+///
+/// # Errors
+/// [`Kind::State`] when it does not run, [`Kind::Hypervisor`] when that cannot be told.
+pub fn require_running(store: &Store, access: &Access, so: &str) -> Result<Libvirt> {
+    let hypervisor = Libvirt::open(&access.profile.connect)?;
+    let domain = Names::new(store, &access.profile).domain;
+    let state = hypervisor.find(&domain)?.map(|d| d.state);
+    if state == Some(State::Running) {
+        return Ok(hypervisor);
+    }
+    let name = &access.profile.name;
+    Err(Error::new(
+        Kind::State,
+        format!("the cluster `{name}` does not run, so {so}"),
+    )
+    .with_hint(format!("kubby start{}", name.flag())))
+}
+
 impl Running {
     fn open(store: &Store, name: &ProfileName) -> Result<Self> {
         let access = Access::open(store, name)?;
-        let hypervisor = Libvirt::open(&access.profile.connect)?;
-        let domain = Names::new(store, &access.profile).domain;
-        let state = hypervisor.find(&domain)?.map(|d| d.state);
-        if state != Some(State::Running) {
-            return Err(Error::new(
-                Kind::State,
-                format!(
-                    "the cluster `{name}` does not run, so none of its Services can be reached"
-                ),
-            )
-            .with_hint(format!("kubby start{}", name.flag())));
-        }
+        let so = "none of its Services can be reached";
+        let hypervisor = require_running(store, &access, so)?;
         Ok(Running {
             api: access.api()?,
+            domain: Names::new(store, &access.profile).domain,
             access,
             hypervisor,
-            domain,
         })
     }
 

@@ -3,6 +3,7 @@
 mod addon;
 mod certs;
 mod completion;
+mod dashboard;
 mod delete;
 mod doctor;
 mod fork;
@@ -77,6 +78,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
                 Command::Logs(args) => logs::run(&context, &args),
                 Command::Kubectl(args) => kubectl::run(&context, &args),
                 Command::Service(args) => service::run(&context, &args),
+                Command::Dashboard(args) => dashboard::run(&context, &args),
                 Command::Ip => port::ip(&context),
                 Command::Port(args) => port::run(&context, &args),
                 Command::Addon(command) => addon::run(&context, &command),

@@ -101,6 +101,7 @@ fn stop_and_start_keep_the_data(env: &Env) {
     assert_eq!(status["kubeconfig"], "Configured");
     env.kubby(&["status", "--exit-code"]).exits(15);
     env.kubby(&["ssh", "true"]).exits(13).says("kubby start");
+    env.kubby(&["dashboard"]).exits(15).says("kubby start");
     env.kubby(&["stop"]).ok();
 
     // Other sizes are for a machine that is off.

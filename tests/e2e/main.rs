@@ -14,6 +14,7 @@ mod bad_input;
 mod bundle;
 mod certs;
 mod cluster;
+mod dashboard;
 mod doctor;
 mod egress;
 mod env;
@@ -65,6 +66,7 @@ fn main() {
         .chain(doctor::LATER)
         .chain(looking::TESTS)
         .chain(cluster::TESTS)
+        .chain(dashboard::TESTS)
         .chain(services::TESTS)
         .chain(trust::network::TESTS)
         .chain(trust::host::TESTS)

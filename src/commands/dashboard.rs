@@ -1,0 +1,138 @@
+//! `kubby dashboard`.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::cli::{DashboardArgs, OutputFormat};
+use crate::cluster::{self, Access};
+use crate::context::Context;
+use crate::dashboard::{Dashboard, Subject};
+use crate::error::{Kind, Result, ResultExt};
+use crate::fsutil;
+use crate::tool::{self, Tool};
+use crate::ui;
+
+/// How long a browser's starter may take; the browser itself goes on by itself.
+const BROWSER_LIMIT: Duration = Duration::from_secs(20);
+
+/// What opens pages in the user's browser.
+const OPENER: &str = "xdg-open";
+
+/// Runs the command, which ends by a signal.
+pub fn run(context: &Context, args: &DashboardArgs) -> Result<ExitCode> {
+    let access = Access::open(&context.store, &context.global.profile)?;
+    cluster::require_running(&context.store, &access, "there is nothing to show")?;
+    let api = access.api()?;
+    let version: Value = api.get_json("/version").map_err(|e| {
+        let flag = access.profile.name.flag();
+        e.with_hint(format!("kubby status{flag} tells what runs"))
+    })?;
+    let version = version["gitVersion"].as_str().unwrap_or_default();
+    let dashboard = Dashboard::bind(args.port.unwrap_or(0))?;
+    let url = dashboard.url();
+    tell(context, args, &url)?;
+    // Goes with the command.
+    let page = Page(access.dir.root().join("dashboard.html"));
+    if !args.url && has_browser() {
+        page.open(&url)?;
+    }
+    dashboard.serve(
+        api,
+        Subject {
+            profile: access.profile.name.to_string(),
+            version: version.to_owned(),
+            read_only: args.read_only,
+        },
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell(context: &Context, args: &DashboardArgs, url: &str) -> Result<()> {
+    let text = match args.url {
+        true => format!("{url}\n"),
+        false => format!(
+            "The dashboard of `{}` is at {url}\nIts address is a key to the cluster: keep it to \
+             yourself. Ctrl-C ends it.\n",
+            context.global.profile
+        ),
+    };
+    let data = json!({"url": url, "readOnly": args.read_only});
+    context.report("Dashboard", &data, &text)?;
+    if context.global.output == OutputFormat::Text && !args.url && !has_browser() {
+        ui::say("There is no browser to open it in here.");
+    }
+    Ok(())
+}
+
+/// Whether somebody sits in front of this host who would see a browser.
+fn has_browser() -> bool {
+    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let screen = set("DISPLAY") || set("WAYLAND_DISPLAY");
+    screen && std::io::stdout().is_terminal() && tool::find(OPENER).is_some()
+}
+
+/// A file that leads the browser to the page. The address itself would be among the arguments of the
+/// browser's process, which every user of the host can read.
+struct Page(PathBuf);
+
+impl Page {
+    fn write(&self, url: &str) -> Result<()> {
+        let text = format!(
+            "<!doctype html><meta charset=\"utf-8\"><title>kubby</title>\
+             <meta http-equiv=\"refresh\" content=\"0; url={url}\"><a href=\"{url}\">kubby</a>\n"
+        );
+        fsutil::write_atomic(&self.0, text.as_bytes(), 0o600)
+    }
+
+    fn open(&self, url: &str) -> Result<()> {
+        self.write(url)?;
+        Tool::new(OPENER, Kind::State)
+            .arg(path_text(&self.0)?)
+            .deadline(BROWSER_LIMIT)
+            .run(None)
+            .map_err(|e| e.with_hint("kubby dashboard --url opens no browser"))?;
+        Ok(())
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        let _ = fsutil::remove_all(&self.0);
+    }
+}
+
+fn path_text(path: &Path) -> Result<&str> {
+    path.to_str()
+        .ok_or("it is not valid UTF-8")
+        .context(Kind::State, || {
+            format!("cannot open {} in a browser", path.display())
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_browser_is_led_by_a_private_file() {
+        let tmp = tempfile::tempdir().unwrap();
+        let path = tmp.path().join("dashboard.html");
+        let page = Page(path.clone());
+        page.write("http://127.0.0.1:1/#token=ab").unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            text.contains("url=http://127.0.0.1:1/#token=ab\""),
+            "{text}"
+        );
+        drop(page);
+        assert!(!path.exists());
+    }
+}

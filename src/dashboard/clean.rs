@@ -1,0 +1,118 @@
+//! What of the API's answers the page gets: no more than it shows, and no secret values.
+
+use serde_json::{Map, Value, json};
+
+/// What `kubectl apply` keeps of an object, a Secret's values included.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// A table, its rows with the name and place of their objects and nothing else of them.
+pub(super) fn table(table: &Value) -> Value {
+    let empty = Vec::new();
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let columns = table["columnDefinitions"].as_array().unwrap_or(&empty);
+    let columns: Vec<Value> = columns
+        .iter()
+        .map(|c| json!({"name": c["name"], "priority": c["priority"], "about": c["description"]}))
+        .collect();
+    let rows = table["rows"].as_array().unwrap_or(&empty).iter();
+    let rows: Vec<Value> = rows
+        .map(|row| {
+            let of = &row["object"]["metadata"];
+            json!({
+                "cells": list(&row["cells"]),
+                "name": of["name"],
+                "namespace": of["namespace"],
+            })
+        })
+        .collect();
+    let more = table["metadata"]["remainingItemCount"]
+        .as_u64()
+        .unwrap_or(0);
+    json!({"columns": columns, "rows": rows, "more": more})
+}
+
+/// An object as a person wants to read it; of a Secret only how long its values are.
+pub(super) fn object(object: &mut Value, secret: bool) {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+        if let Some(annotations) = metadata
+            .get_mut("annotations")
+            .and_then(Value::as_object_mut)
+        {
+            annotations.remove(LAST_APPLIED);
+        }
+    }
+    if !secret {
+        return;
+    }
+    for part in ["data", "stringData"] {
+        if let Some(values) = object.get_mut(part).and_then(Value::as_object_mut) {
+            hide(values);
+        }
+    }
+}
+
+fn hide(values: &mut Map<String, Value>) {
+    for value in values.values_mut() {
+        let text = value.as_str().unwrap_or_default();
+        // Base64 with padding.
+        let bytes = text.len() / 4 * 3 - text.chars().rev().take_while(|c| *c == '=').count();
+        *value = json!(format!("({bytes} bytes, not shown)"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_has_its_cells_and_where_its_object_is() {
+        let cleaned = table(&json!({
+            "metadata": {"remainingItemCount": 7},
+            "columnDefinitions": [
+                {"name": "Name", "type": "string", "format": "name", "priority": 0, "description": "d"},
+            ],
+            "rows": [{
+                "cells": ["a"],
+                "object": {"metadata": {
+                    "name": "a", "namespace": "n", "annotations": {LAST_APPLIED: "password"},
+                }},
+            }],
+        }));
+        assert_eq!(
+            cleaned,
+            json!({
+                "columns": [{"name": "Name", "priority": 0, "about": "d"}],
+                "rows": [{"cells": ["a"], "name": "a", "namespace": "n"}],
+                "more": 7,
+            })
+        );
+    }
+
+    #[test]
+    fn a_secrets_values_are_not_shown() {
+        let mut secret = json!({
+            "kind": "Secret",
+            "metadata": {
+                "name": "s", "managedFields": [],
+                "annotations": {LAST_APPLIED: "aHVudGVyMg==", "kept": "yes"},
+            },
+            "data": {"password": "aHVudGVyMg==", "empty": ""},
+            "stringData": {"odd": "x"},
+        });
+        object(&mut secret, true);
+        assert_eq!(
+            secret,
+            json!({
+                "kind": "Secret",
+                "metadata": {"name": "s", "annotations": {"kept": "yes"}},
+                "data": {"password": "(7 bytes, not shown)", "empty": "(0 bytes, not shown)"},
+                "stringData": {"odd": "(0 bytes, not shown)"},
+            })
+        );
+        let mut map = json!({"metadata": {}, "data": {"a": "b"}});
+        let before = map.clone();
+        object(&mut map, false);
+        assert_eq!(map, before);
+    }
+}

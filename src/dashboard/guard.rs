@@ -1,0 +1,159 @@
+//! Who may ask: a browser that was given the secret, for this address.
+
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, HOST};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use uuid::Uuid;
+
+use super::server::{Shared, refusal};
+
+/// What only the user's page knows: 244 random bits of the operating system's.
+pub(super) struct Secret(String);
+
+impl Secret {
+    pub(super) fn new() -> Self {
+        let half = || Uuid::new_v4().simple().to_string();
+        Secret(half() + &half())
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.0
+    }
+
+    /// Looks at every byte, so that the time tells nothing of how many are right.
+    fn is(&self, other: &str) -> bool {
+        let pairs = self.0.bytes().zip(other.bytes());
+        let differing = pairs.fold(0, |so_far, (a, b)| so_far | (a ^ b));
+        self.0.len() == other.len() && differing == 0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// The addresses that the page has, and its secret.
+#[derive(Debug)]
+pub(super) struct Guard {
+    hosts: [String; 2],
+    secret: Secret,
+}
+
+impl Guard {
+    pub(super) fn new(port: u16, secret: Secret) -> Self {
+        Guard {
+            hosts: ["127.0.0.1", "localhost"].map(|host| format!("{host}:{port}")),
+            secret,
+        }
+    }
+
+    /// A page of a name that was made to lead to 127.0.0.1 afterwards (DNS rebinding) has that name
+    /// in its requests.
+    fn is_asked_for(&self, headers: &HeaderMap) -> bool {
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+        host.is_some_and(|host| self.hosts.iter().any(|own| own == host))
+    }
+
+    fn knows(&self, headers: &HeaderMap) -> bool {
+        let given = headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok());
+        let token = given.and_then(|given| given.strip_prefix("Bearer "));
+        token.is_some_and(|token| self.secret.is(token))
+    }
+}
+
+/// Lets nobody in who asks for another host, and gives each answer what keeps browsers from running,
+/// framing, guessing or keeping anything.
+pub(super) async fn at_the_door(
+    State(shared): State<Shared>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut response = if shared.guard.is_asked_for(request.headers()) {
+        next.run(request).await
+    } else {
+        refusal(
+            StatusCode::MISDIRECTED_REQUEST,
+            "this is 127.0.0.1 and nothing else",
+        )
+    };
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+    ] {
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+    img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Lets nobody ask for what is in the cluster without the secret.
+pub(super) async fn with_the_secret(
+    State(shared): State<Shared>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if shared.guard.knows(request.headers()) {
+        next.run(request).await
+    } else {
+        let words = "open the address that `kubby dashboard` printed: it has the token";
+        refusal(StatusCode::UNAUTHORIZED, words).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: header::HeaderName, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(name, HeaderValue::from_str(value).unwrap())])
+    }
+
+    #[test]
+    fn only_the_own_address_is_asked_for() {
+        let guard = Guard::new(4321, Secret::new());
+        for (host, good) in [
+            ("127.0.0.1:4321", true),
+            ("localhost:4321", true),
+            ("127.0.0.1", false),
+            ("127.0.0.1:80", false),
+            ("evil.example:4321", false),
+            ("127.0.0.1:4321.evil.example", false),
+        ] {
+            assert_eq!(guard.is_asked_for(&headers(HOST, host)), good, "{host}");
+        }
+        assert!(!guard.is_asked_for(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn only_the_whole_secret_opens() {
+        let secret = Secret::new();
+        let text = secret.text().to_owned();
+        assert_eq!(text.len(), 64);
+        assert!(!format!("{secret:?}").contains(&text));
+        let guard = Guard::new(1, secret);
+        let knows = |value: &str| guard.knows(&headers(AUTHORIZATION, value));
+        assert!(knows(&format!("Bearer {text}")));
+        for wrong in [
+            text.clone(),
+            format!("Basic {text}"),
+            format!("Bearer {}", &text[..63]),
+            format!("Bearer {text}0"),
+            format!("Bearer {}", Secret::new().text()),
+            "Bearer ".to_owned(),
+        ] {
+            assert!(!knows(&wrong), "{wrong}");
+        }
+        assert!(!guard.knows(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,29 @@
+// Asking before something is done.
+
+import { element } from "./dom.js";
+
+/**
+ * Asks, with a field for each number in `fields`. Gives what was entered, or nothing when the user
+ * has thought better of it.
+ */
+export function confirmed(words, fields = {}) {
+  const dialog = document.getElementById("dialog");
+  const inputs = Object.entries(fields).map(([name, value]) => element("input", {
+    type: "number", name, value: String(value), min: "0", max: "1000", required: true, "aria-label": name,
+  }));
+  const answer = new Promise((resolve) => {
+    dialog.onclose = () => {
+      const entered = inputs.map((input) => [input.name, Number(input.value)]);
+      resolve(dialog.returnValue === "yes" ? Object.fromEntries(entered) : undefined);
+    };
+  });
+  const form = element("form", { method: "dialog" },
+    element("p", {}, words), inputs,
+    element("div", { className: "bar" },
+      element("button", { value: "no", formNoValidate: true }, "Cancel"),
+      element("button", { value: "yes" }, "OK")));
+  dialog.returnValue = "no";
+  dialog.replaceChildren(form);
+  dialog.showModal();
+  return answer;
+}

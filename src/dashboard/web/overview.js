@@ -1,0 +1,73 @@
+// The first page: is all well?
+
+import * as api from "./api.js";
+import { element } from "./dom.js";
+import { kindOf, listOf, namespace, pageOf } from "./place.js";
+import { mood, tableOf } from "./table.js";
+
+const COUNTED = [
+  ["", "pods", "Pods"],
+  ["apps", "deployments", "Deployments"],
+  ["apps", "statefulsets", "StatefulSets"],
+  ["apps", "daemonsets", "DaemonSets"],
+  ["batch", "jobs", "Jobs"],
+  ["", "services", "Services"],
+  ["", "persistentvolumeclaims", "Volume claims"],
+];
+
+const cell = (data, row, name) => {
+  const index = data.columns.findIndex((column) => column.name === name);
+  return index < 0 ? "" : String(row.cells[index]);
+};
+
+/** How many there are, and in which states where that is not the good one. */
+function summary(data) {
+  const odd = new Map();
+  for (const row of data.rows) {
+    for (const column of ["Status", "Ready"]) {
+      const text = cell(data, row, column);
+      const done = cell(data, row, "Status") === "Completed";
+      if (!done && ["slow", "bad"].includes(mood(column, text))) {
+        const words = column === "Ready" ? "not ready" : text;
+        odd.set(words, (odd.get(words) ?? 0) + 1);
+        break;
+      }
+    }
+  }
+  return [...odd].map(([words, count]) => `${count} ${words}`).join(", ");
+}
+
+export function overview(kinds) {
+  const place = element("div");
+  const node = kindOf(kinds, "", "nodes");
+  return {
+    title: "Overview",
+    fixed: [element("h1", {}, "Overview")],
+    place,
+    async read() {
+      const where = namespace();
+      const counted = COUNTED.map(([group, plural, title]) => [kindOf(kinds, group, plural), title])
+        .filter(([kind]) => kind);
+      const [nodes, warnings, ...tables] = await Promise.all([
+        api.table({ version: "v1", plural: "nodes" }),
+        api.events({ namespace: where }),
+        ...counted.map(([{ group, version, plural }]) =>
+          api.table({ group, version, plural, namespace: where })),
+      ]);
+      const cards = tables.map((data, index) => {
+        const [kind, title] = counted[index];
+        const odd = summary(data);
+        const well = data.rows.length ? "all well" : "none";
+        return element("a", { className: "card", href: listOf(kind) },
+          element("b", {}, String(data.rows.length + data.more)), title,
+          element("div", { className: odd ? "slow" : "faint" }, odd || well));
+      });
+      const view = {};
+      place.replaceChildren(
+        tableOf(nodes, { wide: false }, { link: (row) => pageOf(node, "", row.name) }),
+        element("h3", {}, "What there is"), element("div", { className: "cards" }, cards),
+        element("h3", {}, "Warnings"), tableOf(warnings, view, { places: !where }),
+      );
+    },
+  };
+}
