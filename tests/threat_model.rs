@@ -6,6 +6,14 @@ use std::path::Path;
 fn every_line_has_tests_that_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(root.join("docs/threat-model.md")).unwrap();
+    // A table ends at an empty line: what follows it is no row of it.
+    for (line, next) in text.lines().zip(text.lines().skip(1)) {
+        let begins = next.starts_with("| ") && !line.starts_with('|');
+        assert!(
+            !begins || next.ends_with("| tests |"),
+            "in no table: {next}"
+        );
+    }
     let rows = text.lines().filter(|line| line.starts_with("| "));
     let mut lines = 0;
     for row in rows.filter(|row| !row.contains("---") && !row.ends_with("| tests |")) {

@@ -410,27 +410,31 @@ pub fn check_memory_left(node: Option<Mebibytes>, host: &HostInfo) -> Result<Opt
     }
 }
 
-/// What to warn of where more emulated nodes than processors will be at work with one more: each takes
-/// half of one or more even when nothing happens in it. `at_work` are the domains that run already.
+/// What to warn of where more nodes than processors will be at work with one more that is emulated:
+/// such a node takes half of one or more even when nothing happens in it. `at_work` nodes run already,
+/// among them those of the profiles `own`, which can be paused from here.
 pub fn check_processors_left(
     acceleration: Acceleration,
     processors: u32,
-    at_work: &[String],
+    at_work: usize,
+    own: &[String],
 ) -> Option<String> {
-    if acceleration == Acceleration::Kvm || at_work.len() < processors as usize {
+    if acceleration == Acceleration::Kvm || at_work < processors as usize {
         return None;
     }
+    let remedy = match own {
+        [] => String::new(),
+        own => format!("; kubby pause -p NAME lets one rest: {}", own.join(", ")),
+    };
     Some(format!(
-        "with this one {} nodes are at work on {processors} {}; each takes half of one or more even at \
-         rest, since the host has to emulate their processors, so all of them will be slow: kubby pause \
-         -p NAME lets one rest (at work: {})",
-        at_work.len() + 1,
+        "with this one {} nodes are at work on {processors} {}; an emulated one takes half of one or more \
+         even at rest, so all of them will be slow{remedy}",
+        at_work + 1,
         if processors == 1 {
             "processor"
         } else {
             "processors"
         },
-        at_work.join(", ")
     ))
 }
 
@@ -466,16 +470,18 @@ mod tests {
     #[test]
     fn more_emulated_nodes_than_processors_are_warned_of() {
         let (kvm, tcg) = (Acceleration::Kvm, Acceleration::Tcg);
-        let at_work = ["kubby-a".to_owned(), "kubby-b".to_owned()];
-        assert_eq!(check_processors_left(tcg, 2, &at_work[..1]), None);
-        assert_eq!(check_processors_left(tcg, 4, &at_work), None);
-        assert_eq!(check_processors_left(kvm, 2, &at_work), None);
-        let warning = check_processors_left(tcg, 2, &at_work).unwrap();
-        assert!(warning.starts_with("with this one 3 nodes are at work on 2 processors"));
+        let own = ["a".to_owned(), "b".to_owned()];
+        assert_eq!(check_processors_left(tcg, 2, 1, &own[..1]), None);
+        assert_eq!(check_processors_left(tcg, 4, 2, &own), None);
+        assert_eq!(check_processors_left(kvm, 2, 2, &own), None);
+        let warning = check_processors_left(tcg, 2, 3, &own).unwrap();
+        assert!(warning.starts_with("with this one 4 nodes are at work on 2 processors"));
         assert!(
-            warning.ends_with("(at work: kubby-a, kubby-b)"),
+            warning.ends_with("kubby pause -p NAME lets one rest: a, b"),
             "{warning}"
         );
+        let warning = check_processors_left(tcg, 1, 1, &[]).unwrap();
+        assert!(warning.ends_with("will be slow"), "{warning}");
     }
 
     #[test]

@@ -37,13 +37,6 @@ fn settle_machine(hypervisor: &dyn Hypervisor, names: &Names) -> Result<bool> {
     Ok(true)
 }
 
-/// The domains of nodes that run at this moment, whosever they are.
-fn nodes_at_work(hypervisor: &dyn Hypervisor) -> Result<Vec<String>> {
-    let mut all = hypervisor.list_owned()?;
-    all.retain(|domain| domain.state == State::Running);
-    Ok(all.into_iter().map(|domain| domain.name).collect())
-}
-
 /// Takes back what a start has made that was cut short before the machine ran: keys of a template
 /// and a disk over another one's are no good to a start that begins in another way.
 fn make_anew(hypervisor: &dyn Hypervisor, names: &Names, dir: &ProfileDir) -> Result<()> {
@@ -122,8 +115,7 @@ impl Start<'_> {
             if let Some(warning) = preflight::check_memory_left(memory, &host)? {
                 self.progress.warn(&warning);
             }
-            let at_work = nodes_at_work(hypervisor)?;
-            let crowd = preflight::check_processors_left(acceleration, host.cpus, &at_work);
+            let crowd = self.crowd(hypervisor, acceleration, host.cpus);
             if let Some(warning) = crowd {
                 self.progress.warn(&warning);
             }
@@ -174,6 +166,22 @@ impl Start<'_> {
             created,
         };
         Ok((Access { profile, dir }, prepared))
+    }
+
+    /// What to warn of where more nodes are at work than the host has processors to emulate. That
+    /// they cannot be listed is no reason not to start.
+    fn crowd(
+        &self,
+        hypervisor: &dyn Hypervisor,
+        acceleration: Acceleration,
+        processors: u32,
+    ) -> Option<String> {
+        let mut all = hypervisor.list_owned().unwrap_or_default();
+        all.retain(|domain| domain.state == State::Running);
+        let owners = all.iter().filter_map(|domain| domain.owner.as_ref());
+        let own = owners.filter(|owner| owner.home == self.store.home());
+        let own: Vec<String> = own.map(|owner| owner.profile.clone()).collect();
+        preflight::check_processors_left(acceleration, processors, all.len(), &own)
     }
 
     fn new_profile(

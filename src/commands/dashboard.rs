@@ -1,9 +1,9 @@
 //! `kubby dashboard`.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
-use std::time::Duration;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
 
 use serde_json::{Value, json};
 
@@ -11,13 +11,8 @@ use crate::cli::{DashboardArgs, OutputFormat};
 use crate::cluster::{self, Access};
 use crate::context::Context;
 use crate::dashboard::{Dashboard, Subject};
-use crate::error::{Kind, Result, ResultExt};
-use crate::fsutil;
-use crate::tool::{self, Tool};
-use crate::ui;
-
-/// How long a browser's starter may take; the browser itself goes on by itself.
-const BROWSER_LIMIT: Duration = Duration::from_secs(20);
+use crate::error::Result;
+use crate::{fsutil, tool, ui};
 
 /// What opens pages in the user's browser.
 const OPENER: &str = "xdg-open";
@@ -88,13 +83,28 @@ impl Page {
         fsutil::write_atomic(&self.0, text.as_bytes(), 0o600)
     }
 
+    /// Lets the browser begin, and waits for nothing: where none runs yet, what opens it may be the
+    /// browser itself. That it could not be opened is told and no more: the address is printed.
     fn open(&self, url: &str) -> Result<()> {
         self.write(url)?;
-        Tool::new(OPENER, Kind::State)
-            .arg(path_text(&self.0)?)
-            .deadline(BROWSER_LIMIT)
-            .run(None)
-            .map_err(|e| e.with_hint("kubby dashboard --url opens no browser"))?;
+        let mut command = Command::new(OPENER);
+        command
+            .arg(&self.0)
+            // Not ended by the Ctrl-C that ends the dashboard.
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let told = |why: String| ui::say(&format!("{OPENER} opened no browser: {why}"));
+        match command.spawn() {
+            Ok(mut child) => {
+                std::thread::spawn(move || match child.wait() {
+                    Ok(status) if !status.success() => told(status.to_string()),
+                    _ => {}
+                });
+            }
+            Err(e) => told(e.to_string()),
+        }
         Ok(())
     }
 }
@@ -103,14 +113,6 @@ impl Drop for Page {
     fn drop(&mut self) {
         let _ = fsutil::remove_all(&self.0);
     }
-}
-
-fn path_text(path: &Path) -> Result<&str> {
-    path.to_str()
-        .ok_or("it is not valid UTF-8")
-        .context(Kind::State, || {
-            format!("cannot open {} in a browser", path.display())
-        })
 }
 
 #[cfg(test)]

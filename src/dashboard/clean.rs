@@ -25,10 +25,10 @@ pub(super) fn table(table: &Value) -> Value {
             })
         })
         .collect();
-    let more = table["metadata"]["remainingItemCount"]
-        .as_u64()
-        .unwrap_or(0);
-    json!({"columns": columns, "rows": rows, "more": more})
+    // How many more is told only of lists that are not selected from.
+    let rest = &table["metadata"];
+    let cut = rest["continue"].as_str().is_some_and(|c| !c.is_empty());
+    json!({"columns": columns, "rows": rows, "cut": cut, "more": rest["remainingItemCount"]})
 }
 
 /// An object as a person wants to read it; of a Secret only how long its values are.
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn a_row_has_its_cells_and_where_its_object_is() {
         let cleaned = table(&json!({
-            "metadata": {"remainingItemCount": 7},
+            "metadata": {"continue": "abc", "remainingItemCount": 7},
             "columnDefinitions": [
                 {"name": "Name", "type": "string", "format": "name", "priority": 0, "description": "d"},
             ],
@@ -84,9 +84,13 @@ mod tests {
             json!({
                 "columns": [{"name": "Name", "priority": 0, "about": "d"}],
                 "rows": [{"cells": ["a"], "name": "a", "namespace": "n"}],
+                "cut": true,
                 "more": 7,
             })
         );
+        let whole = table(&json!({"metadata": {"continue": ""}}));
+        assert_eq!(whole["cut"], false);
+        assert_eq!(whole["more"], Value::Null);
     }
 
     #[test]

@@ -36,43 +36,31 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// The addresses that the page has, and its secret.
-#[derive(Debug)]
-pub(super) struct Guard {
-    hosts: [String; 2],
-    secret: Secret,
+/// The names that the page has. Its port is another one at the far end of a tunnel.
+const HOSTS: [&str; 2] = ["127.0.0.1", "localhost"];
+
+/// A page of a name that was made to lead to 127.0.0.1 afterwards (DNS rebinding) has that name in its
+/// requests.
+fn is_asked_for(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(HOST).and_then(|host| host.to_str().ok()) else {
+        return false;
+    };
+    let (name, port) = host.split_once(':').unwrap_or((host, "80"));
+    HOSTS.contains(&name) && port.parse::<u16>().is_ok()
 }
 
-impl Guard {
-    pub(super) fn new(port: u16, secret: Secret) -> Self {
-        Guard {
-            hosts: ["127.0.0.1", "localhost"].map(|host| format!("{host}:{port}")),
-            secret,
-        }
-    }
-
-    /// A page of a name that was made to lead to 127.0.0.1 afterwards (DNS rebinding) has that name
-    /// in its requests.
-    fn is_asked_for(&self, headers: &HeaderMap) -> bool {
-        let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-        host.is_some_and(|host| self.hosts.iter().any(|own| own == host))
-    }
-
-    fn knows(&self, headers: &HeaderMap) -> bool {
+impl Secret {
+    fn opens(&self, headers: &HeaderMap) -> bool {
         let given = headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok());
         let token = given.and_then(|given| given.strip_prefix("Bearer "));
-        token.is_some_and(|token| self.secret.is(token))
+        token.is_some_and(|token| self.is(token))
     }
 }
 
 /// Lets nobody in who asks for another host, and gives each answer what keeps browsers from running,
 /// framing, guessing or keeping anything.
-pub(super) async fn at_the_door(
-    State(shared): State<Shared>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let mut response = if shared.guard.is_asked_for(request.headers()) {
+pub(super) async fn at_the_door(request: Request, next: Next) -> Response {
+    let mut response = if is_asked_for(request.headers()) {
         next.run(request).await
     } else {
         refusal(
@@ -103,7 +91,7 @@ pub(super) async fn with_the_secret(
     request: Request,
     next: Next,
 ) -> Response {
-    if shared.guard.knows(request.headers()) {
+    if shared.secret.opens(request.headers()) {
         next.run(request).await
     } else {
         let words = "open the address that `kubby dashboard` printed: it has the token";
@@ -121,18 +109,19 @@ mod tests {
 
     #[test]
     fn only_the_own_address_is_asked_for() {
-        let guard = Guard::new(4321, Secret::new());
         for (host, good) in [
             ("127.0.0.1:4321", true),
             ("localhost:4321", true),
-            ("127.0.0.1", false),
-            ("127.0.0.1:80", false),
+            ("127.0.0.1", true),
             ("evil.example:4321", false),
             ("127.0.0.1:4321.evil.example", false),
+            ("127.0.0.1.evil.example", false),
+            ("localhost:", false),
+            ("", false),
         ] {
-            assert_eq!(guard.is_asked_for(&headers(HOST, host)), good, "{host}");
+            assert_eq!(is_asked_for(&headers(HOST, host)), good, "{host}");
         }
-        assert!(!guard.is_asked_for(&HeaderMap::new()));
+        assert!(!is_asked_for(&HeaderMap::new()));
     }
 
     #[test]
@@ -141,8 +130,7 @@ mod tests {
         let text = secret.text().to_owned();
         assert_eq!(text.len(), 64);
         assert!(!format!("{secret:?}").contains(&text));
-        let guard = Guard::new(1, secret);
-        let knows = |value: &str| guard.knows(&headers(AUTHORIZATION, value));
+        let knows = |value: &str| secret.opens(&headers(AUTHORIZATION, value));
         assert!(knows(&format!("Bearer {text}")));
         for wrong in [
             text.clone(),
@@ -154,6 +142,6 @@ mod tests {
         ] {
             assert!(!knows(&wrong), "{wrong}");
         }
-        assert!(!guard.knows(&HeaderMap::new()));
+        assert!(!secret.opens(&HeaderMap::new()));
     }
 }

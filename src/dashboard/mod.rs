@@ -77,7 +77,7 @@ impl Dashboard {
         let router = server::router(server::Surroundings {
             api: Arc::new(api),
             subject,
-            guard: guard::Guard::new(self.address.port(), self.secret),
+            secret: self.secret,
         });
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()

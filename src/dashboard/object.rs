@@ -29,15 +29,9 @@ pub(super) struct Kinds {
 /// One object.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Object {
-    /// The API group; empty for Kubernetes' first one.
-    #[serde(default)]
-    pub(super) group: String,
-    /// Its version.
-    pub(super) version: String,
-    /// The plural that the API has in its paths, such as `pods`.
-    pub(super) plural: String,
-    /// The namespace, where it is in one.
-    pub(super) namespace: Option<String>,
+    /// Its kind, and the namespace where it is in one.
+    #[serde(flatten)]
+    pub(super) of: Kinds,
     /// Its name.
     pub(super) name: String,
 }
@@ -60,24 +54,14 @@ impl Kinds {
 }
 
 impl Object {
-    /// All of its kind.
-    pub(super) fn kinds(&self) -> Kinds {
-        Kinds {
-            group: self.group.clone(),
-            version: self.version.clone(),
-            plural: self.plural.clone(),
-            namespace: self.namespace.clone(),
-        }
-    }
-
     /// The path of the object.
     pub(super) fn path(&self) -> Result<String> {
-        Ok(format!("{}/{}", self.kinds().path()?, segment(&self.name)?))
+        Ok(format!("{}/{}", self.of.path()?, segment(&self.name)?))
     }
 
     /// Whether its values are secret.
     pub(super) fn is_secret(&self) -> bool {
-        self.group.is_empty() && self.plural == "secrets"
+        self.of.group.is_empty() && self.of.plural == "secrets"
     }
 }
 
@@ -98,10 +82,12 @@ mod tests {
 
     fn object(group: &str, namespace: Option<&str>, name: &str) -> Object {
         Object {
-            group: group.into(),
-            version: "v1".into(),
-            plural: "things".into(),
-            namespace: namespace.map(str::to_owned),
+            of: Kinds {
+                group: group.into(),
+                version: "v1".into(),
+                plural: "things".into(),
+                namespace: namespace.map(str::to_owned),
+            },
             name: name.into(),
         }
     }
@@ -120,7 +106,7 @@ mod tests {
             "/apis/rbac.authorization.k8s.io/v1/things/system:node"
         );
         assert_eq!(
-            role.kinds().path().unwrap(),
+            role.of.path().unwrap(),
             "/apis/rbac.authorization.k8s.io/v1/things"
         );
     }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::guard::{self, Guard};
+use super::guard::{self, Secret};
 use super::object::{Kinds, Object, segment};
 use super::{Subject, clean, kinds};
 use crate::api::{Answer, ApiClient};
@@ -23,9 +23,11 @@ use crate::error::{Error, Kind, Result, ResultExt};
 /// How many objects a list shows: more than anybody reads, fewer than a browser takes long for.
 const ROWS: u32 = 500;
 
-/// How much of a log is shown.
-const LOG_LINES: u32 = 1000;
-const LOG_BYTES: u32 = 1 << 20;
+/// How many lines of a log's end are shown; the second where those are too long together.
+const LOG_LINES: [u32; 2] = [1000, 20];
+
+/// How many bytes of them.
+const LOG_BYTES: usize = 1 << 20;
 
 /// What every request works with.
 pub(super) type Shared = Arc<Surroundings>;
@@ -33,7 +35,7 @@ pub(super) type Shared = Arc<Surroundings>;
 pub(super) struct Surroundings {
     pub(super) api: Arc<ApiClient>,
     pub(super) subject: Subject,
-    pub(super) guard: Guard,
+    pub(super) secret: Secret,
 }
 
 /// The page's own files.
@@ -43,7 +45,6 @@ struct Web;
 
 pub(super) fn router(shared: Surroundings) -> Router {
     let shared = Arc::new(shared);
-    let door = middleware::from_fn_with_state(Arc::clone(&shared), guard::at_the_door);
     let secret = middleware::from_fn_with_state(Arc::clone(&shared), guard::with_the_secret);
     Router::new()
         .route("/api/subject", get(subject))
@@ -58,7 +59,7 @@ pub(super) fn router(shared: Surroundings) -> Router {
             "/{name}",
             get(|Path(name): Path<String>| async move { file(&name) }),
         )
-        .layer(door)
+        .layer(middleware::from_fn(guard::at_the_door))
         .with_state(shared)
 }
 
@@ -219,9 +220,18 @@ fn described(value: &Value) -> Result<Value> {
         "kind": value["kind"],
         "uid": value["metadata"]["uid"],
         "containers": containers.collect::<Vec<_>>(),
+        "container": usual_container(value),
         "replicas": value["spec"]["replicas"],
         "restartable": restartable(value),
     }))
+}
+
+/// The container that kubectl takes as well where none is named.
+fn usual_container(value: &Value) -> &Value {
+    match &value["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"] {
+        Value::Null => &value["spec"]["containers"][0]["name"],
+        named => named,
+    }
 }
 
 /// Whether its pods are replaced when its template changes.
@@ -246,18 +256,30 @@ struct Log {
 async fn log(State(shared): State<Shared>, Query(log): Query<Log>) -> Response {
     ask(&shared, move |api| {
         let path = format!(
-            "/api/v1/namespaces/{}/pods/{}/log?container={}&previous={}&tailLines={LOG_LINES}\
-             &limitBytes={LOG_BYTES}",
+            "/api/v1/namespaces/{}/pods/{}/log?container={}&previous={}",
             segment(&log.namespace)?,
             segment(&log.pod)?,
             segment(&log.container)?,
             log.previous,
         );
-        let text = good(api.get(&path)?)?;
+        let last = |lines: u32| api.get(&format!("{path}&tailLines={lines}"));
+        // The API's own limit of bytes would cut the end off.
+        let answer = last(LOG_LINES[0]).or_else(|_| last(LOG_LINES[1]))?;
         let plain = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
-        Ok((plain, text))
+        Ok((plain, end_of(good(answer)?, LOG_BYTES)))
     })
     .await
+}
+
+/// The last lines of a text, so many bytes at the most, with a word on what is missing.
+fn end_of(text: String, bytes: usize) -> String {
+    if text.len() <= bytes {
+        return text;
+    }
+    let from = (text.len() - bytes..).find(|at| text.is_char_boundary(*at));
+    let end = &text[from.unwrap_or_default()..];
+    let end = end.split_once('\n').map_or(end, |(_, whole)| whole);
+    format!("(what was before is left out)\n{end}")
 }
 
 /// What is to be done with an object.
@@ -335,7 +357,18 @@ mod tests {
         }))
         .unwrap();
         assert_eq!(told["containers"], json!(["first", "then"]));
+        assert_eq!(told["container"], "then");
         assert_eq!(told["restartable"], false);
+    }
+
+    #[test]
+    fn of_a_long_log_the_end_is_shown() {
+        let text = "one\ntwo\nthree ö\nfour\n".to_owned();
+        assert_eq!(end_of(text.clone(), 100), text);
+        let cut = "(what was before is left out)\n";
+        assert_eq!(end_of(text.clone(), 13), format!("{cut}four\n"));
+        assert_eq!(end_of(text, 7), format!("{cut}four\n"));
+        assert_eq!(end_of("ööö".to_owned(), 3), format!("{cut}ö"));
     }
 
     #[test]

@@ -12,6 +12,24 @@ export function takeToken() {
     sessionStorage.setItem(KEPT, given[1]);
     history.replaceState(null, "", `#${given[2] ?? "/"}`);
   }
+  return Boolean(given);
+}
+
+const others = new BroadcastChannel(KEPT);
+
+/** Tells it to tabs of the same page that were opened without it, and asks those that have it. */
+export function shareToken() {
+  const own = () => sessionStorage.getItem(KEPT);
+  return new Promise((done) => {
+    others.onmessage = ({ data }) => {
+      if (data === "?" && own()) others.postMessage(own());
+      else if (data !== "?" && !own()) sessionStorage.setItem(KEPT, data);
+      if (own()) done();
+    };
+    if (own()) done();
+    else others.postMessage("?");
+    setTimeout(done, 500);
+  });
 }
 
 async function ask(path, options = {}) {

@@ -9,6 +9,7 @@ import { kindOf, listOf, parts, readNamespaces } from "./place.js";
 
 // A list costs an emulated node some 20 ms of its processor.
 const EVERY = 4000;
+const KINDS_EVERY = 30000;
 
 const GROUPS = [
   ["Cluster", [["", "nodes"], ["", "namespaces"], ["", "events"]]],
@@ -27,6 +28,8 @@ const state = document.getElementById("state");
 let subject;
 let view;
 let timer;
+// The latest read: what an earlier one brings is of before.
+let turn = 0;
 
 function drawNav() {
   const link = (kind) => element("a", { href: listOf(kind) }, kind.kind);
@@ -38,8 +41,9 @@ function drawNav() {
   });
   const others = subject.kinds.filter((kind) => !known.has(kind))
     .toSorted((a, b) => a.kind.localeCompare(b.kind));
+  const open = nav.querySelector("details")?.open;
   nav.replaceChildren(element("a", { href: "#/" }, "Overview"), ...groups,
-    element("details", {}, element("summary", {}, "More"), others.map(link)));
+    element("details", { open }, element("summary", {}, "More"), others.map(link)));
 }
 
 function markNav() {
@@ -61,64 +65,90 @@ function viewHere() {
   return detail(kind, namespace === "-" ? undefined : namespace, name, { readOnly: subject.readOnly, refresh });
 }
 
+/** Says that what is shown is of now, or why it is not. */
 function told(error) {
   state.textContent = error ? "not up to date" : `as of ${new Date().toLocaleTimeString()}`;
   state.className = error ? "bad" : "";
+  const notice = main.querySelector(".notice");
+  if (!error) notice?.remove();
+  else if (notice) notice.textContent = error.message;
+  else main.prepend(element("p", { className: "notice", role: "alert" }, error.message));
 }
 
 /** Reads the view once, and again after a while as long as it is looked at. */
 async function read() {
   clearTimeout(timer);
-  const mine = view;
+  if (!view) return;
+  const mine = ++turn;
+  let error;
   try {
-    await mine.read();
-    if (mine !== view) return;
-    told();
-    main.querySelector(".notice")?.remove();
-  } catch (error) {
-    if (mine !== view) return;
-    told(error);
-    main.querySelector(".notice")?.remove();
-    main.prepend(element("p", { className: "notice", role: "alert" }, error.message));
+    const draw = await view.read();
+    if (mine === turn) draw();
+  } catch (caught) {
+    error = caught;
   }
-  clearTimeout(timer);
+  if (mine !== turn) return;
+  told(error);
   timer = setTimeout(again, EVERY);
 }
 
 function again() {
+  clearTimeout(timer);
+  if (!view) return;
   if (document.hidden || inUse(view.place)) timer = setTimeout(again, EVERY);
   else read();
 }
 
 function show() {
-  markNav();
+  clearTimeout(timer);
+  turn += 1;
+  view = undefined;
   try {
+    markNav();
     view = viewHere();
   } catch (error) {
-    clearTimeout(timer);
-    main.replaceChildren(element("p", { className: "notice", role: "alert" }, error.message));
+    main.replaceChildren();
+    told(error);
     return;
   }
   document.title = `${view.title} · ${subject.profile}`;
   main.replaceChildren(...view.fixed, view.place);
   main.focus({ preventScroll: true });
   read();
-  readNamespaces().catch(told);
+  readNamespaces().catch(() => {});
+}
+
+/** Reads what the cluster is and which kinds it has: others may have come, with what users install. */
+async function readSubject() {
+  const read = await api.subject();
+  if (JSON.stringify(read) === JSON.stringify(subject)) return;
+  subject = read;
+  document.getElementById("subject").textContent =
+    `${subject.profile} · Kubernetes ${subject.version}${subject.readOnly ? " · read only" : ""}`;
+  drawNav();
+  markNav();
 }
 
 async function begin() {
-  api.takeToken();
-  subject = await api.subject();
-  document.getElementById("subject").textContent =
-    `${subject.profile} · Kubernetes ${subject.version}${subject.readOnly ? " · read only" : ""}`;
-  await readNamespaces();
-  drawNav();
+  await api.shareToken();
+  try {
+    await readSubject();
+    await readNamespaces();
+  } catch (error) {
+    told(error);
+    setTimeout(begin, EVERY);
+    return;
+  }
   document.getElementById("namespace").addEventListener("change", show);
-  window.addEventListener("hashchange", show);
+  window.addEventListener("hashchange", () => {
+    // The address of another run on the same port.
+    if (api.takeToken()) location.reload();
+    else show();
+  });
   document.addEventListener("visibilitychange", () => { if (!document.hidden) again(); });
+  setInterval(() => { if (!document.hidden) readSubject().catch(() => {}); }, KINDS_EVERY);
   show();
 }
 
-begin().catch((error) => {
-  main.replaceChildren(element("p", { className: "notice", role: "alert" }, error.message));
-});
+api.takeToken();
+begin();

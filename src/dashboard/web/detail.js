@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { confirmed } from "./dialog.js";
-import { element } from "./dom.js";
+import { element, update } from "./dom.js";
 import { listOf, named } from "./place.js";
 import { tableOf } from "./table.js";
 
@@ -15,11 +15,15 @@ export function detail(kind, namespace, name, { readOnly, refresh }) {
   let seen;
   let container;
   let previous = false;
+  const eventView = { sort: "Last Seen" };
 
   const act = async (what, words, fields) => {
+    const here = location.hash;
     const answer = await confirmed(words, fields);
     if (!answer) return;
     await api.change({ ...object, ...what, ...answer });
+    // Whoever has gone elsewhere meanwhile stays there.
+    if (location.hash !== here) return;
     if (what.action === "delete") location.hash = listOf(kind).slice(1);
     else refresh();
   };
@@ -35,7 +39,7 @@ export function detail(kind, namespace, name, { readOnly, refresh }) {
       onclick: () => { tab = label; place.replaceChildren(); drawFixed(); refresh(); },
     }, label)));
     if (tab === "Logs") {
-      container ??= seen.containers.at(-1);
+      container ??= seen.container;
       const select = element("select", {
         "aria-label": "Container",
         onchange: () => { container = select.value; refresh(); },
@@ -70,24 +74,25 @@ export function detail(kind, namespace, name, { readOnly, refresh }) {
     ],
     place,
     async read() {
-      const first = !seen;
-      const [before, at] = [seen?.replicas, tab];
-      seen = await api.object(object);
-      if (first || before !== seen.replicas) drawFixed();
+      const at = tab;
+      const read = await api.object(object);
+      let shown;
       if (at === "YAML") {
-        place.replaceChildren(element("pre", {}, seen.yaml));
+        shown = () => update(place, element("pre", {}, read.yaml));
       } else if (at === "Events") {
-        const events = await api.events({ namespace, uid: seen.uid });
-        place.replaceChildren(tableOf(events, {}));
+        const events = await api.events({ namespace, uid: read.uid });
+        shown = () => update(place, tableOf(events, eventView, { again: shown }));
       } else {
         const whose = { namespace, pod: name, container, previous };
         const text = await api.log(whose).catch((error) => error.message);
-        const old = place.querySelector("pre");
-        const atEnd = !old || old.scrollTop + old.clientHeight >= old.scrollHeight - 4;
-        const lines = element("pre", {}, text || "(nothing)");
-        place.replaceChildren(lines);
-        lines.scrollTop = atEnd ? lines.scrollHeight : old.scrollTop;
+        shown = () => update(place, element("pre", { "data-follow": "" }, text || "(nothing)"));
       }
+      return () => {
+        const changed = seen?.replicas !== read.replicas || !seen;
+        seen = read;
+        if (changed) drawFixed();
+        shown();
+      };
     },
   };
 }

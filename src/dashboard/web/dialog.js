@@ -17,13 +17,14 @@ export function confirmed(words, fields = {}) {
       resolve(dialog.returnValue === "yes" ? Object.fromEntries(entered) : undefined);
     };
   });
+  // Of type "button", since Enter presses the first that is not.
+  const cancel = element("button", { type: "button", onclick: () => dialog.close("no") }, "Cancel");
   const form = element("form", { method: "dialog" },
     element("p", {}, words), inputs,
-    element("div", { className: "bar" },
-      element("button", { value: "no", formNoValidate: true }, "Cancel"),
-      element("button", { value: "yes" }, "OK")));
+    element("div", { className: "bar" }, cancel, element("button", { value: "yes" }, "OK")));
   dialog.returnValue = "no";
   dialog.replaceChildren(form);
   dialog.showModal();
+  (inputs[0] ?? cancel).focus();
   return answer;
 }

@@ -6,6 +6,7 @@ export function element(name, properties = {}, ...children) {
   for (const [key, value] of Object.entries(properties)) {
     if (value === undefined || value === null || value === false) continue;
     if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else if (key === "key") made.dataset.key = value;
     else if (key in made && key !== "role") made[key] = value;
     else made.setAttribute(key, value);
   }
@@ -13,9 +14,32 @@ export function element(name, properties = {}, ...children) {
   return made;
 }
 
-/** Whether somebody marks text in it or types in it: then it must not be replaced. */
+/** Whether somebody marks text in it: then it must not be replaced. */
 export function inUse(place) {
   const marked = document.getSelection();
-  if (marked && !marked.isCollapsed && place.contains(marked.anchorNode)) return true;
-  return place.contains(document.activeElement) && document.activeElement.matches("input, select");
+  return Boolean(marked && !marked.isCollapsed && place.contains(marked.anchorNode));
+}
+
+/** By what an element is known again when it was made anew. */
+const keyOf = (node) => node.dataset?.key ?? node.getAttribute?.("href");
+
+const scrolling = (place) => [...place.querySelectorAll("pre, .scroll")];
+
+/** Shows other children, unless they are the same; what was scrolled or had the focus has it again. */
+export function update(place, ...children) {
+  const next = element("div", {}, ...children);
+  const same = (old, index) => old.isEqualNode(next.children[index]);
+  if (place.children.length === next.children.length && [...place.children].every(same)) return;
+  const focused = place.contains(document.activeElement) ? keyOf(document.activeElement) : undefined;
+  const scrolled = scrolling(place).map((node) => {
+    const atEnd = node.scrollTop + node.clientHeight >= node.scrollHeight - 4 && node.scrollTop > 0;
+    return [node.scrollLeft, node.scrollTop, atEnd];
+  });
+  place.replaceChildren(...next.children);
+  scrolling(place).forEach((node, index) => {
+    const [left, top, atEnd] = scrolled[index] ?? [0, 0, node.dataset.follow !== undefined];
+    node.scrollLeft = left;
+    node.scrollTop = atEnd && node.dataset.follow !== undefined ? node.scrollHeight : top;
+  });
+  if (focused) [...place.querySelectorAll("a, button")].find((node) => keyOf(node) === focused)?.focus();
 }

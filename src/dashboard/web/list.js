@@ -1,11 +1,11 @@
 // All objects of a kind.
 
 import * as api from "./api.js";
-import { element } from "./dom.js";
+import { element, update } from "./dom.js";
 import { named, namespace, pageOf } from "./place.js";
 import { tableOf } from "./table.js";
 
-/** A view of a list: its fixed part, and what is read again and again. */
+/** A view of a list: its fixed part, and what is read again and again; reading gives what draws it. */
 export function list(kind) {
   const view = { filter: "", wide: false };
   const place = element("div");
@@ -13,9 +13,7 @@ export function list(kind) {
   const draw = () => {
     if (!data) return;
     const link = (row) => pageOf(kind, row.namespace, row.name);
-    place.replaceChildren(tableOf(data, view, {
-      link, again: draw, places: kind.namespaced && !namespace(),
-    }));
+    update(place, tableOf(data, view, { link, again: draw, places: kind.namespaced && !namespace() }));
   };
   const filter = element("input", {
     type: "search", placeholder: "Filter", "aria-label": "Filter",
@@ -33,8 +31,8 @@ export function list(kind) {
     place,
     async read() {
       const where = kind.namespaced ? namespace() : undefined;
-      data = await api.table({ ...named(kind), namespace: where });
-      draw();
+      const read = await api.table({ ...named(kind), namespace: where });
+      return () => { data = read; draw(); };
     },
   };
 }

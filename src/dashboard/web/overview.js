@@ -1,7 +1,7 @@
 // The first page: is all well?
 
 import * as api from "./api.js";
-import { element } from "./dom.js";
+import { element, update } from "./dom.js";
 import { kindOf, listOf, namespace, pageOf } from "./place.js";
 import { mood, tableOf } from "./table.js";
 
@@ -20,19 +20,22 @@ const cell = (data, row, name) => {
   return index < 0 ? "" : String(row.cells[index]);
 };
 
-/** How many there are, and in which states where that is not the good one. */
+/** What is not as it should be in a row, in a word. */
+function wrong(data, row) {
+  const status = cell(data, row, "Status");
+  if (status === "Completed") return "";
+  if (["slow", "bad"].includes(mood("Status", status))) return status;
+  const [desired, ready] = [cell(data, row, "Desired"), cell(data, row, "Ready")];
+  const behind = desired !== "" && Number(ready) < Number(desired);
+  return behind || mood("Ready", ready) === "slow" ? "not ready" : "";
+}
+
+/** How many there are in which states, where that is not the good one. */
 function summary(data) {
   const odd = new Map();
   for (const row of data.rows) {
-    for (const column of ["Status", "Ready"]) {
-      const text = cell(data, row, column);
-      const done = cell(data, row, "Status") === "Completed";
-      if (!done && ["slow", "bad"].includes(mood(column, text))) {
-        const words = column === "Ready" ? "not ready" : text;
-        odd.set(words, (odd.get(words) ?? 0) + 1);
-        break;
-      }
-    }
+    const words = wrong(data, row);
+    if (words) odd.set(words, (odd.get(words) ?? 0) + 1);
   }
   return [...odd].map(([words, count]) => `${count} ${words}`).join(", ");
 }
@@ -40,6 +43,7 @@ function summary(data) {
 export function overview(kinds) {
   const place = element("div");
   const node = kindOf(kinds, "", "nodes");
+  const [nodeView, warningView] = [{}, { sort: "Last Seen" }];
   return {
     title: "Overview",
     fixed: [element("h1", {}, "Overview")],
@@ -59,15 +63,14 @@ export function overview(kinds) {
         const odd = summary(data);
         const well = data.rows.length ? "all well" : "none";
         return element("a", { className: "card", href: listOf(kind) },
-          element("b", {}, String(data.rows.length + data.more)), title,
+          element("b", {}, `${data.rows.length + (data.more ?? 0)}${data.cut && !data.more ? "+" : ""}`), title,
           element("div", { className: odd ? "slow" : "faint" }, odd || well));
       });
-      const view = {};
-      place.replaceChildren(
-        tableOf(nodes, { wide: false }, { link: (row) => pageOf(node, "", row.name) }),
+      const draw = () => update(place,
+        tableOf(nodes, nodeView, { again: draw, link: (row) => pageOf(node, "", row.name) }),
         element("h3", {}, "What there is"), element("div", { className: "cards" }, cards),
-        element("h3", {}, "Warnings"), tableOf(warnings, view, { places: !where }),
-      );
+        element("h3", {}, "Warnings"), tableOf(warnings, warningView, { again: draw, places: !where }));
+      return draw;
     },
   };
 }

@@ -3,7 +3,7 @@
 import { element } from "./dom.js";
 
 const GOOD = /^(Running|Ready|Active|Bound|Available|Complete|Completed|Succeeded|True|Normal)$/;
-const SLOW = /^(Pending|ContainerCreating|PodInitializing|Terminating|Released|Suspended|Init:|NotReady,)/;
+const SLOW = /^(Pending|ContainerCreating|PodInitializing|Terminating|Released|Suspended|Init:)/;
 const BAD = /(Err|BackOff|Failed|Evicted|Unknown|OOMKilled|NotReady|Lost|Warning|Invalid)/;
 
 /** The class of a state in words; of `1/2` whether all are there. */
@@ -14,8 +14,8 @@ export function mood(column, text) {
   }
   if (!/^(Status|Phase|Type|Reason|Conditions)$/.test(column)) return "";
   if (GOOD.test(text)) return "good";
-  if (SLOW.test(text)) return "slow";
-  return BAD.test(text) ? "bad" : "";
+  if (BAD.test(text)) return "bad";
+  return SLOW.test(text) ? "slow" : "";
 }
 
 /** Compares as a person sorts: `pod-10` after `pod-9`, and ages by their length. */
@@ -54,6 +54,7 @@ export function tableOf(data, view, { link = () => undefined, places = false, ag
     title: column.about,
     "aria-sort": column === by ? (view.down ? "descending" : "ascending") : undefined,
   }, element("button", {
+    key: `by ${column.name}`,
     onclick: () => {
       view.down = view.sort === column.name && !view.down;
       view.sort = column.name;
@@ -69,7 +70,9 @@ export function tableOf(data, view, { link = () => undefined, places = false, ag
   if (!rows.length) {
     body.push(element("tr", {}, element("td", { colSpan: columns.length, className: "faint" }, "None.")));
   }
-  const more = data.more ? element("p", { className: "faint" }, `And ${data.more} more.`) : undefined;
+  const more = data.cut
+    ? element("p", { className: "faint" }, data.more ? `And ${data.more} more.` : "And more that are not shown.")
+    : undefined;
   return element("div", { className: "scroll" },
     element("table", {}, element("thead", {}, element("tr", {}, head)), element("tbody", {}, body)), more);
 }
