@@ -202,7 +202,7 @@ ExecStart=/bin/date -u -s '+DAYS days'
 [Install]
 WantedBy=sysinit.target
 END
-systemctl enable ahead.service && systemctl mask kubby-clock && sync";
+systemctl enable ahead.service && systemctl disable kubby-clock && sync";
 
 fn boots_after_they_have_ended(env: &Env) {
     let name = name(env);
