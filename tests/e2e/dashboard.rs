@@ -105,7 +105,8 @@ impl Served {
         let mut command = Command::new("timeout");
         command
             .args(["60", BROWSER])
-            .args(["--no-sandbox", "--disable-gpu", "--dump-dom"])
+            .args(["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
+            .arg("--dump-dom")
             .arg("--virtual-time-budget=10000")
             .arg(format!(
                 "--user-data-dir={}",
