@@ -7,6 +7,7 @@
 pub mod addon;
 pub mod api;
 pub mod assets;
+pub mod browser;
 pub mod cli;
 pub mod cluster;
 pub mod commands;

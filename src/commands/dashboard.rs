@@ -1,9 +1,9 @@
 //! `kubby dashboard`.
 
 use std::io::IsTerminal;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -11,11 +11,9 @@ use crate::cli::{DashboardArgs, OutputFormat};
 use crate::cluster::{self, Access};
 use crate::context::Context;
 use crate::dashboard::{Dashboard, Subject};
-use crate::error::Result;
-use crate::{fsutil, tool, ui};
-
-/// What opens pages in the user's browser.
-const OPENER: &str = "xdg-open";
+use crate::error::{Kind, Result};
+use crate::progress::Progress;
+use crate::{browser, fsutil};
 
 /// Runs the command, which ends by a signal.
 pub fn run(context: &Context, args: &DashboardArgs) -> Result<ExitCode> {
@@ -33,7 +31,7 @@ pub fn run(context: &Context, args: &DashboardArgs) -> Result<ExitCode> {
     // Goes with the command.
     let page = Page(access.dir.root().join("dashboard.html"));
     if !args.url && has_browser() {
-        page.open(&url)?;
+        page.open(&url, &context.progress)?;
     }
     dashboard.serve(
         api,
@@ -58,7 +56,9 @@ fn tell(context: &Context, args: &DashboardArgs, url: &str) -> Result<()> {
     let data = json!({"url": url, "readOnly": args.read_only});
     context.report("Dashboard", &data, &text)?;
     if context.global.output == OutputFormat::Text && !args.url && !has_browser() {
-        ui::say("There is no browser to open it in here.");
+        context
+            .progress
+            .note("there is no browser to open it in here");
     }
     Ok(())
 }
@@ -67,7 +67,7 @@ fn tell(context: &Context, args: &DashboardArgs, url: &str) -> Result<()> {
 fn has_browser() -> bool {
     let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let screen = set("DISPLAY") || set("WAYLAND_DISPLAY");
-    screen && std::io::stdout().is_terminal() && tool::find(OPENER).is_some()
+    screen && std::io::stdout().is_terminal() && browser::is_there()
 }
 
 /// A file that leads the browser to the page. The address itself would be among the arguments of the
@@ -83,28 +83,15 @@ impl Page {
         fsutil::write_atomic(&self.0, text.as_bytes(), 0o600)
     }
 
-    /// Lets the browser begin, and waits for nothing: where none runs yet, what opens it may be the
-    /// browser itself. That it could not be opened is told and no more: the address is printed.
-    fn open(&self, url: &str) -> Result<()> {
+    /// Lets the browser begin while the page is served to it. That it could not be opened is told and
+    /// no more: the address is printed.
+    fn open(&self, url: &str, progress: &Arc<dyn Progress>) -> Result<()> {
         self.write(url)?;
-        let mut command = Command::new(OPENER);
-        command
-            .arg(&self.0)
-            // Not ended by the Ctrl-C that ends the dashboard.
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let told = |why: String| ui::say(&format!("{OPENER} opened no browser: {why}"));
-        match command.spawn() {
-            Ok(mut child) => {
-                std::thread::spawn(move || match child.wait() {
-                    Ok(status) if !status.success() => told(status.to_string()),
-                    _ => {}
-                });
-            }
-            Err(e) => told(e.to_string()),
-        }
+        let (file, progress) = (self.0.clone(), Arc::clone(progress));
+        std::thread::spawn(move || match browser::open(&file) {
+            Err(e) if e.kind() != Kind::Interrupted => progress.warn(&e.to_string()),
+            _ => {}
+        });
         Ok(())
     }
 }

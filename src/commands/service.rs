@@ -11,11 +11,7 @@ use crate::cluster::{self, Reachable, ServiceRequest};
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::service::ServicePort;
-use crate::tool::{self, Tool};
-use crate::ui;
-
-/// How long a browser's starter may take; the browser itself goes on by itself.
-const BROWSER_LIMIT: Duration = Duration::from_secs(20);
+use crate::{browser, ui};
 
 /// Runs the command.
 pub fn run(context: &Context, args: &ServiceArgs) -> Result<ExitCode> {
@@ -28,7 +24,9 @@ pub fn run(context: &Context, args: &ServiceArgs) -> Result<ExitCode> {
 }
 
 fn reach(context: &Context, args: &ServiceArgs) -> Result<()> {
-    let browser = args.open.then(browser).transpose()?;
+    if args.open {
+        check_browser()?;
+    }
     let request = ServiceRequest {
         namespace: args.namespace.clone(),
         name: args.name.clone().unwrap_or_default(),
@@ -54,27 +52,22 @@ fn reach(context: &Context, args: &ServiceArgs) -> Result<()> {
     } else {
         ui::print(&table(std::slice::from_ref(&reached), args.https))?;
     }
-    if let Some(browser) = browser {
+    if args.open {
         for url in urls.iter().filter(|u| u.starts_with("http")) {
-            Tool::new(&browser, Kind::State)
-                .arg(url)
-                .deadline(BROWSER_LIMIT)
-                .run(None)
-                .map_err(|e| e.with_hint(format!("open {url} yourself")))?;
+            browser::open(url).map_err(|e| e.with_hint(format!("open {url} yourself")))?;
         }
     }
     Ok(())
 }
 
 /// Looked for before anything is changed.
-fn browser() -> Result<String> {
-    let program = "xdg-open";
-    if tool::find(program).is_some() {
-        return Ok(program.to_owned());
+fn check_browser() -> Result<()> {
+    if browser::is_there() {
+        return Ok(());
     }
     Err(Error::new(
         Kind::Usage,
-        format!("--open: there is no {program} on this host"),
+        format!("--open: there is no {} on this host", browser::OPENER),
     )
     .with_hint("install the package xdg-utils, or use --url and open the address yourself"))
 }

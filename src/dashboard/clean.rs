@@ -1,5 +1,7 @@
 //! What of the API's answers the page gets: no more than it shows, and no secret values.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 /// What `kubectl apply` keeps of an object, a Secret's values included.
@@ -54,9 +56,8 @@ pub(super) fn object(object: &mut Value, secret: bool) {
 
 fn hide(values: &mut Map<String, Value>) {
     for value in values.values_mut() {
-        let text = value.as_str().unwrap_or_default();
-        // Base64 with padding.
-        let bytes = text.len() / 4 * 3 - text.chars().rev().take_while(|c| *c == '=').count();
+        let content = STANDARD.decode(value.as_str().unwrap_or_default());
+        let bytes = content.map_or(0, |content| content.len());
         *value = json!(format!("({bytes} bytes, not shown)"));
     }
 }
