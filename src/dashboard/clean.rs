@@ -4,27 +4,20 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
+use super::items;
+
 /// What `kubectl apply` keeps of an object, a Secret's values included.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// A table, its rows with the name and place of their objects and nothing else of them.
 pub(super) fn table(table: &Value) -> Value {
-    let empty = Vec::new();
-    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let columns = table["columnDefinitions"].as_array().unwrap_or(&empty);
-    let columns: Vec<Value> = columns
-        .iter()
+    let columns: Vec<Value> = items(&table["columnDefinitions"])
         .map(|c| json!({"name": c["name"], "priority": c["priority"], "about": c["description"]}))
         .collect();
-    let rows = table["rows"].as_array().unwrap_or(&empty).iter();
-    let rows: Vec<Value> = rows
+    let rows: Vec<Value> = items(&table["rows"])
         .map(|row| {
             let of = &row["object"]["metadata"];
-            json!({
-                "cells": list(&row["cells"]),
-                "name": of["name"],
-                "namespace": of["namespace"],
-            })
+            json!({"cells": row["cells"], "name": of["name"], "namespace": of["namespace"]})
         })
         .collect();
     // How many more is told only of lists that are not selected from.

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::items;
 use crate::api::ApiClient;
 use crate::error::{Kind, Result, ResultExt};
 
@@ -24,7 +25,6 @@ pub(super) fn all(api: &ApiClient) -> Result<Vec<Value>> {
 
 /// Each kind in the version that its group prefers.
 fn listable(groups: &Value) -> Vec<Value> {
-    let items = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let has =
         |list: &Value, wanted: &str| list.as_array().is_some_and(|l| l.contains(&json!(wanted)));
     let mut found: Vec<Value> = Vec::new();
@@ -36,7 +36,7 @@ fn listable(groups: &Value) -> Vec<Value> {
                 if !has(&resource["verbs"], "list") || found.iter().any(known) {
                     continue;
                 }
-                let parts = items(&resource["subresources"]);
+                let mut parts = items(&resource["subresources"]);
                 found.push(json!({
                     "group": name,
                     "version": version["version"],
@@ -44,7 +44,7 @@ fn listable(groups: &Value) -> Vec<Value> {
                     "kind": resource["responseKind"]["kind"],
                     "namespaced": resource["scope"] == "Namespaced",
                     "deletable": has(&resource["verbs"], "delete"),
-                    "scalable": parts.iter().any(|part| part["subresource"] == "scale"),
+                    "scalable": parts.any(|part| part["subresource"] == "scale"),
                 }));
             }
         }

@@ -16,6 +16,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::api::ApiClient;
 use crate::error::{Kind, Result, ResultExt};
 use crate::interrupt;
@@ -97,6 +99,11 @@ impl Dashboard {
         runtime.shutdown_background();
         served.context(Kind::Internal, failed)
     }
+}
+
+/// What is in a list of the API's; nothing where there is none.
+fn items(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
 }
 
 async fn until_interrupted() {

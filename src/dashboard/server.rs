@@ -16,7 +16,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::guard::{self, Secret};
 use super::object::{Kinds, Object, segment};
-use super::{Subject, clean, kinds};
+use super::{Subject, clean, items, kinds};
 use crate::api::{Answer, ApiClient};
 use crate::error::{Error, Kind, Result, ResultExt};
 
@@ -211,15 +211,14 @@ async fn object(State(shared): State<Shared>, Query(object): Query<Object>) -> R
 fn described(value: &Value) -> Result<Value> {
     let yaml = serde_saphyr::to_string(value)
         .context(Kind::Internal, || "cannot write the object as YAML".into())?;
-    let containers = ["initContainers", "containers"].iter().flat_map(|part| {
-        let list = value["spec"][part].as_array().cloned().unwrap_or_default();
-        list.into_iter().map(|container| container["name"].clone())
-    });
+    let parts = ["initContainers", "containers"].into_iter();
+    let containers = parts.flat_map(|part| items(&value["spec"][part]));
+    let containers: Vec<&Value> = containers.map(|container| &container["name"]).collect();
     Ok(json!({
         "yaml": yaml,
         "kind": value["kind"],
         "uid": value["metadata"]["uid"],
-        "containers": containers.collect::<Vec<_>>(),
+        "containers": containers,
         "container": usual_container(value),
         "replicas": value["spec"]["replicas"],
         "restartable": restartable(value),
