@@ -8,12 +8,12 @@ use std::path::{Component, Path, PathBuf};
 use crate::assets::components::archive;
 use crate::assets::download;
 use crate::assets::node_image::{manifest as image_manifest, qcow2};
-use crate::cluster::portable::{Place, header};
+use crate::cluster::saved::state::Saved;
+use crate::cluster::saved::template_file::{Place, header};
 use crate::hypervisor::{console, saved_stream};
 use crate::image::{Reference, archive as images};
 use crate::kubeconfig::{self, Entry, Owner};
 use crate::profile::Profile;
-use crate::saved::Saved;
 use crate::ui;
 
 /// A target's name, which its corpus' folder in `fuzz/corpus` has, and what it does with bytes.

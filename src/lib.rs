@@ -32,7 +32,6 @@ pub mod profile;
 pub mod progress;
 pub mod provision;
 pub mod remote;
-pub mod saved;
 pub mod service;
 pub mod store;
 pub mod tool;

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{Access, StartOptions};
 use crate::addon::{self, Addon, Folder, Rollouts};
 use crate::api::ApiClient;
 use crate::assets::components;
+use crate::cluster::Access;
+use crate::cluster::StartOptions;
 use crate::error::{Error, Kind, Result};
 use crate::hypervisor::{Hypervisor, Libvirt};
 use crate::image;
@@ -76,7 +77,7 @@ pub fn list(store: &Store, name: &ProfileName) -> Result<Vec<Row>> {
 ///
 /// # Errors
 /// [`Kind::State`] when one cannot be read any more.
-pub(super) fn enabled(profile: &Profile, dir: &ProfileDir) -> Result<Vec<Addon>> {
+pub(crate) fn enabled(profile: &Profile, dir: &ProfileDir) -> Result<Vec<Addon>> {
     profile
         .addons
         .iter()
@@ -101,7 +102,7 @@ pub(super) fn enabled(profile: &Profile, dir: &ProfileDir) -> Result<Vec<Addon>>
 ///
 /// # Errors
 /// [`Kind::Usage`] for a name or folder that is none.
-pub(super) fn read(what: &str, kubectl: &Path) -> Result<Folder> {
+pub(crate) fn read(what: &str, kubectl: &Path) -> Result<Folder> {
     if addon::is_folder(what) {
         let usual = Path::new("kubectl");
         let kubectl = if kubectl.as_os_str().is_empty() {
@@ -121,7 +122,7 @@ pub(super) fn read(what: &str, kubectl: &Path) -> Result<Folder> {
 ///
 /// # Errors
 /// [`Kind::Usage`] for a name or folder that is none.
-pub(super) fn brought(options: &StartOptions, existing: Option<&Profile>) -> Result<Vec<Folder>> {
+pub(crate) fn brought(options: &StartOptions, existing: Option<&Profile>) -> Result<Vec<Folder>> {
     let kubectl = existing
         .map(|p| p.assets.kubectl.clone())
         .unwrap_or_default();
@@ -148,7 +149,7 @@ pub(super) fn brought(options: &StartOptions, existing: Option<&Profile>) -> Res
 ///
 /// # Errors
 /// [`Kind::Unhealthy`] when the volume lacks one or containerd refuses it.
-pub(super) fn import(remote: &mut dyn Remote, addons: &[&Addon]) -> Result<()> {
+pub(crate) fn import(remote: &mut dyn Remote, addons: &[&Addon]) -> Result<()> {
     let wanted = |archive: &str| {
         let uses = |addon: &&Addon| addon.images.iter().any(|name| name == archive);
         addons.iter().any(uses)
@@ -179,7 +180,7 @@ pub(super) fn import(remote: &mut dyn Remote, addons: &[&Addon]) -> Result<()> {
 ///
 /// # Errors
 /// As [`image::load`].
-pub(super) fn load(access: &Access, archives: &[PathBuf], progress: &dyn Progress) -> Result<()> {
+pub(crate) fn load(access: &Access, archives: &[PathBuf], progress: &dyn Progress) -> Result<()> {
     for archive in archives {
         image::load(access, &archive.to_string_lossy(), &[], progress)?;
     }
@@ -190,7 +191,7 @@ pub(super) fn load(access: &Access, archives: &[PathBuf], progress: &dyn Progres
 ///
 /// # Errors
 /// As [`addon::apply`].
-pub(super) fn apply(
+pub(crate) fn apply(
     api: &ApiClient,
     addons: &[&Addon],
     force: bool,
@@ -330,7 +331,7 @@ pub fn enable(
     force: bool,
     progress: &dyn Progress,
 ) -> Result<Vec<String>> {
-    let _lock = super::lock(store, name, progress)?;
+    let _lock = crate::cluster::lock(store, name, progress)?;
     let access = Access::open(store, name)?;
     let folders: Vec<Folder> = wanted
         .iter()
@@ -354,7 +355,7 @@ pub fn disable(
     wanted: &[String],
     progress: &dyn Progress,
 ) -> Result<Vec<String>> {
-    let _lock = super::lock(store, name, progress)?;
+    let _lock = crate::cluster::lock(store, name, progress)?;
     let known = list(store, name)?;
     let mut running = Running::open(store, name, progress)?;
     let applied = addon::applied_names(&running.api)?;

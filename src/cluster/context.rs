@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::Access;
-use super::preflight;
+use crate::cluster::Access;
+use crate::cluster::machine::preflight;
 use crate::error::Result;
 use crate::pki::{self, CertName, Pki};
 use crate::progress::Progress;
@@ -12,7 +12,7 @@ use crate::{fsutil, kubeconfig};
 
 /// Writes the profile's own kubeconfig and the context in the user's; returns whether it is the
 /// current one.
-pub(super) fn write(
+pub(crate) fn write(
     store: &Store,
     access: &Access,
     pki: &Pki,

@@ -2,64 +2,44 @@
 
 mod access;
 mod addons;
-mod adopt;
-mod archives;
-mod awake;
-mod boot;
-mod bundle;
-mod capture;
-mod certs;
 pub(crate) mod context;
-mod delete;
-pub(crate) mod fork;
-mod health;
-mod identity;
-pub(crate) mod layers;
-mod machine;
-pub(crate) mod portable;
-pub(crate) mod preflight;
-mod prepare;
-mod ready;
-pub(crate) mod resources;
-pub(crate) mod revive;
-mod services;
-mod snapshots;
-mod start;
-mod status;
-mod stop;
-mod stopwatch;
-mod suspend;
-mod templates;
-mod throwaway;
-mod warm;
+pub(crate) mod machine;
+pub(crate) mod operations;
+pub(crate) mod saved;
+pub(crate) mod start;
 
 pub use access::Access;
 pub use addons::{
     Row as AddonRow, disable as disable_addons, enable as enable_addons, list as list_addons,
     show as show_addon,
 };
-pub use bundle::{
+pub use operations::certs::{
+    Certificate, Renewal, list as certificates, renew as renew_certificates,
+};
+pub use operations::delete::{delete, purge_cache};
+pub use operations::services::{
+    Reachable, ServiceRequest, reach, require_running, services, unreach,
+};
+pub use operations::status::{ComponentState, HostState, KubeconfigState, Status, status};
+pub use operations::stop::{StopOptions, stop};
+pub use operations::support_bundle::{
     Bundle, check_destination as check_bundle_destination, collect as collect_bundle,
 };
-pub use certs::{Certificate, Renewal, list as certificates, renew as renew_certificates};
-pub use delete::{delete, purge_cache};
-pub use fork::fork;
-pub use machine::get_assets;
-pub use portable::{ImportOptions, export as export_template, import as import_template};
-pub use services::{Reachable, ServiceRequest, reach, require_running, services, unreach};
-pub use snapshots::{
+pub use operations::throwaway::{Throwaway, sweep};
+pub use saved::fork::fork;
+pub use saved::snapshots::{
     Snapshot, SnapshotName, delete as delete_snapshot, list as snapshots,
     restore as restore_snapshot, save as save_snapshot,
 };
-pub use start::{Started, start};
-pub use status::{ComponentState, HostState, KubeconfigState, Status, status};
-pub use stop::{StopOptions, stop};
-pub use suspend::{check_resumable, pause, suspend};
-pub use templates::{
+pub use saved::suspend::{check_resumable, pause, suspend};
+pub use saved::template_file::{
+    ImportOptions, export as export_template, import as import_template,
+};
+pub use saved::templates::{
     Row as TemplateRow, delete as delete_templates, list as templates, prune as prune_templates,
 };
-
-pub use throwaway::{Throwaway, sweep};
+pub use start::assets::get_assets;
+pub use start::{Started, start};
 
 use crate::egress;
 use crate::error::Result;
@@ -151,7 +131,7 @@ fn lock(store: &Store, name: &ProfileName, progress: &dyn Progress) -> Result<Lo
 /// # Errors
 /// [`crate::error::Kind::Hypervisor`] when libvirt cannot be asked.
 pub fn console(store: &Store, profile: &Profile, lines: usize) -> Result<String> {
-    let names = resources::Names::new(store, profile);
+    let names = machine::resources::Names::new(store, profile);
     let text = Libvirt::open(&profile.connect)?.read_log(&names.pool, &names.console)?;
     Ok(hypervisor::console::tail(&text, lines))
 }

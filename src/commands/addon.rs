@@ -6,7 +6,8 @@ use comfy_table::{Table, TableStyle};
 use serde_json::json;
 
 use crate::cli::AddonCommand;
-use crate::cluster::{self, AddonRow};
+use crate::cluster;
+use crate::cluster::AddonRow;
 use crate::context::Context;
 use crate::error::Result;
 

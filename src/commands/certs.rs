@@ -6,7 +6,8 @@ use comfy_table::{Table, TableStyle};
 use serde_json::json;
 
 use crate::cli::CertsCommand;
-use crate::cluster::{self, Certificate};
+use crate::cluster;
+use crate::cluster::Certificate;
 use crate::context::Context;
 use crate::error::Result;
 use crate::pki::CertName;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::cli::{DashboardArgs, OutputFormat};
-use crate::cluster::{self, Access};
+use crate::cluster;
+use crate::cluster::Access;
 use crate::context::Context;
 use crate::dashboard::{Dashboard, Subject};
 use crate::error::{Kind, Result};

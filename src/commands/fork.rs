@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use crate::cli::ForkArgs;
-use crate::cluster::{self, StartOptions};
+use crate::cluster;
+use crate::cluster::StartOptions;
 use crate::context::Context;
 use crate::error::Result;
 

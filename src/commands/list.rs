@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use comfy_table::{Table, TableStyle};
 use serde_json::json;
 
-use crate::cluster::{self, Status};
+use crate::cluster;
+use crate::cluster::Status;
 use crate::context::Context;
 use crate::error::Result;
 

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use crate::cli::LogsArgs;
-use crate::cluster::{self, Access};
+use crate::cluster;
+use crate::cluster::Access;
 use crate::context::Context;
 use crate::error::Result;
 use crate::provision::PROCESSES;

@@ -6,7 +6,9 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use crate::cli::RunArgs;
-use crate::cluster::{self, Access, Throwaway};
+use crate::cluster;
+use crate::cluster::Access;
+use crate::cluster::Throwaway;
 use crate::context::Context;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::foreground::{self, Ending, Obstacle};

@@ -7,7 +7,9 @@ use comfy_table::{Table, TableStyle};
 use serde_json::{Value, json};
 
 use crate::cli::{OutputFormat, ServiceArgs, ServiceCommand, ServiceListArgs, ServiceRemoveArgs};
-use crate::cluster::{self, Reachable, ServiceRequest};
+use crate::cluster;
+use crate::cluster::Reachable;
+use crate::cluster::ServiceRequest;
 use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::service::ServicePort;

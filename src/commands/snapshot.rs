@@ -6,7 +6,8 @@ use comfy_table::{Table, TableStyle};
 use serde_json::json;
 
 use crate::cli::SnapshotCommand;
-use crate::cluster::{self, Snapshot};
+use crate::cluster;
+use crate::cluster::Snapshot;
 use crate::context::Context;
 use crate::error::Result;
 use crate::units::{human_bytes, human_time};

@@ -7,7 +7,10 @@ use serde_json::json;
 
 use crate::assets::version::DEFAULT;
 use crate::cli::{ClusterArgs, StartArgs};
-use crate::cluster::{self, StartOptions, Started, Templates};
+use crate::cluster;
+use crate::cluster::StartOptions;
+use crate::cluster::Started;
+use crate::cluster::Templates;
 use crate::context::Context;
 use crate::error::Result;
 use crate::profile::ProfileName;

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use crate::cli::StatusArgs;
-use crate::cluster::{self, HostState, Status};
+use crate::cluster;
+use crate::cluster::HostState;
+use crate::cluster::Status;
 use crate::context::Context;
 use crate::error::{Kind, Result};
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::cli::StopArgs;
-use crate::cluster::{self, StopOptions};
+use crate::cluster;
+use crate::cluster::StopOptions;
 use crate::context::Context;
 use crate::error::Result;
 

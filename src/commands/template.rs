@@ -7,7 +7,8 @@ use comfy_table::{Table, TableStyle};
 use serde_json::json;
 
 use crate::cli::{TemplateCommand, TemplateExportArgs};
-use crate::cluster::{self, TemplateRow};
+use crate::cluster;
+use crate::cluster::TemplateRow;
 use crate::context::Context;
 use crate::error::Result;
 use crate::units::{Mebibytes, human_bytes, human_time};

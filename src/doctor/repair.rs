@@ -9,7 +9,10 @@ use serde::Serialize;
 
 use super::finding::{Finding, explain};
 use super::leftovers;
-use crate::cluster::{Access, context, preflight, resources};
+use crate::cluster::Access;
+use crate::cluster::context;
+use crate::cluster::machine::preflight;
+use crate::cluster::machine::resources;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil::{self, Lock};
 use crate::hypervisor::{Hypervisor, Libvirt};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::cluster::layers;
+use crate::cluster::saved::garbage;
 use crate::error::{Error, Result};
 use crate::hypervisor::{self, HostInfo, Hypervisor, Libvirt};
 use crate::kubeconfig;
@@ -65,7 +65,7 @@ impl<'a> Surroundings<'a> {
             .collect();
         let mut uris = vec![hypervisor::default_uri(None)];
         let of_profiles = profiles.iter().filter_map(Seen::profile);
-        let saved = layers::templates(store);
+        let saved = garbage::templates(store);
         let of_templates = saved.iter().map(|saved| &saved.profile);
         for profile in of_profiles.chain(of_templates) {
             if !uris.contains(&profile.connect) {

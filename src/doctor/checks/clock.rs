@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use crate::cluster::saved::state::MANIFEST;
 use crate::doctor::finding::Finding;
 use crate::doctor::surroundings::Surroundings;
 use crate::error::Kind;
-use crate::saved::MANIFEST;
 use crate::tool::Tool;
 use crate::units::human_time;
 

@@ -1,7 +1,8 @@
 //! Each cluster is whole: its profile can be read, its machine and its disk are there.
 
 use super::pool;
-use crate::cluster::{self, HostState};
+use crate::cluster;
+use crate::cluster::HostState;
 use crate::doctor::finding::{Finding, explain};
 use crate::doctor::surroundings::{Seen, Surroundings};
 use crate::profile::ProfileName;

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use rustix::fs::{Access as May, access};
 
-use crate::cluster::{Access, context, preflight};
+use crate::cluster::Access;
+use crate::cluster::context;
+use crate::cluster::machine::preflight;
 use crate::doctor::finding::{Finding, explain, quoted};
 use crate::doctor::repair::Repair;
 use crate::doctor::surroundings::Surroundings;

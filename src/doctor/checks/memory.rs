@@ -1,6 +1,6 @@
 //! Memory for one more node.
 
-use crate::cluster::preflight;
+use crate::cluster::machine::preflight;
 use crate::doctor::finding::{Finding, explain};
 use crate::doctor::surroundings::Surroundings;
 use crate::hypervisor::HostInfo;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
-use crate::cluster::resources;
+use crate::cluster::machine::resources;
 use crate::doctor::finding::{Finding, quoted};
 use crate::doctor::repair::Repair;
 use crate::doctor::surroundings::Surroundings;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cluster::resources;
+use crate::cluster::machine::resources;
 use crate::doctor::finding::Finding;
 use crate::doctor::repair::Repair;
 use crate::doctor::surroundings::{Link, Surroundings};

@@ -1,6 +1,6 @@
 //! The ports of the clusters: each has one owner, and those of clusters that are off are free.
 
-use crate::cluster::preflight;
+use crate::cluster::machine::preflight;
 use crate::doctor::finding::Finding;
 use crate::doctor::surroundings::Surroundings;
 use crate::hypervisor::{Hypervisor, Protocol, ports};

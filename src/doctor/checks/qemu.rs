@@ -1,6 +1,6 @@
 //! QEMU is new enough: that of 7.2 panics the node's kernel in emulation, and saved memory needs 9.
 
-use crate::cluster::revive;
+use crate::cluster::saved::load;
 use crate::doctor::finding::{Finding, explain};
 use crate::doctor::surroundings::Surroundings;
 use crate::error::Error;
@@ -18,7 +18,7 @@ pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
             } else {
                 Acceleration::Tcg
             };
-            let unsaved = revive::obstacle(&link.host);
+            let unsaved = load::obstacle(&link.host);
             judge(acceleration, link.host.qemu_version, unsaved)
         })
         .collect();

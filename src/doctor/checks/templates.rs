@@ -1,6 +1,7 @@
 //! The warm templates can be used.
 
-use crate::cluster::{self, TemplateRow};
+use crate::cluster;
+use crate::cluster::TemplateRow;
 use crate::doctor::finding::{Finding, explain};
 use crate::doctor::surroundings::Surroundings;
 

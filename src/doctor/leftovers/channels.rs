@@ -4,7 +4,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use super::listed;
-use crate::cluster::resources;
+use crate::cluster::machine::resources;
 use crate::doctor::finding::Finding;
 use crate::doctor::repair::{Guard, Repair};
 use crate::doctor::surroundings::Surroundings;

@@ -6,7 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use super::listed;
-use crate::cluster::{fork, layers};
+use crate::cluster::saved::fork;
+use crate::cluster::saved::garbage;
 use crate::doctor::finding::Finding;
 use crate::doctor::repair::{Guard, Repair};
 use crate::doctor::surroundings::Surroundings;
@@ -25,7 +26,7 @@ pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
     left.extend(builds.into_iter().map(|path| (path, Guard::None)));
     // Saved states are made under the shared lock: who holds it may be at work on them.
     if !s.shared_busy {
-        let unfinished = layers::unfinished(s.store).unwrap_or_default();
+        let unfinished = garbage::unfinished(s.store).unwrap_or_default();
         left.extend(unfinished.into_iter().map(|path| (path, Guard::Shared)));
     }
     vec![judge(left)]

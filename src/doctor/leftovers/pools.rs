@@ -1,6 +1,6 @@
 //! This home's pool, when nothing is in it and nobody will put anything there.
 
-use crate::cluster::layers;
+use crate::cluster::saved::garbage;
 use crate::doctor::checks::pool;
 use crate::doctor::finding::Finding;
 use crate::doctor::repair::Repair;
@@ -10,7 +10,7 @@ use crate::hypervisor::Hypervisor;
 const NAME: &str = "leftover-pool";
 
 pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
-    let clusters = !s.profiles.is_empty() || !layers::templates(s.store).is_empty();
+    let clusters = !s.profiles.is_empty() || !garbage::templates(s.store).is_empty();
     let mut found = Vec::new();
     for (uri, link) in s.links().filter(|(uri, link)| pool::works(s, uri, link)) {
         if s.shared_busy {

@@ -1,6 +1,6 @@
 //! Volumes in this home's pool that no cluster and no saved state needs.
 
-use crate::cluster::layers;
+use crate::cluster::saved::garbage;
 use crate::doctor::checks::pool;
 use crate::doctor::finding::{Finding, explain};
 use crate::doctor::repair::Repair;
@@ -40,7 +40,7 @@ pub(in crate::doctor) fn unneeded(
     store: &Store,
 ) -> Result<Vec<String>> {
     let pool = store.pool_name();
-    if let Some(home) = layers::another_home(hypervisor, store)? {
+    if let Some(home) = garbage::another_home(hypervisor, store)? {
         return Err(Error::new(
             Kind::State,
             format!(
@@ -49,7 +49,7 @@ pub(in crate::doctor) fn unneeded(
             ),
         ));
     }
-    let mut left = layers::unneeded(hypervisor, store, &pool, None)?.ok_or_else(|| {
+    let mut left = garbage::unneeded(hypervisor, store, &pool, None)?.ok_or_else(|| {
         Error::new(
             Kind::State,
             "a profile or saved state is damaged, so that what it needs is not known",

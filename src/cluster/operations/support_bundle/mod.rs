@@ -1,0 +1,90 @@
+//! One file with what helps to find a fault, and without secrets: `kubby logs --bundle`, and what
+//! a failed `kubby run` leaves.
+
+mod archive;
+mod host;
+mod node;
+mod objects;
+mod parts;
+mod redact;
+
+use std::time::Duration;
+
+use crate::cluster::Access;
+use crate::error::{Error, Result};
+use crate::interrupt;
+use crate::profile::ProfileName;
+use crate::progress::Progress;
+use crate::store::Store;
+
+pub use archive::check_destination;
+use parts::{Content, Parts};
+use redact::Redactor;
+
+/// No part is begun after this time.
+const LIMIT: Duration = Duration::from_secs(150);
+
+/// What was collected.
+pub struct Bundle {
+    folder: String,
+    files: Vec<(String, String)>,
+    /// What could not be had, and why.
+    pub problems: Vec<String>,
+}
+
+impl Bundle {
+    /// The names of its files.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|(name, _)| name.as_str())
+    }
+}
+
+/// Collects console, journals, events, objects and versions of a cluster in whatever state it is,
+/// `failure` included: what went wrong before. It changes nothing and waits for no lock, so that it
+/// can be used while another kubby hangs.
+///
+/// # Errors
+/// [`crate::error::Kind::State`] where there is no such cluster, unless there is a failure to tell
+/// of; [`crate::error::Kind::Interrupted`] on Ctrl-C. What cannot be had is no error but a problem.
+pub fn collect(
+    store: &Store,
+    name: &ProfileName,
+    failure: Option<&Error>,
+    progress: &dyn Progress,
+) -> Result<Bundle> {
+    let access = match failure {
+        None => Ok(Access::open(store, name)?),
+        Some(_) => Access::open(store, name),
+    };
+    let step = progress.step("Collect logs");
+    let mut parts = Parts::new(LIMIT, &step);
+    let mut redactor = Redactor::new(&store.profile_dir(name));
+    if let Some(failure) = failure {
+        let text = crate::output::error_json(failure);
+        let value = serde_json::from_str(&text).unwrap_or_default();
+        parts.add("failure.json", Content::Json(value));
+    }
+    let profile = access.as_ref().ok().map(|access| &access.profile);
+    let state = host::collect(store, name, profile, &mut parts);
+    match &access {
+        Ok(access) => {
+            // Each waits for the node most of the time.
+            let mut objects = parts.beside();
+            std::thread::scope(|scope| {
+                scope.spawn(|| objects::collect(access, state, &mut objects, &mut redactor));
+                node::collect(access, state, &mut parts);
+            });
+            parts.append(objects);
+        }
+        Err(e) => parts.problem("profile.toml, node/ and cluster/", e),
+    }
+    // What Ctrl-C broke off looks like a dead node from further inside.
+    interrupt::check()?;
+    let (files, problems) = parts.finish(&redactor);
+    step.done(format!("{} files", files.len()));
+    Ok(Bundle {
+        folder: format!("kubby-{name}"),
+        files,
+        problems,
+    })
+}

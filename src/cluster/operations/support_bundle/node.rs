@@ -1,0 +1,63 @@
+//! What the node tells over SSH: journals, and what runs there.
+
+use std::time::Duration;
+
+use super::parts::{Content, Parts};
+use crate::cluster::Access;
+use crate::cluster::HostState;
+use crate::provision::PROCESSES;
+use crate::remote::{Remote, Ssh};
+
+/// How long the node may take to let kubby in.
+const CONNECT: Duration = Duration::from_secs(20);
+
+/// How long each look may take.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// The most lines of a journal, from its end.
+const LINES: u32 = 5000;
+
+/// What is looked at beside journals. Programs without their arguments: these may be secret.
+const SYSTEM: &str = "for look in 'uname -a' 'cat /etc/os-release' uptime 'free -m' 'df -h' \
+'systemctl --no-pager --failed' 'systemctl --no-pager list-units --type=service' \
+'ps -eo pid,ppid,stat,rss,etime,comm' 'ip -br address' 'ip route'; do \
+echo \"== $look\"; $look; echo; done 2>&1";
+
+/// What runs in containers.
+const CONTAINERS: &str =
+    "for look in 'crictl ps -a' 'crictl images'; do echo \"== $look\"; $look; echo; done 2>&1";
+
+/// Looks at everything, as long as the node answers.
+pub(super) fn collect(access: &Access, host: HostState, parts: &mut Parts) {
+    if host != HostState::Running {
+        let why = format!("the node does not run: its machine is {host:?}");
+        return parts.missing("node/", &why);
+    }
+    let ssh = access
+        .target()
+        .and_then(|target| Ssh::connect(&target, CONNECT.min(parts.left())));
+    let mut ssh = match ssh {
+        Ok(ssh) => ssh,
+        Err(e) => return parts.problem("node/", &e),
+    };
+    let mut looks: Vec<(String, String)> = vec![("node/system.txt".into(), SYSTEM.into())];
+    for (process, unit) in PROCESSES {
+        let command = format!("journalctl --no-pager -o short-precise -n {LINES} -u {unit}");
+        looks.push((format!("node/journal-{process}.txt"), command));
+    }
+    let all = format!("journalctl --no-pager -o short-precise -b -n {LINES}");
+    looks.push(("node/journal.txt".into(), all));
+    looks.push(("node/containers.txt".into(), CONTAINERS.into()));
+    for (name, command) in looks {
+        if !parts.go_on(&name) {
+            return;
+        }
+        match ssh.exec(&command, &[], Some(LOOK.min(parts.left()))) {
+            Ok(output) => {
+                let text = String::from_utf8_lossy(&output.stdout).into_owned();
+                parts.add(name, Content::Text(text));
+            }
+            Err(e) => parts.problem(&name, &e),
+        }
+    }
+}

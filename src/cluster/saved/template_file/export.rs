@@ -1,0 +1,259 @@
+//! Writing a template to one file.
+
+use std::fs::{self, File};
+use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::header::{Base, FORMAT, HEADER, Header, Member};
+use super::stream::Output;
+use super::{BESIDE, COMPONENTS, DEVICES, DISK, LEVEL, MEMORY, NODE_IMAGE};
+use crate::assets::{components, node_image};
+use crate::cluster::machine::resources::{BaseVolumes, Names};
+use crate::cluster::saved::load;
+use crate::cluster::saved::state::{self, Saved, SavedDir};
+use crate::cluster::saved::templates;
+use crate::error::{Error, Kind, Result, ResultExt};
+use crate::fsutil;
+use crate::hypervisor::{Hypervisor, Libvirt};
+use crate::interrupt;
+use crate::progress::Progress;
+use crate::store::Store;
+use crate::units::human_bytes;
+
+/// What was exported.
+#[derive(Debug, Serialize)]
+pub struct Exported {
+    /// The template's key.
+    pub key: String,
+    /// The size of the file, in bytes.
+    pub bytes: u64,
+    /// The file's SHA-256, in hexadecimal digits.
+    pub sha256: String,
+}
+
+/// Writes the template with this key, or a key that begins so, to a file or, for `-`, to standard
+/// output. Without a key it is the only one that there is. The file appears whole or not at all.
+///
+/// # Errors
+/// [`Kind::Usage`] for a key or a destination that makes no sense, [`Kind::State`] for a template
+/// that no start could use, [`Kind::Assets`] where the images are not in the cache any more.
+pub fn export(
+    store: &Store,
+    key: Option<&str>,
+    to: &Path,
+    images: bool,
+    progress: &dyn Progress,
+) -> Result<Exported> {
+    check_destination(to)?;
+    let (key, dir) = templates::choose(store, key)?;
+    let step = progress.step(&format!("Export the template {key}"));
+    let (header, mut files) = {
+        // Under the lock until all files are open: from then on nobody can take them away.
+        let _shared = store.lock_shared(|| {})?;
+        gather(store, &key, &dir, images)?
+    };
+    let mut sink = Output::open(to)?;
+    let mut total = 0;
+    let written = write(&header, &mut files, &mut sink, &mut |done| {
+        total = done;
+        step.bytes(done, None);
+    });
+    // What Ctrl-C broke off looks like a full disk from further inside.
+    interrupt::check()?;
+    written?;
+    let (bytes, sha256) = sink.finish()?;
+    step.done(format!(
+        "{} ({} before)",
+        human_bytes(bytes),
+        human_bytes(total)
+    ));
+    Ok(Exported { key, bytes, sha256 })
+}
+
+fn check_destination(to: &Path) -> Result<()> {
+    if to == Path::new("-") {
+        if io::stdout().is_terminal() {
+            return Err(Error::new(
+                Kind::Usage,
+                "standard output is a terminal, which a template would fill with garbage",
+            )
+            .with_hint("kubby template export --file FILE"));
+        }
+        return Ok(());
+    }
+    if to.is_dir() {
+        return Err(Error::new(
+            Kind::Usage,
+            format!("{} is a folder, not a file to write", to.display()),
+        ));
+    }
+    if !fsutil::folder_of(to).is_dir() {
+        return Err(Error::new(
+            Kind::Usage,
+            format!("there is no folder {}", fsutil::folder_of(to).display()),
+        )
+        .with_hint(format!("mkdir -p {}", fsutil::folder_of(to).display())));
+    }
+    Ok(())
+}
+
+/// The members of a template: open files, and what they must be.
+fn gather(
+    store: &Store,
+    key: &str,
+    dir: &SavedDir,
+    images: bool,
+) -> Result<(Header, Vec<(String, File)>)> {
+    let Some(saved) = dir.load()? else {
+        return Err(Error::new(
+            Kind::State,
+            format!("the template {key} is not complete"),
+        ));
+    };
+    let hypervisor = Libvirt::open(&saved.profile.connect)?;
+    load::require(&hypervisor.host()?)?;
+    let names = Names::new(store, &saved.profile);
+    load::check(&saved, &names, &hypervisor.host()?)?;
+    let base = BaseVolumes::of(&saved.profile);
+    let digest = |volume: &str| digest(&names.target.join(volume));
+    let base = Base {
+        disk: digest(&base.disk)?,
+        components: digest(&base.components)?,
+    };
+    let mut paths = vec![(DISK.to_owned(), names.target.join(&saved.disk))];
+    let files = saved.files(&names.target);
+    paths.extend([MEMORY, DEVICES].map(str::to_owned).into_iter().zip(files));
+    for path in files_below(&dir.root)? {
+        // The manifest is in the header.
+        if path != Path::new(state::MANIFEST) {
+            paths.push((member_name(BESIDE, &path), dir.root.join(&path)));
+        }
+    }
+    if images {
+        for (folder, entry) in cached(store, &saved)? {
+            for path in files_below(&entry)? {
+                paths.push((member_name(folder, &path), entry.join(&path)));
+            }
+        }
+    }
+    let mut members = Vec::new();
+    let mut open = Vec::new();
+    for (name, path) in paths {
+        interrupt::check()?;
+        let known = saved
+            .memory
+            .as_ref()
+            .and_then(|memory| match name.as_str() {
+                MEMORY => memory.digest.clone(),
+                DEVICES => memory.devices_digest.clone(),
+                _ => None,
+            });
+        let fail = || format!("cannot read {}", path.display());
+        let file = File::open(&path).context(Kind::State, fail)?;
+        members.push(Member {
+            path: name.clone(),
+            size: file.metadata().context(Kind::State, fail)?.len(),
+            digest: known.map_or_else(|| self::digest(&path), Ok)?,
+        });
+        open.push((name, file));
+    }
+    let header = Header {
+        format: FORMAT,
+        key: key.to_owned(),
+        saved,
+        base,
+        members,
+    };
+    Ok((header, open))
+}
+
+/// The cache entries that the template's machine was made of, with the folder of each in the file.
+fn cached(store: &Store, saved: &Saved) -> Result<[(&'static str, PathBuf); 2]> {
+    let assets = &saved.profile.assets;
+    let image = node_image::cached(store.cache(), &assets.node_image)?;
+    let set = components::cached(store.cache(), saved.profile.version()?, &assets.components)?;
+    match (image, set) {
+        (Some(image), Some(set)) => Ok([(NODE_IMAGE, image), (COMPONENTS, set)]),
+        (image, _) => {
+            let what = match image {
+                None => "the node image",
+                Some(_) => "the components",
+            };
+            Err(Error::new(
+                Kind::Assets,
+                format!("{what} that the template was made of is not in the cache"),
+            )
+            .with_hint("kubby template export --without-images leaves them out"))
+        }
+    }
+}
+
+fn digest(path: &Path) -> Result<String> {
+    state::digest_pages(path).context(Kind::State, || format!("cannot read {}", path.display()))
+}
+
+fn member_name(folder: &str, path: &Path) -> String {
+    format!("{folder}/{}", path.display())
+}
+
+/// The files below a folder, as paths relative to it, sorted.
+fn files_below(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        let fail = || format!("cannot read {}", root.join(&folder).display());
+        for entry in fs::read_dir(root.join(&folder)).context(Kind::State, fail)? {
+            let entry = entry.context(Kind::State, fail)?;
+            let path = folder.join(entry.file_name());
+            if entry.file_type().context(Kind::State, fail)?.is_dir() {
+                folders.push(path);
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Writes header and members; `report` is told how many bytes were read.
+fn write(
+    header: &Header,
+    files: &mut [(String, File)],
+    sink: &mut Output,
+    report: &mut dyn FnMut(u64),
+) -> Result<()> {
+    let fail = || "cannot write the template".to_owned();
+    let mut packed = zstd::Encoder::new(sink, LEVEL).context(Kind::Internal, fail)?;
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    packed
+        .multithread(u32::try_from(threads).unwrap_or(1))
+        .and_then(|()| packed.include_checksum(true))
+        .context(Kind::Internal, fail)?;
+    let mut archive = tar::Builder::new(packed);
+    archive.mode(tar::HeaderMode::Deterministic);
+    let text = serde_json::to_vec(header).context(Kind::Internal, fail)?;
+    let mut first = tar::Header::new_gnu();
+    first.set_mode(0o600);
+    first.set_size(text.len() as u64);
+    archive
+        .append_data(&mut first, HEADER, text.as_slice())
+        .context(Kind::Internal, fail)?;
+    let mut done = 0;
+    for (name, file) in files {
+        interrupt::check()?;
+        // Holes stay holes.
+        archive
+            .append_file(&*name, file)
+            .context(Kind::Internal, fail)?;
+        done += file.metadata().map_or(0, |meta| {
+            use std::os::unix::fs::MetadataExt as _;
+            meta.len().min(meta.blocks() * 512)
+        });
+        report(done);
+    }
+    let packed = archive.into_inner().context(Kind::Internal, fail)?;
+    packed.finish().map(drop).context(Kind::Internal, fail)
+}

@@ -1,0 +1,34 @@
+//! How long each stage of a start takes.
+
+use std::time::{Duration, Instant};
+
+use crate::trace;
+
+/// Takes the time of one stage after the other.
+pub(crate) struct Stopwatch {
+    last: Instant,
+    stages: Vec<(&'static str, Duration)>,
+}
+
+impl Stopwatch {
+    /// Starts the first stage.
+    pub(crate) fn start() -> Self {
+        Stopwatch {
+            last: Instant::now(),
+            stages: Vec::new(),
+        }
+    }
+
+    /// Ends the running stage and gives it a name; the next begins.
+    pub(crate) fn end(&mut self, name: &'static str) {
+        let now = Instant::now();
+        trace::stage(name, self.last);
+        self.stages.push((name, now - self.last));
+        self.last = now;
+    }
+
+    /// Hands out the stages that have ended, in their order.
+    pub(crate) fn take_stages(&mut self) -> Vec<(&'static str, Duration)> {
+        std::mem::take(&mut self.stages)
+    }
+}

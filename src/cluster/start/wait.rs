@@ -1,0 +1,285 @@
+//! Waiting for Kubernetes to be healthy, from the host.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::addon::Rollouts;
+use crate::api::{ApiClient, CONTROL_PLANE_LABEL, Node};
+use crate::cluster::machine::watch::Watcher;
+use crate::error::{Error, Kind, Result};
+use crate::interrupt;
+use crate::progress::Step;
+use crate::provision::{self, NODE_NAME, Unit};
+use crate::remote::Remote;
+
+/// How often the API is asked: each fiftieth of the time that was waited, within these bounds. A
+/// request costs an emulated node 10 to 20 ms of a processor, and a slow one has none to spare.
+const ASK_EVERY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
+
+/// How often the units are looked at over SSH: under emulation each look costs the node CPU.
+const UNITS_EVERY: Duration = Duration::from_secs(15);
+
+/// What waiting for health needs.
+pub struct Waiting<'a, 'w> {
+    /// The API as the operator.
+    pub api: &'a ApiClient,
+    /// A session in the node, for journals.
+    pub remote: &'a mut dyn Remote,
+    /// kubby's units in the node.
+    pub units: &'a [Unit],
+    /// The console and the domain.
+    pub watcher: &'a mut Watcher<'w>,
+    /// When to give up.
+    pub deadline: Instant,
+    /// Set when the wait has become pointless, by somebody who looks at the node over SSH meanwhile.
+    pub pointless: Option<&'a AtomicBool>,
+}
+
+impl Waiting<'_, '_> {
+    /// Waits until kube-apiserver takes objects, which in a new cluster it does seconds before it
+    /// is ready.
+    ///
+    /// # Errors
+    /// As [`Waiting::api_ready`].
+    pub fn api_takes_objects(&mut self, step: &Step) -> Result<()> {
+        self.until(
+            "kube-apiserver takes no objects",
+            "kube-apiserver.service",
+            step,
+            |api| api.takes_objects().map(Some),
+        )
+    }
+
+    /// Waits until kube-apiserver is about to be ready, as [`ApiClient::nearly_ready`] says.
+    ///
+    /// # Errors
+    /// As [`Waiting::api_ready`].
+    pub fn api_nearly_ready(&mut self, step: &Step) -> Result<()> {
+        self.until(
+            "kube-apiserver does not make its roles",
+            "kube-apiserver.service",
+            step,
+            |api| Ok(api.nearly_ready()?.then_some(())),
+        )
+    }
+
+    /// Waits for kube-apiserver's `/readyz`.
+    ///
+    /// # Errors
+    /// [`Kind::Unhealthy`] with the last reason and a journal when the deadline passes or a unit
+    /// fails again and again.
+    pub fn api_ready(&mut self, step: &Step) -> Result<()> {
+        self.until(
+            "kube-apiserver is not ready",
+            "kube-apiserver.service",
+            step,
+            |api| api.ready().map(|()| Some(())),
+        )
+    }
+
+    /// Waits until the API knows its operator: a copy of a cluster was told of it a moment ago.
+    ///
+    /// # Errors
+    /// As [`Waiting::api_ready`].
+    pub fn operator_known(&mut self, step: &Step) -> Result<()> {
+        self.until(
+            "kube-apiserver does not know its operator",
+            "kube-apiserver.service",
+            step,
+            |api| Ok(api.get("/version")?.is_ok().then_some(())),
+        )
+    }
+
+    /// Waits for the node's condition `Ready`, and gives it its role on the way.
+    ///
+    /// # Errors
+    /// As [`Waiting::api_ready`].
+    pub fn node_ready(&mut self, step: &Step) -> Result<Node> {
+        self.until("the node is not Ready", "kubelet.service", step, |api| {
+            let Some(node) = api.node(NODE_NAME)? else {
+                return Err(Error::new(
+                    Kind::Unhealthy,
+                    "the kubelet has not registered the node",
+                ));
+            };
+            if !node.control_plane {
+                // A kubelet must not label itself so: the role is the operator's to give.
+                let patch = json!({"metadata": {"labels": {CONTROL_PLANE_LABEL: ""}}});
+                api.merge_patch(&format!("/api/v1/nodes/{NODE_NAME}"), &patch)?;
+                return Ok(None);
+            }
+            if node.ready {
+                // After a restart the condition is still the old one for a while: only the
+                // kubelet itself can tell that it is back.
+                return Ok(api.kubelet_healthy(NODE_NAME)?.then_some(node));
+            }
+            Err(Error::new(Kind::Unhealthy, node.reason))
+        })
+    }
+
+    /// Waits until pods are admitted: the controllers are at work.
+    ///
+    /// # Errors
+    /// As [`Waiting::api_ready`].
+    pub fn takes_pods(&mut self, step: &Step) -> Result<()> {
+        let (what, unit) = (
+            "the controllers are not at work",
+            "kube-controller-manager.service",
+        );
+        self.until(what, unit, step, |api| Ok(api.takes_pods()?.then_some(())))
+    }
+
+    /// Waits until all that add-ons brought is at work.
+    ///
+    /// # Errors
+    /// As [`Waiting::api_ready`], with what its pods say.
+    pub fn addons(&mut self, rollouts: &mut Rollouts, step: &Step) -> Result<()> {
+        let began = Instant::now();
+        let result = self.until(
+            "the add-ons are not at work",
+            "kubelet.service",
+            step,
+            |api| {
+                let done = rollouts.look(api)?;
+                step.detail(&rollouts.summary());
+                Ok(done.then_some(()))
+            },
+        );
+        match result {
+            Err(e) if e.kind() == Kind::Unhealthy && Instant::now() > self.deadline => {
+                Err(rollouts
+                    .overdue(self.api, began.elapsed().as_secs())
+                    .with_source(e))
+            }
+            result => result,
+        }
+    }
+
+    fn until<T>(
+        &mut self,
+        what: &str,
+        unit: &str,
+        step: &Step,
+        mut ask: impl FnMut(&ApiClient) -> Result<Option<T>>,
+    ) -> Result<T> {
+        let started = Instant::now();
+        let mut units_looked = Instant::now();
+        loop {
+            let last = match ask(self.api) {
+                Ok(Some(value)) => return Ok(value),
+                Ok(None) => None,
+                Err(e) => Some(e),
+            };
+            if let Some(error) = &last {
+                step.detail(
+                    &error
+                        .causes()
+                        .last()
+                        .cloned()
+                        .unwrap_or_else(|| error.message().into()),
+                );
+            }
+            self.watcher.look()?;
+            if self.pointless.is_some_and(|p| p.load(Ordering::Relaxed)) {
+                return Err(Error::new(Kind::Unhealthy, format!("{what} yet")));
+            }
+            if units_looked.elapsed() > UNITS_EVERY {
+                look_at_units(self.remote, self.units, self.pointless.is_some())?;
+                units_looked = Instant::now();
+            }
+            if Instant::now() > self.deadline {
+                let journal = provision::journal_tail(self.remote, unit, 25).unwrap_or_default();
+                let error = Error::new(
+                    Kind::Unhealthy,
+                    format!("{what} after {} s", started.elapsed().as_secs()),
+                )
+                .with_detail(format!("the end of the journal of {unit}"), journal)
+                .with_hint(
+                    "kubby start waits again; --timeout gives it more time; kubby logs shows more",
+                );
+                return Err(match last {
+                    Some(last) => error.with_source(last),
+                    None => error,
+                });
+            }
+            interrupt::sleep(ask_after(started.elapsed()))?;
+        }
+    }
+}
+
+/// Fails for a unit that fails again and again: what is waited for will not come. With
+/// `others_look` somebody else looks at the node meanwhile.
+fn look_at_units(remote: &mut dyn Remote, units: &[Unit], others_look: bool) -> Result<()> {
+    let (unit, journal) = match provision::crash_looping(remote, units) {
+        Ok(Some(found)) => found,
+        Ok(None) => return Ok(()),
+        // A node with too much to do lets nobody in for a while, and may still be in time. That it
+        // cannot be reached at all is for the others to tell.
+        Err(e) if others_look && e.kind() == Kind::NodeUnreachable => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    Err(Error::new(
+        Kind::Unhealthy,
+        format!("{unit} fails again and again in the node"),
+    )
+    .with_detail(format!("the end of the journal of {unit}"), journal)
+    .with_hint(format!("kubby ssh -- systemctl status {unit}")))
+}
+
+fn ask_after(waited: Duration) -> Duration {
+    (waited / 50).clamp(ASK_EVERY.0, ASK_EVERY.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::remote::Output;
+
+    /// A node that answers alike whatever it is asked; nothing where it lets nobody in.
+    struct Node(Option<&'static str>);
+
+    impl Remote for Node {
+        fn exec(&mut self, _: &str, _: &[u8], _: Option<Duration>) -> Result<Output> {
+            let answer = self.0.ok_or_else(|| {
+                Error::new(Kind::NodeUnreachable, "no answer to the key exchange")
+            })?;
+            Ok(Output {
+                status: 0,
+                stdout: answer.into(),
+                stderr: Vec::new(),
+            })
+        }
+    }
+
+    #[test]
+    fn a_node_that_lets_nobody_in_may_still_be_in_time() {
+        let look = |answer, others| look_at_units(&mut Node(answer), &[], others);
+        look(None, true).unwrap();
+        assert_eq!(look(None, false).unwrap_err().kind(), Kind::NodeUnreachable);
+        let fails = "Id=etcd.service\nActiveState=activating\nNRestarts=9\n";
+        for others in [true, false] {
+            look(
+                Some("Id=etcd.service\nActiveState=active\nNRestarts=9\n"),
+                others,
+            )
+            .unwrap();
+            let error = look(Some(fails), others).unwrap_err();
+            assert_eq!(error.kind(), Kind::Unhealthy);
+            assert!(
+                error.message().contains("etcd.service fails again"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn who_waits_longer_asks_less_often() {
+        let after = |seconds| ask_after(Duration::from_secs(seconds));
+        assert_eq!(after(0), ASK_EVERY.0);
+        assert_eq!(after(10), ASK_EVERY.0);
+        assert_eq!(after(25), Duration::from_millis(500));
+        assert_eq!(after(600), ASK_EVERY.1);
+    }
+}
