@@ -152,6 +152,16 @@ pub fn folder_of(path: &Path) -> &Path {
     }
 }
 
+/// Returns whether two paths name one place, however they are written: symbolic links are followed
+/// where both are there; else only `//`, `.` and a slash at the end make no difference.
+pub fn same_place(a: &Path, b: &Path) -> bool {
+    match (fs::canonicalize(a), fs::canonicalize(b)) {
+        (Ok(a), Ok(b)) => a == b,
+        // `==` of paths compares their components.
+        _ => a == b,
+    }
+}
+
 /// The entries of `parent` that are named `prefix` and the id of a process that runs. Those of
 /// processes that have ended, which left them behind, are removed. What follows the id after a
 /// hyphen does not count.
@@ -377,6 +387,36 @@ mod tests {
         assert!(is_locked(&path));
         drop(held);
         assert!(!is_locked(&path));
+    }
+
+    #[test]
+    fn a_place_is_one_however_its_path_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().join("real");
+        let link = dir.path().join("link");
+        fs::create_dir(&real).unwrap();
+        std::os::unix::fs::symlink("real", &link).unwrap();
+        let text = real.to_str().unwrap();
+        for other in [
+            format!("{text}/"),
+            text.replace("/real", "//./real"),
+            format!("{text}/../real"),
+            link.to_str().unwrap().to_owned(),
+        ] {
+            assert!(same_place(&real, Path::new(&other)), "{other}");
+            assert!(same_place(Path::new(&other), &real), "{other}");
+        }
+        assert!(!same_place(&real, dir.path()));
+    }
+
+    #[test]
+    fn places_that_are_not_there_are_compared_by_their_names() {
+        let same = |a: &str, b: &str| same_place(Path::new(a), Path::new(b));
+        assert!(same("/nowhere/a", "/nowhere//a/"));
+        assert!(same("/nowhere/./a", "/nowhere/a"));
+        assert!(!same("/nowhere/a", "/nowhere/b"));
+        assert!(!same("/nowhere/a", "/nowhere/a/b"));
+        assert!(!same("/nowhere", "/"), "only one is there");
     }
 
     #[test]
