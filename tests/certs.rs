@@ -14,7 +14,7 @@ fn home(days: i64) -> tempfile::TempDir {
     let dir = home.path().join("profiles/dev");
     let spec = PkiSpec {
         now: OffsetDateTime::now_utc() - Duration::days(days),
-        ..pki_spec(Vec::new()).expect("a specification")
+        ..pki_spec().expect("a specification")
     };
     pki::ensure(&dir.join("pki"), &spec).expect("certificates");
     let profile = include_str!("../src/profile/golden/v1-with-disk.toml");

@@ -56,7 +56,7 @@ pub fn list(store: &Store, name: &ProfileName) -> Result<Vec<Certificate>> {
 
 /// As [`list`], of a cluster that is opened.
 pub(super) fn look(access: &Access) -> Result<Vec<Certificate>> {
-    let spec = provision::pki_spec(Vec::new())?;
+    let spec = provision::pki_spec()?;
     let found = pki::survey(&access.dir.pki(), &spec)?;
     let row = |found: pki::Found| Certificate {
         name: found.name.stem(),
@@ -97,7 +97,7 @@ pub fn renew(
         names.to_vec()
     };
     let step = progress.step("Renew certificates");
-    let pki = pki::renew(&access.dir.pki(), &provision::pki_spec(Vec::new())?, &names)?;
+    let pki = pki::renew(&access.dir.pki(), &provision::pki_spec()?, &names)?;
     let renewed: Vec<&'static str> = pki.changed().iter().map(|name| name.stem()).collect();
     step.done(renewed.join(", "));
     drop(lock);

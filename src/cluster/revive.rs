@@ -150,7 +150,7 @@ mod tests {
             let files = ProfileDir::at(tmp.path().to_owned());
             let spec = PkiSpec {
                 now: OffsetDateTime::now_utc() - Duration::days(age),
-                ..pki_spec(Vec::new()).unwrap()
+                ..pki_spec().unwrap()
             };
             pki::ensure(&files.pki(), &spec).unwrap();
             // As templates are kept: their copies get operators of their own.

@@ -246,7 +246,7 @@ impl Start<'_> {
 
     /// The cluster's keys and certificates; tells which were renewed.
     pub(super) fn pki(&self, access: &Access) -> Result<Pki> {
-        let pki = pki::ensure(&access.dir.pki(), &provision::pki_spec(Vec::new())?)?;
+        let pki = pki::ensure(&access.dir.pki(), &provision::pki_spec()?)?;
         let mut renewed = self.renewed.borrow_mut();
         renewed.extend(certs::tell_renewed(&pki, self.progress));
         Ok(pki)

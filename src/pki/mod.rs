@@ -42,8 +42,6 @@ pub struct PkiSpec {
     pub node_ip: IpAddr,
     /// The address of the Service `kubernetes`, the first of the service network: `10.96.0.1`.
     pub service_ip: IpAddr,
-    /// Further DNS names and IP addresses under which the API server is reached.
-    pub extra_sans: Vec<String>,
     /// The time to count validity from.
     pub now: OffsetDateTime,
 }

@@ -1,6 +1,6 @@
 //! Which certificates a cluster has, and what each must say.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::PkiSpec;
 
@@ -214,14 +214,6 @@ impl CertName {
             let service = ["", ".default", ".default.svc", ".default.svc.cluster.local"];
             sans.extend(service.map(|suffix| format!("kubernetes{suffix}")));
             sans.push(spec.service_ip.to_string());
-            sans.extend(
-                spec.extra_sans
-                    .iter()
-                    .map(|san| match san.parse::<IpAddr>() {
-                        Ok(ip) => ip.to_string(),
-                        Err(_) => san.to_ascii_lowercase(),
-                    }),
-            );
         }
         sans.sort();
         sans.dedup();

@@ -208,7 +208,7 @@ fn kubeconfig(path: &str, pki: &Pki, name: CertName) -> NodeFile {
 ///
 /// # Errors
 /// Never in fact: the addresses are constants, which a test parses.
-pub fn pki_spec(extra_sans: Vec<String>) -> Result<PkiSpec> {
+pub fn pki_spec() -> Result<PkiSpec> {
     let address = |text: &str| {
         text.parse()
             .context(Kind::Internal, || format!("{text} is no address"))
@@ -217,7 +217,6 @@ pub fn pki_spec(extra_sans: Vec<String>) -> Result<PkiSpec> {
         node_name: NODE_NAME.to_owned(),
         node_ip: address(NODE_IP)?,
         service_ip: address(KUBERNETES_SERVICE_IP)?,
-        extra_sans,
         now: time::OffsetDateTime::now_utc(),
     })
 }
@@ -238,7 +237,7 @@ mod tests {
 
     fn wanted() -> Wanted {
         let dir = tempfile::tempdir().unwrap();
-        let spec = pki_spec(Vec::new()).unwrap();
+        let spec = pki_spec().unwrap();
         let pki = pki::ensure(&dir.path().join("pki"), &spec).unwrap();
         plan(&Inputs {
             pki: &pki,

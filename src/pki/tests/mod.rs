@@ -18,11 +18,6 @@ fn spec() -> PkiSpec {
         node_name: "kubby".into(),
         node_ip: "10.0.2.15".parse().unwrap(),
         service_ip: "10.96.0.1".parse().unwrap(),
-        extra_sans: vec![
-            "API.example.com".into(),
-            "192.168.7.7".into(),
-            "fd00:0::1".into(),
-        ],
         now: datetime!(2030-01-31 12:00 UTC),
     }
 }
@@ -62,7 +57,7 @@ fn certificates_say_what_kubernetes_expects() {
 front-proxy-ca: CN=front-proxy-ca < CN=front-proxy-ca ""
 etcd/ca: CN=etcd-ca < CN=etcd-ca ""
 operator-ca: CN=kubby-operator-ca < CN=kubby-operator-ca ""
-apiserver: CN=kube-apiserver < CN=kubernetes server "10.0.2.15 10.96.0.1 127.0.0.1 192.168.7.7 ::1 api.example.com fd00::1 kubby kubernetes kubernetes.default kubernetes.default.svc kubernetes.default.svc.cluster.local localhost"
+apiserver: CN=kube-apiserver < CN=kubernetes server "10.0.2.15 10.96.0.1 127.0.0.1 ::1 kubby kubernetes kubernetes.default kubernetes.default.svc kubernetes.default.svc.cluster.local localhost"
 apiserver-kubelet-client: O=system:masters, CN=kube-apiserver-kubelet-client < CN=kubernetes client ""
 apiserver-etcd-client: CN=kube-apiserver-etcd-client < CN=etcd-ca client ""
 front-proxy-client: CN=front-proxy-client < CN=front-proxy-ca client ""
@@ -186,9 +181,7 @@ fn only_what_no_longer_fits_is_renewed() {
         .filter(|n| n.authority().is_some())
         .collect();
     type Change = fn(&mut PkiSpec);
-    let cases: [(Change, Vec<CertName>); 7] = [
-        (|s| s.extra_sans.reverse(), vec![]),
-        (|s| s.extra_sans.push("more".into()), vec![Apiserver]),
+    let cases: [(Change, Vec<CertName>); 5] = [
         (
             |s| s.service_ip = "10.97.0.1".parse().unwrap(),
             vec![Apiserver],
@@ -355,7 +348,7 @@ fn a_first_run_that_was_cut_short_is_completed() {
 fn names_that_fit_no_certificate_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let spec = PkiSpec {
-        extra_sans: vec!["zürich".into()],
+        node_name: "zürich".into(),
         ..spec()
     };
     let error = ensure(dir.path(), &spec).unwrap_err();

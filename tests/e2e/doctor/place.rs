@@ -237,7 +237,6 @@ pub fn spec(now: OffsetDateTime) -> PkiSpec {
         node_name: "kubby".into(),
         node_ip: "10.0.2.15".parse().expect("an address"),
         service_ip: "10.96.0.1".parse().expect("an address"),
-        extra_sans: vec!["127.0.0.1".into()],
         now,
     }
 }
