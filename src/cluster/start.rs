@@ -5,6 +5,8 @@ use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use time::OffsetDateTime;
+
 use super::archives::Loading;
 use super::boot::Watcher;
 use super::certs;
@@ -23,7 +25,8 @@ use crate::error::{Kind, Result};
 use crate::fsutil;
 use crate::hypervisor::{self, Hypervisor, Libvirt};
 use crate::interrupt;
-use crate::pki::{self, Pki};
+use crate::network::Network;
+use crate::pki::{self, Pki, PkiSpec};
 use crate::profile::{Profile, ProfileName};
 use crate::progress::Progress;
 use crate::provision::{self, Inputs, Wanted};
@@ -213,7 +216,10 @@ impl Start<'_> {
     /// What is wanted in the node, with these keys and certificates.
     pub(super) fn plan(&self, access: &Access, pki: &Pki) -> Result<Wanted> {
         let egress = self.egress(access)?;
+        let network = Network::default();
         Ok(provision::plan(&Inputs {
+            network: &network,
+            node: &network.first_node(),
             egress: &egress,
             pki,
             pause_image: &access.profile.assets.pause_image,
@@ -246,7 +252,10 @@ impl Start<'_> {
 
     /// The cluster's keys and certificates; tells which were renewed.
     pub(super) fn pki(&self, access: &Access) -> Result<Pki> {
-        let pki = pki::ensure(&access.dir.pki(), &provision::pki_spec()?)?;
+        let pki = pki::ensure(
+            &access.dir.pki(),
+            &PkiSpec::of_first_node(OffsetDateTime::now_utc()),
+        )?;
         let mut renewed = self.renewed.borrow_mut();
         renewed.extend(certs::tell_renewed(&pki, self.progress));
         Ok(pki)

@@ -1,6 +1,7 @@
 //! What the directory holds after each kind of start.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
 
 use time::Duration;
@@ -9,17 +10,13 @@ use x509_parser::certificate::X509Certificate;
 
 use super::*;
 use crate::fsutil;
+use crate::network::Cidr;
 
 mod chains;
 mod renewal;
 
 fn spec() -> PkiSpec {
-    PkiSpec {
-        node_name: "kubby".into(),
-        node_ip: "10.0.2.15".parse().unwrap(),
-        service_ip: "10.96.0.1".parse().unwrap(),
-        now: datetime!(2030-01-31 12:00 UTC),
-    }
+    PkiSpec::of_first_node(datetime!(2030-01-31 12:00 UTC))
 }
 
 fn with<T>(pki: &Pki, name: CertName, see: impl FnOnce(&X509Certificate) -> T) -> T {
@@ -183,15 +180,15 @@ fn only_what_no_longer_fits_is_renewed() {
     type Change = fn(&mut PkiSpec);
     let cases: [(Change, Vec<CertName>); 5] = [
         (
-            |s| s.service_ip = "10.97.0.1".parse().unwrap(),
+            |s| s.network.services = Cidr::new(Ipv4Addr::new(10, 97, 0, 0), 16),
             vec![Apiserver],
         ),
         (
-            |s| s.node_ip = "10.0.2.16".parse().unwrap(),
+            |s| s.node.ip = "10.0.2.16".parse().unwrap(),
             with_names.to_vec(),
         ),
         (
-            |s| s.node_name = "other".into(),
+            |s| s.node.name = "other".into(),
             vec![
                 Apiserver,
                 EtcdServer,
@@ -347,10 +344,8 @@ fn a_first_run_that_was_cut_short_is_completed() {
 #[test]
 fn names_that_fit_no_certificate_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let spec = PkiSpec {
-        node_name: "zürich".into(),
-        ..spec()
-    };
+    let mut spec = spec();
+    spec.node.name = "zürich".into();
     let error = ensure(dir.path(), &spec).unwrap_err();
     assert_eq!(error.kind(), Kind::Usage);
     assert!(error.message().contains("zürich"), "{error}");
