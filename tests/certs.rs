@@ -4,7 +4,6 @@ use std::path::Path;
 
 use assert_cmd::Command;
 use kubby::pki::{self, PkiSpec};
-use kubby::provision::pki_spec;
 use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 
@@ -12,10 +11,7 @@ use time::{Duration, OffsetDateTime};
 fn home(days: i64) -> tempfile::TempDir {
     let home = tempfile::tempdir().expect("a folder");
     let dir = home.path().join("profiles/dev");
-    let spec = PkiSpec {
-        now: OffsetDateTime::now_utc() - Duration::days(days),
-        ..pki_spec(Vec::new()).expect("a specification")
-    };
+    let spec = PkiSpec::of_first_node(OffsetDateTime::now_utc() - Duration::days(days));
     pki::ensure(&dir.join("pki"), &spec).expect("certificates");
     let profile = include_str!("../src/profile/golden/v1-with-disk.toml");
     std::fs::write(dir.join("profile.toml"), profile).expect("a profile");

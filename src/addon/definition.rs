@@ -174,7 +174,7 @@ fn check_name(name: &str) -> Result<()> {
 mod tests {
     use super::*;
     use crate::assets::components;
-    use crate::provision::{CLUSTER_DOMAIN, DNS_SERVICE_IP};
+    use crate::network::Network;
     use serde_json::Value;
 
     /// All strings under the key `image`.
@@ -218,9 +218,12 @@ mod tests {
             let found = dns.objects.iter().find(|o| o.reference().kind == kind);
             found.unwrap().value().clone()
         };
-        assert_eq!(find("Service")["spec"]["clusterIP"], DNS_SERVICE_IP);
+        assert_eq!(
+            find("Service")["spec"]["clusterIP"],
+            Network::default().dns_ip().to_string()
+        );
         let corefile = find("ConfigMap")["data"]["Corefile"].to_string();
-        assert!(corefile.contains(&format!("kubernetes {CLUSTER_DOMAIN} ")));
+        assert!(corefile.contains(&format!("kubernetes {} ", Network::default().domain)));
     }
 
     #[test]

@@ -3,8 +3,7 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
-/// The host's loopback as the node sees it: QEMU's user-mode network leads it to 127.0.0.1.
-pub const HOST_IN_NODE: &str = "10.0.2.2";
+use crate::network::HOST_IN_NODE;
 
 /// The parts of `scheme://user@host:port/path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +72,7 @@ impl Address {
             _ => 80,
         });
         let address = Address {
-            host: HOST_IN_NODE.to_owned(),
+            host: HOST_IN_NODE.to_string(),
             ..self.clone()
         };
         (address, Some(port))

@@ -2,9 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
-/// The first address for name servers that the node cannot address by themselves: those on the
-/// host's loopback, and those with another port than 53, which resolv.conf has no words for.
-const ALIASES: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 101);
+use crate::network::NAME_SERVER_ALIASES;
 
 /// More search domains than this are not worth their queries; old resolvers took six.
 const MOST_DOMAINS: usize = 6;
@@ -28,14 +26,15 @@ pub struct Alias {
 }
 
 impl Dns {
-    /// The servers that need an address in the node's network.
+    /// The servers that need an address in the node's network: those on the host's loopback, and
+    /// those with another port than 53, which resolv.conf cannot express.
     pub fn aliases(&self) -> Vec<Alias> {
         let special = |s: &&SocketAddrV4| s.ip().is_loopback() || s.port() != 53;
         let servers = self.servers.iter().filter(special);
         (0..)
             .zip(servers)
             .map(|(n, server)| Alias {
-                at: Ipv4Addr::from_bits(ALIASES.to_bits() + n),
+                at: Ipv4Addr::from_bits(NAME_SERVER_ALIASES.to_bits() + n),
                 to: *server,
             })
             .collect()

@@ -1,16 +1,19 @@
 //! HTTP proxies of the host's environment, for containerd.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
-use super::address::{Address, HOST_IN_NODE};
+use super::address::Address;
 use crate::error::{Error, Kind, Result};
-use crate::provision::{CLUSTER_DOMAIN, NODE_IP, POD_CIDR, SERVICE_CIDR};
+use crate::network::{HOST_IN_NODE, Network, NodeNetwork};
 
 /// Proxies as the node uses them.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Proxy {
-    /// Lines `NAME=value` for a program's environment; they may hold passwords.
-    pub environment: Vec<String>,
+    /// The proxies as lines `NAME=value` for a program's environment; they may hold passwords.
+    pub proxies: Vec<String>,
+    /// Names and addresses that the host reaches without a proxy.
+    direct: Vec<String>,
     /// Ports of the host's loopback that proxies listen on.
     pub host_ports: BTreeSet<u16>,
 }
@@ -19,9 +22,34 @@ pub struct Proxy {
 impl std::fmt::Debug for Proxy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Proxy")
-            .field("variables", &self.environment.len())
+            .field("variables", &self.proxies.len())
             .field("host_ports", &self.host_ports)
             .finish()
+    }
+}
+
+impl Proxy {
+    /// Returns lines `NAME=value` for a program's environment in a node, which may hold passwords.
+    /// What belongs to the cluster is reached without a proxy.
+    pub fn environment(&self, network: &Network, node: &NodeNetwork) -> Vec<String> {
+        if self.proxies.is_empty() {
+            return Vec::new();
+        }
+        let own = [
+            "localhost".to_owned(),
+            Ipv4Addr::LOCALHOST.to_string(),
+            node.ip.to_string(),
+            HOST_IN_NODE.to_string(),
+            network.services.to_string(),
+            network.pods.to_string(),
+            ".svc".to_owned(),
+            format!(".{}", network.domain),
+        ];
+        let mut direct = self.direct.clone();
+        direct.extend(own.into_iter().filter(|o| !self.direct.contains(o)));
+        let mut lines = self.proxies.clone();
+        lines.push(format!("NO_PROXY={}", direct.join(",")));
+        lines
     }
 }
 
@@ -43,26 +71,14 @@ pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Pro
         }
         let (address, port) = address.in_node();
         proxy.host_ports.extend(port);
-        proxy.environment.push(format!("{name}={address}"));
+        proxy.proxies.push(format!("{name}={address}"));
     }
-    if proxy.environment.is_empty() {
+    if proxy.proxies.is_empty() {
         return Ok(proxy);
     }
     let users = value("NO_PROXY").unwrap_or_default();
-    let users = users.split([',', ' ']).map(str::trim);
-    let mut direct: Vec<String> = Vec::new();
-    let own = [
-        "localhost",
-        "127.0.0.1",
-        NODE_IP,
-        HOST_IN_NODE,
-        SERVICE_CIDR,
-        POD_CIDR,
-        ".svc",
-    ];
-    let domain = format!(".{CLUSTER_DOMAIN}");
-    for entry in users.chain(own).chain([domain.as_str()]) {
-        if entry.is_empty() || direct.iter().any(|d| d == entry) {
+    for entry in users.split([',', ' ']).map(str::trim) {
+        if entry.is_empty() || proxy.direct.iter().any(|d| d == entry) {
             continue;
         }
         if !entry
@@ -71,11 +87,8 @@ pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Pro
         {
             return Err(bad("NO_PROXY", "it has characters that no host name has"));
         }
-        direct.push(entry.to_owned());
+        proxy.direct.push(entry.to_owned());
     }
-    proxy
-        .environment
-        .push(format!("NO_PROXY={}", direct.join(",")));
     Ok(proxy)
 }
 
@@ -106,6 +119,11 @@ mod tests {
         })
     }
 
+    fn lines(proxy: &Proxy) -> Vec<String> {
+        let network = Network::default();
+        proxy.environment(&network, &network.first_node())
+    }
+
     const OWN: &str =
         "localhost,127.0.0.1,10.0.2.15,10.0.2.2,10.96.0.0/12,10.244.0.0/16,.svc,.cluster.local";
 
@@ -126,7 +144,7 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(
-            proxy.environment,
+            lines(&proxy),
             [
                 "HTTP_PROXY=http://lower:1",
                 "HTTPS_PROXY=http://upper.example:2",
@@ -140,7 +158,7 @@ mod tests {
     fn a_proxy_on_the_loopback_is_reached_through_the_network() {
         let proxy = read(&[("HTTP_PROXY", "http://me:secret@127.0.0.1:3128")]).unwrap();
         assert_eq!(
-            proxy.environment[0],
+            lines(&proxy)[0],
             "HTTP_PROXY=http://me:secret@10.0.2.2:3128"
         );
         assert_eq!(proxy.host_ports.iter().copied().collect::<Vec<_>>(), [3128]);

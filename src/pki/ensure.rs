@@ -24,7 +24,7 @@ pub(super) const RENEW_AUTHORITY_BEFORE: Duration =
 ///
 /// # Errors
 /// [`Kind::State`] when an authority or the service-account key is damaged or lost although the
-/// cluster exists; [`Kind::Usage`] when an additional name cannot be in a
+/// cluster exists; [`Kind::Usage`] when the node's name cannot be in a
 /// certificate; [`Kind::Internal`] when the file system refuses.
 pub fn ensure(dir: &Path, spec: &PkiSpec) -> Result<Pki> {
     fsutil::create_private_dir(&dir.join("etcd"))?;

@@ -72,7 +72,7 @@ fn params(
             format!("cannot put these names into a certificate: {names}"),
         )
         .with_source(e)
-        .with_hint("additional names must be IP addresses or DNS names in ASCII")
+        .with_hint("names in certificates must be IP addresses or DNS names in ASCII")
     })?;
     let mut subject = DistinguishedName::new();
     if let Some(organization) = profile.organization {

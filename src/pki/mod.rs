@@ -7,12 +7,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
 use std::path::Path;
 
 use time::OffsetDateTime;
 
 use crate::error::{Error, Kind, Result};
+use crate::network::{Network, NodeNetwork};
 
 mod check;
 mod ensure;
@@ -36,16 +36,24 @@ const SERVICE_ACCOUNT: (&str, &str) = ("sa.key", "sa.pub");
 /// What the certificates of a cluster depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PkiSpec {
-    /// The control plane node's name.
-    pub node_name: String,
-    /// The node's own address.
-    pub node_ip: IpAddr,
-    /// The address of the Service `kubernetes`, the first of the service network: `10.96.0.1`.
-    pub service_ip: IpAddr,
-    /// Further DNS names and IP addresses under which the API server is reached.
-    pub extra_sans: Vec<String>,
+    /// The network of the cluster.
+    pub network: Network,
+    /// The control plane node.
+    pub node: NodeNetwork,
     /// The time to count validity from.
     pub now: OffsetDateTime,
+}
+
+impl PkiSpec {
+    /// Returns what the certificates of a cluster depend on that has its first node only.
+    pub fn of_first_node(now: OffsetDateTime) -> Self {
+        let network = Network::default();
+        PkiSpec {
+            node: network.first_node(),
+            network,
+            now,
+        }
+    }
 }
 
 /// The keys and certificates of a cluster, PEM. Keys are PKCS #8.

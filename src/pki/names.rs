@@ -1,6 +1,6 @@
 //! Which certificates a cluster has, and what each must say.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::PkiSpec;
 
@@ -142,7 +142,7 @@ impl CertName {
 
     /// What it must say in a cluster of this specification.
     pub(super) fn profile(self, spec: &PkiSpec) -> Profile {
-        let node = &spec.node_name;
+        let node = &spec.node.name;
         let of = |common_name: &str, organization, usage| Profile {
             common_name: common_name.to_owned(),
             organization,
@@ -196,11 +196,11 @@ impl CertName {
             | CertName::EtcdServer
             | CertName::EtcdPeer
             | CertName::KubeletServing => vec![
-                spec.node_name.to_ascii_lowercase(),
+                spec.node.name.to_ascii_lowercase(),
                 "localhost".to_owned(),
                 Ipv4Addr::LOCALHOST.to_string(),
                 Ipv6Addr::LOCALHOST.to_string(),
-                spec.node_ip.to_string(),
+                spec.node.ip.to_string(),
             ],
             // They listen on the loopback only.
             CertName::ControllerManagerServing | CertName::SchedulerServing => vec![
@@ -211,17 +211,10 @@ impl CertName {
             _ => Vec::new(),
         };
         if self == CertName::Apiserver {
-            let service = ["", ".default", ".default.svc", ".default.svc.cluster.local"];
-            sans.extend(service.map(|suffix| format!("kubernetes{suffix}")));
-            sans.push(spec.service_ip.to_string());
-            sans.extend(
-                spec.extra_sans
-                    .iter()
-                    .map(|san| match san.parse::<IpAddr>() {
-                        Ok(ip) => ip.to_string(),
-                        Err(_) => san.to_ascii_lowercase(),
-                    }),
-            );
+            let short = ["", ".default", ".default.svc"];
+            sans.extend(short.map(|suffix| format!("kubernetes{suffix}")));
+            sans.push(spec.network.kubernetes_name());
+            sans.push(spec.network.kubernetes_ip().to_string());
         }
         sans.sort();
         sans.dedup();

@@ -3,9 +3,10 @@
 use serde_json::json;
 
 use super::{
-    API_PORT, Inputs, KUBERNETES_DIR, NODE_IP, POD_CIDR, SERVICE_CIDR, Unit, Wanted, binary,
-    certificate_path, etcd, key_pair, key_path, paths, public, runtime, secret,
+    Inputs, KUBERNETES_DIR, Unit, Wanted, binary, certificate_path, etcd, key_pair, key_path,
+    paths, public, runtime, secret,
 };
+use crate::network::API_PORT;
 use crate::pki::{CertName, Pki};
 use crate::remote::NodeFile;
 
@@ -96,7 +97,7 @@ fn api_server(inputs: &Inputs<'_>) -> Wanted {
     files.push(client_authorities(pki));
     let mut command = vec![
         binary("kube-apiserver"),
-        format!("--advertise-address={NODE_IP}"),
+        format!("--advertise-address={}", inputs.node.ip),
         "--allow-privileged=true".into(),
         format!("--authentication-config={authentication}"),
         "--authorization-mode=Node,RBAC".into(),
@@ -135,13 +136,13 @@ fn api_server(inputs: &Inputs<'_>) -> Wanted {
         "--requestheader-group-headers=X-Remote-Group".into(),
         "--requestheader-username-headers=X-Remote-User".into(),
         format!("--secure-port={API_PORT}"),
-        "--service-account-issuer=https://kubernetes.default.svc.cluster.local".into(),
+        format!("--service-account-issuer={}", inputs.network.token_issuer()),
         format!("--service-account-key-file={}", service_account("pub")),
         format!(
             "--service-account-signing-key-file={}",
             service_account("key")
         ),
-        format!("--service-cluster-ip-range={SERVICE_CIDR}"),
+        format!("--service-cluster-ip-range={}", inputs.network.services),
     ];
     command.extend(serving(CertName::Apiserver));
     let unit = Unit::service("kube-apiserver", "Kubernetes API server", &command)
@@ -184,7 +185,7 @@ fn controller_manager(inputs: &Inputs<'_>) -> Wanted {
         format!("--authorization-kubeconfig={kubeconfig}"),
         "--bind-address=127.0.0.1".into(),
         format!("--client-ca-file={}", certificate_path(CertName::Ca)),
-        format!("--cluster-cidr={POD_CIDR}"),
+        format!("--cluster-cidr={}", inputs.network.pods),
         format!(
             "--cluster-signing-cert-file={}",
             certificate_path(CertName::Ca)
@@ -208,7 +209,7 @@ fn controller_manager(inputs: &Inputs<'_>) -> Wanted {
             "--service-account-private-key-file={}",
             service_account("key")
         ),
-        format!("--service-cluster-ip-range={SERVICE_CIDR}"),
+        format!("--service-cluster-ip-range={}", inputs.network.services),
         "--use-service-account-credentials=true".into(),
     ];
     command.extend(serving(CertName::ControllerManagerServing));

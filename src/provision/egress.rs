@@ -3,6 +3,7 @@
 
 use super::{Action, Inputs, Tidy, Wanted, public, secret};
 use crate::egress::{Dns, Egress};
+use crate::network::{HOST_IN_NODE, Network, NodeNetwork};
 
 /// The environment of containerd; only root reads it, since a proxy's URL may hold a password.
 pub const CONTAINERD_ENVIRONMENT: &str = "/etc/kubby/containerd.env";
@@ -27,7 +28,10 @@ const MARK: &str =
 pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
     let egress = inputs.egress;
     let mut files = vec![
-        secret(CONTAINERD_ENVIRONMENT, containerd_environment(egress)),
+        secret(
+            CONTAINERD_ENVIRONMENT,
+            containerd_environment(egress, inputs.network, inputs.node),
+        ),
         public(AUTHORITIES, egress.certificates.concat()),
         public(FIREWALL, firewall(egress)),
         public(NETWORK, network(&egress.dns)),
@@ -64,8 +68,8 @@ pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
 }
 
 /// Lines for systemd's `EnvironmentFile=`. The values hold no quotes and no backslashes.
-fn containerd_environment(egress: &Egress) -> String {
-    let mut lines = egress.proxy.environment.clone();
+fn containerd_environment(egress: &Egress, network: &Network, node: &NodeNetwork) -> String {
+    let mut lines = egress.proxy.environment(network, node);
     if !egress.certificates.is_empty() {
         // Read in addition to the one bundle that Go finds by itself.
         lines.push(format!("SSL_CERT_DIR={AUTHORITIES_DIR}"));
@@ -83,7 +87,7 @@ fn firewall(egress: &Egress) -> String {
         text.push_str(&format!(
             "# Registries and proxies on the host: for programs of the node itself, which run as\n\
              # root, and not for pods, whose packets are forwarded.\n\
-             add rule inet kubby node_to_host meta skuid 0 ip daddr 10.0.2.2 tcp dport {{ {} }} accept\n",
+             add rule inet kubby node_to_host meta skuid 0 ip daddr {HOST_IN_NODE} tcp dport {{ {} }} accept\n",
             ports.join(", ")
         ));
     }
@@ -97,9 +101,9 @@ fn firewall(egress: &Egress) -> String {
     for alias in aliases {
         let loopback = alias.to.ip().is_loopback();
         let to = if loopback {
-            crate::egress::address::HOST_IN_NODE.to_owned()
+            HOST_IN_NODE
         } else {
-            alias.to.ip().to_string()
+            *alias.to.ip()
         };
         let port = alias.to.port();
         if loopback {
@@ -145,10 +149,15 @@ mod tests {
         Egress::gather(settings, host).unwrap().0
     }
 
+    fn environment(egress: &Egress) -> String {
+        let network = Network::default();
+        containerd_environment(egress, &network, &network.first_node())
+    }
+
     #[test]
     fn a_plain_host_leaves_no_trace() {
         let egress = Egress::default();
-        assert_eq!(containerd_environment(&egress), "");
+        assert_eq!(environment(&egress), "");
         assert_eq!(firewall(&egress), "");
         assert_eq!(network(&egress.dns), "");
     }
@@ -200,7 +209,7 @@ mod tests {
             ..HostFacts::default()
         };
         let egress = egress(&Settings::default(), &host);
-        let text = containerd_environment(&egress);
+        let text = environment(&egress);
         assert!(
             text.starts_with("HTTP_PROXY=http://me:secret@p:1\nNO_PROXY="),
             "{text}"

@@ -2,36 +2,21 @@
 //! acknowledged write on disk.
 
 use super::{
-    COMPONENTS_DIR, Inputs, NODE_NAME, Unit, Wanted, binary, certificate_path, key_pair, key_path,
-    paths, public, runtime,
+    COMPONENTS_DIR, Inputs, Unit, Wanted, binary, certificate_path, key_pair, key_path, paths,
+    public, runtime,
 };
+use crate::network::{ETCD_CLIENT_URL, ETCD_PEER_URL};
 use crate::pki::CertName;
-
-/// Where clients with a certificate reach etcd, such as `etcdctl`.
-const CLIENT_URL: &str = "https://127.0.0.1:2379";
 
 /// Where kube-apiserver reaches etcd: in a folder of root's with mode 0700, so the kernel says who
 /// may. It has a connection for each kind of object, a hundred of them; with TLS their handshakes
 /// and the sealing of each message cost an emulated node seconds of every start.
 pub const SOCKET_URL: &str = "unix:///run/etcd/etcd.sock";
-const PEER_URL: &str = "https://127.0.0.1:2380";
 
 /// Its data in the node.
 const DATA: &str = "/var/lib/etcd";
 
 const SEED_SCRIPT: &str = "/usr/local/lib/kubby/seed-etcd";
-
-/// The options that say which member of which cluster an etcd is, and where its data is: what it
-/// writes down with its data.
-pub fn member(data: &str) -> [String; 5] {
-    [
-        format!("--name={NODE_NAME}"),
-        format!("--data-dir={data}"),
-        format!("--advertise-client-urls={CLIENT_URL}"),
-        format!("--initial-advertise-peer-urls={PEER_URL}"),
-        format!("--initial-cluster={NODE_NAME}={PEER_URL}"),
-    ]
-}
 
 /// Gives an etcd that has never run what the component volume has for it: the objects that each API
 /// server makes for itself, which costs an emulated one ten seconds. Data that is there is left
@@ -77,10 +62,10 @@ pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
         ..public(SEED_SCRIPT, seed_script())
     });
     let mut command = vec![binary("etcd")];
-    command.extend(member(DATA));
+    command.extend(inputs.node.etcd_member(DATA));
     command.extend([
-        format!("--listen-client-urls={SOCKET_URL},{CLIENT_URL}"),
-        format!("--listen-peer-urls={PEER_URL}"),
+        format!("--listen-client-urls={SOCKET_URL},{ETCD_CLIENT_URL}"),
+        format!("--listen-peer-urls={ETCD_PEER_URL}"),
         format!("--cert-file={}", certificate_path(CertName::EtcdServer)),
         format!("--key-file={}", key_path(CertName::EtcdServer)),
         "--client-cert-auth=true".into(),

@@ -15,7 +15,6 @@ mod verify;
 
 pub use apply::{Applied, apply, settled, start_all};
 pub use control_plane::operator_files;
-pub use etcd::member as etcd_member;
 pub use runtime::{BUILDKIT_SOCKET, CONTAINERD_SOCKET, NO_ARCHIVE, SEEDED_IMAGES, import_command};
 pub use unit::Unit;
 pub use verify::{PROCESSES, booted_at, crash_looping, journal_tail, verify};
@@ -24,34 +23,12 @@ use sha2::{Digest, Sha256};
 
 use crate::assets::version::KubernetesVersion;
 use crate::egress::Egress;
-use crate::error::{Kind, Result, ResultExt};
 use crate::kubeconfig::{self, ComponentConfig};
-use crate::pki::{CertName, Pki, PkiSpec};
+use crate::network::{API_URL, Network, NodeNetwork};
+use crate::pki::{CertName, Pki};
 use crate::remote::NodeFile;
 use crate::units::hex;
 
-/// The name of the (first) node in every cluster, so that a copy of a cluster needs no renaming.
-pub const NODE_NAME: &str = "kubby";
-/// The node's address in QEMU's user-mode network.
-pub const NODE_IP: &str = "10.0.2.15";
-/// The port of kube-apiserver in the node.
-pub const API_PORT: u16 = 6443;
-/// The port of the SSH server in the node.
-pub const SSH_PORT: u16 = 22;
-/// Where components in the node reach kube-apiserver.
-pub const API_URL: &str = "https://127.0.0.1:6443";
-/// Addresses of Services, as kubeadm has them.
-pub const SERVICE_CIDR: &str = "10.96.0.0/12";
-/// The address of the Service `kubernetes`: the first of [`SERVICE_CIDR`].
-pub const KUBERNETES_SERVICE_IP: &str = "10.96.0.1";
-/// The address of the cluster's DNS Service, as kubeadm has it.
-pub const DNS_SERVICE_IP: &str = "10.96.0.10";
-/// The domain of Services.
-pub const CLUSTER_DOMAIN: &str = "cluster.local";
-/// Addresses of pods in the whole cluster.
-pub const POD_CIDR: &str = "10.244.0.0/16";
-/// Addresses of pods on the first node; kube-controller-manager hands out the same.
-pub const NODE_POD_CIDR: &str = "10.244.0.0/24";
 /// Where the component volume is mounted in the node.
 pub const COMPONENTS_DIR: &str = "/opt/kubby";
 /// Kubernetes' configuration in the node.
@@ -64,6 +41,10 @@ pub const FIRST_TARGET: &str = "kubby-first.target";
 
 /// What the plan depends on.
 pub struct Inputs<'a> {
+    /// The network of the cluster.
+    pub network: &'a Network,
+    /// The node that the plan is for.
+    pub node: &'a NodeNetwork,
     /// Keys and certificates of the cluster.
     pub pki: &'a Pki,
     /// The sandbox image, as the component volume has it.
@@ -204,24 +185,6 @@ fn kubeconfig(path: &str, pki: &Pki, name: CertName) -> NodeFile {
     secret(path, config)
 }
 
-/// What the certificates of a cluster say: the first node and the addresses of its API.
-///
-/// # Errors
-/// Never in fact: the addresses are constants, which a test parses.
-pub fn pki_spec(extra_sans: Vec<String>) -> Result<PkiSpec> {
-    let address = |text: &str| {
-        text.parse()
-            .context(Kind::Internal, || format!("{text} is no address"))
-    };
-    Ok(PkiSpec {
-        node_name: NODE_NAME.to_owned(),
-        node_ip: address(NODE_IP)?,
-        service_ip: address(KUBERNETES_SERVICE_IP)?,
-        extra_sans,
-        now: time::OffsetDateTime::now_utc(),
-    })
-}
-
 /// What a unit reads when it has these files.
 fn paths(files: &[NodeFile]) -> Vec<String> {
     files.iter().map(|f| f.path.clone()).collect()
@@ -234,13 +197,16 @@ fn binary(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pki;
+    use crate::pki::{self, PkiSpec};
 
     fn wanted() -> Wanted {
         let dir = tempfile::tempdir().unwrap();
-        let spec = pki_spec(Vec::new()).unwrap();
+        let spec = PkiSpec::of_first_node(time::OffsetDateTime::now_utc());
         let pki = pki::ensure(&dir.path().join("pki"), &spec).unwrap();
+        let network = Network::default();
         plan(&Inputs {
+            network: &network,
+            node: &network.first_node(),
             pki: &pki,
             pause_image: "registry.k8s.io/pause:3.10.2",
             version: crate::assets::version::DEFAULT,

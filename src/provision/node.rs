@@ -3,10 +3,11 @@
 use serde_json::json;
 
 use super::{
-    CLUSTER_DOMAIN, DNS_SERVICE_IP, Inputs, KUBERNETES_DIR, NODE_IP, NODE_NAME, POD_CIDR, Unit,
-    Wanted, binary, certificate_path, key_pair, key_path, paths, public, runtime,
+    Inputs, KUBERNETES_DIR, Unit, Wanted, binary, certificate_path, key_pair, key_path, paths,
+    public, runtime,
 };
 use crate::assets::version::KubernetesVersion;
+use crate::network::Network;
 use crate::pki::CertName;
 
 pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
@@ -22,7 +23,7 @@ fn kubelet(inputs: &Inputs<'_>) -> Wanted {
     let config = format!("{KUBERNETES_DIR}/kubelet.json");
     let kubeconfig = format!("{KUBERNETES_DIR}/kubelet.conf");
     let mut files = vec![
-        public(&config, kubelet_config(inputs.version)),
+        public(&config, kubelet_config(inputs.version, inputs.network)),
         super::kubeconfig(&kubeconfig, pki, CertName::KubeletClient),
     ];
     files.extend(key_pair(pki, CertName::KubeletServing));
@@ -30,9 +31,9 @@ fn kubelet(inputs: &Inputs<'_>) -> Wanted {
     let command = vec![
         binary("kubelet"),
         format!("--config={config}"),
-        format!("--hostname-override={NODE_NAME}"),
+        format!("--hostname-override={}", inputs.node.name),
         format!("--kubeconfig={kubeconfig}"),
-        format!("--node-ip={NODE_IP}"),
+        format!("--node-ip={}", inputs.node.ip),
     ];
     let unit = Unit::service("kubelet", "Kubernetes node agent", &command)
         .line("OOMScoreAdjust", "-999")
@@ -51,7 +52,7 @@ fn kubelet(inputs: &Inputs<'_>) -> Wanted {
 /// The first minor version whose kubelet checks who may use an image that is there.
 const VERIFIES_IMAGES: u32 = 35;
 
-fn kubelet_config(version: KubernetesVersion) -> String {
+fn kubelet_config(version: KubernetesVersion, network: &Network) -> String {
     let mut config = json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -62,8 +63,8 @@ fn kubelet_config(version: KubernetesVersion) -> String {
         },
         "authorization": {"mode": "Webhook"},
         "cgroupDriver": "systemd",
-        "clusterDNS": [DNS_SERVICE_IP],
-        "clusterDomain": CLUSTER_DOMAIN,
+        "clusterDNS": [network.dns_ip()],
+        "clusterDomain": network.domain,
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
         "failSwapOn": false,
         "resolvConf": "/run/systemd/resolve/resolv.conf",
@@ -82,14 +83,14 @@ fn kube_proxy(inputs: &Inputs<'_>) -> Wanted {
     let config = format!("{KUBERNETES_DIR}/kube-proxy.json");
     let kubeconfig = format!("{KUBERNETES_DIR}/kube-proxy.conf");
     let files = vec![
-        public(&config, kube_proxy_config(&kubeconfig)),
+        public(&config, kube_proxy_config(&kubeconfig, inputs.network)),
         super::kubeconfig(&kubeconfig, inputs.pki, CertName::KubeProxy),
     ];
     let reads = paths(&files);
     let command = vec![
         binary("kube-proxy"),
         format!("--config={config}"),
-        format!("--hostname-override={NODE_NAME}"),
+        format!("--hostname-override={}", inputs.node.name),
     ];
     let unit = Unit::service("kube-proxy", "Kubernetes network proxy", &command)
         .line("OOMScoreAdjust", "-998")
@@ -105,12 +106,12 @@ fn kube_proxy(inputs: &Inputs<'_>) -> Wanted {
     }
 }
 
-fn kube_proxy_config(kubeconfig: &str) -> String {
+fn kube_proxy_config(kubeconfig: &str, network: &Network) -> String {
     let config = json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "clientConnection": {"kubeconfig": kubeconfig},
-        "clusterCIDR": POD_CIDR,
+        "clusterCIDR": network.pods.to_string(),
         "healthzBindAddress": "127.0.0.1:10256",
         "metricsBindAddress": "127.0.0.1:10249",
         "mode": "iptables",
@@ -125,7 +126,7 @@ mod tests {
     #[test]
     fn kubelets_are_told_only_what_they_know() {
         let told = |minor| {
-            kubelet_config(KubernetesVersion { minor, patch: 0 })
+            kubelet_config(KubernetesVersion { minor, patch: 0 }, &Network::default())
                 .contains("imagePullCredentialsVerificationPolicy")
         };
         assert!(!told(34));

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::{COMPONENTS_DIR, Inputs, NODE_POD_CIDR, Unit, Wanted, binary, egress, public};
+use super::{COMPONENTS_DIR, Inputs, Unit, Wanted, binary, egress, public};
+use crate::network::Cidr;
 
 /// The component volume's disk in the node.
 pub const DEVICE: &str = "/dev/disk/by-id/virtio-components";
@@ -39,8 +40,8 @@ pub const SEEDED_IMAGES: &str = "/run/kubby-seeded-images";
 pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
     Wanted {
         files: vec![
-            public(CNI_CONFIG, cni_config()),
-            public(MASQUERADE, masquerade()),
+            public(CNI_CONFIG, cni_config(inputs.node.pods)),
+            public(MASQUERADE, masquerade(inputs.node.pods)),
             public(CONTAINERD_CONFIG, containerd_config(inputs.pause_image)),
             public(CRICTL_CONFIG, crictl_config()),
             public(BUILDKIT_CONFIG, buildkit_config()),
@@ -255,7 +256,7 @@ const FORGET_NETWORKS: &str =
     "-/bin/sh -c 'mkdir /run/kubby-networks 2>/dev/null && rm -rf /var/lib/cni/results'";
 
 /// CNI configuration (cniVersion at most 1.0.0 for Debian's containerd 1.7).
-fn cni_config() -> String {
+fn cni_config(pods: Cidr) -> String {
     let config = json!({
         "cniVersion": "1.0.0",
         "name": "kubby",
@@ -269,7 +270,7 @@ fn cni_config() -> String {
                 "hairpinMode": true,
                 "ipam": {
                     "type": "host-local",
-                    "ranges": [[{"subnet": NODE_POD_CIDR}]],
+                    "ranges": [[{"subnet": pods.to_string()}]],
                     "routes": [{"dst": "0.0.0.0/0"}],
                 },
             },
@@ -282,7 +283,7 @@ fn cni_config() -> String {
 /// Pods go out under the node's address, by one rule for all of them: the bridge plugin would have
 /// a chain for each pod and run iptables half a dozen times for it, which an emulated node takes a
 /// third of a second for. As there, not between pods and not to multicast groups.
-fn masquerade() -> String {
+fn masquerade(pods: Cidr) -> String {
     format!(
         r#"#!/usr/sbin/nft -f
 # Written by kubby; `kubby start` puts it back as it was.
@@ -291,7 +292,7 @@ delete table ip kubby-pods
 table ip kubby-pods {{
 	chain postrouting {{
 		type nat hook postrouting priority srcnat; policy accept;
-		ip saddr {NODE_POD_CIDR} ip daddr != {{ {NODE_POD_CIDR}, 224.0.0.0/4 }} masquerade
+		ip saddr {pods} ip daddr != {{ {pods}, 224.0.0.0/4 }} masquerade
 	}}
 }}
 "#

@@ -10,9 +10,9 @@ use crate::fsutil;
 use crate::hypervisor::{
     self, Acceleration, CacheMode, Change, DomainSpec, Hypervisor, Owner, PortForward, Volume,
 };
+use crate::network::{API_PORT, SSH_PORT};
 use crate::profile::{Profile, ProfileName};
 use crate::progress::Progress;
-use crate::provision::{API_PORT, SSH_PORT};
 use crate::remote::{self, NodeFile};
 use crate::store::{ProfileDir, Store};
 use crate::units::Mebibytes;

@@ -11,10 +11,9 @@ use crate::cluster::context;
 use crate::cluster::start;
 use crate::error::Result;
 use crate::hypervisor::{Hypervisor, Libvirt, State};
-use crate::pki::{self, CertName, Pki};
+use crate::pki::{self, CertName, Pki, PkiSpec};
 use crate::profile::ProfileName;
 use crate::progress::Progress;
-use crate::provision;
 use crate::store::Store;
 
 /// One row of `kubby certs list`.
@@ -59,7 +58,7 @@ pub fn list(store: &Store, name: &ProfileName) -> Result<Vec<Certificate>> {
 
 /// As [`list`], of a cluster that is opened.
 pub(crate) fn look(access: &Access) -> Result<Vec<Certificate>> {
-    let spec = provision::pki_spec(Vec::new())?;
+    let spec = PkiSpec::of_first_node(OffsetDateTime::now_utc());
     let found = pki::survey(&access.dir.pki(), &spec)?;
     let row = |found: pki::Found| Certificate {
         name: found.name.stem(),
@@ -100,7 +99,11 @@ pub fn renew(
         names.to_vec()
     };
     let step = progress.step("Renew certificates");
-    let pki = pki::renew(&access.dir.pki(), &provision::pki_spec(Vec::new())?, &names)?;
+    let pki = pki::renew(
+        &access.dir.pki(),
+        &PkiSpec::of_first_node(OffsetDateTime::now_utc()),
+        &names,
+    )?;
     let renewed: Vec<&'static str> = pki.changed().iter().map(|name| name.stem()).collect();
     step.done(renewed.join(", "));
     drop(lock);

@@ -10,8 +10,8 @@ use crate::cluster::operations::certs;
 use crate::error::Result;
 use crate::hypervisor::{Hypervisor, Libvirt, State};
 use crate::kubeconfig;
+use crate::network::NODE_NAME;
 use crate::profile::{Profile, ProfileName};
-use crate::provision::NODE_NAME;
 use crate::remote::{Remote, Ssh};
 use crate::store::Store;
 

@@ -135,7 +135,6 @@ pub fn open_ports(hypervisor: &dyn Hypervisor, domain: &str, wanted: &[PortForwa
 mod tests {
     use super::*;
     use crate::pki::PkiSpec;
-    use crate::provision::pki_spec;
     use time::Duration;
 
     #[test]
@@ -148,10 +147,7 @@ mod tests {
         ] {
             let tmp = tempfile::tempdir().unwrap();
             let files = ProfileDir::at(tmp.path().to_owned());
-            let spec = PkiSpec {
-                now: OffsetDateTime::now_utc() - Duration::days(age),
-                ..pki_spec(Vec::new()).unwrap()
-            };
+            let spec = PkiSpec::of_first_node(OffsetDateTime::now_utc() - Duration::days(age));
             pki::ensure(&files.pki(), &spec).unwrap();
             // As templates are kept: their copies get operators of their own.
             pki::forget_operator(&files.pki()).unwrap();

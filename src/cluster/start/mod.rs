@@ -14,6 +14,8 @@ use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use time::OffsetDateTime;
+
 use crate::cluster::Access;
 use crate::cluster::StartOptions;
 use crate::cluster::context;
@@ -34,7 +36,8 @@ use crate::error::{Kind, Result};
 use crate::fsutil;
 use crate::hypervisor::{self, Hypervisor, Libvirt};
 use crate::interrupt;
-use crate::pki::{self, Pki};
+use crate::network::Network;
+use crate::pki::{self, Pki, PkiSpec};
 use crate::profile::{Profile, ProfileName};
 use crate::progress::Progress;
 use crate::provision::{self, Inputs, Wanted};
@@ -223,7 +226,10 @@ impl Start<'_> {
     /// What is wanted in the node, with these keys and certificates.
     pub(crate) fn plan(&self, access: &Access, pki: &Pki) -> Result<Wanted> {
         let egress = self.egress(access)?;
+        let network = Network::default();
         Ok(provision::plan(&Inputs {
+            network: &network,
+            node: &network.first_node(),
             egress: &egress,
             pki,
             pause_image: &access.profile.assets.pause_image,
@@ -255,6 +261,8 @@ impl Start<'_> {
     }
 
     /// The cluster's keys and certificates; tells which were renewed.
+use time::OffsetDateTime;
+
     pub(crate) fn pki(&self, access: &Access) -> Result<Pki> {
         let pki = pki::ensure(&access.dir.pki(), &provision::pki_spec(Vec::new())?)?;
         let mut renewed = self.renewed.borrow_mut();

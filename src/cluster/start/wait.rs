@@ -10,8 +10,9 @@ use crate::api::{ApiClient, CONTROL_PLANE_LABEL, Node};
 use crate::cluster::machine::watch::Watcher;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
+use crate::network::NODE_NAME;
 use crate::progress::Step;
-use crate::provision::{self, NODE_NAME, Unit};
+use crate::provision::{self, Unit};
 use crate::remote::Remote;
 
 /// How often the API is asked: each fiftieth of the time that was waited, within these bounds. A

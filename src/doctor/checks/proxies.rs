@@ -46,11 +46,11 @@ fn judge(host: &HostFacts, answers: impl Fn(u16) -> bool) -> Finding {
             );
         }
     }
-    let set = proxy
-        .environment
+    let names = proxy
+        .proxies
         .iter()
         .filter_map(|line| line.split('=').next());
-    let set: Vec<&str> = set.filter(|name| *name != "NO_PROXY").collect();
+    let set: Vec<&str> = names.collect();
     if set.is_empty() {
         return Finding::ok(NAME, "the environment names no proxy");
     }

@@ -1,6 +1,7 @@
 //! What the directory holds after each kind of start.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
 
 use time::Duration;
@@ -9,22 +10,13 @@ use x509_parser::certificate::X509Certificate;
 
 use super::*;
 use crate::fsutil;
+use crate::network::Cidr;
 
 mod chains;
 mod renewal;
 
 fn spec() -> PkiSpec {
-    PkiSpec {
-        node_name: "kubby".into(),
-        node_ip: "10.0.2.15".parse().unwrap(),
-        service_ip: "10.96.0.1".parse().unwrap(),
-        extra_sans: vec![
-            "API.example.com".into(),
-            "192.168.7.7".into(),
-            "fd00:0::1".into(),
-        ],
-        now: datetime!(2030-01-31 12:00 UTC),
-    }
+    PkiSpec::of_first_node(datetime!(2030-01-31 12:00 UTC))
 }
 
 fn with<T>(pki: &Pki, name: CertName, see: impl FnOnce(&X509Certificate) -> T) -> T {
@@ -62,7 +54,7 @@ fn certificates_say_what_kubernetes_expects() {
 front-proxy-ca: CN=front-proxy-ca < CN=front-proxy-ca ""
 etcd/ca: CN=etcd-ca < CN=etcd-ca ""
 operator-ca: CN=kubby-operator-ca < CN=kubby-operator-ca ""
-apiserver: CN=kube-apiserver < CN=kubernetes server "10.0.2.15 10.96.0.1 127.0.0.1 192.168.7.7 ::1 api.example.com fd00::1 kubby kubernetes kubernetes.default kubernetes.default.svc kubernetes.default.svc.cluster.local localhost"
+apiserver: CN=kube-apiserver < CN=kubernetes server "10.0.2.15 10.96.0.1 127.0.0.1 ::1 kubby kubernetes kubernetes.default kubernetes.default.svc kubernetes.default.svc.cluster.local localhost"
 apiserver-kubelet-client: O=system:masters, CN=kube-apiserver-kubelet-client < CN=kubernetes client ""
 apiserver-etcd-client: CN=kube-apiserver-etcd-client < CN=etcd-ca client ""
 front-proxy-client: CN=front-proxy-client < CN=front-proxy-ca client ""
@@ -186,19 +178,17 @@ fn only_what_no_longer_fits_is_renewed() {
         .filter(|n| n.authority().is_some())
         .collect();
     type Change = fn(&mut PkiSpec);
-    let cases: [(Change, Vec<CertName>); 7] = [
-        (|s| s.extra_sans.reverse(), vec![]),
-        (|s| s.extra_sans.push("more".into()), vec![Apiserver]),
+    let cases: [(Change, Vec<CertName>); 5] = [
         (
-            |s| s.service_ip = "10.97.0.1".parse().unwrap(),
+            |s| s.network.services = Cidr::new(Ipv4Addr::new(10, 97, 0, 0), 16),
             vec![Apiserver],
         ),
         (
-            |s| s.node_ip = "10.0.2.16".parse().unwrap(),
+            |s| s.node.ip = "10.0.2.16".parse().unwrap(),
             with_names.to_vec(),
         ),
         (
-            |s| s.node_name = "other".into(),
+            |s| s.node.name = "other".into(),
             vec![
                 Apiserver,
                 EtcdServer,
@@ -354,10 +344,8 @@ fn a_first_run_that_was_cut_short_is_completed() {
 #[test]
 fn names_that_fit_no_certificate_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let spec = PkiSpec {
-        extra_sans: vec!["zürich".into()],
-        ..spec()
-    };
+    let mut spec = spec();
+    spec.node.name = "zürich".into();
     let error = ensure(dir.path(), &spec).unwrap_err();
     assert_eq!(error.kind(), Kind::Usage);
     assert!(error.message().contains("zürich"), "{error}");

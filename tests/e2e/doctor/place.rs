@@ -233,11 +233,5 @@ impl<'e> Place<'e> {
 
 /// What the cluster's certificates are for, made at a time.
 pub fn spec(now: OffsetDateTime) -> PkiSpec {
-    PkiSpec {
-        node_name: "kubby".into(),
-        node_ip: "10.0.2.15".parse().expect("an address"),
-        service_ip: "10.96.0.1".parse().expect("an address"),
-        extra_sans: vec!["127.0.0.1".into()],
-        now,
-    }
+    PkiSpec::of_first_node(now)
 }

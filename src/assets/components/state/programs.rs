@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::LIMIT;
 use crate::error::{Kind, Result, ResultExt};
 use crate::fsutil;
-use crate::provision::{NODE_IP, POD_CIDR, SERVICE_CIDR, etcd_member};
+use crate::network::Network;
 use crate::tool::Tool;
 
 /// The programs with their files in a folder of their own.
@@ -44,25 +44,33 @@ impl Run<'_> {
     /// Under the name and the address that a node's etcd has, since its files tell them.
     pub(super) fn etcd(&self, ends: &Arc<AtomicBool>) -> Result<()> {
         let tool = self.service("etcd", ends);
-        tool.args(etcd_member(&self.data().to_string_lossy()))
-            .arg(format!("--listen-client-urls={}", self.endpoint()))
-            .arg(format!("--listen-peer-urls=unix://{}", self.path("peer")))
-            .args(["--unsafe-no-fsync", "--log-level=warn"])
-            .run(None)
-            .map(drop)
+        tool.args(
+            Network::default()
+                .first_node()
+                .etcd_member(&self.data().to_string_lossy()),
+        )
+        .arg(format!("--listen-client-urls={}", self.endpoint()))
+        .arg(format!("--listen-peer-urls=unix://{}", self.path("peer")))
+        .args(["--unsafe-no-fsync", "--log-level=warn"])
+        .run(None)
+        .map(drop)
     }
 
     pub(super) fn api_server(&self, ends: &Arc<AtomicBool>) -> Result<()> {
+        let network = Network::default();
         self.service("kube-apiserver", ends)
             .arg(format!("--etcd-servers={}", self.endpoint()))
             .arg("--bind-address=127.0.0.1")
             // It takes none of the loopback; who finds it there is not asked for.
-            .arg(format!("--advertise-address={NODE_IP}"))
+            .arg(format!("--advertise-address={}", network.first_node().ip))
             .arg(format!("--secure-port={}", self.port))
             .arg(format!("--cert-dir={}", self.path("certificates")))
             .arg("--authorization-mode=Node,RBAC")
             .arg(format!("--token-auth-file={}", self.path("tokens")))
-            .arg("--service-account-issuer=https://kubernetes.default.svc.cluster.local")
+            .arg(format!(
+                "--service-account-issuer={}",
+                network.token_issuer()
+            ))
             .arg(format!(
                 "--service-account-key-file={}",
                 self.path("sa.pub")
@@ -71,7 +79,7 @@ impl Run<'_> {
                 "--service-account-signing-key-file={}",
                 self.path("sa.key")
             ))
-            .arg(format!("--service-cluster-ip-range={SERVICE_CIDR}"))
+            .arg(format!("--service-cluster-ip-range={}", network.services))
             .run(None)
             .map(drop)
     }
@@ -111,6 +119,7 @@ impl Run<'_> {
     }
 
     pub(super) fn controllers(&self, ends: &Arc<AtomicBool>) -> Result<()> {
+        let network = Network::default();
         self.service("kube-controller-manager", ends)
             .arg(format!("--kubeconfig={}", self.path("controllers")))
             .arg("--secure-port=0")
@@ -127,8 +136,8 @@ impl Run<'_> {
                 self.path("certificates/apiserver.crt")
             ))
             .arg("--allocate-node-cidrs=true")
-            .arg(format!("--cluster-cidr={POD_CIDR}"))
-            .arg(format!("--service-cluster-ip-range={SERVICE_CIDR}"))
+            .arg(format!("--cluster-cidr={}", network.pods))
+            .arg(format!("--service-cluster-ip-range={}", network.services))
             .args(["--kube-api-qps=1000", "--kube-api-burst=1000"])
             .run(None)
             .map(drop)
