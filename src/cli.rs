@@ -18,7 +18,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::assets::components::Source;
 use crate::assets::version::KubernetesVersion;
-use crate::profile::ProfileName;
+use crate::hypervisor::AccelChoice;
+use crate::name::ProfileName;
 use crate::units::Mebibytes;
 
 pub use addon::{AddonCommand, AddonDisableArgs, AddonEnableArgs, AddonShowArgs};
@@ -194,7 +195,7 @@ pub struct ClusterArgs {
     pub disk: Option<Mebibytes>,
     /// Hardware virtualisation or emulation
     #[arg(long, value_enum, value_name = "KIND")]
-    pub accel: Option<AccelArg>,
+    pub accel: Option<AccelChoice>,
     /// libvirt connection [default: LIBVIRT_DEFAULT_URI, else qemu:///system for root and
     /// qemu:///session for others]
     #[arg(long, value_name = "URI")]
@@ -255,17 +256,6 @@ pub struct StartArgs {
     /// Write where the time goes to FILE, in the trace event format of Perfetto and Chrome
     #[arg(long, help_heading = None, value_name = "FILE")]
     pub profile_start: Option<PathBuf>,
-}
-
-/// `--accel`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum AccelArg {
-    /// KVM where the host has it, else emulation
-    Auto,
-    /// Hardware virtualisation or nothing
-    Kvm,
-    /// Software emulation
-    Tcg,
 }
 
 /// `--component-source`.

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::cluster::SnapshotName;
-use crate::profile::ProfileName;
+use crate::name::{ProfileName, SnapshotName};
 
 /// Saved states of a cluster that the user names.
 #[derive(Debug, Subcommand)]

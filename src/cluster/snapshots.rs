@@ -12,8 +12,7 @@ use crate::progress::Progress;
 use crate::saved::{Saved, SavedDir};
 use crate::store::Store;
 
-/// A snapshot's name: the same characters as a profile's.
-pub type SnapshotName = ProfileName;
+pub use crate::name::SnapshotName;
 
 /// One row of `kubby snapshot list`.
 #[derive(Debug, Clone, serde::Serialize)]
