@@ -1,25 +1,23 @@
-//! The command line: names, flags and help. What commands do is in `commands`.
+//! The command line: commands, flags and help. The folder `commands` runs them.
 
 mod addon;
 mod certs;
 mod dashboard;
 mod egress;
+mod groups;
 mod image;
 mod logs;
 mod run;
 mod saving;
 mod service;
+mod start;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::assets::components::Source;
-use crate::assets::version::KubernetesVersion;
-use crate::profile::ProfileName;
-use crate::units::Mebibytes;
+use crate::name::ProfileName;
 
 pub use addon::{AddonCommand, AddonDisableArgs, AddonEnableArgs, AddonShowArgs};
 pub use certs::{CertsCommand, CertsRenewArgs};
@@ -27,7 +25,7 @@ pub use dashboard::DashboardArgs;
 pub use egress::EgressArgs;
 pub use image::{
     ImageBuildArgs, ImageCommand, ImageLoadArgs, ImagePullArgs, ImageRemoveArgs, ImageSaveArgs,
-    ImageTagArgs, save_output,
+    ImageTagArgs,
 };
 pub use logs::LogsArgs;
 pub use run::RunArgs;
@@ -36,27 +34,44 @@ pub use saving::{
     TemplateDeleteArgs, TemplateExportArgs, TemplateImportArgs, TemplatePruneArgs,
 };
 pub use service::{ServiceArgs, ServiceCommand, ServiceListArgs, ServiceRemoveArgs};
+pub use start::{ClusterArgs, StartArgs};
 
 /// A real Kubernetes on a real virtual machine, on a laptop or in CI.
 #[derive(Debug, Parser)]
 #[command(name = "kubby", version, max_term_width = 100)]
-#[command(
-    after_help = "Exit codes: 0 done, 1 internal, 2 usage, 10 preflight, 11 assets, 12 hypervisor, \
-13 node unreachable, 14 cluster unhealthy, 15 profile state, 16 kubeconfig, 130 interrupted."
-)]
+#[command(after_help = "\
+`kubby start` creates a cluster; `kubby COMMAND --help` shows a command's flags.
+
+Exit codes:
+    0  success
+    1  internal error: a defect of kubby
+    2  usage: invalid flags or names
+   10  preflight: the host cannot run the cluster as requested
+   11  assets: an image or component cannot be downloaded, built or verified
+   12  hypervisor: libvirt or QEMU refused
+   13  node unreachable: it does not boot or does not answer over SSH
+   14  cluster unhealthy: a component does not run or does not become ready
+   15  state: no such cluster, or not in a state for this command
+   16  kubeconfig: the file cannot be read or written
+  130  interrupted")]
 pub struct Cli {
-    /// Flags that every command takes.
+    /// The flags of all commands.
     #[command(flatten)]
     pub global: Global,
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
 impl Cli {
-    /// Reads the command line; prints help and errors, and ends the process then.
-    pub fn read(args: impl IntoIterator<Item = OsString>) -> Cli {
-        let matches = Cli::command().get_matches_from(args);
+    /// Returns the definition of the whole command line, for parsing, completion and manual pages.
+    pub fn definition() -> clap::Command {
+        groups::with_groups(Cli::command())
+    }
+
+    /// Reads the command line; for help and errors, prints them and exits.
+    pub fn read() -> Cli {
+        let matches = Cli::definition().get_matches();
         let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
         cli.global.profile_given =
             matches.value_source("profile") == Some(ValueSource::CommandLine);
@@ -64,246 +79,146 @@ impl Cli {
     }
 }
 
-/// Flags that every command takes.
+/// The flags of all commands.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// The cluster to work on
+    /// Cluster to use
     #[arg(
         short,
         long,
         global = true,
-        help_heading = "Global options",
         default_value = "kubby",
         env = "KUBBY_PROFILE",
         value_name = "NAME"
     )]
     pub profile: ProfileName,
-    /// The profile was named on this command line, not in the environment.
+    /// Whether the profile was given on this command line, not in the environment.
     #[arg(skip)]
     pub profile_given: bool,
-    /// How to print results
-    #[arg(short, long, global = true, help_heading = "Global options", value_enum, default_value_t = OutputFormat::Text, value_name = "FORMAT")]
-    pub output: OutputFormat,
-    /// Print errors only
+    /// Format of results on standard output
     #[arg(
         short,
         long,
         global = true,
-        help_heading = "Global options",
-        conflicts_with = "verbose"
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
     )]
+    pub output: OutputFormat,
+    /// Print errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Print each line of each tool that runs
-    #[arg(short, long, global = true, help_heading = "Global options")]
+    /// Print the output of every tool that kubby runs
+    #[arg(short, long, global = true)]
     pub verbose: bool,
-    /// Fail at once when another kubby works on the cluster
-    #[arg(long, global = true, help_heading = "Global options")]
+    /// Fail at once if another kubby process is using the cluster
+    #[arg(long, global = true)]
     pub no_wait: bool,
 }
 
-/// The shape of results on stdout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+/// The format of results on standard output.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum OutputFormat {
-    /// For people
+    /// Text for people
+    #[default]
     Text,
-    /// For programs, versioned
+    /// JSON for programs, with a versioned layout
     Json,
 }
 
-/// What kubby can be told to do.
+/// The commands. Their order in `kubby --help` is in `groups`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Create the cluster, or bring it back and repair what is missing
+    /// Create the cluster, or start it again and repair it
     Start(Box<StartArgs>),
-    /// Run a command on a throwaway cluster, and delete that afterwards
-    Run(Box<RunArgs>),
-    /// Tell what runs: host, kubelet, apiserver, kubeconfig
+    /// Show the status of VM, kubelet, API server and kubeconfig
     Status(StatusArgs),
-    /// Open a shell in the node, or run one command there
-    Ssh(SshArgs),
-    /// Shut the node down; its data stays
-    Stop(StopArgs),
-    /// Stop the node's processors; its memory stays in the host's
-    Pause,
-    /// Let a paused or suspended node go on
-    Resume,
-    /// Save the node's memory to the disk and end it; start takes it up again in seconds
-    Suspend,
-    /// Remove the cluster with all that belongs to it
-    Delete(DeleteArgs),
-    /// List all profiles
+    /// List all clusters
     #[command(visible_alias = "ls")]
     List,
-    /// Look for what keeps clusters from running here, and repair what is safe to
-    Doctor(DoctorArgs),
-    /// Show journals of the components, or the serial console
-    Logs(LogsArgs),
-    /// Run the kubectl that fits the cluster, with its credentials
-    Kubectl(KubectlArgs),
-    /// Print the address under which this host reaches a Service
-    Service(ServiceArgs),
-    /// Show what is in the cluster in the browser, and change it there
-    Dashboard(DashboardArgs),
-    /// Print the address under which the host reaches the node
-    Ip,
-    /// Print the ports on the host's loopback that lead into the node
-    Port(PortArgs),
-    /// Save the cluster as it is, and take it back to that
+    /// Shut the cluster down; its data stays
+    Stop(StopArgs),
+    /// Pause the virtual machine; its memory stays allocated on the host
+    Pause,
+    /// Save the cluster's memory to disk and power it off
+    ///
+    /// `kubby start` or `kubby resume` continue from the saved memory in seconds.
+    Suspend,
+    /// Resume a paused or suspended cluster
+    Resume,
+    /// Delete the cluster: machine, volumes, keys, context
+    Delete(DeleteArgs),
+    /// Run a command on a new cluster, then delete the cluster
+    Run(Box<RunArgs>),
+    /// Save the cluster's state and restore it later
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
-    /// Make a second, independent cluster with the data of this one
+    /// Create a second, independent cluster with this one's data
     Fork(ForkArgs),
-    /// List and delete the warm templates that starts begin from
+    /// Manage warm templates, which make new clusters start in seconds
     #[command(subcommand)]
     Template(TemplateCommand),
-    /// List, enable and disable what a cluster has beside Kubernetes itself
+    /// Run the kubectl of the cluster's version with its credentials
+    Kubectl(KubectlArgs),
+    /// Forward a port of this host to a Service and print its URL
+    Service(ServiceArgs),
+    /// Show and change the cluster's objects in a browser
+    Dashboard(DashboardArgs),
+    /// List, enable and disable add-ons (DNS, storage, metrics, ...)
     #[command(subcommand)]
     Addon(AddonCommand),
     /// List and renew the cluster's certificates
     #[command(subcommand)]
     Certs(CertsCommand),
-    /// Load, build, list, pull, save, tag and remove container images in the node
+    /// Open a shell on the node, or run one command there
+    Ssh(SshArgs),
+    /// Show logs of the components or the serial console
+    Logs(LogsArgs),
+    /// Print the address at which this host reaches the node
+    Ip,
+    /// Print the ports on 127.0.0.1 that lead to the node
+    Port(PortArgs),
+    /// Load, build, list, pull, save, tag and remove container images
     #[command(subcommand)]
     Image(ImageCommand),
-    /// Build and export the image that nodes boot from
+    /// Build and export the disk image that nodes boot from
     #[command(subcommand)]
     NodeImage(NodeImageCommand),
-    /// Print versions
+    /// Diagnose problems that keep clusters from running
+    Doctor(DoctorArgs),
+    /// Print the versions of kubby, Kubernetes and libvirt
     Version,
     /// Print a completion script for a shell
     Completion(CompletionArgs),
-    /// Write man pages
+    /// Write manual pages
     #[command(hide = true)]
     Man(ManArgs),
 }
 
-/// What a cluster is to be. A flag that is left out keeps what the profile has.
-#[derive(Debug, Args)]
-pub struct ClusterArgs {
-    /// Kubernetes to install, v1.34.0 or newer [default: v1.37.2]
-    #[arg(long, value_name = "VERSION")]
-    pub kubernetes_version: Option<KubernetesVersion>,
-    /// Virtual CPUs [default: what the host can spare, up to 4]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
-    pub cpus: Option<u32>,
-    /// Memory of the node, in MiB or with a unit [default: 4GiB, less on small hosts]
-    #[arg(long, value_name = "SIZE")]
-    pub memory: Option<Mebibytes>,
-    /// Size of the node's disk; it takes room as it fills [default: 20GiB]
-    #[arg(long, value_name = "SIZE")]
-    pub disk: Option<Mebibytes>,
-    /// Hardware virtualisation or emulation
-    #[arg(long, value_enum, value_name = "KIND")]
-    pub accel: Option<AccelArg>,
-    /// libvirt connection [default: LIBVIRT_DEFAULT_URI, else qemu:///system for root and
-    /// qemu:///session for others]
-    #[arg(long, value_name = "URI")]
-    pub connect: Option<String>,
-    /// Port on 127.0.0.1 for kube-apiserver [default: a free one]
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    pub api_port: Option<u16>,
-    /// Port on 127.0.0.1 for the node's SSH server [default: a free one]
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    pub ssh_port: Option<u16>,
-    /// Use a node image made before (qcow2, may be gzip-compressed)
-    #[arg(long, value_name = "PATH|URL")]
-    pub image: Option<String>,
-    /// SHA-256 of the file that --image names; a must for a URL
-    #[arg(long, value_name = "HEX", requires = "image", value_parser = sha256)]
-    pub image_sha256: Option<String>,
-    /// Where Kubernetes' programs come from
-    #[arg(long, value_enum, value_name = "SOURCE", default_value_t = SourceArg::Auto)]
-    pub component_source: SourceArg,
-    /// Take Kubernetes' programs from this folder
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["component_source", "binary_mirror"])]
-    pub components: Option<PathBuf>,
-    /// Base URL that serves the official downloads' layout
-    #[arg(long, value_name = "URL")]
-    pub binary_mirror: Option<String>,
-    /// Have this add-on as well: a name or a folder (may be repeated)
-    #[arg(long, value_name = "NAME|DIR")]
-    pub addon: Vec<String>,
-    /// Do without this add-on (may be repeated)
-    #[arg(long, value_name = "NAME")]
-    pub no_addon: Vec<String>,
-    /// Append to the kernel's command line (may be repeated)
-    #[arg(long, value_name = "ARG", value_parser = kernel_arg)]
-    pub kernel_arg: Vec<String>,
-    /// Start cold, and save no warm template for later starts
-    #[arg(long)]
-    pub no_template: bool,
-    /// How the node reaches the world.
-    #[command(flatten)]
-    pub egress: EgressArgs,
-}
-
-/// What `kubby start` takes. The last group of the cluster's flags has a heading, these have none.
-#[derive(Debug, Args)]
-pub struct StartArgs {
-    /// What the cluster is to be.
-    #[command(flatten)]
-    pub cluster: ClusterArgs,
-    /// Get or build what the cluster is made of, and make nothing else
-    #[arg(long, help_heading = None)]
-    pub download_only: bool,
-    /// Do not switch kubectl's current context
-    #[arg(long, help_heading = None)]
-    pub keep_context: bool,
-    /// Give up when the cluster is not ready after so many seconds [default: by acceleration]
-    #[arg(long, help_heading = None, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86400))]
-    pub timeout: Option<u64>,
-    /// Write where the time goes to FILE, in the trace event format of Perfetto and Chrome
-    #[arg(long, help_heading = None, value_name = "FILE")]
-    pub profile_start: Option<PathBuf>,
-}
-
-/// `--accel`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum AccelArg {
-    /// KVM where the host has it, else emulation
-    Auto,
-    /// Hardware virtualisation or nothing
-    Kvm,
-    /// Software emulation
-    Tcg,
-}
-
-/// `--component-source`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SourceArg {
-    /// Official downloads; a build from Go modules where they cannot be reached
-    Auto,
-    /// Official downloads only
-    Download,
-    /// A build from Go modules
-    Build,
-}
-
-impl From<SourceArg> for Source {
-    fn from(arg: SourceArg) -> Source {
-        match arg {
-            SourceArg::Auto => Source::Auto,
-            SourceArg::Download => Source::Download,
-            SourceArg::Build => Source::Build,
-        }
-    }
-}
-
-/// What `kubby status` takes.
+/// The arguments of `kubby status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// Exit with 14 when something does not run, 15 when there is no running cluster
+    /// Exit with 14 if a component is not running, with 15 if the cluster is not
     #[arg(long)]
     pub exit_code: bool,
 }
 
-/// What `kubby ssh` takes.
+/// The arguments of `kubby ssh`.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Standard output, standard error and the exit code are those of the command.
+
+Examples:
+  kubby ssh                           open a shell
+  kubby ssh -- pgrep -l etcd          run one command
+  kubby ssh -t -- htop                run one command on a terminal
+  kubby ssh -- tar c /etc >etc.tar    copy a folder")]
 pub struct SshArgs {
-    /// Give the command a terminal
+    /// Run the command on a terminal
     #[arg(short, long)]
     pub tty: bool,
-    /// The command; without one, a shell
+    /// Command to run [default: a shell]
     #[arg(
         trailing_var_arg = true,
         allow_hyphen_values = true,
@@ -312,41 +227,48 @@ pub struct SshArgs {
     pub command: Vec<String>,
 }
 
-/// What `kubby stop` takes.
+/// The arguments of `kubby stop`.
 #[derive(Debug, Args)]
 pub struct StopArgs {
-    /// Cut the power at once instead of shutting down
+    /// Power the machine off at once, without shutting it down
     #[arg(long)]
     pub force: bool,
-    /// Cut the power when the node is not down after so many seconds [default: by acceleration]
+    /// Power the machine off if it has not shut down within SECONDS [default: 30 with KVM, more
+    /// under emulation]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub timeout: Option<u64>,
 }
 
-/// What `kubby delete` takes.
+/// The arguments of `kubby delete`.
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
-    /// Delete every profile, whatever --profile says
+    /// Delete all clusters; --profile is ignored
     #[arg(long)]
     pub all: bool,
-    /// Delete cached images and components and all warm templates as well
+    /// Also delete cached images and components and all warm templates
     #[arg(long)]
     pub purge: bool,
 }
 
-/// What `kubby doctor` takes.
+/// The arguments of `kubby doctor`.
 #[derive(Debug, Args)]
-#[command(after_help = "Ends with 0 when there is no failure (warnings are none), else with 10.")]
+#[command(
+    after_help = "Exits with 0 if no check failed (warnings are not failures), else with 10."
+)]
 pub struct DoctorArgs {
-    /// Repair what is safe to, say what was done, and look again
+    /// Repair what can be repaired safely, report it, and check again
     #[arg(long)]
     pub fix: bool,
 }
 
-/// What `kubby kubectl` takes.
+/// The arguments of `kubby kubectl`.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  kubby kubectl -- get pods -A
+  kubby -p dev kubectl -- apply -f app.yaml")]
 pub struct KubectlArgs {
-    /// kubectl's own arguments
+    /// Arguments for kubectl
     #[arg(
         trailing_var_arg = true,
         allow_hyphen_values = true,
@@ -355,69 +277,60 @@ pub struct KubectlArgs {
     pub args: Vec<String>,
 }
 
-/// What `kubby port` takes.
+/// The arguments of `kubby port`.
 #[derive(Debug, Args)]
 pub struct PortArgs {
-    /// Only this one, as a bare number
+    /// Print this port only, as a bare number
     #[arg(value_enum)]
     pub name: Option<PortName>,
 }
 
-/// The ports that lead into the node.
+/// The ports that lead to the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PortName {
     /// kube-apiserver
     Api,
-    /// The SSH server
+    /// The node's SSH server
     Ssh,
 }
 
-/// The image that nodes boot from.
+/// The commands of `kubby node-image`.
 #[derive(Debug, Subcommand)]
 pub enum NodeImageCommand {
-    /// Build the node image now, and export it to one file if asked
+    /// Build the node image and optionally export it to a file
     Build(NodeImageBuildArgs),
 }
 
-/// What `kubby node-image build` takes.
+/// The arguments of `kubby node-image build`.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  kubby node-image build --export node.qcow2.gz
+  kubby start --image node.qcow2.gz              on another host")]
 pub struct NodeImageBuildArgs {
-    /// Build again although the image is cached
+    /// Build the image again even if it is cached
     #[arg(long)]
     pub force: bool,
-    /// Write the image to one file for `kubby start --image`; compressed if it ends in .gz
+    /// Write the image to FILE for `kubby start --image`; compressed if it ends in .gz
     #[arg(long, value_name = "FILE")]
     pub export: Option<PathBuf>,
 }
 
-/// What `kubby completion` takes.
+/// The arguments of `kubby completion`.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  kubby completion bash >~/.local/share/bash-completion/completions/kubby
+  kubby completion fish >~/.config/fish/completions/kubby.fish")]
 pub struct CompletionArgs {
-    /// The shell
+    /// Shell to complete for
     #[arg(value_enum)]
     pub shell: clap_complete::Shell,
 }
 
-/// What `kubby man` takes.
+/// The arguments of `kubby man`.
 #[derive(Debug, Args)]
 pub struct ManArgs {
-    /// The folder to write to
+    /// Folder to write to
     pub dir: PathBuf,
-}
-
-fn sha256(text: &str) -> Result<String, String> {
-    if text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
-        Ok(text.to_ascii_lowercase())
-    } else {
-        Err("a SHA-256 is 64 hexadecimal digits, as sha256sum prints them".into())
-    }
-}
-
-/// One word: what the kernel's command line holds is split at spaces.
-fn kernel_arg(text: &str) -> Result<String, String> {
-    if !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic()) {
-        Ok(text.to_owned())
-    } else {
-        Err("a kernel argument is one word of printable ASCII".into())
-    }
 }

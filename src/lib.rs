@@ -25,6 +25,7 @@ pub mod hypervisor;
 pub mod image;
 pub mod interrupt;
 pub mod kubeconfig;
+pub mod name;
 pub mod network;
 pub mod output;
 pub mod pki;

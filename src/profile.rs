@@ -4,9 +4,7 @@ pub(crate) mod migrate;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -18,96 +16,8 @@ use crate::hypervisor::{PortForward, Protocol};
 use crate::store::ProfileDir;
 use migrate::Refusal;
 
+pub use crate::name::{DEFAULT_PROFILE, ProfileName};
 pub use migrate::FILE_VERSION;
-
-/// The profile (and context, and domain) that commands use unless `--profile` names another.
-pub const DEFAULT_PROFILE: &str = "kubby";
-
-/// A checked profile name: lower-case letters, digits and inner hyphens, 1 to 40 characters, so
-/// that it is good as a file, domain, volume and context name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct ProfileName(String);
-
-impl ProfileName {
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The name of the context, the domain and of what belongs to it: `kubby` for the default
-    /// profile, `kubby-dev` for the profile `dev`.
-    pub fn resource_name(&self) -> String {
-        if self.0 == DEFAULT_PROFILE {
-            self.0.clone()
-        } else {
-            format!("{DEFAULT_PROFILE}-{}", self.0)
-        }
-    }
-
-    /// The profile whose [`resource_name`](Self::resource_name) this is.
-    pub fn of_resource(name: &str) -> Option<Self> {
-        if name == DEFAULT_PROFILE {
-            return Some(ProfileName::default());
-        }
-        let rest = name.strip_prefix(DEFAULT_PROFILE)?.strip_prefix('-')?;
-        let profile: Self = rest.parse().ok()?;
-        (profile.resource_name() == name).then_some(profile)
-    }
-
-    /// The flag that selects this profile, for commands in messages: empty for the default.
-    pub fn flag(&self) -> String {
-        if self.0 == DEFAULT_PROFILE {
-            String::new()
-        } else {
-            format!(" -p {}", self.0)
-        }
-    }
-}
-
-impl Default for ProfileName {
-    fn default() -> Self {
-        ProfileName(DEFAULT_PROFILE.to_owned())
-    }
-}
-
-impl FromStr for ProfileName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if text.is_empty()
-            || text.len() > 40
-            || !text.chars().all(good)
-            || text.starts_with('-')
-            || text.ends_with('-')
-        {
-            return Err(format!(
-                "`{text}` is not a profile name; use 1 to 40 lower-case letters, digits and inner hyphens"
-            ));
-        }
-        Ok(ProfileName(text.to_owned()))
-    }
-}
-
-impl TryFrom<String> for ProfileName {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<ProfileName> for String {
-    fn from(name: ProfileName) -> String {
-        name.0
-    }
-}
-
-impl fmt::Display for ProfileName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// The file `profile.toml`. Fields that this version does not know are an error rather than
 /// lost: only a newer kubby writes them. Files of earlier versions are brought to this one when

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil::{self, Lock};
-use crate::profile::{DEFAULT_PROFILE, ProfileName};
+use crate::name::{DEFAULT_PROFILE, ProfileName};
 
 /// The folders of state and assets.
 #[derive(Debug, Clone)]

@@ -3,7 +3,6 @@
 use std::process::Output;
 
 use assert_cmd::Command;
-use clap::CommandFactory;
 
 /// kubby in an empty home.
 fn kubby(home: &tempfile::TempDir, args: &[&str]) -> Output {
@@ -28,22 +27,21 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-#[test]
-fn the_help_of_every_command_fits_80_columns() {
-    let home = home();
-    let mut commands: Vec<Vec<String>> = vec![vec![]];
-    for command in kubby::cli::Cli::command().get_subcommands() {
-        commands.push(vec![command.get_name().to_owned()]);
-        for inner in command.get_subcommands() {
-            commands.push(vec![
-                command.get_name().to_owned(),
-                inner.get_name().to_owned(),
-            ]);
+/// Returns the arguments of each visible command, and the text of its `--help`.
+fn help_pages() -> Vec<(String, String)> {
+    fn collect(command: &clap::Command, path: Vec<String>, paths: &mut Vec<Vec<String>>) {
+        paths.push(path.clone());
+        for inner in command.get_subcommands().filter(|c| !c.is_hide_set()) {
+            let mut path = path.clone();
+            path.push(inner.get_name().to_owned());
+            collect(inner, path, paths);
         }
     }
-    assert!(commands.len() > 12, "{commands:?}");
-    for command in commands {
-        let mut args: Vec<&str> = command.iter().map(String::as_str).collect();
+    let mut paths = Vec::new();
+    collect(&kubby::cli::Cli::definition(), Vec::new(), &mut paths);
+    let home = home();
+    let page = |path: Vec<String>| {
+        let mut args: Vec<&str> = path.iter().map(String::as_str).collect();
         args.push("--help");
         let output = kubby(&home, &args);
         assert!(
@@ -51,20 +49,66 @@ fn the_help_of_every_command_fits_80_columns() {
             "{args:?}: {}",
             text(&output.stderr)
         );
-        for line in text(&output.stdout).lines() {
-            assert!(line.chars().count() <= 80, "{args:?}: {line}");
+        let help = text(&output.stdout);
+        let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
+        (path.join(" "), lines.join("\n"))
+    };
+    paths.into_iter().map(page).collect()
+}
+
+#[test]
+fn the_help_of_every_command_fits_80_columns() {
+    let pages = help_pages();
+    assert!(pages.len() > 50, "{}", pages.len());
+    for (command, help) in pages {
+        for line in help.lines() {
+            assert!(line.chars().count() <= 80, "{command}: {line}");
         }
     }
 }
 
-#[test]
-fn the_main_help() {
-    insta::assert_snapshot!(text(&kubby(&home(), &["--help"]).stdout));
+/// Splits the help of a command into its own text and the global options, which each command has.
+fn split_global(help: &str) -> (String, String) {
+    let (before, rest) = help
+        .split_once("Global options:\n")
+        .expect("they are there");
+    let inside = |line: &&str| line.is_empty() || line.starts_with(' ');
+    let global: Vec<&str> = rest.lines().take_while(inside).collect();
+    let after: Vec<&str> = rest.lines().skip(global.len()).collect();
+    let own = format!("{before}{}", after.join("\n"));
+    let global = global.join("\n");
+    (own.trim_end().to_owned(), global.trim_end().to_owned())
 }
 
 #[test]
-fn the_help_of_start() {
-    insta::assert_snapshot!(text(&kubby(&home(), &["start", "--help"]).stdout));
+fn the_reference_has_the_help_of_every_command() {
+    let mut reference = String::from(
+        "# Command reference\n\nThis page is generated from the command line's definition in \
+         `src/cli`. After a change there:\n\n    UPDATE_REFERENCE=1 cargo test --test cli reference\n\n\
+         All commands have the global options of `kubby` itself; they are listed there only.\n",
+    );
+    let pages = help_pages();
+    let (_, global) = split_global(&pages[0].1);
+    for (command, help) in &pages {
+        let (own, others) = split_global(help);
+        assert!(global.starts_with(&others), "{command}: {others}");
+        let help = if command.is_empty() { help } else { &own };
+        let title = format!("kubby {command}");
+        reference.push_str(&format!("\n## {}\n\n```text\n{help}\n```\n", title.trim()));
+    }
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference.md");
+    if std::env::var_os("UPDATE_REFERENCE").is_some() {
+        std::fs::write(&file, &reference).expect("the reference is written");
+    }
+    let present = std::fs::read_to_string(&file).expect("docs/reference.md");
+    for (line, (present, wanted)) in present.lines().zip(reference.lines()).enumerate() {
+        let line = line + 1;
+        assert_eq!(
+            present, wanted,
+            "docs/reference.md:{line} is out of date: UPDATE_REFERENCE=1 cargo test --test cli reference"
+        );
+    }
+    assert_eq!(present.lines().count(), reference.lines().count());
 }
 
 #[test]
@@ -238,7 +282,7 @@ fn a_start_that_fails_leaves_its_trace() {
     let file = home.path().join("start.json");
     let path = file.to_str().expect("a plain path");
     let nowhere = "test+tcp://127.0.0.1:1/default";
-    let args = ["start", "--connect", nowhere, "--profile-start", path];
+    let args = ["start", "--connect", nowhere, "--trace", path];
     assert!(!kubby(&home, &args).status.success());
     let trace: serde_json::Value =
         serde_json::from_slice(&std::fs::read(&file).expect("the trace")).expect("JSON");

@@ -1,33 +1,37 @@
-//! `kubby addon`.
+//! The command line of `kubby addon`.
 
 use clap::{Args, Subcommand};
 
-/// What an add-on is there for.
+/// The commands of `kubby addon`.
 #[derive(Debug, Subcommand)]
 pub enum AddonCommand {
-    /// List the add-ons and which are enabled
+    /// List all add-ons and show which are enabled
     #[command(visible_alias = "ls")]
     List,
-    /// Bring add-ons into the cluster, and wait until they are at work
+    /// Enable add-ons and wait until they are ready
     Enable(AddonEnableArgs),
-    /// Take add-ons out of the cluster
+    /// Disable add-ons and remove their objects
     Disable(AddonDisableArgs),
     /// Print the manifests of an add-on
     Show(AddonShowArgs),
 }
 
-/// What `kubby addon enable` takes.
+/// The arguments of `kubby addon enable`.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  kubby addon enable metrics registry
+  kubby addon enable ./my-addon          a folder with manifests of your own")]
 pub struct AddonEnableArgs {
     /// Names of add-ons, or folders with manifests of your own (./DIR)
     #[arg(required = true, value_name = "NAME|DIR")]
     pub addons: Vec<String>,
-    /// Put back what others have changed in its objects
+    /// Overwrite changes that others have made to its objects
     #[arg(long)]
     pub force: bool,
 }
 
-/// What `kubby addon disable` takes.
+/// The arguments of `kubby addon disable`.
 #[derive(Debug, Args)]
 pub struct AddonDisableArgs {
     /// Names of add-ons
@@ -35,10 +39,10 @@ pub struct AddonDisableArgs {
     pub addons: Vec<String>,
 }
 
-/// What `kubby addon show` takes.
+/// The arguments of `kubby addon show`.
 #[derive(Debug, Args)]
 pub struct AddonShowArgs {
-    /// Name of an add-on, or a folder of your own (./DIR)
+    /// Name of an add-on, or a folder with manifests of your own (./DIR)
     #[arg(value_name = "NAME|DIR")]
     pub addon: String,
 }

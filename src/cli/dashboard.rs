@@ -1,17 +1,17 @@
-//! `kubby dashboard`.
+//! The command line of `kubby dashboard`.
 
 use clap::Args;
 
-/// What `kubby dashboard` takes.
+/// The arguments of `kubby dashboard`.
 #[derive(Debug, Args)]
 pub struct DashboardArgs {
-    /// Print the address and open no browser
+    /// Print the URL only; do not open a browser
     #[arg(long)]
     pub url: bool,
-    /// Port on this host's 127.0.0.1 [default: a free one]
+    /// Port on 127.0.0.1 [default: a free one]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
-    /// Let nothing be changed through the page
+    /// Allow no changes through the page
     #[arg(long)]
     pub read_only: bool,
 }

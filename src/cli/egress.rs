@@ -1,4 +1,4 @@
-//! The flags of `kubby start` about how the node reaches the world.
+//! The flags of `kubby start` about registries, certificate authorities and name servers.
 
 use std::path::{Path, PathBuf};
 
@@ -7,31 +7,31 @@ use clap::Args;
 use crate::egress::{NONE, Settings, certificates, dns, registries};
 use crate::error::{Error, Kind, Result};
 
-/// What `kubby start` takes; each is kept for the next start, and `none` empties it.
+/// The flags about registries and names. Each is kept for later starts; `none` clears it.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Registries and names")]
 pub struct EgressArgs {
-    /// Pull images of HOST from here (may be repeated) [default: as Docker, Podman or containerd
-    /// on this host do]
+    /// Pull images of HOST from this mirror (may be repeated) [default: the mirrors that Docker,
+    /// Podman or containerd use on this host]
     #[arg(long, value_name = "[HOST=]URL", value_parser = mirror)]
     pub registry_mirror: Vec<String>,
-    /// A registry without trusted TLS (may be repeated)
+    /// Allow this registry without trusted TLS (may be repeated)
     #[arg(long, value_name = "HOST[:PORT]", value_parser = registry)]
     pub insecure_registry: Vec<String>,
-    /// Trust this authority for registries (may be repeated; PEM) [default: what the host's
-    /// administrator has added]
+    /// Trust the CA certificates in this PEM file for registries (may be repeated) [default: those
+    /// that this host's administrator has added]
     #[arg(long, value_name = "FILE")]
     pub ca_certificate: Vec<PathBuf>,
-    /// Name servers, with commas between [default: the host's first]
+    /// Name servers, separated by commas [default: the host's first]
     #[arg(long, value_name = "ADDRESS[:PORT]", value_delimiter = ',', value_parser = server)]
     pub dns: Vec<String>,
 }
 
 impl EgressArgs {
-    /// The settings as the profile keeps them; files are read.
+    /// Returns the settings as the profile keeps them, with the content of the files.
     ///
     /// # Errors
-    /// [`Kind::Usage`] for a file that does not hold certificates.
+    /// [`Kind::Usage`] for a file that contains no certificates.
     pub fn settings(&self) -> Result<Settings> {
         let mut ca_certificates: Vec<String> = Vec::new();
         for file in &self.ca_certificate {
@@ -63,7 +63,7 @@ impl EgressArgs {
     }
 }
 
-/// Checks a value unless it is [`NONE`].
+/// Checks a value with `parse` unless it is [`NONE`].
 fn checked<T>(
     text: &str,
     parse: impl FnOnce(&str) -> std::result::Result<T, String>,

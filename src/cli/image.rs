@@ -1,192 +1,123 @@
-//! `kubby image`: container images in the node.
-
-use std::ffi::OsString;
+//! The command line of `kubby image`.
 
 use clap::{Args, Subcommand};
 
 use crate::image::Reference;
 
-/// Container images in the node.
+/// The commands of `kubby image`.
 #[derive(Debug, Subcommand)]
 pub enum ImageCommand {
-    /// Bring an image into the node: from an archive, or from docker or podman on this host
+    /// Load an image from an archive, or from Docker or Podman on this host
     Load(ImageLoadArgs),
-    /// Build an image in the node from a Dockerfile or Containerfile
+    /// Build an image on the node from a Dockerfile or Containerfile
     Build(ImageBuildArgs),
-    /// List the images in the node
+    /// List the images on the node
     #[command(visible_alias = "ls")]
     List,
-    /// Let the node pull images from their registries
+    /// Pull images on the node
     Pull(ImagePullArgs),
-    /// Write images of the node to an archive
+    /// Save images to an archive
     Save(ImageSaveArgs),
-    /// Give an image of the node a further name
+    /// Add a name to an image
     Tag(ImageTagArgs),
-    /// Remove names of images, and with the last name the image
+    /// Remove names of images; an image without names is deleted
     #[command(visible_alias = "rm")]
     Remove(ImageRemoveArgs),
 }
 
-/// What `kubby image load` takes.
+/// The arguments of `kubby image load`.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  kubby image load app.tar
+  kubby image load app:1                         from Docker or Podman
+  docker image save app:1 | kubby image load -")]
 pub struct ImageLoadArgs {
-    /// An archive (OCI layout or docker save; plain, gzip, zstd), `-` for standard input, or an
-    /// image that docker or podman has on this host
+    /// An archive (OCI layout or docker save; plain, gzip or zstd), `-` for standard input, or the
+    /// name of an image in Docker or Podman on this host
     #[arg(value_name = "FILE|NAME")]
     pub what: String,
-    /// Name the image so, whatever the archive calls it (may be repeated)
+    /// Use this name instead of the one in the archive (may be repeated)
     #[arg(long = "as", value_name = "NAME", value_parser = tagged)]
     pub names: Vec<Reference>,
 }
 
-/// What `kubby image build` takes.
+/// The arguments of `kubby image build`.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  kubby image build . -t app:1
+  kubby image build ./app -t app:2 --build-arg VERSION=2 --target release")]
 pub struct ImageBuildArgs {
-    /// The folder with the Dockerfile and what it copies
+    /// Folder with the Dockerfile and the files that it copies
     pub dir: std::path::PathBuf,
     /// Name of the image (may be repeated)
     #[arg(short, long = "tag", value_name = "NAME", value_parser = tagged)]
     pub tags: Vec<Reference>,
-    /// The build file [default: Dockerfile or Containerfile in DIR]
+    /// Build file [default: Dockerfile or Containerfile in DIR]
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<std::path::PathBuf>,
-    /// Set a variable of the build; without a value, the environment's (may be repeated)
+    /// Set a build argument; without VALUE, take it from the environment (may be repeated)
     #[arg(long, value_name = "KEY[=VALUE]")]
     pub build_arg: Vec<String>,
-    /// Stop at this stage
+    /// Build up to this stage only
     #[arg(long, value_name = "STAGE")]
     pub target: Option<String>,
-    /// Run every step again
+    /// Run all steps again, without the cache
     #[arg(long)]
     pub no_cache: bool,
 }
 
-/// What `kubby image pull` takes.
+/// The arguments of `kubby image pull`.
 #[derive(Debug, Args)]
 pub struct ImagePullArgs {
-    /// Names, as in a pod
+    /// Names as in a pod
     #[arg(required = true, value_name = "NAME")]
     pub names: Vec<Reference>,
 }
 
-/// What `kubby image save` takes.
+/// The arguments of `kubby image save`.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  kubby image save app:1 -f app.tar.gz
+  kubby image save app:1 -f - | docker load")]
 pub struct ImageSaveArgs {
-    /// Names or ids, as `kubby image list` shows them
+    /// Names or IDs as shown by `kubby image list`
     #[arg(required = true, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub names: Vec<String>,
-    /// The archive to write, compressed if it ends in .gz or .zst; `-` for standard output. As with
-    /// docker, -o FILE does the same
-    #[arg(long = "file", value_name = "FILE")]
+    /// Archive to write (compressed if it ends in .gz or .zst), or `-` for standard output
+    #[arg(short, long, value_name = "FILE")]
     pub file: std::path::PathBuf,
 }
 
-/// What `kubby image tag` takes.
+/// The arguments of `kubby image tag`.
 #[derive(Debug, Args)]
 pub struct ImageTagArgs {
-    /// The name or id that it has
+    /// Present name or ID of the image
     #[arg(value_name = "SOURCE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub source: String,
-    /// The name that it gets as well
+    /// Name to add
     #[arg(value_name = "NAME", value_parser = tagged)]
     pub name: Reference,
 }
 
-/// What `kubby image remove` takes.
+/// The arguments of `kubby image remove`.
 #[derive(Debug, Args)]
 pub struct ImageRemoveArgs {
-    /// Names or ids, as `kubby image list` shows them
+    /// Names or IDs as shown by `kubby image list`
     #[arg(required = true, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub names: Vec<String>,
-    /// Remove images that running containers use as well
+    /// Also remove images that running containers use
     #[arg(short, long)]
     pub force: bool,
 }
 
-/// A name to give: a digest cannot be given, it follows from the content.
+/// Parses a name to give to an image. It cannot have a digest, which follows from the content.
 pub(crate) fn tagged(text: &str) -> Result<Reference, String> {
     let name: Reference = text.parse()?;
     match name.digest() {
         None => Ok(name),
         Some(_) => Err("a digest follows from the content; give a name with a tag".into()),
-    }
-}
-
-/// Lets `-o FILE` name the archive of `kubby image save`, as it does with docker and podman:
-/// everywhere else, and for `text` and `json`, `-o` is the format of results.
-pub fn save_output(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    let args: Vec<OsString> = args.into_iter().collect();
-    // What follows is another program's.
-    let own = args.iter().position(|arg| arg == "--");
-    let own = &args[..own.unwrap_or(args.len())];
-    let Some(save) = own.windows(2).position(|w| w == ["image", "save"]) else {
-        return args;
-    };
-    let format = |value: &str| value == "text" || value == "json";
-    let mut result = Vec::with_capacity(args.len());
-    let mut args = args.into_iter().enumerate().peekable();
-    while let Some((place, arg)) = args.next() {
-        if place < save {
-            result.push(arg);
-            continue;
-        }
-        let text = arg.to_str().unwrap_or_default();
-        let joined = text
-            .strip_prefix("--output=")
-            .or_else(|| text.strip_prefix("-o").filter(|value| !value.is_empty()));
-        match joined {
-            Some(value) if !format(value) => result.push(format!("--file={value}").into()),
-            _ if text == "-o" || text == "--output" => {
-                let is_file = args
-                    .peek()
-                    .is_some_and(|(_, value)| !value.to_str().is_some_and(format));
-                result.push(if is_file { "--file".into() } else { arg });
-                result.extend(args.next().map(|(_, value)| value));
-            }
-            _ => result.push(arg),
-        }
-    }
-    result
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn output_of_save_is_a_file_unless_it_is_a_format() {
-        for (given, expected) in [
-            (
-                "kubby image save a -o b.tar",
-                "kubby image save a --file b.tar",
-            ),
-            (
-                "kubby -p x image save -ob.tar a",
-                "kubby -p x image save --file=b.tar a",
-            ),
-            ("kubby image save a -o -", "kubby image save a --file -"),
-            (
-                "kubby image save a --output=b",
-                "kubby image save a --file=b",
-            ),
-            (
-                "kubby image save a -o json -o b",
-                "kubby image save a -o json --file b",
-            ),
-            (
-                "kubby -o json image save a --file b",
-                "kubby -o json image save a --file b",
-            ),
-            ("kubby image save a -o", "kubby image save a -o"),
-            ("kubby image list -o b", "kubby image list -o b"),
-            (
-                "kubby run -- docker image save -o b",
-                "kubby run -- docker image save -o b",
-            ),
-        ] {
-            let args = save_output(given.split(' ').map(OsString::from));
-            let text: Vec<&str> = args.iter().map(|a| a.to_str().unwrap()).collect();
-            assert_eq!(text.join(" "), expected);
-        }
     }
 }

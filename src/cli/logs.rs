@@ -4,24 +4,29 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// What `kubby logs` takes.
+/// The arguments of `kubby logs`.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  kubby logs kubelet containerd -n 500
+  kubby logs -f kube-apiserver
+  kubby logs --console -n 50
+  kubby logs --bundle kubby-logs.tar.gz")]
 pub struct LogsArgs {
-    /// Components: etcd, kube-apiserver, kubelet … [default: all]
+    /// Show the logs of these components only [default: all]
     #[arg(value_name = "COMPONENT", value_parser = clap::builder::PossibleValuesParser::new(
         crate::provision::PROCESSES.map(|(process, _)| process)))]
     pub components: Vec<String>,
-    /// How many lines from the end
+    /// Number of lines from the end
     #[arg(short = 'n', long, default_value_t = 100, value_name = "N")]
     pub lines: u32,
-    /// Go on with new lines as they come
+    /// Wait for new lines and print them
     #[arg(short, long)]
     pub follow: bool,
-    /// The serial console of the machine, also when it is not reached over SSH
+    /// Show the machine's serial console, which needs no SSH
     #[arg(long, conflicts_with_all = ["components", "follow"])]
     pub console: bool,
-    /// Write all that helps to find a fault to FILE (tar.gz; - for standard output), secrets left
-    /// out
+    /// Write a support bundle without secrets to FILE (tar.gz), or to standard output for `-`
     #[arg(long, value_name = "FILE", conflicts_with_all = ["components", "follow", "console", "lines"])]
     pub bundle: Option<PathBuf>,
 }

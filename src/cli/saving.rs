@@ -1,117 +1,128 @@
-//! The command line of what saves a machine: snapshots, forks, templates.
+//! The command lines of `kubby snapshot`, `kubby fork` and `kubby template`.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::cluster::SnapshotName;
-use crate::profile::ProfileName;
+use crate::name::{ProfileName, SnapshotName};
 
-/// Saved states of a cluster that the user names.
+/// The commands of `kubby snapshot`.
 #[derive(Debug, Subcommand)]
 pub enum SnapshotCommand {
-    /// Save the cluster as it is now, memory included if it runs; it runs on
+    /// Save the cluster's disk, and its memory if it is running; it keeps running
     Save(SnapshotArgs),
     /// List the cluster's snapshots
     #[command(visible_alias = "ls")]
     List,
-    /// Take the cluster back to a snapshot; what it has done since is lost
+    /// Restore a snapshot; all later changes are lost
     Restore(SnapshotRestoreArgs),
     /// Delete a snapshot
     #[command(visible_alias = "rm")]
     Delete(SnapshotArgs),
 }
 
-/// Which snapshot.
+/// The arguments of `kubby snapshot save` and `kubby snapshot delete`.
 #[derive(Debug, Args)]
 pub struct SnapshotArgs {
-    /// The snapshot's name
+    /// Name of the snapshot
     #[arg(value_name = "SNAPSHOT")]
     pub name: SnapshotName,
 }
 
-/// What `kubby snapshot restore` takes.
+/// The arguments of `kubby snapshot restore`.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  kubby snapshot save before
+  kubby snapshot restore before")]
 pub struct SnapshotRestoreArgs {
-    /// The snapshot's name
+    /// Name of the snapshot
     #[arg(value_name = "SNAPSHOT")]
     pub name: SnapshotName,
-    /// Leave the cluster off; the next start takes the snapshot up
+    /// Do not start the cluster; the next start resumes from the snapshot
     #[arg(long)]
     pub no_start: bool,
 }
 
-/// What `kubby fork` takes.
+/// The arguments of `kubby fork`.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  kubby fork try-it                   a copy of the cluster `kubby` as it is now
+  kubby -p dev fork b --from before   a copy of a snapshot of the cluster `dev`")]
 pub struct ForkArgs {
-    /// The new cluster's profile
+    /// Profile name of the new cluster
     #[arg(value_name = "NEW")]
     pub new: ProfileName,
-    /// Fork one of the cluster's snapshots instead of what it is now
+    /// Fork this snapshot instead of the present state
     #[arg(long, value_name = "SNAPSHOT")]
     pub from: Option<SnapshotName>,
     /// Do not switch kubectl's current context
     #[arg(long)]
     pub keep_context: bool,
-    /// Leave the new cluster off; its first start takes it up
+    /// Do not start the new cluster; its first start resumes from the saved state
     #[arg(long)]
     pub no_start: bool,
 }
 
-/// The machines that first starts have saved for later ones.
+/// The commands of `kubby template`.
 #[derive(Debug, Subcommand)]
 pub enum TemplateCommand {
-    /// List the warm templates and the room that they take
+    /// List warm templates and the disk space that they use
     #[command(visible_alias = "ls")]
     List,
-    /// Delete warm templates; a start that would have used one is cold and makes it anew
+    /// Delete warm templates; the next matching start boots and saves a new one
     #[command(visible_alias = "rm")]
     Delete(TemplateDeleteArgs),
     /// Delete the warm templates that no start can use any more
     Prune(TemplatePruneArgs),
-    /// Write a warm template to one file, to be imported on another host
+    /// Export a warm template to a file for another host
     Export(TemplateExportArgs),
-    /// Make a warm template of a file that `export` has written
+    /// Import a warm template from an exported file
     Import(TemplateImportArgs),
 }
 
-/// What `kubby template export` takes.
+/// The arguments of `kubby template export`.
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  kubby template export -f warm.kubby
+  kubby template export -f - | ssh other-host kubby template import -")]
 pub struct TemplateExportArgs {
-    /// The template's key, or its beginning; may be left out where there is one template only
+    /// The template's key or the beginning of it; optional if there is only one template
     #[arg(value_name = "KEY")]
     pub key: Option<String>,
-    /// The file to write, or `-` for standard output
-    #[arg(long = "file", value_name = "FILE")]
+    /// File to write, or `-` for standard output
+    #[arg(short, long, value_name = "FILE")]
     pub file: PathBuf,
-    /// Leave out the node image and the components, for hosts whose cache has them
+    /// Leave out the node image and the components, for hosts that have them in their cache
     #[arg(long)]
     pub without_images: bool,
 }
 
-/// What `kubby template import` takes.
+/// The arguments of `kubby template import`.
 #[derive(Debug, Args)]
 pub struct TemplateImportArgs {
-    /// The file, or `-` for standard input
+    /// File to read, or `-` for standard input
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// The SHA-256 that the file must have, as `export` and sha256sum print it
-    #[arg(long, value_name = "HEX", value_parser = super::sha256)]
+    /// Required SHA-256 of the file, as printed by `export` and sha256sum
+    #[arg(long, value_name = "HEX", value_parser = super::start::sha256)]
     pub sha256: Option<String>,
-    /// libvirt connection that is to have it [default: as for `kubby start`]
+    /// libvirt connection to import to [default: as for `kubby start`]
     #[arg(long, value_name = "URI")]
     pub connect: Option<String>,
 }
 
-/// What `kubby template delete` takes.
+/// The arguments of `kubby template delete`.
 #[derive(Debug, Args)]
 pub struct TemplateDeleteArgs {
-    /// Keys of templates, or their beginnings
+    /// Keys of templates, or the beginnings of them
     #[arg(required = true, value_name = "KEY")]
     pub keys: Vec<String>,
 }
 
-/// What `kubby template prune` takes.
+/// The arguments of `kubby template prune`.
 #[derive(Debug, Args)]
 pub struct TemplatePruneArgs {
     /// Delete every template

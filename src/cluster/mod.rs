@@ -44,14 +44,13 @@ pub use start::{Started, start};
 use crate::egress;
 use crate::error::Result;
 use crate::fsutil::{self, Lock};
-use crate::hypervisor::{self, Hypervisor, Libvirt};
+use crate::hypervisor::{self, AccelChoice, Hypervisor, Libvirt};
 use crate::profile::{Profile, ProfileName};
 use crate::progress::Progress;
 use crate::store::Store;
 
 use crate::assets::components::Source;
 use crate::assets::version::KubernetesVersion;
-use crate::cli::AccelArg;
 use crate::units::Mebibytes;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -68,7 +67,7 @@ pub struct StartOptions {
     /// Size of the node's disk.
     pub disk: Option<Mebibytes>,
     /// Hardware virtualisation or emulation.
-    pub accel: Option<AccelArg>,
+    pub accel: Option<AccelChoice>,
     /// libvirt connection URI.
     pub connect: Option<String>,
     /// Port on 127.0.0.1 for kube-apiserver.

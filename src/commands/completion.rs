@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::CommandFactory;
-
 use crate::cli::{Cli, CompletionArgs, ManArgs};
 use crate::error::{Kind, Result, ResultExt};
 use crate::{fsutil, ui};
@@ -11,7 +9,7 @@ use crate::{fsutil, ui};
 /// Prints a completion script.
 pub fn run(args: &CompletionArgs) -> Result<ExitCode> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "kubby", &mut script);
+    clap_complete::generate(args.shell, &mut Cli::definition(), "kubby", &mut script);
     ui::print(&String::from_utf8_lossy(&script))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -19,7 +17,7 @@ pub fn run(args: &CompletionArgs) -> Result<ExitCode> {
 /// Writes a man page for each command.
 pub fn man(args: &ManArgs) -> Result<ExitCode> {
     fsutil::create_private_dir(&args.dir)?;
-    clap_mangen::generate_to(Cli::command(), &args.dir).context(Kind::Internal, || {
+    clap_mangen::generate_to(Cli::definition(), &args.dir).context(Kind::Internal, || {
         format!("cannot write to {}", args.dir.display())
     })?;
     Ok(ExitCode::SUCCESS)

@@ -1,4 +1,4 @@
-//! One file a verb: arguments in, domain calls, output out.
+//! The commands, one file each: they turn arguments into calls of the library and print results.
 
 mod addon;
 mod certs;
@@ -31,7 +31,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::{interrupt, ui};
 
-/// Runs a parsed command line and says with which code the process ends.
+/// Runs a parsed command line and returns the exit code of the process.
 pub fn run(cli: Cli) -> ExitCode {
     let format = cli.global.output;
     match dispatch(cli) {
@@ -43,10 +43,10 @@ pub fn run(cli: Cli) -> ExitCode {
     }
 }
 
-/// Shows an error to people, and to programs that asked for it.
+/// Prints an error on stderr, and with `-o json` as JSON on stdout too.
 fn show_error(error: &Error, format: OutputFormat) {
     if format == OutputFormat::Json {
-        // stdout may be the thing that failed; the exit code still tells.
+        // If stdout itself is broken, the exit code and stderr still show the error.
         let _ = ui::print(&crate::output::error_json(error));
     }
     ui::show_error(error);
@@ -54,43 +54,35 @@ fn show_error(error: &Error, format: OutputFormat) {
 
 fn dispatch(cli: Cli) -> Result<ExitCode> {
     interrupt::install()?;
+    let global = cli.global;
+    let context = || Context::new(global.clone());
     match cli.command {
-        Command::Version => version::run(&cli.global),
+        Command::Start(args) => start::run(&context()?, &args),
+        Command::Status(args) => status::run(&context()?, &args),
+        Command::List => list::run(&context()?),
+        Command::Stop(args) => stop::run(&context()?, &args),
+        Command::Pause => pause::pause(&context()?),
+        Command::Suspend => pause::suspend(&context()?),
+        Command::Resume => pause::resume(&context()?),
+        Command::Delete(args) => delete::run(&context()?, &args),
+        Command::Run(args) => run::run(&context()?, &args),
+        Command::Snapshot(command) => snapshot::run(&context()?, &command),
+        Command::Fork(args) => fork::run(&context()?, &args),
+        Command::Template(command) => template::run(&context()?, &command),
+        Command::Kubectl(args) => kubectl::run(&context()?, &args),
+        Command::Service(args) => service::run(&context()?, &args),
+        Command::Dashboard(args) => dashboard::run(&context()?, &args),
+        Command::Addon(command) => addon::run(&context()?, &command),
+        Command::Certs(command) => certs::run(&context()?, &command),
+        Command::Ssh(args) => ssh::run(&context()?, &args),
+        Command::Logs(args) => logs::run(&context()?, &args),
+        Command::Ip => port::ip(&context()?),
+        Command::Port(args) => port::run(&context()?, &args),
+        Command::Image(command) => image::run(&context()?, command),
+        Command::NodeImage(NodeImageCommand::Build(args)) => node_image::build(&context()?, &args),
+        Command::Doctor(args) => doctor::run(&context()?, &args),
+        Command::Version => version::run(&global),
         Command::Completion(args) => completion::run(&args),
         Command::Man(args) => completion::man(&args),
-        command => {
-            let context = Context::new(cli.global)?;
-            match command {
-                Command::Start(args) => start::run(&context, &args),
-                Command::Run(args) => run::run(&context, &args),
-                Command::Status(args) => status::run(&context, &args),
-                Command::Ssh(args) => ssh::run(&context, &args),
-                Command::Stop(args) => stop::run(&context, &args),
-                Command::Pause => pause::pause(&context),
-                Command::Resume => pause::resume(&context),
-                Command::Suspend => pause::suspend(&context),
-                Command::Snapshot(command) => snapshot::run(&context, &command),
-                Command::Fork(args) => fork::run(&context, &args),
-                Command::Template(command) => template::run(&context, &command),
-                Command::Delete(args) => delete::run(&context, &args),
-                Command::List => list::run(&context),
-                Command::Doctor(args) => doctor::run(&context, &args),
-                Command::Logs(args) => logs::run(&context, &args),
-                Command::Kubectl(args) => kubectl::run(&context, &args),
-                Command::Service(args) => service::run(&context, &args),
-                Command::Dashboard(args) => dashboard::run(&context, &args),
-                Command::Ip => port::ip(&context),
-                Command::Port(args) => port::run(&context, &args),
-                Command::Addon(command) => addon::run(&context, &command),
-                Command::Certs(command) => certs::run(&context, &command),
-                Command::Image(command) => image::run(&context, command),
-                Command::NodeImage(NodeImageCommand::Build(args)) => {
-                    node_image::build(&context, &args)
-                }
-                Command::Version | Command::Completion(_) | Command::Man(_) => {
-                    Ok(ExitCode::SUCCESS)
-                }
-            }
-        }
     }
 }

@@ -20,7 +20,7 @@ use crate::ui;
 
 /// Runs the command.
 pub fn run(context: &Context, args: &StartArgs) -> Result<ExitCode> {
-    let Some(file) = &args.profile_start else {
+    let Some(file) = &args.trace else {
         return start(context, args, context.progress.as_ref());
     };
     let recording = Recording::begin(file)?;
@@ -148,7 +148,7 @@ pub(super) fn options(args: &ClusterArgs) -> Result<StartOptions> {
         ssh_port: args.ssh_port,
         image: args.image.clone(),
         image_sha256: args.image_sha256.clone(),
-        component_source: args.component_source.into(),
+        component_source: args.component_source,
         components: args.components.clone(),
         binary_mirror: args.binary_mirror.clone(),
         kernel_args: args.kernel_arg.clone(),

@@ -90,14 +90,14 @@ fn check(destination: Destination<'_>) -> Result<()> {
             Kind::Usage,
             "standard output is a terminal, which an archive would fill with garbage",
         )
-        .with_hint("write a file (-o FILE) or pipe it: kubby image save NAME -o - | docker load")),
+        .with_hint("write a file (-f FILE) or pipe it: kubby image save NAME -f - | docker load")),
         Destination::Stdout => Ok(()),
         Destination::File(path) if path.is_dir() => Err(Error::new(
             Kind::Usage,
             format!("{} is a folder, not a file to write", path.display()),
         )
         .with_hint(format!(
-            "kubby image save NAME -o {}/image.tar",
+            "kubby image save NAME -f {}/image.tar",
             path.display()
         ))),
         Destination::File(path) if !fsutil::folder_of(path).is_dir() => Err(Error::new(

@@ -2,44 +2,6 @@ use super::*;
 use crate::store::Store;
 
 #[test]
-fn names_are_checked() {
-    for good in ["kubby", "a", "dev-1", "0", &"a".repeat(40)] {
-        assert!(good.parse::<ProfileName>().is_ok(), "{good}");
-    }
-    for bad in [
-        "",
-        "-a",
-        "a-",
-        "A",
-        "a_b",
-        "a/b",
-        "..",
-        "a b",
-        "ä",
-        "a\n",
-        &"a".repeat(41),
-    ] {
-        assert!(bad.parse::<ProfileName>().is_err(), "{bad}");
-    }
-}
-
-#[test]
-fn resources_are_named_after_the_profile() {
-    assert_eq!(ProfileName::default().resource_name(), "kubby");
-    let dev: ProfileName = "dev".parse().unwrap();
-    assert_eq!(dev.resource_name(), "kubby-dev");
-    assert_eq!(dev.flag(), " -p dev");
-    assert_eq!(ProfileName::of_resource("kubby-dev"), Some(dev));
-    assert_eq!(
-        ProfileName::of_resource("kubby"),
-        Some(ProfileName::default())
-    );
-    for other in ["dev", "kubbydev", "kubby-", "kubby-A", "kubby-kubby"] {
-        assert_eq!(ProfileName::of_resource(other), None, "{other}");
-    }
-}
-
-#[test]
 fn a_profile_survives_the_disk_and_is_private() {
     use std::os::unix::fs::PermissionsExt;
     let tmp = tempfile::tempdir().unwrap();

@@ -294,7 +294,7 @@ fn a_saved_image_can_be_loaded(env: &Env) {
     let dir = folder(env, "saved");
     let file = dir.join("saved.tar.gz");
     let path = file.to_str().expect("a path");
-    env.kubby(&["image", "save", "demo:oci", "demo:zst", "-o", path])
+    env.kubby(&["image", "save", "demo:oci", "demo:zst", "-f", path])
         .ok()
         .prints("saved.tar.gz");
     let files = std::fs::read_dir(&dir).expect("a folder").count();
@@ -312,7 +312,7 @@ fn a_saved_image_can_be_loaded(env: &Env) {
 
     // Through a pipe, from one kubby to the next.
     let pipe = format!(
-        "{0} -p {1} image save demo:oci -o - | {0} -p {1} image load - --as piped:1",
+        "{0} -p {1} image save demo:oci -f - | {0} -p {1} image load - --as piped:1",
         env!("CARGO_BIN_EXE_kubby"),
         env.profile
     );
@@ -331,7 +331,7 @@ fn a_saved_image_can_be_loaded(env: &Env) {
         }
     }
     Run::of(shell).ok().prints("docker.io/library/piped:1");
-    env.kubby(&["image", "save", "no-such:1", "-o", path])
+    env.kubby(&["image", "save", "no-such:1", "-f", path])
         .exits(15)
         .says("no image named");
     assert_eq!(
@@ -339,7 +339,7 @@ fn a_saved_image_can_be_loaded(env: &Env) {
         content,
         "it is untouched"
     );
-    env.kubby(&["image", "save", "demo:oci", "-o", "/no/such/folder/x.tar"])
+    env.kubby(&["image", "save", "demo:oci", "-f", "/no/such/folder/x.tar"])
         .exits(2)
         .says("no folder /no/such/folder");
 }

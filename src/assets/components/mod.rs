@@ -73,15 +73,16 @@ const KUBERNETES_PROGRAMS: [&str; 6] = [
     "kubectl",
 ];
 
-/// Where components may come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// The source of components, after the cache; its comments are the texts of
+/// `--component-source` in the help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Source {
-    /// The cache, else official downloads, else (only where their hosts are out of reach) a build.
+    /// Official downloads; a build from Go modules if they cannot be reached
     #[default]
     Auto,
-    /// Official downloads, or the cache of such.
+    /// Official downloads only
     Download,
-    /// A build from Go modules, or the cache of such.
+    /// A build from Go modules only
     Build,
 }
 

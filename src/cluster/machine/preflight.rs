@@ -4,7 +4,6 @@
 use std::path::{Path, PathBuf};
 
 use crate::assets::version;
-use crate::cli::AccelArg;
 use crate::cluster::StartOptions;
 use crate::cluster::machine::resources::Names;
 use crate::egress;
@@ -109,13 +108,12 @@ pub fn check_kubeconfig(store: &Store, name: &ProfileName, path: &Path) -> Resul
 /// # Errors
 /// [`Kind::Preflight`] when what was asked for cannot be, or QEMU is too old for it.
 pub fn acceleration(
-    asked: Option<AccelArg>,
+    asked: Option<AccelChoice>,
     existing: Option<&Profile>,
     host: &HostInfo,
 ) -> Result<(Acceleration, String)> {
     let choice = match (asked, existing.and_then(|p| p.acceleration.parse().ok())) {
-        (Some(AccelArg::Kvm), _) => AccelChoice::Kvm,
-        (Some(AccelArg::Tcg), _) => AccelChoice::Tcg,
+        (Some(choice), _) => choice,
         // A cluster goes on as it was made unless told otherwise.
         (None, Some(Acceleration::Tcg)) => AccelChoice::Tcg,
         _ => AccelChoice::Auto,

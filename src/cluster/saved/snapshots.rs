@@ -15,8 +15,7 @@ use crate::profile::ProfileName;
 use crate::progress::Progress;
 use crate::store::Store;
 
-/// A snapshot's name: the same characters as a profile's.
-pub type SnapshotName = ProfileName;
+pub use crate::name::SnapshotName;
 
 /// One row of `kubby snapshot list`.
 #[derive(Debug, Clone, serde::Serialize)]
