@@ -9,12 +9,12 @@ use crate::context::Context;
 use crate::doctor::{self, Finding, Repaired, State};
 use crate::error::{Kind, Result};
 
-/// Runs the command. A failure is a result, not an error: the exit code tells.
+/// Runs the command. A failure is a result, not an error: the exit code shows it.
 pub fn run(context: &Context, args: &DoctorArgs) -> Result<ExitCode> {
     let (repairs, findings) = if args.fix {
-        doctor::treat(&context.store, context.progress.as_ref())?
+        doctor::repair(&context.store, context.progress.as_ref())?
     } else {
-        (Vec::new(), doctor::examine(&context.store)?)
+        (Vec::new(), doctor::diagnose(&context.store)?)
     };
     let healthy = doctor::is_healthy(&findings);
     let mut data = json!({"healthy": healthy, "findings": findings});

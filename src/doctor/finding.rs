@@ -1,20 +1,17 @@
-//! What a check says.
-
-use std::path::Path;
+//! The outcome of a check.
 
 use serde::Serialize;
 
 use super::repair::Repair;
 use crate::error::Error;
-use crate::remote;
 
-/// How bad it is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// As it should be.
     Ok,
-    /// Not looked at; the reason says why.
+    /// Not checked; the reason says why.
     Skipped,
     /// Clusters run, but something is not as it should be or soon will not be.
     Warning,
@@ -23,7 +20,7 @@ pub enum State {
 }
 
 impl State {
-    /// The word that people and programs read.
+    /// Returns the word that people and programs read.
     pub fn name(self) -> &'static str {
         match self {
             State::Ok => "ok",
@@ -37,71 +34,58 @@ impl State {
 /// The outcome of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The check's name, which is the same in every release.
+    /// The check's name.
     pub name: &'static str,
-    /// How bad it is.
+    /// The severity.
     pub state: State,
-    /// What was found, and why that matters.
+    /// The fact that was found, and why it matters.
     pub reason: String,
-    /// The command to type or the thing to change; nothing where nothing is wrong.
+    /// The command to type or the thing to change; `None` where nothing is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
-    /// Whether `--fix` does it.
+    /// Whether `--fix` repairs it.
     pub fixable: bool,
-    /// What `--fix` does.
+    /// The repair that `--fix` applies.
     #[serde(skip)]
     pub(super) repair: Option<Repair>,
 }
 
 impl Finding {
-    fn new(name: &'static str, state: State, reason: impl Into<String>) -> Self {
+    /// Makes a finding of the check that is running, whose name [`super::diagnose`] adds.
+    fn new(state: State, reason: impl Into<String>, remedy: Option<String>) -> Self {
         Finding {
-            name,
+            name: "",
             state,
             reason: reason.into(),
-            remedy: None,
+            remedy,
             fixable: false,
             repair: None,
         }
     }
 
-    pub(super) fn ok(name: &'static str, reason: impl Into<String>) -> Self {
-        Finding::new(name, State::Ok, reason)
+    pub(super) fn ok(reason: impl Into<String>) -> Self {
+        Finding::new(State::Ok, reason, None)
     }
 
-    pub(super) fn skipped(name: &'static str, reason: impl Into<String>) -> Self {
-        Finding::new(name, State::Skipped, reason)
+    pub(super) fn skipped(reason: impl Into<String>) -> Self {
+        Finding::new(State::Skipped, reason, None)
     }
 
-    pub(super) fn warning(
-        name: &'static str,
-        reason: impl Into<String>,
-        remedy: impl Into<String>,
-    ) -> Self {
-        Finding {
-            remedy: Some(remedy.into()),
-            ..Finding::new(name, State::Warning, reason)
-        }
+    pub(super) fn warning(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Finding::new(State::Warning, reason, Some(remedy.into()))
     }
 
-    pub(super) fn failure(
-        name: &'static str,
-        reason: impl Into<String>,
-        remedy: impl Into<String>,
-    ) -> Self {
-        Finding {
-            remedy: Some(remedy.into()),
-            ..Finding::new(name, State::Failure, reason)
-        }
+    pub(super) fn failure(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Finding::new(State::Failure, reason, Some(remedy.into()))
     }
 
-    /// A failure with an error's message, causes and first hint.
-    pub(super) fn of_error(name: &'static str, error: &Error, otherwise: &str) -> Self {
+    /// Makes a failure of an error's message, causes and first hint.
+    pub(super) fn of_error(error: &Error, otherwise: &str) -> Self {
         let remedy = error.hints().first().map_or(otherwise, String::as_str);
-        Finding::failure(name, explain(error), remedy)
+        Finding::failure(explain(error), remedy)
     }
 
-    /// Says that `--fix` can do this about it.
+    /// Offers a repair to `--fix`.
     pub(super) fn with(mut self, repair: Repair) -> Self {
         self.fixable = true;
         self.repair = Some(repair);
@@ -109,7 +93,7 @@ impl Finding {
     }
 }
 
-/// An error in one line.
+/// Returns an error with its causes in one line.
 pub(super) fn explain(error: &Error) -> String {
     let mut text = error.message().to_owned();
     for cause in error.causes() {
@@ -119,12 +103,16 @@ pub(super) fn explain(error: &Error) -> String {
     text.replace('\n', " ")
 }
 
-/// A path as a command in a remedy names it.
-pub(super) fn quoted(path: &Path) -> String {
-    remote::quote(&path.to_string_lossy())
+/// Returns the findings, or `otherwise` where there is none.
+pub(super) fn or(found: impl IntoIterator<Item = Finding>, otherwise: Finding) -> Vec<Finding> {
+    let mut found: Vec<Finding> = found.into_iter().collect();
+    if found.is_empty() {
+        found.push(otherwise);
+    }
+    found
 }
 
-/// The worst of all states; ok where there is no finding.
+/// Returns the worst of all states; ok where there is no finding.
 pub(super) fn worst(findings: &[Finding]) -> State {
     let states = findings.iter().map(|f| f.state);
     states.max().unwrap_or(State::Ok)
@@ -138,31 +126,31 @@ mod tests {
     #[test]
     fn the_worst_counts() {
         assert_eq!(worst(&[]), State::Ok);
-        let ok = Finding::ok("a", "");
-        let skipped = Finding::skipped("a", "");
-        let warning = Finding::warning("b", "", "");
+        let ok = Finding::ok("");
+        let skipped = Finding::skipped("");
+        let warning = Finding::warning("", "");
         assert_eq!(worst(&[ok, warning, skipped]), State::Warning);
     }
 
     #[test]
-    fn errors_are_told_in_one_line_with_their_first_hint() {
+    fn errors_are_shown_in_one_line_with_their_first_hint() {
         let error = Error::new(Kind::Preflight, "cannot connect")
             .with_source("no\nsuch file")
             .with_hint("start it");
-        let finding = Finding::of_error("libvirt", &error, "-");
+        let finding = Finding::of_error(&error, "-");
         assert_eq!(finding.reason, "cannot connect: no such file");
         assert_eq!(finding.remedy.as_deref(), Some("start it"));
         let plain = Error::new(Kind::Internal, "x");
-        let finding = Finding::of_error("libvirt", &plain, "do");
+        let finding = Finding::of_error(&plain, "do");
         assert_eq!(finding.remedy.as_deref(), Some("do"));
     }
 
     #[test]
-    fn the_repair_is_not_told_but_that_there_is_one() {
-        let finding = Finding::warning("x", "why", "how").with(Repair::Restrict(vec![]));
+    fn whether_there_is_a_repair_is_printed_but_not_which() {
+        let finding = Finding::warning("why", "how").with(Repair::Restrict(vec![]));
         assert_eq!(
             serde_json::to_string(&finding).unwrap(),
-            r#"{"name":"x","state":"warning","reason":"why","remedy":"how","fixable":true}"#
+            r#"{"name":"","state":"warning","reason":"why","remedy":"how","fixable":true}"#
         );
     }
 }

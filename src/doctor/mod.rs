@@ -1,112 +1,140 @@
-//! `kubby doctor`: what keeps clusters from running here, why, and what to do about it.
+//! `kubby doctor`: finds what keeps clusters from running, with the reason and the remedy.
 //!
-//! Each check is a file that gathers its facts and judges them by a pure function, which tables
-//! test. Looking changes nothing. A repair is data in a [`Finding`]; [`treat`] carries those out
-//! that are safe, each under the locks that other kubby processes take, and looks again.
+//! Each check is a file that gathers its facts and judges them by a pure function under table
+//! tests. A diagnosis changes nothing. A repair is data in a [`Finding`]; [`repair()`] applies the
+//! safe ones, each under the locks that other kubby processes take, and diagnoses again.
 
 mod checks;
+mod context;
+mod files;
 mod finding;
 mod leftovers;
+mod owned;
 mod repair;
-mod surroundings;
 
 pub use finding::{Finding, State};
-pub use repair::Repaired;
+
+use serde::Serialize;
 
 use crate::error::Result;
 use crate::interrupt;
 use crate::progress::Progress;
 use crate::store::Store;
-use finding::worst;
-use surroundings::Surroundings;
+use context::DoctorContext;
+use finding::{explain, worst};
 
-/// A look at one thing. Several findings where several clusters have a trouble of their own.
-type Check = fn(&Surroundings<'_>) -> Vec<Finding>;
+/// A check's name, which is the same in every release, and its function. It returns several
+/// findings where several clusters have problems of their own.
+type Check = (&'static str, fn(&DoctorContext<'_>) -> Vec<Finding>);
 
-/// All checks, in the order in which they are shown: what others depend on comes first.
-const CHECKS: [Check; 26] = [
-    checks::libvirt::look,
-    checks::qemu::look,
-    checks::virtualisation::look,
-    checks::confinement::apparmor,
-    checks::confinement::selinux,
-    checks::permissions::look,
-    checks::secrets::look,
-    checks::pool::look,
-    checks::disk::look,
-    checks::memory::look,
-    checks::clock::look,
-    checks::firewall::look,
-    checks::proxies::look,
-    checks::registries::look,
-    checks::ports::look,
-    checks::clusters::look,
-    checks::certificates::look,
-    checks::kubeconfig::look,
-    checks::templates::look,
-    leftovers::folders::look,
-    leftovers::files::look,
-    leftovers::profiles::look,
-    leftovers::domains::look,
-    leftovers::contexts::look,
-    leftovers::channels::look,
-    leftovers::volumes::look,
+/// All checks, in the order in which they are shown: what others depend on comes first. The pool is
+/// last, since it is removed only when it is empty.
+const CHECKS: [Check; 27] = [
+    ("libvirt", checks::libvirt::look),
+    ("qemu", checks::qemu::look),
+    ("virtualisation", checks::virtualisation::look),
+    ("apparmor", checks::confinement::apparmor),
+    ("selinux", checks::confinement::selinux),
+    ("permissions", checks::permissions::look),
+    ("secrets", checks::secrets::look),
+    ("pool", checks::pool::look),
+    ("disk", checks::disk::look),
+    ("memory", checks::memory::look),
+    ("clock", checks::clock::look),
+    ("firewall", checks::firewall::look),
+    ("proxies", checks::proxies::look),
+    ("registries", checks::registries::look),
+    ("ports", checks::ports::look),
+    ("clusters", checks::clusters::look),
+    ("certificates", checks::certificates::look),
+    ("kubeconfig", checks::kubeconfig::look),
+    ("templates", checks::templates::look),
+    ("leftover-folders", leftovers::folders::look),
+    ("leftover-files", leftovers::files::look),
+    ("leftover-profiles", leftovers::profiles::look),
+    ("leftover-domains", leftovers::domains::look),
+    ("leftover-contexts", leftovers::contexts::look),
+    ("leftover-channels", leftovers::channels::look),
+    ("leftover-volumes", leftovers::volumes::look),
+    ("leftover-pool", leftovers::pools::look),
 ];
 
-/// A repair can lay open the next one: volumes go after their domain, the pool after its volumes.
+/// How often repairs are looked for: one can make the next one possible, as volumes can be removed
+/// after their domain, and the pool after its volumes.
 const ROUNDS: usize = 4;
 
-/// Looks at everything and changes nothing.
+/// The outcome of a repair.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Repaired {
+    /// The check that offered it.
+    pub name: &'static str,
+    /// Whether it succeeded.
+    pub done: bool,
+    /// The change that was made, or the reason why it was not.
+    pub what: String,
+}
+
+/// Runs all checks and changes nothing.
 ///
 /// # Errors
 /// [`crate::error::Kind::Internal`] when the profiles cannot be listed,
-/// [`crate::error::Kind::Interrupted`] on Ctrl-C. What is not as it should be is no error but a
-/// [`Finding`].
-pub fn examine(store: &Store) -> Result<Vec<Finding>> {
-    let surroundings = Surroundings::gather(store)?;
+/// [`crate::error::Kind::Interrupted`] on Ctrl-C. A problem is not an error but a [`Finding`].
+pub fn diagnose(store: &Store) -> Result<Vec<Finding>> {
+    let context = DoctorContext::gather(store)?;
     let mut findings = Vec::new();
-    for check in CHECKS {
+    for (name, check) in CHECKS {
         interrupt::check()?;
-        findings.extend(check(&surroundings));
+        let found = check(&context).into_iter();
+        findings.extend(found.map(|finding| Finding { name, ..finding }));
     }
-    // The pool goes last, and only when nothing else is left to say of it.
-    findings.extend(leftovers::pools::look(&surroundings));
     Ok(findings)
 }
 
-/// Carries out the repairs that findings offer, and looks again until none is offered any more or
-/// none succeeds. Returns what was done, or tried, and what there is to say now.
+/// Applies the repairs that findings offer, and diagnoses again until none is offered any more or
+/// none succeeds. Returns the repairs that were tried and the last findings.
 ///
 /// # Errors
-/// As [`examine`]. A repair that fails is no error but told in [`Repaired`].
-pub fn treat(store: &Store, progress: &dyn Progress) -> Result<(Vec<Repaired>, Vec<Finding>)> {
+/// As [`diagnose`]. A repair that fails is not an error but reported in [`Repaired`].
+pub fn repair(store: &Store, progress: &dyn Progress) -> Result<(Vec<Repaired>, Vec<Finding>)> {
     let mut all: Vec<Repaired> = Vec::new();
-    let mut findings = examine(store)?;
+    let mut findings = diagnose(store)?;
     for _ in 0..ROUNDS {
-        let offered: Vec<&Finding> = findings.iter().filter(|f| f.fixable).collect();
         let mut done = false;
-        for finding in offered {
-            interrupt::check()?;
-            let Some(repaired) = repair::carry_out(finding, store, progress) else {
+        for finding in &findings {
+            let Some(repair) = &finding.repair else {
                 continue;
             };
-            done |= repaired.done;
-            // What failed in one round fails in the next for the same reason.
-            if repaired.done || !all.contains(&repaired) {
+            interrupt::check()?;
+            let name = finding.name;
+            let step = progress.step(&format!("Repair: {name}"));
+            let result = repair.apply(store);
+            let succeeded = result.is_ok();
+            let what = result.unwrap_or_else(|e| explain(&e));
+            if succeeded {
+                step.done(&what);
+            }
+            done |= succeeded;
+            let repaired = Repaired {
+                name,
+                done: succeeded,
+                what,
+            };
+            // A repair that failed in one round fails in the next one for the same reason.
+            if succeeded || !all.contains(&repaired) {
                 all.push(repaired);
             }
         }
         if !done {
             break;
         }
-        findings = examine(store)?;
+        findings = diagnose(store)?;
     }
     // The locks that repairs took are files, too.
     store.remove_if_empty()?;
     Ok((all, findings))
 }
 
-/// Whether nothing keeps clusters from running: warnings do not.
+/// Returns whether nothing keeps clusters from running: warnings do not.
 pub fn is_healthy(findings: &[Finding]) -> bool {
     worst(findings) != State::Failure
 }

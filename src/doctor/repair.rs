@@ -1,41 +1,36 @@
-//! What `--fix` does: each repair takes the lock of what it changes, looks once more, and leaves
-//! alone what another kubby works on.
+//! The repairs of `--fix`: each takes the lock of what it changes, checks once more, and leaves
+//! alone what another kubby process is using.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::PathBuf;
 
-use serde::Serialize;
-
-use super::finding::{Finding, explain};
-use super::leftovers;
-use crate::cluster::Access;
-use crate::cluster::context;
-use crate::cluster::machine::preflight;
-use crate::cluster::machine::resources;
+use super::files::listed;
+use super::owned;
+use crate::cluster::machine::{preflight, resources};
+use crate::cluster::{Access, context};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil::{self, Lock};
 use crate::hypervisor::{Hypervisor, Libvirt};
 use crate::kubeconfig;
 use crate::profile::ProfileName;
-use crate::progress::Progress;
 use crate::store::Store;
 
-/// Who could be at work on what is to be removed.
+/// The lock that protects what is to be removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Guard {
-    /// Nobody: its process has ended.
+    /// None: the process that made it has ended.
     None,
-    /// Whoever holds the lock that all profiles of the home share.
+    /// The lock that all profiles of the home share.
     Shared,
-    /// Whoever holds this lock file.
+    /// The lock on this file.
     File(PathBuf),
 }
 
 /// A repair, as data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Repair {
-    /// Removes files and folders that are of no use to anybody.
+    /// Removes files and folders that nothing uses.
     Remove(Vec<(PathBuf, Guard)>),
     /// Gives files and folders these modes.
     Restrict(Vec<(PathBuf, u32)>),
@@ -45,7 +40,7 @@ pub(super) enum Repair {
     RemovePool { uri: String },
     /// Removes the folder of a profile that has no profile file.
     RemoveProfileFolder { profile: ProfileName },
-    /// Ends and forgets a domain of this home whose profile is gone.
+    /// Stops and undefines a domain of this home whose profile is gone.
     RemoveDomain {
         uri: String,
         domain: String,
@@ -53,67 +48,33 @@ pub(super) enum Repair {
     },
     /// Removes the volumes that nothing needs.
     RemoveVolumes { uri: String },
-    /// Takes the context of a profile that is gone out of a kubeconfig.
+    /// Removes the context of a profile that is gone from a kubeconfig.
     RemoveContext {
         file: PathBuf,
         context: String,
         profile: ProfileName,
     },
-    /// Writes a cluster's context anew.
+    /// Writes a cluster's context again.
     WriteContext { profile: ProfileName },
 }
 
-/// What became of a repair.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Repaired {
-    /// The check that offered it.
-    pub name: &'static str,
-    /// Whether it succeeded.
-    pub done: bool,
-    /// What was done, or why it was not.
-    pub what: String,
-}
-
-/// Carries out the repair that a finding offers; nothing where it offers none.
-pub(super) fn carry_out(
-    finding: &Finding,
-    store: &Store,
-    progress: &dyn Progress,
-) -> Option<Repaired> {
-    let repair = finding.repair.as_ref()?;
-    let step = progress.step(&format!("Repair: {}", finding.name));
-    let (done, what) = match repair.apply(store) {
-        Ok(what) => (true, what),
-        Err(e) => (false, explain(&e)),
-    };
-    if done {
-        step.done(&what);
-    }
-    Some(Repaired {
-        name: finding.name,
-        done,
-        what,
-    })
-}
-
 impl Repair {
-    fn apply(&self, store: &Store) -> Result<String> {
+    /// Applies the repair and returns what was done.
+    pub(super) fn apply(&self, store: &Store) -> Result<String> {
         match self {
             Repair::Remove(all) => remove(store, all),
             Repair::Restrict(all) => restrict(all),
             Repair::EnsurePool { uri } => ensure_pool(store, uri),
             Repair::RemovePool { uri } => {
                 let _lock = shared(store)?;
-                // Keeps what has come to be in it meanwhile.
+                // Fails if something is in it by now.
                 Libvirt::open(uri)?.remove_pool(&store.pool_name())?;
                 Ok(format!("removed the storage pool {}", store.pool_name()))
             }
             Repair::RemoveProfileFolder { profile } => {
                 let _lock = own(store, profile)?;
                 let dir = store.profile_dir(profile);
-                if dir.profile().exists() {
-                    return Err(changed());
-                }
+                fail_if(dir.profile().exists())?;
                 fsutil::remove_all(dir.root())?;
                 Ok(format!("removed {}", dir.root().display()))
             }
@@ -129,28 +90,21 @@ impl Repair {
                 profile,
             } => {
                 let _lock = own(store, profile)?;
-                if store.profile_dir(profile).root().exists() {
-                    return Err(changed());
-                }
+                fail_if(store.profile_dir(profile).root().exists())?;
                 let owner = preflight::kubeconfig_owner(store, profile);
                 kubeconfig::uninstall(file, context, &owner)?;
-                Ok(format!(
-                    "removed the context `{context}` from {}",
-                    file.display()
-                ))
+                let file = file.display();
+                Ok(format!("removed the context `{context}` from {file}"))
             }
             Repair::WriteContext { profile } => {
                 let _lock = own(store, profile)?;
                 let access = Access::open(store, profile)?;
                 let entry = context::expected(&access, store)?;
                 let file = &access.profile.kubeconfig;
-                // What is current is the user's choice.
+                // Which context is current is the user's choice.
                 kubeconfig::install(file, &entry, false)?;
-                Ok(format!(
-                    "wrote the context `{}` to {}",
-                    entry.name,
-                    file.display()
-                ))
+                let (name, file) = (entry.name, file.display());
+                Ok(format!("wrote the context `{name}` to {file}"))
             }
         }
     }
@@ -165,27 +119,25 @@ fn remove(store: &Store, all: &[(PathBuf, Guard)]) -> Result<String> {
         };
         fsutil::remove_all(path)?;
     }
-    let names: Vec<String> = all.iter().map(|(p, _)| p.display().to_string()).collect();
-    Ok(format!("removed {}", names.join(", ")))
+    Ok(format!("removed {}", listed(all.iter().map(|(p, _)| p))))
 }
 
 fn restrict(all: &[(PathBuf, u32)]) -> Result<String> {
-    let mut said = Vec::new();
+    let mut changed = Vec::new();
     for (path, mode) in all {
+        let fail = || format!("cannot change the mode of {}", path.display());
         fs::set_permissions(path, fs::Permissions::from_mode(*mode))
-            .context(Kind::Internal, || {
-                format!("cannot change the mode of {}", path.display())
-            })?;
-        said.push(format!("{mode:04o} {}", path.display()));
+            .context(Kind::Internal, fail)?;
+        changed.push(format!("{mode:04o} {}", path.display()));
     }
-    Ok(format!("chmod {}", said.join(", ")))
+    Ok(format!("chmod {}", changed.join(", ")))
 }
 
 fn ensure_pool(store: &Store, uri: &str) -> Result<String> {
     let _lock = shared(store)?;
     let libvirt = Libvirt::open(uri)?;
     let (pool, target) = (store.pool_name(), store.pool_target(uri));
-    // libvirt makes the folder of a pool that is off only. The mode is that of a new pool's.
+    // libvirt makes only the folder of a pool that is off. The mode is that of a new pool's folder.
     if resources::reaches_files(uri) && !target.exists() {
         fs::DirBuilder::new()
             .recursive(true)
@@ -197,10 +149,8 @@ fn ensure_pool(store: &Store, uri: &str) -> Result<String> {
     }
     libvirt.ensure_pool(&pool, &target)?;
     libvirt.refresh_pool(&pool)?;
-    Ok(format!(
-        "the storage pool {pool} is started, in {}",
-        target.display()
-    ))
+    let target = target.display();
+    Ok(format!("the storage pool {pool} is started, in {target}"))
 }
 
 fn remove_domain(store: &Store, uri: &str, domain: &str, profile: &ProfileName) -> Result<String> {
@@ -208,9 +158,7 @@ fn remove_domain(store: &Store, uri: &str, domain: &str, profile: &ProfileName) 
     let libvirt = Libvirt::open(uri)?;
     let found = libvirt.find(domain)?;
     let ours = found.is_some_and(|d| preflight::foreign(&d, store, profile).is_none());
-    if !ours || store.profile_dir(profile).root().exists() {
-        return Err(changed());
-    }
+    fail_if(!ours || store.profile_dir(profile).root().exists())?;
     libvirt.destroy(domain)?;
     libvirt.undefine(domain)?;
     Ok(format!("removed the domain {domain}"))
@@ -220,7 +168,7 @@ fn remove_volumes(store: &Store, uri: &str) -> Result<String> {
     let _lock = shared(store)?;
     let libvirt = Libvirt::open(uri)?;
     let pool = store.pool_name();
-    let gone = leftovers::volumes::unneeded(&libvirt, store)?;
+    let gone = owned::unneeded_volumes(&libvirt, store)?;
     for volume in &gone {
         libvirt.delete_volume(&pool, volume)?;
     }
@@ -236,11 +184,16 @@ fn own(store: &Store, profile: &ProfileName) -> Result<Lock> {
 }
 
 fn busy() -> Error {
-    Error::new(Kind::State, "left alone: another kubby works on it")
+    Error::new(Kind::State, "left alone: another kubby process is using it")
 }
 
-fn changed() -> Error {
-    Error::new(Kind::State, "left alone: it has changed since it was found")
+/// Refuses a repair of something that has changed since the diagnosis.
+fn fail_if(changed: bool) -> Result<()> {
+    if changed {
+        let what = "left alone: it has changed since the diagnosis";
+        return Err(Error::new(Kind::State, what));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -254,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_kubby_works_on_is_left_alone() {
+    fn what_another_kubby_uses_is_left_alone() {
         let (dir, store) = home();
         let name: ProfileName = "dev".parse().unwrap();
         let folder = store.profile_dir(&name);
@@ -283,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_that_has_come_to_be_stays() {
+    fn a_profile_that_was_written_meanwhile_stays() {
         let (_dir, store) = home();
         let name: ProfileName = "dev".parse().unwrap();
         let folder = store.profile_dir(&name);
@@ -296,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn modes_are_set_and_said() {
+    fn modes_are_set_and_reported() {
         let (dir, store) = home();
         let file = dir.path().join("a.key");
         fs::write(&file, "").unwrap();

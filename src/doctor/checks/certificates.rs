@@ -1,44 +1,37 @@
-//! The clusters' certificates are there and last.
+//! The clusters' certificates exist, and are valid for long enough.
 
 use time::{Duration, OffsetDateTime};
 
-use crate::doctor::finding::{Finding, explain};
-use crate::doctor::surroundings::Surroundings;
+use crate::doctor::context::{DoctorContext, Seen};
+use crate::doctor::finding::{Finding, explain, or};
 use crate::pki::{self, CertName};
 use crate::profile::ProfileName;
 use crate::units::human_time;
 
-const NAME: &str = "certificates";
-
-/// `start` renews what ends sooner.
+/// `start` renews certificates that end sooner.
 const SOON: Duration = Duration::days(30);
 
-pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
+pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     let now = OffsetDateTime::now_utc();
-    let mut found = Vec::new();
-    for (seen, _) in s.settled() {
-        // A start that was cut short early has made none yet.
-        if !seen.dir.pki().exists() {
-            continue;
+    // A start that was interrupted early has made none yet.
+    let made = s.settled().filter(|(seen, _)| seen.dir.pki().exists());
+    let found = made.map(|(seen, _)| of(seen, now));
+    or(found, Finding::ok("there are none yet"))
+}
+
+fn of(seen: &Seen, now: OffsetDateTime) -> Finding {
+    let name = &seen.name;
+    match pki::load(&seen.dir.pki()) {
+        Ok(pki) => judge(name, pki.first_to_expire(), now),
+        // A copy lacks some of the original's, and makes its own.
+        Err(_) if seen.dir.handover().exists() => {
+            Finding::skipped(format!("`{name}` gets its own at its first start"))
         }
-        found.push(match pki::load(&seen.dir.pki()) {
-            Ok(pki) => judge(&seen.name, pki.first_to_expire(), now),
-            // A copy leaves some behind with the original, and makes its own.
-            Err(_) if seen.dir.handover().exists() => Finding::skipped(
-                NAME,
-                format!("`{}` gets its own at its first start", seen.name),
-            ),
-            Err(e) => Finding::failure(
-                NAME,
-                format!("`{}`: {}", seen.name, explain(&e)),
-                format!("kubby start{} makes what can be made", seen.name.flag()),
-            ),
-        });
+        Err(e) => Finding::failure(
+            format!("`{name}`: {}", explain(&e)),
+            format!("kubby start{} makes what can be made", name.flag()),
+        ),
     }
-    if found.is_empty() {
-        found.push(Finding::ok(NAME, "there are none yet"));
-    }
-    found
 }
 
 fn judge(
@@ -47,7 +40,7 @@ fn judge(
     now: OffsetDateTime,
 ) -> Finding {
     let Some((certificate, end)) = first else {
-        return Finding::ok(NAME, format!("`{name}` has none yet"));
+        return Finding::ok(format!("`{name}` has none yet"));
     };
     let (what, at) = (certificate.stem(), human_time(end.unix_timestamp()));
     let flag = name.flag();
@@ -56,21 +49,14 @@ fn judge(
     } else {
         format!("kubby certs renew{flag} renews it, and so does kubby start{flag}")
     };
+    let certificate = format!("`{name}`: the certificate {what}");
     if end <= now {
-        return Finding::failure(
-            NAME,
-            format!("`{name}`: the certificate {what} ended on {at}"),
-            remedy,
-        );
+        Finding::failure(format!("{certificate} ended on {at}"), remedy)
+    } else if end - now < SOON {
+        Finding::warning(format!("{certificate} ends on {at}"), remedy)
+    } else {
+        Finding::ok(format!("`{name}`: all are valid until {at} or longer"))
     }
-    if end - now < SOON {
-        return Finding::warning(
-            NAME,
-            format!("`{name}`: the certificate {what} ends on {at}"),
-            remedy,
-        );
-    }
-    Finding::ok(NAME, format!("`{name}`: all last until {at} or longer"))
 }
 
 #[cfg(test)]

@@ -1,61 +1,52 @@
-//! The host's clock: certificates begin and end by it, and nodes take it over.
+//! The host's clock: certificates begin and end by it, and nodes take their time from it.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::cluster::saved::state::MANIFEST;
+use crate::doctor::context::DoctorContext;
+use crate::doctor::files::entries;
 use crate::doctor::finding::Finding;
-use crate::doctor::surroundings::Surroundings;
 use crate::error::Kind;
+use crate::cluster::saved::state::MANIFEST;
 use crate::tool::Tool;
 use crate::units::human_time;
 
-const NAME: &str = "clock";
-
-/// kubby is younger than this moment, the beginning of 2026; seconds since 1970.
+/// The beginning of 2026, in seconds since 1970; kubby is younger.
 const FIRST: i64 = 1_767_225_600;
 
-/// File systems of other hosts may be a little ahead.
+/// How far the clocks of other hosts' file systems may be ahead, in seconds.
 const AHEAD: i64 = 5 * 60;
 
 struct Facts {
-    /// Seconds since 1970.
+    /// The present time, in seconds since 1970.
     now: i64,
-    /// What kubby wrote last, and when.
+    /// The file that kubby wrote last, and when.
     latest: Option<(PathBuf, i64)>,
-    /// Whether somebody keeps the clock right; nothing where that cannot be asked.
+    /// Whether a time service keeps the clock right; `None` where that is not known.
     kept: Option<bool>,
 }
 
-pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
+pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     let profiles = s.profiles.iter().map(|seen| seen.dir.profile());
-    let templates = std::fs::read_dir(s.store.templates_dir());
-    let templates = templates.into_iter().flatten().flatten();
-    let manifests = templates.map(|entry| entry.path().join(MANIFEST));
-    let latest = profiles
-        .chain(manifests)
-        .filter_map(|path| Some((written(&path)?, path)))
-        .max()
-        .map(|(at, path)| (path, at));
+    let templates = entries(&s.store.templates_dir()).into_iter();
+    let written = profiles
+        .chain(templates.map(|template| template.join(MANIFEST)))
+        .filter_map(|path| Some((seconds(path.metadata().ok()?.modified().ok()?), path)));
     vec![judge(&Facts {
         now: seconds(SystemTime::now()),
-        latest,
+        latest: written.max().map(|(at, path)| (path, at)),
         kept: is_kept(),
     })]
 }
 
-fn written(path: &Path) -> Option<i64> {
-    Some(seconds(std::fs::metadata(path).ok()?.modified().ok()?))
-}
-
 fn seconds(time: SystemTime) -> i64 {
-    match time.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-        Err(_) => 0,
-    }
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
 }
 
-/// What systemd says of it, where systemd runs.
+/// Asks systemd, where it runs.
 fn is_kept() -> Option<bool> {
     if !Path::new("/run/systemd/system").exists() {
         return None;
@@ -76,7 +67,6 @@ fn judge(facts: &Facts) -> Finding {
     let now = human_time(facts.now);
     if facts.now < FIRST {
         return Finding::failure(
-            NAME,
             format!("the clock says {now}, which is long past: no certificate is valid"),
             set,
         );
@@ -84,25 +74,24 @@ fn judge(facts: &Facts) -> Finding {
     if let Some((path, at)) = &facts.latest
         && *at > facts.now + AHEAD
     {
+        let (path, at) = (path.display(), human_time(*at));
         return Finding::failure(
-            NAME,
             format!(
-                "the clock says {now}, but {} was written at {}: the clock has gone back, and \
-                 certificates can be not valid yet",
-                path.display(),
-                human_time(*at)
+                "the clock says {now}, but {path} was written at {at}: the clock has gone back, \
+                 and certificates may not be valid yet"
             ),
             set,
         );
     }
     if facts.kept == Some(false) {
         return Finding::warning(
-            NAME,
-            format!("the clock says {now}, and nobody keeps it right (NTP is not synchronised)"),
+            format!(
+                "the clock says {now}, and no time service keeps it right (NTP is not synchronised)"
+            ),
             "sudo timedatectl set-ntp true",
         );
     }
-    Finding::ok(NAME, format!("the clock says {now}"))
+    Finding::ok(format!("the clock says {now}"))
 }
 
 #[cfg(test)]

@@ -1,29 +1,21 @@
-//! Each cluster is whole: its profile can be read, its machine and its disk are there.
+//! Each cluster is complete: its profile can be read, its machine and its disk exist.
 
 use super::pool;
-use crate::cluster;
-use crate::cluster::HostState;
-use crate::doctor::finding::{Finding, explain};
-use crate::doctor::surroundings::{Seen, Surroundings};
+use crate::cluster::{self, HostState};
+use crate::doctor::context::{DoctorContext, Seen};
+use crate::doctor::finding::{Finding, explain, or};
 use crate::profile::ProfileName;
 
-const NAME: &str = "clusters";
-
-pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
-    let mut found: Vec<Finding> = s.profiles.iter().filter_map(|seen| of(s, seen)).collect();
-    if found.is_empty() {
-        found.push(Finding::ok(NAME, "there are none; kubby start makes one"));
-    }
-    found
+pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
+    let found = s.profiles.iter().filter_map(|seen| of(s, seen));
+    or(found, Finding::ok("there are none; kubby start makes one"))
 }
 
-fn of(s: &Surroundings<'_>, seen: &Seen) -> Option<Finding> {
+fn of(s: &DoctorContext<'_>, seen: &Seen) -> Option<Finding> {
     let name = &seen.name;
     if seen.busy {
-        return Some(Finding::skipped(
-            NAME,
-            format!("another kubby works on `{name}`"),
-        ));
+        let why = format!("another kubby process is using `{name}`");
+        return Some(Finding::skipped(why));
     }
     let profile = match &seen.profile {
         Ok(Some(profile)) => profile,
@@ -32,35 +24,34 @@ fn of(s: &Surroundings<'_>, seen: &Seen) -> Option<Finding> {
         Err(e) => {
             let detail = e.details().first().map(|(_, text)| text.replace('\n', " "));
             return Some(Finding::failure(
-                NAME,
                 format!("{}: {}", explain(e), detail.unwrap_or_default()),
-                format!("mend the file by hand, or kubby delete{}", name.flag()),
+                format!("correct the file by hand, or kubby delete{}", name.flag()),
             ));
         }
     };
     let Some(link) = s.link(&profile.connect) else {
         let why = format!("`{name}`: libvirt does not answer at {}", profile.connect);
-        return Some(Finding::skipped(NAME, why));
+        return Some(Finding::skipped(why));
     };
     if !pool::works(s, &profile.connect, link) {
-        let why = format!("`{name}`: its storage pool has to be put right first");
-        return Some(Finding::skipped(NAME, why));
+        let why = format!("`{name}`: its storage pool has to be repaired first");
+        return Some(Finding::skipped(why));
     }
     Some(match cluster::status(s.store, name, false) {
         Ok(status) => judge(name, status.host, status.reason),
-        Err(e) => Finding::of_error(NAME, &e, "virsh list --all"),
+        Err(e) => Finding::of_error(&e, "virsh list --all"),
     })
 }
 
 fn judge(name: &ProfileName, host: HostState, reason: Option<String>) -> Finding {
     if host != HostState::Broken {
-        return Finding::ok(NAME, format!("`{name}`: {host:?}"));
+        return Finding::ok(format!("`{name}`: {host:?}"));
     }
     let reason = reason.unwrap_or_default();
     let flag = name.flag();
-    // A start makes a new machine and a new disk; what was on the old one is gone already.
+    // A start makes a new machine and a new disk; the content of the old one is lost already.
     let remedy = format!("kubby start{flag} makes what is missing, or kubby delete{flag}");
-    Finding::failure(NAME, format!("`{name}` is broken: {reason}"), remedy)
+    Finding::failure(format!("`{name}` is broken: {reason}"), remedy)
 }
 
 #[cfg(test)]

@@ -1,46 +1,39 @@
 //! AppArmor and SELinux: whether QEMU is kept from files that kubby gives it.
 //!
-//! libvirt lets a confined QEMU open the files of a machine's definition. Saved memory is none of
-//! them: QEMU is told of it by arguments and through its monitor.
+//! libvirt lets a confined QEMU open the files in a machine's definition. Saved memory is not among
+//! them: QEMU gets it by arguments and through its monitor.
 
 use std::path::Path;
 
-use crate::doctor::finding::Finding;
-use crate::doctor::surroundings::Surroundings;
+use crate::doctor::context::{DoctorContext, Link};
+use crate::doctor::finding::{Finding, or};
 
-/// Where an administrator adds to what AppArmor lets every QEMU of libvirt's do.
+/// The file in which an administrator extends the AppArmor rules of every QEMU of libvirt's.
 const LOCAL_RULES: &str = "/etc/apparmor.d/local/abstractions/libvirt-qemu";
 
-pub(in crate::doctor) fn apparmor(s: &Surroundings<'_>) -> Vec<Finding> {
-    let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
-    let enabled = enabled.is_ok_and(|text| text.trim() == "Y");
+pub(in crate::doctor) fn apparmor(s: &DoctorContext<'_>) -> Vec<Finding> {
+    let enabled = says("/sys/module/apparmor/parameters/enabled", "Y");
     let rules = std::fs::read_to_string(LOCAL_RULES).unwrap_or_default();
-    let local = s.links().filter(|(_, link)| link.host.is_local());
-    let mut found: Vec<Finding> = local
-        .map(|(uri, link)| {
-            let confined = confines(&link.host.security_models, "apparmor");
-            judge_apparmor(enabled && confined, &rules, &s.store.pool_target(uri))
-        })
-        .collect();
-    if found.is_empty() {
-        found.push(Finding::skipped("apparmor", "libvirt does not answer here"));
-    }
-    found
+    judge_local(s, |uri, link| {
+        let confined = enabled && confines(&link.host.security_models, "apparmor");
+        judge_apparmor(confined, &rules, &s.store.pool_target(uri))
+    })
 }
 
-pub(in crate::doctor) fn selinux(s: &Surroundings<'_>) -> Vec<Finding> {
-    let enforcing = std::fs::read_to_string("/sys/fs/selinux/enforce");
-    let enforcing = enforcing.is_ok_and(|text| text.trim() == "1");
-    let local = s.links().filter(|(_, link)| link.host.is_local());
-    let mut found: Vec<Finding> = local
-        .map(|(_, link)| {
-            judge_selinux(enforcing && confines(&link.host.security_models, "selinux"))
-        })
-        .collect();
-    if found.is_empty() {
-        found.push(Finding::skipped("selinux", "libvirt does not answer here"));
-    }
-    found
+pub(in crate::doctor) fn selinux(s: &DoctorContext<'_>) -> Vec<Finding> {
+    let enforcing = says("/sys/fs/selinux/enforce", "1");
+    judge_local(s, |_, link| {
+        judge_selinux(enforcing && confines(&link.host.security_models, "selinux"))
+    })
+}
+
+fn judge_local(s: &DoctorContext<'_>, judge: impl Fn(&str, &Link) -> Finding) -> Vec<Finding> {
+    let found = s.local_links().map(|(uri, link)| judge(uri, link));
+    or(found, Finding::skipped("libvirt does not answer here"))
+}
+
+fn says(file: &str, word: &str) -> bool {
+    std::fs::read_to_string(file).is_ok_and(|text| text.trim() == word)
 }
 
 fn confines(models: &[String], model: &str) -> bool {
@@ -48,37 +41,30 @@ fn confines(models: &[String], model: &str) -> bool {
 }
 
 fn judge_apparmor(confined: bool, rules: &str, pool: &Path) -> Finding {
-    const NAME: &str = "apparmor";
     if !confined {
-        return Finding::ok(NAME, "AppArmor does not confine QEMU");
+        return Finding::ok("AppArmor does not confine QEMU");
     }
     let pool = pool.display().to_string();
-    let allowed = rules
-        .lines()
-        .map(str::trim)
-        .any(|rule| !rule.starts_with('#') && rule.contains(&pool));
-    if allowed {
-        return Finding::ok(NAME, format!("AppArmor lets QEMU use {pool}"));
+    let mut rules = rules.lines().map(str::trim);
+    if rules.any(|rule| !rule.starts_with('#') && rule.contains(&pool)) {
+        return Finding::ok(format!("AppArmor lets QEMU use {pool}"));
     }
     Finding::warning(
-        NAME,
         format!(
             "AppArmor confines QEMU to the files of a machine's definition; saved memory in {pool} \
-             is none of them, so warm starts, suspending and snapshots can be denied"
+             is not among them, so warm starts, suspending and snapshots can be denied"
         ),
         format!("echo '\"{pool}/**\" rwk,' | sudo tee -a {LOCAL_RULES}, then kubby stop and start"),
     )
 }
 
 fn judge_selinux(confined: bool) -> Finding {
-    const NAME: &str = "selinux";
     if !confined {
-        return Finding::ok(NAME, "SELinux does not confine QEMU");
+        return Finding::ok("SELinux does not confine QEMU");
     }
     Finding::warning(
-        NAME,
-        "SELinux confines QEMU to files that libvirt has labelled; saved memory is none of them, so \
-         warm starts, suspending and snapshots can be denied",
+        "SELinux confines QEMU to files that libvirt has labelled; saved memory is not among them, \
+         so warm starts, suspending and snapshots can be denied",
         "see whether it was: sudo ausearch -m avc -ts recent -c qemu-system-x86; kubby start \
          --no-template does without saved memory",
     )

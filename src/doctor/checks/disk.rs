@@ -3,27 +3,25 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::doctor::context::DoctorContext;
 use crate::doctor::finding::Finding;
-use crate::doctor::surroundings::Surroundings;
 use crate::hypervisor::is_local;
 use crate::units::{Mebibytes, human_bytes};
 
-const NAME: &str = "disk";
-
-/// A place with the room that it must have, and the room that is comfortable.
+/// A use of disk space, with the room that it needs at least and the room that is comfortable.
 struct Place {
     what: &'static str,
     least: Mebibytes,
     enough: Mebibytes,
 }
 
-/// The images take 1.5 GiB, a node that works 2 GiB more, a template as much again.
+/// The images take 1.5 GiB, a node in use 2 GiB more, a template as much again.
 const POOL: Place = Place {
     what: "the clusters' volumes",
     least: Mebibytes(2 * 1024),
     enough: Mebibytes(8 * 1024),
 };
-/// What is in the cache needs no room any more; making it anew takes 4 GiB.
+/// A complete cache needs no further room; filling it takes 4 GiB.
 const CACHE: Place = Place {
     what: "images and components",
     least: Mebibytes(0),
@@ -36,7 +34,7 @@ const HOME: Place = Place {
     enough: Mebibytes(64),
 };
 
-pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
+pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     let pools = s.connections.iter().filter(|c| is_local(&c.uri));
     let mut places: Vec<_> = pools.map(|c| (s.store.pool_target(&c.uri), POOL)).collect();
     places.push((s.store.home().to_owned(), HOME));
@@ -48,18 +46,18 @@ pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
             continue;
         };
         let finding = judge(&place, &path, free);
-        // One full disk is one trouble, whatever is on it.
-        if finding.remedy.is_none() || !full.contains(&device) {
-            if finding.remedy.is_some() {
-                full.push(device);
-            }
+        // One full disk is one problem, whatever is on it.
+        if finding.remedy.is_none() {
+            found.push(finding);
+        } else if !full.contains(&device) {
+            full.push(device);
             found.push(finding);
         }
     }
     found
 }
 
-/// The file system's number, and the bytes that this user can still write there.
+/// Returns the file system's number, and the bytes that this user can still write there.
 fn room(path: &Path) -> Option<(u64, u64)> {
     let there = path.ancestors().find(|p| p.exists())?;
     let device = std::fs::metadata(there).ok()?.dev();
@@ -68,28 +66,17 @@ fn room(path: &Path) -> Option<(u64, u64)> {
 }
 
 fn judge(place: &Place, path: &Path, free: u64) -> Finding {
-    let reason = format!(
-        "{} free for {}, in {}",
-        human_bytes(free),
-        place.what,
-        path.display()
-    );
-    let remedy = "make room: kubby template prune removes what no start can use, kubby image \
-                  remove and kubby delete what you do not need; df -h shows the disks";
+    let (room, what) = (human_bytes(free), place.what);
+    let reason = format!("{room} free for {what}, in {}", path.display());
+    let remedy = "make room: kubby template prune removes templates that no start can use, kubby \
+                  image remove and kubby delete what you do not need; df -h shows the disks";
     if free < place.least.bytes() {
-        Finding::failure(
-            NAME,
-            format!("only {reason}; {} are needed", place.least),
-            remedy,
-        )
+        Finding::failure(format!("only {reason}; {} are needed", place.least), remedy)
     } else if free < place.enough.bytes() {
-        Finding::warning(
-            NAME,
-            format!("only {reason}; {} are plenty", place.enough),
-            remedy,
-        )
+        let enough = place.enough;
+        Finding::warning(format!("only {reason}; {enough} are comfortable"), remedy)
     } else {
-        Finding::ok(NAME, reason)
+        Finding::ok(reason)
     }
 }
 

@@ -3,33 +3,36 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::time::Duration;
 
 use super::rules::{self, Dropping, Hook};
+use crate::doctor::context::DoctorContext;
+use crate::doctor::files::{entries, name};
 use crate::doctor::finding::Finding;
-use crate::doctor::surroundings::Surroundings;
 use crate::error::Kind;
 use crate::tool::{self, Tool};
 
-const NAME: &str = "firewall";
-
-/// The kernel answers on its own loopback in microseconds.
+/// How long a connection may take; the kernel answers on its own loopback in microseconds.
 const LIMIT: Duration = Duration::from_secs(2);
 
 struct Facts {
-    /// Why the loopback does not answer.
+    /// The reason why the loopback does not answer.
     loopback: Result<(), String>,
-    /// Nothing where this user may not read the rules, or there is no program to read them.
+    /// The chains that drop; `None` where this user may not read the rules, or no program does.
     dropping: Option<Vec<Dropping>>,
     /// The bridges of libvirt's networks.
     bridges: Vec<String>,
 }
 
-pub(in crate::doctor) fn look(_: &Surroundings<'_>) -> Vec<Finding> {
+pub(in crate::doctor) fn look(_: &DoctorContext<'_>) -> Vec<Finding> {
+    let interfaces = entries(Path::new("/sys/class/net"));
+    let names = interfaces.iter().map(|path| name(path));
+    let bridges = names.filter(|name| name.starts_with("virbr"));
     vec![judge(&Facts {
         loopback: try_loopback().map_err(|e| e.to_string()),
         dropping: dropping(),
-        bridges: bridges(),
+        bridges: bridges.map(str::to_owned).collect(),
     })]
 }
 
@@ -41,13 +44,12 @@ fn try_loopback() -> io::Result<()> {
 }
 
 fn dropping() -> Option<Vec<Dropping>> {
-    let mut found = Vec::new();
-    let mut read = false;
     type Read = fn(&str) -> Vec<Dropping>;
     let programs: [(&str, &[&str], Read); 2] = [
         ("iptables-save", &[], rules::of_iptables),
         ("nft", &["list", "ruleset"], rules::of_nft),
     ];
+    let mut found = None;
     for (program, args, parse) in programs {
         if tool::find(program).is_none() {
             continue;
@@ -57,71 +59,50 @@ fn dropping() -> Option<Vec<Dropping>> {
             .deadline(Duration::from_secs(5))
             .run(None);
         if let Ok(text) = output {
-            found.extend(parse(&text));
-            read = true;
+            found.get_or_insert_with(Vec::new).extend(parse(&text));
         }
     }
-    read.then_some(found)
-}
-
-fn bridges() -> Vec<String> {
-    let entries = std::fs::read_dir("/sys/class/net").into_iter().flatten();
-    let names = entries
-        .flatten()
-        .filter_map(|e| e.file_name().into_string().ok());
-    let mut bridges: Vec<String> = names.filter(|name| name.starts_with("virbr")).collect();
-    bridges.sort();
-    bridges
+    found
 }
 
 fn judge(facts: &Facts) -> Finding {
     if let Err(why) = &facts.loopback {
         return Finding::failure(
-            NAME,
             format!("127.0.0.1 does not answer, through which the host reaches its nodes: {why}"),
             "sudo ip link set lo up; if it is up, let it through: sudo iptables -I INPUT -i lo -j \
              ACCEPT",
         );
     }
     let Some(dropping) = &facts.dropping else {
-        return Finding::ok(
-            NAME,
-            "127.0.0.1 answers; only root may read the filter's rules",
-        );
+        return Finding::ok("127.0.0.1 answers; only root may read the filter's rules");
     };
     if dropping.iter().any(|d| d.hook == Hook::Output) {
         return Finding::warning(
-            NAME,
             "the packet filter drops what this host sends unless a rule lets it through, so \
              downloads and pulls of images can fail",
             "see the rules: sudo iptables -S OUTPUT; sudo nft list ruleset",
         );
     }
-    let cut = |bridge: &&String| {
-        let forward = dropping.iter().filter(|d| d.hook == Hook::Forward);
-        forward.into_iter().any(|d| !d.lets_through(bridge))
+    let is_cut_off = |bridge: &&String| {
+        let mut forward = dropping.iter().filter(|d| d.hook == Hook::Forward);
+        forward.any(|d| !d.lets_through(bridge))
     };
-    let cut: Vec<&str> = facts
-        .bridges
-        .iter()
-        .filter(cut)
-        .map(String::as_str)
-        .collect();
-    if let Some(first) = cut.first() {
-        return Finding::warning(
-            NAME,
-            format!(
-                "the packet filter drops what libvirt's NAT networks forward ({}), as Docker sets \
-                 it; kubby's own nodes are not cut, since QEMU itself is their network",
-                cut.join(", ")
-            ),
-            format!(
-                "sudo iptables -I FORWARD -i {first} -j ACCEPT; sudo iptables -I FORWARD -o {first} \
-                 -j ACCEPT"
-            ),
-        );
-    }
-    Finding::ok(NAME, "127.0.0.1 answers, and no rule cuts nodes off")
+    let bridges = facts.bridges.iter().filter(is_cut_off);
+    let cut: Vec<&str> = bridges.map(String::as_str).collect();
+    let [first, ..] = cut[..] else {
+        return Finding::ok("127.0.0.1 answers, and no rule cuts nodes off");
+    };
+    let cut = cut.join(", ");
+    Finding::warning(
+        format!(
+            "the packet filter drops what libvirt's NAT networks forward ({cut}), as Docker sets \
+             it; kubby's own nodes are not cut off, since QEMU itself is their network"
+        ),
+        format!(
+            "sudo iptables -I FORWARD -i {first} -j ACCEPT; sudo iptables -I FORWARD -o {first} \
+             -j ACCEPT"
+        ),
+    )
 }
 
 #[cfg(test)]

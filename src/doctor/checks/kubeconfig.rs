@@ -6,43 +6,41 @@ use std::time::Duration;
 
 use rustix::fs::{Access as May, access};
 
-use crate::cluster::Access;
-use crate::cluster::context;
 use crate::cluster::machine::preflight;
-use crate::doctor::finding::{Finding, explain, quoted};
+use crate::cluster::{Access, context};
+use crate::doctor::context::{DoctorContext, Seen};
+use crate::doctor::files::quoted;
+use crate::doctor::finding::{self, Finding, explain, or};
 use crate::doctor::repair::Repair;
-use crate::doctor::surroundings::Surroundings;
 use crate::error::Result;
 use crate::kubeconfig::{self, Entry, State};
+use crate::profile::{Profile, ProfileName};
 
-const NAME: &str = "kubeconfig";
+/// The age from which a lock counts as abandoned; kubectl holds its lock for milliseconds.
+const ABANDONED: Duration = Duration::from_secs(60);
 
-/// kubectl holds its lock for milliseconds.
-const LEFT_BEHIND: Duration = Duration::from_secs(60);
-
-pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
+pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     if let Err(e) = &s.default_kubeconfig {
-        found.push(Finding::of_error(
-            NAME,
-            e,
-            "export KUBECONFIG=$HOME/.kube/config",
-        ));
+        let remedy = "export KUBECONFIG=$HOME/.kube/config";
+        found.push(Finding::of_error(e, remedy));
     }
-    let mut good = Vec::new();
+    let mut unusable = Vec::new();
     for file in s.kubeconfigs() {
-        match of_file(file) {
-            Some(finding) if finding.state == crate::doctor::State::Failure => found.push(finding),
-            other => {
-                found.extend(other);
-                good.push(file);
-            }
+        let finding = of_file(file);
+        if finding
+            .as_ref()
+            .is_some_and(|f| f.state == finding::State::Failure)
+        {
+            unusable.push(file);
         }
+        found.extend(finding);
     }
-    for (seen, profile) in s
-        .settled()
-        .filter(|(_, p)| good.contains(&p.kubeconfig.as_path()))
-    {
+    for (seen, profile) in s.settled() {
+        let file = profile.kubeconfig.as_path();
+        if unusable.contains(&file) {
+            continue;
+        }
         let access = Access {
             profile: profile.clone(),
             dir: seen.dir.clone(),
@@ -51,33 +49,39 @@ pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
         let Ok(entry) = context::expected(&access, s.store) else {
             continue;
         };
-        let text = kubeconfig::load(&profile.kubeconfig).ok().flatten();
-        let owner = preflight::kubeconfig_owner(s.store, &seen.name);
-        let foreign = kubeconfig::check_foreign(text.as_deref(), &entry.name, &owner);
-        match kubeconfig::inspect(text.as_deref(), &entry) {
-            Ok(status) => {
-                let repair = Repair::WriteContext {
-                    profile: seen.name.clone(),
-                };
-                let judged = judge(&profile.kubeconfig, &entry, status.state, foreign, repair);
-                found.extend(judged);
-            }
-            Err(e) => found.push(Finding::of_error(NAME, &e, "correct the file")),
-        }
-        let choice = judge_choice(&profile.kubeconfig, &in_use());
-        // Clusters that share a file share the trouble.
+        found.extend(of_cluster(s, seen, profile, &entry));
+        let choice = judge_choice(file, &in_use());
+        // Clusters that share a file share the problem.
         found.extend(choice.filter(|finding| !found.contains(finding)));
     }
-    if found.is_empty() {
-        found.push(Finding::ok(
-            NAME,
-            "each cluster's context is as it should be",
-        ));
-    }
-    found
+    or(
+        found,
+        Finding::ok("each cluster's context is as it should be"),
+    )
 }
 
-/// The files that kubectl reads in this environment.
+fn of_cluster(
+    s: &DoctorContext<'_>,
+    seen: &Seen,
+    profile: &Profile,
+    entry: &Entry,
+) -> Option<Finding> {
+    let text = kubeconfig::load(&profile.kubeconfig).ok().flatten();
+    let owner = preflight::kubeconfig_owner(s.store, &seen.name);
+    let foreign = kubeconfig::check_foreign(text.as_deref(), &entry.name, &owner);
+    match kubeconfig::inspect(text.as_deref(), entry) {
+        Ok(status) => judge(
+            &profile.kubeconfig,
+            &entry.name,
+            status.state,
+            foreign,
+            &seen.name,
+        ),
+        Err(e) => Some(Finding::of_error(&e, "correct the file")),
+    }
+}
+
+/// Returns the files that kubectl reads in this environment.
 fn in_use() -> Vec<PathBuf> {
     let listed = std::env::var_os("KUBECONFIG");
     let listed = listed.iter().flat_map(std::env::split_paths);
@@ -88,39 +92,35 @@ fn in_use() -> Vec<PathBuf> {
     files
 }
 
-/// What is wrong with the file itself. A file that is not there is made by `start`.
+/// Judges the file itself. A missing file is made by `start`.
 fn of_file(file: &Path) -> Option<Finding> {
     let path = file.display();
     let mut lock = file.as_os_str().to_owned();
     lock.push(".lock");
     let lock = PathBuf::from(lock);
-    let age = std::fs::symlink_metadata(&lock).and_then(|m| m.modified());
-    let age = age.ok().and_then(|at| at.elapsed().ok());
-    if age.is_some_and(|age| age > LEFT_BEHIND) {
+    let changed = lock.symlink_metadata().and_then(|m| m.modified());
+    let age = changed.ok().and_then(|at| at.elapsed().ok());
+    if age.is_some_and(|age| age > ABANDONED) {
         return Some(Finding::failure(
-            NAME,
-            format!("{path} is locked by a program that has probably died: nobody can write to it"),
+            format!(
+                "{path} is locked by a program that has probably died: no program can write to it"
+            ),
             format!("if no kubectl or kubby runs: rm -f {}", quoted(&lock)),
         ));
     }
     let text = match kubeconfig::load(file) {
-        Ok(None) => return None,
-        Ok(Some(text)) => text,
-        Err(e) => return Some(Finding::of_error(NAME, &e, "ls -l on the file")),
+        Ok(text) => text?,
+        Err(e) => return Some(Finding::of_error(&e, "ls -l on the file")),
     };
     if let Err(e) = kubeconfig::owned(&text) {
+        let view = "correct the file; kubectl shows the error: kubectl config view --kubeconfig";
         return Some(Finding::failure(
-            NAME,
             format!("{path} cannot be edited: {}", explain(&e)),
-            format!(
-                "correct the file; what kubectl says: kubectl config view --kubeconfig {}",
-                quoted(file)
-            ),
+            format!("{view} {}", quoted(file)),
         ));
     }
     if access(file, May::WRITE_OK).is_err() {
         return Some(Finding::failure(
-            NAME,
             format!("this user may not write to {path}"),
             format!("sudo chown \"$USER\": {}", quoted(file)),
         ));
@@ -129,54 +129,49 @@ fn of_file(file: &Path) -> Option<Finding> {
     judge_mode(file, mode, &text)
 }
 
-/// A file without keys is nobody's secret.
+/// Judges the file's mode. A file without keys is not secret.
 fn judge_mode(file: &Path, mode: u32, text: &str) -> Option<Finding> {
     let secret = ["client-key-data", "token", "password"];
     let open = mode & 0o077 != 0 && secret.iter().any(|word| text.contains(word));
     open.then(|| {
         Finding::warning(
-            NAME,
             format!("others can read the keys in {}", file.display()),
             format!("chmod 600 {}", quoted(file)),
         )
     })
 }
 
+/// Judges the context `name` of a profile; `foreign` says whether the entry is another's.
 fn judge(
     file: &Path,
-    entry: &Entry,
+    name: &str,
     state: State,
     foreign: Result<()>,
-    repair: Repair,
+    profile: &ProfileName,
 ) -> Option<Finding> {
-    let (name, path) = (&entry.name, file.display());
+    let path = file.display();
     if let Err(e) = foreign {
-        return Some(Finding::of_error(NAME, &e, "kubectl config get-contexts"));
+        return Some(Finding::of_error(&e, "kubectl config get-contexts"));
     }
     let why = match state {
         State::Configured => return None,
         State::Missing => format!("the context `{name}` is missing in {path}"),
         State::Misconfigured { why } => format!("{path} does not fit its cluster: {why}"),
     };
-    let flag = entry.owner.profile.parse().map_or_else(
-        |_| String::new(),
-        |profile: crate::profile::ProfileName| profile.flag(),
-    );
-    let remedy = format!("kubby doctor --fix writes it anew, as kubby start{flag} does");
-    Some(Finding::failure(NAME, why, remedy).with(repair))
+    let flag = profile.flag();
+    let remedy = format!("kubby doctor --fix writes it again, as kubby start{flag} does");
+    let profile = profile.clone();
+    Some(Finding::failure(why, remedy).with(Repair::WriteContext { profile }))
 }
 
-/// A context in a file that kubectl does not read is of no use.
+/// Judges whether kubectl reads the file that has the context.
 fn judge_choice(file: &Path, in_use: &[PathBuf]) -> Option<Finding> {
     if in_use.iter().any(|used| used == file) {
         return None;
     }
+    let path = file.display();
     Some(Finding::warning(
-        NAME,
-        format!(
-            "there is a context in {}, which kubectl does not read in this shell",
-            file.display()
-        ),
+        format!("there is a context in {path}, which kubectl does not read in this shell"),
         format!("export KUBECONFIG={}", quoted(file)),
     ))
 }
@@ -186,28 +181,12 @@ mod tests {
     use super::*;
     use crate::doctor::finding::State as Bad;
     use crate::error::{Error, Kind};
-    use crate::kubeconfig::Owner;
 
     #[test]
-    fn contexts_are_written_anew_unless_they_are_anothers() {
-        let entry = Entry {
-            name: "kubby-dev".into(),
-            server: String::new(),
-            ca_pem: String::new(),
-            client_cert_pem: String::new(),
-            client_key_pem: String::new(),
-            owner: Owner {
-                profile: "dev".into(),
-                home: "/h".into(),
-            },
-        };
+    fn contexts_are_written_again_unless_they_are_anothers() {
         let file = Path::new("/k/config");
-        let look = |state, foreign| {
-            let repair = Repair::WriteContext {
-                profile: "dev".parse().unwrap(),
-            };
-            judge(file, &entry, state, foreign, repair)
-        };
+        let dev: ProfileName = "dev".parse().unwrap();
+        let look = |state, foreign| judge(file, "kubby-dev", state, foreign, &dev);
         assert_eq!(look(State::Configured, Ok(())), None);
         let missing = look(State::Missing, Ok(())).unwrap();
         assert!(missing.fixable && missing.reason.contains("`kubby-dev` is missing"));

@@ -1,27 +1,21 @@
 //! libvirt answers, on every connection that this home uses.
 
+use crate::doctor::context::{Connection, DoctorContext};
 use crate::doctor::finding::Finding;
-use crate::doctor::surroundings::{Connection, Surroundings};
 
-const NAME: &str = "libvirt";
-
-pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
+pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     s.connections.iter().map(judge).collect()
 }
 
 fn judge(connection: &Connection) -> Finding {
     match &connection.link {
-        Ok(link) => Finding::ok(
-            NAME,
-            format!(
-                "libvirt {} answers at {}",
-                link.host.libvirt_version, connection.uri
-            ),
-        ),
+        Ok(link) => Finding::ok(format!(
+            "libvirt {} answers at {}",
+            link.host.libvirt_version, connection.uri
+        )),
         Err(e) => Finding::of_error(
-            NAME,
             e,
-            "see what libvirt says: virsh list; choose another one with LIBVIRT_DEFAULT_URI",
+            "see the cause: virsh list; choose another libvirt with LIBVIRT_DEFAULT_URI",
         ),
     }
 }

@@ -1,33 +1,24 @@
 //! Memory for one more node.
 
 use crate::cluster::machine::preflight;
+use crate::doctor::context::DoctorContext;
 use crate::doctor::finding::{Finding, explain};
-use crate::doctor::surroundings::Surroundings;
 use crate::hypervisor::HostInfo;
 
-const NAME: &str = "memory";
-
-pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
-    let mut found: Vec<Finding> = s.links().map(|(_, link)| judge(&link.host)).collect();
-    if found.is_empty() {
-        found.push(Finding::skipped(NAME, "libvirt does not answer"));
-    }
-    found
+pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
+    s.judge_links(|_, link| judge(&link.host))
 }
 
 fn judge(host: &HostInfo) -> Finding {
-    let remedy = "kubby suspend -p NAME gives a node's memory back; free -h shows who has it";
+    let remedy = "kubby suspend -p NAME frees a node's memory; free -h shows how much is left";
     match preflight::check_memory_left(None, host) {
-        Ok(None) => Finding::ok(
-            NAME,
-            format!(
-                "{} of {} left for nodes",
-                host.available_memory, host.memory
-            ),
-        ),
-        Ok(Some(warning)) => Finding::warning(NAME, warning, remedy),
-        // Clusters that run are well: only one more does not start.
-        Err(e) => Finding::failure(NAME, explain(&e), remedy),
+        Ok(None) => Finding::ok(format!(
+            "{} of {} left for nodes",
+            host.available_memory, host.memory
+        )),
+        Ok(Some(warning)) => Finding::warning(warning, remedy),
+        // Running clusters are not affected: only one more does not start.
+        Err(e) => Finding::failure(explain(&e), remedy),
     }
 }
 

@@ -1,4 +1,4 @@
-//! One file a check: its facts, and the judgement of them.
+//! One file for each check: its facts, and the judgement of them.
 
 pub(super) mod certificates;
 pub(super) mod clock;

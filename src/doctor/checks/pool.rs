@@ -1,48 +1,42 @@
-//! The storage pool of this home is there, is this home's, and is started.
+//! The storage pool of this home exists, is this home's, and is started.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::cluster::machine::resources;
+use crate::doctor::context::{DoctorContext, Link};
 use crate::doctor::finding::Finding;
 use crate::doctor::repair::Repair;
-use crate::doctor::surroundings::{Link, Surroundings};
 use crate::hypervisor::{Hypervisor, Pool};
-
-const NAME: &str = "pool";
 
 struct Facts<'a> {
     uri: &'a str,
     name: String,
-    /// Where the pool's folder should be.
+    /// The path that the pool's folder should have.
     target: PathBuf,
     found: Option<Pool>,
-    /// Nothing where this process cannot see it.
+    /// Whether the folder exists; `None` where this process cannot see it.
     folder: Option<bool>,
     /// Whether there are clusters, whose disks are in it.
     needed: bool,
 }
 
-pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
-    let mut found: Vec<Finding> = s.links().map(|(uri, link)| of(s, uri, link)).collect();
-    if found.is_empty() {
-        found.push(Finding::skipped(NAME, "libvirt does not answer"));
-    }
-    found
+pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
+    s.judge_links(|uri, link| of(s, uri, link))
 }
 
-/// Whether the pool on a connection can be worked with, so that other checks may ask it.
-pub(in crate::doctor) fn works(s: &Surroundings<'_>, uri: &str, link: &Link) -> bool {
+/// Returns whether the pool on a connection works, so that other checks may use it.
+pub(in crate::doctor) fn works(s: &DoctorContext<'_>, uri: &str, link: &Link) -> bool {
     let pool = link.libvirt.find_pool(&s.store.pool_name());
     let folder = !resources::reaches_files(uri) || s.store.pool_target(uri).is_dir();
     folder && pool.is_ok_and(|pool| pool.is_some_and(|pool| pool.active))
 }
 
-fn of(s: &Surroundings<'_>, uri: &str, link: &Link) -> Finding {
+fn of(s: &DoctorContext<'_>, uri: &str, link: &Link) -> Finding {
     let name = s.store.pool_name();
     let target = s.store.pool_target(uri);
     match link.libvirt.find_pool(&name) {
-        Err(e) => Finding::of_error(NAME, &e, "virsh pool-list --all"),
-        Ok(_) if s.shared_busy => Finding::skipped(NAME, "another kubby works on it"),
+        Err(e) => Finding::of_error(&e, "virsh pool-list --all"),
+        Ok(_) if s.shared_busy => Finding::skipped("another kubby process is using it"),
         Ok(found) => judge(&Facts {
             uri,
             found,
@@ -56,26 +50,24 @@ fn of(s: &Surroundings<'_>, uri: &str, link: &Link) -> Finding {
 
 fn judge(facts: &Facts<'_>) -> Finding {
     let (name, target) = (&facts.name, facts.target.display());
-    let mend = Repair::EnsurePool {
+    let repair = Repair::EnsurePool {
         uri: facts.uri.to_owned(),
     };
     let Some(pool) = &facts.found else {
         if !facts.needed {
-            return Finding::ok(NAME, "there is none yet; kubby start makes it");
+            return Finding::ok("there is none yet; kubby start makes it");
         }
         return Finding::failure(
-            NAME,
             format!("libvirt has no storage pool {name}, which holds the clusters' disks"),
-            "kubby doctor --fix defines it anew over its folder",
+            "kubby doctor --fix defines it again over its folder",
         )
-        .with(mend);
+        .with(repair);
     };
-    if !same(&pool.target, &facts.target) {
+    if pool.target != facts.target {
+        let found = pool.target.display();
         return Finding::failure(
-            NAME,
             format!(
-                "the storage pool {name} is in {}, not in {target}: it is not this home's",
-                pool.target.display()
+                "the storage pool {name} is in {found}, not in {target}: it is not this home's"
             ),
             format!(
                 "if nothing uses it, remove it: virsh pool-destroy {name}; virsh pool-undefine {name}"
@@ -84,28 +76,19 @@ fn judge(facts: &Facts<'_>) -> Finding {
     }
     if facts.folder == Some(false) {
         return Finding::failure(
-            NAME,
             format!("the folder of the storage pool {name} is missing: {target}"),
-            "mount the disk that it is on, or let kubby doctor --fix make it anew, empty",
+            "mount the disk that it is on, or let kubby doctor --fix make a new, empty folder",
         )
-        .with(mend);
+        .with(repair);
     }
     if !pool.active {
         return Finding::failure(
-            NAME,
             format!("the storage pool {name} is not started"),
             format!("virsh pool-start {name}"),
         )
-        .with(mend);
+        .with(repair);
     }
-    Finding::ok(
-        NAME,
-        format!("the storage pool {name} is started, in {target}"),
-    )
-}
-
-fn same(a: &Path, b: &Path) -> bool {
-    a.components().eq(b.components())
+    Finding::ok(format!("the storage pool {name} is started, in {target}"))
 }
 
 #[cfg(test)]

@@ -1,23 +1,21 @@
-//! The ports of the clusters: each has one owner, and those of clusters that are off are free.
+//! The ports of the clusters: each belongs to one cluster, and is free while its cluster is off.
 
 use crate::cluster::machine::preflight;
-use crate::doctor::finding::Finding;
-use crate::doctor::surroundings::Surroundings;
+use crate::doctor::context::DoctorContext;
+use crate::doctor::finding::{Finding, or};
 use crate::hypervisor::{Hypervisor, Protocol, ports};
 use crate::profile::ProfileName;
-
-const NAME: &str = "ports";
 
 /// A cluster's use of a port.
 struct Use<'a> {
     profile: &'a ProfileName,
     flag: &'static str,
     port: u16,
-    /// Its machine is off, so that nobody may listen on it; not so where that is not known.
+    /// Whether its machine is known to be off, so that no program may listen on the port.
     off: bool,
 }
 
-pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
+pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     let mut uses = Vec::new();
     for (seen, profile) in s.settled() {
         let link = s.link(&profile.connect);
@@ -25,50 +23,43 @@ pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
             let found = link.libvirt.find(&seen.name.resource_name());
             link.host.is_local() && found.is_ok_and(|d| !d.is_some_and(|d| d.state.is_active()))
         });
-        for (flag, port) in [
-            ("--api-port", profile.ports.api),
-            ("--ssh-port", profile.ports.ssh),
-        ] {
-            uses.push(Use {
-                profile: &seen.name,
-                flag,
-                port,
-                off,
-            });
-        }
+        let (api, ssh) = (profile.ports.api, profile.ports.ssh);
+        let ports = [("--api-port", api), ("--ssh-port", ssh)];
+        uses.extend(ports.map(|(flag, port)| Use {
+            profile: &seen.name,
+            flag,
+            port,
+            off,
+        }));
     }
     let mut found = judge(&uses, |port| !ports::can_be_had(Protocol::Tcp, port));
     if let Err(e) = preflight::free_port([]) {
-        found.push(Finding::of_error(NAME, &e, "see what uses them: ss -ltn"));
+        found.push(Finding::of_error(
+            &e,
+            "see which programs use them: ss -ltn",
+        ));
     }
-    if found.is_empty() {
-        found.push(Finding::ok(NAME, "the clusters' ports are theirs alone"));
-    }
-    found
+    or(
+        found,
+        Finding::ok("no other program uses the clusters' ports"),
+    )
 }
 
 fn judge(uses: &[Use<'_>], taken: impl Fn(u16) -> bool) -> Vec<Finding> {
     let mut found = Vec::new();
     for (i, one) in uses.iter().enumerate() {
-        let (name, flag, port) = (one.profile, one.flag, one.port);
-        let remedy = format!(
-            "kubby start{} {flag} N, with a free port for N",
-            name.flag()
-        );
-        let earlier = uses[..i].iter().find(|other| other.port == port);
-        if let Some(other) = earlier {
+        let (name, port) = (one.profile, one.port);
+        let start = format!("kubby start{} {}", name.flag(), one.flag);
+        let remedy = format!("{start} N, with a free port for N");
+        if let Some(other) = uses[..i].iter().find(|other| other.port == port) {
+            let other = other.profile;
+            let reason = format!("the clusters `{other}` and `{name}` have the same port {port}");
             found.push(Finding::failure(
-                NAME,
-                format!(
-                    "the clusters `{}` and `{name}` have the same port {port}: only one of them \
-                     can run",
-                    other.profile
-                ),
+                format!("{reason}: only one of them can run"),
                 remedy,
             ));
         } else if one.off && taken(port) {
             found.push(Finding::failure(
-                NAME,
                 format!("the port {port} of `{name}`, which is off, is taken by another program"),
                 format!("see what uses it: ss -ltnp 'sport = :{port}'; or {remedy}"),
             ));

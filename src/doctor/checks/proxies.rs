@@ -1,15 +1,13 @@
-//! The proxies of the environment make sense, and those on the loopback are there.
+//! The proxies of the environment make sense, and those on the loopback answer.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::doctor::finding::{Finding, explain};
-use crate::doctor::surroundings::Surroundings;
+use crate::doctor::context::DoctorContext;
+use crate::doctor::finding::Finding;
 use crate::egress::{HostFacts, proxy};
 
-const NAME: &str = "proxies";
-
-pub(in crate::doctor) fn look(_: &Surroundings<'_>) -> Vec<Finding> {
+pub(in crate::doctor) fn look(_: &DoctorContext<'_>) -> Vec<Finding> {
     vec![judge(&HostFacts::read(), answers)]
 }
 
@@ -18,19 +16,15 @@ fn answers(port: u16) -> bool {
     TcpStream::connect_timeout(&address, Duration::from_secs(2)).is_ok()
 }
 
-/// Never with a value: it may hold a password.
+/// Judges the variables. No finding holds a value: it may have a password.
 fn judge(host: &HostFacts, answers: impl Fn(u16) -> bool) -> Finding {
     let proxy = match proxy::from_environment(|name| host.variable(name)) {
         Ok(proxy) => proxy,
-        Err(e) => {
-            let remedy = e.hints().first().cloned().unwrap_or_default();
-            return Finding::failure(NAME, explain(&e), remedy);
-        }
+        Err(e) => return Finding::of_error(&e, "correct the variable, or unset it"),
     };
     if let Some(port) = proxy.host_ports.iter().find(|port| !answers(**port)) {
         return Finding::failure(
-            NAME,
-            format!("the proxy of the environment is 127.0.0.1:{port}, where nobody answers"),
+            format!("the proxy of the environment is 127.0.0.1:{port}, where no program answers"),
             "start that proxy, or unset HTTP_PROXY and HTTPS_PROXY",
         );
     }
@@ -40,21 +34,17 @@ fn judge(host: &HostFacts, answers: impl Fn(u16) -> bool) -> Finding {
             && a != b
         {
             return Finding::warning(
-                NAME,
                 format!("{name} and {lower} differ: programs do not agree on which one counts"),
                 format!("set both the same, or unset one: unset {lower}"),
             );
         }
     }
-    let names = proxy
-        .proxies
-        .iter()
-        .filter_map(|line| line.split('=').next());
-    let set: Vec<&str> = names.collect();
+    let names = proxy.proxies.iter();
+    let set: Vec<&str> = names.filter_map(|line| line.split('=').next()).collect();
     if set.is_empty() {
-        return Finding::ok(NAME, "the environment names no proxy");
+        return Finding::ok("the environment names no proxy");
     }
-    Finding::ok(NAME, format!("{} is passed on to nodes", set.join(" and ")))
+    Finding::ok(format!("{} is passed on to nodes", set.join(" and ")))
 }
 
 #[cfg(test)]

@@ -1,56 +1,33 @@
 //! QEMU is new enough: that of 7.2 panics the node's kernel in emulation, and saved memory needs 9.
 
 use crate::cluster::saved::load;
-use crate::doctor::finding::{Finding, explain};
-use crate::doctor::surroundings::Surroundings;
-use crate::error::Error;
+use crate::doctor::context::DoctorContext;
+use crate::doctor::finding::Finding;
 use crate::hypervisor::{AccelFacts, Acceleration, Version, accel};
 
-const NAME: &str = "qemu";
-
-pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
-    let mut found: Vec<Finding> = s
-        .links()
-        .map(|(_, link)| {
-            let hardware = accel::obstacle(&AccelFacts::gather(&link.host)).is_none();
-            let acceleration = if hardware {
-                Acceleration::Kvm
-            } else {
-                Acceleration::Tcg
-            };
-            let unsaved = load::obstacle(&link.host);
-            judge(acceleration, link.host.qemu_version, unsaved)
-        })
-        .collect();
-    if found.is_empty() {
-        found.push(Finding::skipped(NAME, "libvirt does not answer"));
-    }
-    found
+pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
+    s.judge_links(|_, link| {
+        let acceleration = match accel::obstacle(&AccelFacts::gather(&link.host)) {
+            None => Acceleration::Kvm,
+            Some(_) => Acceleration::Tcg,
+        };
+        let unsaved = load::obstacle(&link.host);
+        judge(acceleration, link.host.qemu_version, unsaved)
+    })
 }
 
 fn judge(acceleration: Acceleration, version: Version, unsaved: Option<String>) -> Finding {
-    if let Err(e) = accel::check_qemu(acceleration, version) {
-        return too_old(&e);
-    }
-    match unsaved {
-        Some(why) => Finding::warning(
-            NAME,
+    match (accel::check_qemu(acceleration, version), unsaved) {
+        (Err(e), _) => Finding::of_error(&e, "install a newer QEMU"),
+        (_, Some(why)) => Finding::warning(
             format!(
                 "QEMU {version} runs nodes, but every start is a cold one: machines cannot be \
                  saved here: {why}"
             ),
             "use QEMU 9 or newer with a libvirt of your own: --connect qemu:///session",
         ),
-        None => Finding::ok(NAME, format!("QEMU {version}")),
+        (_, None) => Finding::ok(format!("QEMU {version}")),
     }
-}
-
-fn too_old(error: &Error) -> Finding {
-    Finding::failure(
-        NAME,
-        explain(error),
-        error.hints().first().cloned().unwrap_or_default(),
-    )
 }
 
 #[cfg(test)]

@@ -1,12 +1,10 @@
-//! What the host knows of registries, name servers and authorities can be taken over into nodes.
+//! The host's settings of registries, name servers and authorities can be used in nodes.
 
+use crate::doctor::context::DoctorContext;
 use crate::doctor::finding::Finding;
-use crate::doctor::surroundings::Surroundings;
 use crate::egress::{Egress, HostFacts, Settings};
 
-const NAME: &str = "registries";
-
-pub(in crate::doctor) fn look(_: &Surroundings<'_>) -> Vec<Finding> {
+pub(in crate::doctor) fn look(_: &DoctorContext<'_>) -> Vec<Finding> {
     // Proxies have a check of their own.
     vec![judge(&HostFacts {
         environment: Vec::new(),
@@ -20,13 +18,9 @@ fn judge(host: &HostFacts) -> Finding {
         Err(e) => vec![e.message().to_owned()],
     };
     if warnings.is_empty() {
-        return Finding::ok(
-            NAME,
-            "all that the host knows of registries reaches the nodes",
-        );
+        return Finding::ok("all settings of registries on the host reach the nodes");
     }
     Finding::warning(
-        NAME,
         warnings.join("; "),
         "correct the file, or give it to the cluster: kubby start --registry-mirror, \
          --ca-certificate, --dns",
@@ -39,7 +33,7 @@ mod tests {
     use crate::doctor::finding::State;
 
     #[test]
-    fn files_that_cannot_be_taken_over_are_named() {
+    fn files_that_cannot_be_used_are_named() {
         assert_eq!(judge(&HostFacts::default()).state, State::Ok);
         let found = judge(&HostFacts {
             authorities: vec![("/ca/a.crt".into(), "no certificate".into())],

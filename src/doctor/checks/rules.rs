@@ -1,12 +1,12 @@
-//! Which chains of the host's packet filter drop what no rule lets through, read from what
-//! `iptables-save` and `nft list ruleset` print.
+//! The chains of the host's packet filter that drop packets unless a rule accepts them, read from
+//! the output of `iptables-save` and `nft list ruleset`.
 
-/// Where in the kernel a chain looks at packets.
+/// The place in the kernel where a chain filters packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hook {
-    /// What the host sends.
+    /// Packets that the host sends.
     Output,
-    /// What the host passes on, such as for libvirt's NAT networks.
+    /// Packets that the host forwards, such as for libvirt's NAT networks.
     Forward,
 }
 
@@ -18,7 +18,7 @@ pub(super) struct Dropping {
 }
 
 impl Dropping {
-    /// Whether a rule of the table lets something of this network interface through.
+    /// Returns whether a rule of the table accepts packets of this network interface.
     pub(super) fn lets_through(&self, interface: &str) -> bool {
         self.rules.lines().any(|line| {
             let accepts = line.contains("ACCEPT") || line.contains("accept");
@@ -35,24 +35,14 @@ pub(super) fn of_iptables(text: &str) -> Vec<Dropping> {
         let mut lines = table.lines().filter(|line| !line.starts_with('#'));
         lines.next() == Some("filter") || table.contains("\n*filter\n")
     });
-    let mut found = Vec::new();
-    for table in filters {
-        for (chain, hook) in [("OUTPUT", Hook::Output), ("FORWARD", Hook::Forward)] {
-            let policy = format!(":{chain} DROP");
-            if table.lines().any(|line| line.starts_with(&policy)) {
-                found.push(Dropping {
-                    hook,
-                    rules: table.to_owned(),
-                });
-            }
-        }
-    }
-    found
+    let chains = [("OUTPUT", Hook::Output), ("FORWARD", Hook::Forward)];
+    dropping(filters.map(str::to_owned), chains, |line, chain| {
+        line.starts_with(&format!(":{chain} DROP"))
+    })
 }
 
 /// Reads the output of `nft list ruleset`.
 pub(super) fn of_nft(text: &str) -> Vec<Dropping> {
-    let mut found = Vec::new();
     let mut tables: Vec<String> = Vec::new();
     for line in text.lines() {
         if line.starts_with("table ") || tables.is_empty() {
@@ -63,17 +53,28 @@ pub(super) fn of_nft(text: &str) -> Vec<Dropping> {
             table.push('\n');
         }
     }
-    for table in tables {
-        for (name, hook) in [("output", Hook::Output), ("forward", Hook::Forward)] {
-            let hooked = format!("type filter hook {name} ");
-            let drops = |line: &str| line.contains(&hooked) && line.contains("policy drop");
-            if table.lines().any(drops) {
-                found.push(Dropping {
-                    hook,
-                    rules: table.clone(),
-                });
-            }
-        }
+    let chains = [("output", Hook::Output), ("forward", Hook::Forward)];
+    dropping(tables, chains, |line, chain| {
+        let hook = format!("type filter hook {chain} ");
+        line.contains(&hook) && line.contains("policy drop")
+    })
+}
+
+/// Finds the chains in tables that drop packets by a line of which `drops` returns true.
+fn dropping(
+    tables: impl IntoIterator<Item = String>,
+    chains: [(&str, Hook); 2],
+    drops: impl Fn(&str, &str) -> bool,
+) -> Vec<Dropping> {
+    let mut found = Vec::new();
+    for rules in tables {
+        let hooks = chains.iter();
+        let hooks = hooks.filter(|(chain, _)| rules.lines().any(|line| drops(line, chain)));
+        let all = hooks.map(|(_, hook)| Dropping {
+            hook: *hook,
+            rules: rules.clone(),
+        });
+        found.extend(all);
     }
     found
 }

@@ -4,49 +4,41 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::doctor::finding::{Finding, quoted};
+use crate::doctor::context::DoctorContext;
+use crate::doctor::files::{entries, listed, name, quoted};
+use crate::doctor::finding::Finding;
 use crate::doctor::repair::Repair;
-use crate::doctor::surroundings::Surroundings;
 
-const NAME: &str = "secrets";
-
-/// What others may do, if it is not nothing.
+/// The mode bits of others, which have to be clear.
 const OTHERS: u32 = 0o077;
 
-pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
+pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     let mut open = Vec::new();
     for folder in [s.store.profiles_dir(), s.store.templates_dir()] {
-        // The folders of all profiles and templates are fine as they are: each has its own.
-        for (path, is_dir) in entries(&folder) {
-            if is_dir {
-                walk(&path, &mut open);
-            }
+        // The folders of all profiles and templates may be open: each has its own inside.
+        for path in entries(&folder).iter().filter(|path| is_folder(path)) {
+            walk(path, &mut open);
         }
     }
     vec![judge(open)]
 }
 
-fn entries(folder: &Path) -> Vec<(PathBuf, bool)> {
-    let found = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut all: Vec<(PathBuf, bool)> = found
-        .filter_map(|e| Some((e.path(), e.file_type().ok()?.is_dir())))
-        .collect();
-    all.sort();
-    all
+fn is_folder(path: &Path) -> bool {
+    path.is_dir() && !path.is_symlink()
 }
 
-/// Collects the folder, if others may do anything with it, and what is secret in it.
+/// Collects the folder and the secrets in it that others can use.
 fn walk(folder: &Path, open: &mut Vec<(PathBuf, u32)>) {
     if is_open(folder) {
         open.push((folder.to_owned(), 0o700));
     }
-    for (path, is_dir) in entries(folder) {
-        if is_dir {
+    for path in entries(folder) {
+        if is_folder(&path) {
             // Add-ons are the user's own files, copied as they were.
-            if path.file_name().is_none_or(|name| name != "addons") {
+            if name(&path) != "addons" {
                 walk(&path, open);
             }
-        } else if is_secret(&path) && !path.is_symlink() && is_open(&path) {
+        } else if is_secret(name(&path)) && !path.is_symlink() && is_open(&path) {
             open.push((path, 0o600));
         }
     }
@@ -56,22 +48,19 @@ fn is_open(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & OTHERS != 0)
 }
 
-fn is_secret(path: &Path) -> bool {
-    let name = path.file_name().and_then(|n| n.to_str());
-    let name = name.unwrap_or_default();
-    name.ends_with(".key")
-        || ["id_ed25519", "host_ed25519", "kubeconfig", "profile.toml"].contains(&name)
+fn is_secret(name: &str) -> bool {
+    let names = ["id_ed25519", "host_ed25519", "kubeconfig", "profile.toml"];
+    name.ends_with(".key") || names.contains(&name)
 }
 
 fn judge(open: Vec<(PathBuf, u32)>) -> Finding {
     if open.is_empty() {
-        return Finding::ok(NAME, "keys can be read by this user alone");
+        return Finding::ok("keys can be read by this user alone");
     }
-    let names: Vec<String> = open.iter().map(|(p, _)| p.display().to_string()).collect();
     let quotes: Vec<String> = open.iter().map(|(path, _)| quoted(path)).collect();
+    let names = listed(open.iter().map(|(path, _)| path));
     Finding::failure(
-        NAME,
-        format!("others can get at keys: {}", names.join(", ")),
+        format!("others can read or change keys: {names}"),
         format!("chmod go= {}", quotes.join(" ")),
     )
     .with(Repair::Restrict(open))

@@ -1,43 +1,32 @@
 //! The warm templates can be used.
 
-use crate::cluster;
-use crate::cluster::TemplateRow;
-use crate::doctor::finding::{Finding, explain};
-use crate::doctor::surroundings::Surroundings;
+use crate::cluster::{self, TemplateRow};
+use crate::doctor::context::DoctorContext;
+use crate::doctor::finding::{Finding, explain, or};
 
-const NAME: &str = "templates";
-
-pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
+pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     if s.shared_busy {
-        return vec![Finding::skipped(NAME, "another kubby works on them")];
+        return vec![Finding::skipped("another kubby process is using them")];
     }
     match cluster::templates(s.store) {
         Ok(rows) => judge(&rows),
-        Err(e) => vec![Finding::skipped(NAME, explain(&e))],
+        Err(e) => vec![Finding::skipped(explain(&e))],
     }
 }
 
 fn judge(rows: &[TemplateRow]) -> Vec<Finding> {
-    let bad = rows
-        .iter()
-        .filter_map(|row| Some((row, row.problem.as_ref()?)));
-    let mut found: Vec<Finding> = bad
-        .map(|(row, why)| {
-            Finding::warning(
-                NAME,
-                format!("no start can use the template {}: {why}", row.key),
-                "kubby template prune, and the next kubby start makes a new one",
-            )
-        })
-        .collect();
-    if found.is_empty() {
-        let good = match rows.len() {
-            0 => "there is none; the next kubby start makes one".to_owned(),
-            n => format!("{n} can be used"),
-        };
-        found.push(Finding::ok(NAME, good));
-    }
-    found
+    let found = rows.iter().filter_map(|row| {
+        let why = row.problem.as_ref()?;
+        Some(Finding::warning(
+            format!("no start can use the template {}: {why}", row.key),
+            "kubby template prune, and the next kubby start makes a new one",
+        ))
+    });
+    let fine = match rows.len() {
+        0 => "there is none; the next kubby start makes one".to_owned(),
+        n => format!("{n} can be used"),
+    };
+    or(found, Finding::ok(fine))
 }
 
 #[cfg(test)]

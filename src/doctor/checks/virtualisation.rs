@@ -2,32 +2,28 @@
 
 use std::path::Path;
 
+use crate::doctor::context::DoctorContext;
 use crate::doctor::finding::Finding;
-use crate::doctor::surroundings::Surroundings;
 use crate::hypervisor::{self, AccelFacts, accel, kvm};
 use crate::profile::ProfileName;
 
-const NAME: &str = "virtualisation";
-
-pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
-    s.connections
-        .iter()
-        .filter_map(|connection| {
-            let facts = match &connection.link {
-                Ok(link) => AccelFacts::gather(&link.host),
-                Err(_) if hypervisor::is_local(&connection.uri) => without_libvirt(),
-                Err(_) => return None,
-            };
-            let made = s
-                .settled()
-                .filter(|(_, p)| p.connect == connection.uri && p.acceleration == "kvm")
-                .map(|(seen, _)| &seen.name);
-            Some(judge(&facts, &made.collect::<Vec<_>>()))
-        })
-        .collect()
+pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
+    let judged = s.connections.iter().filter_map(|connection| {
+        let facts = match &connection.link {
+            Ok(link) => AccelFacts::gather(&link.host),
+            Err(_) if hypervisor::is_local(&connection.uri) => without_libvirt(),
+            Err(_) => return None,
+        };
+        let with_kvm = s
+            .settled()
+            .filter(|(_, p)| p.connect == connection.uri && p.acceleration == "kvm")
+            .map(|(seen, _)| &seen.name);
+        Some(judge(&facts, &with_kvm.collect::<Vec<_>>()))
+    });
+    judged.collect()
 }
 
-/// What processor and device say, the rest taken for granted.
+/// Returns the facts about processor and device, and assumes that libvirt supports KVM.
 fn without_libvirt() -> AccelFacts {
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     AccelFacts {
@@ -37,25 +33,19 @@ fn without_libvirt() -> AccelFacts {
     }
 }
 
-/// `made` are the clusters that were made with KVM, and do not start without it.
-fn judge(facts: &AccelFacts, made: &[&ProfileName]) -> Finding {
+/// Judges the facts; the clusters `with_kvm` have run with KVM so far.
+fn judge(facts: &AccelFacts, with_kvm: &[&ProfileName]) -> Finding {
     let Some((why, remedy)) = accel::obstacle(facts) else {
-        return Finding::ok(NAME, "nodes run on KVM, by the processor itself");
+        return Finding::ok("nodes run on KVM, by the processor itself");
     };
-    if made.is_empty() {
-        return Finding::warning(
-            NAME,
-            format!("nodes run in software emulation, several times slower, because {why}"),
-            remedy,
-        );
+    if with_kvm.is_empty() {
+        let slow = "nodes run in software emulation, several times slower, because";
+        return Finding::warning(format!("{slow} {why}"), remedy);
     }
-    let names: Vec<String> = made.iter().map(|name| format!("`{name}`")).collect();
+    let names: Vec<String> = with_kvm.iter().map(|name| format!("`{name}`")).collect();
+    let names = names.join(", ");
     Finding::warning(
-        NAME,
-        format!(
-            "KVM cannot be used, and {} used it so far: {why}; the next start emulates",
-            names.join(", ")
-        ),
+        format!("KVM cannot be used, and {names} used it so far: {why}; the next start emulates"),
         remedy,
     )
 }

@@ -3,17 +3,20 @@
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use super::listed;
+use super::judge;
 use crate::cluster::machine::resources;
+use crate::doctor::context::DoctorContext;
+use crate::doctor::files::{entries, name};
 use crate::doctor::finding::Finding;
-use crate::doctor::repair::{Guard, Repair};
-use crate::doctor::surroundings::Surroundings;
+use crate::doctor::owned::profile_of_file;
+use crate::doctor::repair::Guard;
 use crate::hypervisor::Hypervisor;
 use crate::profile::ProfileName;
 
-const NAME: &str = "leftover-channels";
+/// The endings of the two pipes of a domain.
+const PIPES: [&str; 2] = [".channel.in", ".channel.out"];
 
-pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
+pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     let mut pools: Vec<PathBuf> = Vec::new();
     for connection in &s.connections {
         let target = s.store.pool_target(&connection.uri);
@@ -22,57 +25,35 @@ pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
         }
     }
     if pools.is_empty() || s.connections.iter().any(|c| c.link.is_err()) {
-        return vec![Finding::skipped(NAME, "libvirt does not answer here")];
+        return vec![Finding::skipped("libvirt does not answer here")];
     }
-    // A domain keeps its channel: a leftover one until it goes itself, another home's for good.
+    // A domain keeps its channel: a leftover one until it is removed itself, another home's always.
     let has_domain = |profile: &ProfileName| {
         let domain = profile.resource_name();
         s.links()
             .any(|(_, link)| !matches!(link.libvirt.find(&domain), Ok(None)))
     };
-    let gone = |profile: &ProfileName| {
-        !s.has_folder(profile) && !s.is_busy(profile) && !has_domain(profile)
+    let is_gone = |profile: &ProfileName| s.is_gone(profile) && !has_domain(profile);
+    let left = pools.iter().flat_map(|pool| pipes(pool, is_gone));
+    vec![judge(
+        left.map(|path| (path, Guard::Shared)).collect(),
+        "each channel has its machine",
+        "these channels lead into machines that are gone",
+    )]
+}
+
+/// Returns the pipes in a pool's folder whose profile is gone.
+fn pipes(pool: &Path, is_gone: impl Fn(&ProfileName) -> bool) -> Vec<PathBuf> {
+    let is_pipe = |path: &Path| {
+        path.symlink_metadata()
+            .is_ok_and(|m| m.file_type().is_fifo())
     };
-    let left = pools.iter().flat_map(|pool| pipes(pool, gone));
-    let left = left.map(|path| (path, Guard::Shared)).collect();
-    vec![judge(left)]
-}
-
-/// The pipes in a pool's folder whose profile is gone.
-fn pipes(pool: &Path, gone: impl Fn(&ProfileName) -> bool) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(pool).into_iter().flatten().flatten();
-    let mut found: Vec<PathBuf> = entries
-        .filter(|entry| entry.file_type().is_ok_and(|t| t.is_fifo()))
-        .filter(|entry| {
-            let name = entry.file_name();
-            let profile = name.to_str().and_then(profile_of);
-            profile.is_some_and(|profile| gone(&profile))
-        })
-        .map(|entry| entry.path())
-        .collect();
-    found.sort();
+    let mut found = entries(pool);
+    found.retain(|path| {
+        let profile = profile_of_file(name(path), PIPES);
+        is_pipe(path) && profile.is_some_and(|profile| is_gone(&profile))
+    });
     found
-}
-
-/// The profile of `kubby-dev.channel.in`.
-fn profile_of(file: &str) -> Option<ProfileName> {
-    let domain = file
-        .strip_suffix(".channel.in")
-        .or(file.strip_suffix(".channel.out"))?;
-    ProfileName::of_resource(domain)
-}
-
-fn judge(left: Vec<(PathBuf, Guard)>) -> Finding {
-    if left.is_empty() {
-        return Finding::ok(NAME, "each channel has its machine");
-    }
-    let paths = listed(left.iter().map(|(path, _)| path.as_path()));
-    Finding::warning(
-        NAME,
-        format!("these channels lead into machines that are gone: {paths}"),
-        "kubby doctor --fix removes them",
-    )
-    .with(Repair::Remove(left))
 }
 
 #[cfg(test)]
@@ -96,6 +77,5 @@ mod tests {
         let found = pipes(dir.path(), |profile| profile.as_str() != "kubby");
         let names: Vec<_> = found.iter().map(|p| p.file_name().unwrap()).collect();
         assert_eq!(names, ["kubby-a.channel.in", "kubby-a.channel.out"]);
-        assert_eq!(judge(vec![]).remedy, None);
     }
 }

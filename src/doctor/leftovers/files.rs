@@ -1,24 +1,22 @@
-//! Temporary files of writes that were cut short: beside kubeconfigs, and among kubby's own files.
+//! Temporary files of interrupted writes: beside kubeconfigs, and among kubby's own files.
 
-use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::listed;
+use super::judge;
+use crate::doctor::context::DoctorContext;
+use crate::doctor::files::{entries, name};
 use crate::doctor::finding::Finding;
-use crate::doctor::repair::{Guard, Repair};
-use crate::doctor::surroundings::Surroundings;
+use crate::doctor::repair::Guard;
 use crate::fsutil;
 
-const NAME: &str = "leftover-files";
-
-/// Small files are written in milliseconds.
+/// The age from which a small file counts as left behind; it is written in milliseconds.
 const WRITTEN: Duration = Duration::from_secs(60);
-/// A download that gets nothing for so long has failed.
+/// The age from which a download counts as failed: it has got nothing for that long.
 const DOWNLOADED: Duration = Duration::from_secs(3600);
 
-pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
+pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     let mut left = Vec::new();
     for file in s.kubeconfigs() {
         collect(fsutil::folder_of(file), false, &mut left);
@@ -31,32 +29,35 @@ pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
     }
     left.sort();
     left.dedup();
-    vec![judge(left)]
+    vec![judge(
+        left.into_iter().map(|path| (path, Guard::None)).collect(),
+        "no write was interrupted",
+        "interrupted writes left these, and they can hold keys",
+    )]
 }
 
 fn collect(folder: &Path, deep: bool, left: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let Ok(meta) = entry.metadata() else { continue };
-        let name = entry.file_name();
+    for path in entries(folder) {
+        let Ok(meta) = path.symlink_metadata() else {
+            continue;
+        };
         if meta.is_dir() {
             if deep {
-                collect(&entry.path(), deep, left);
+                collect(&path, deep, left);
             }
             continue;
         }
-        let Some(limit) = name.to_str().and_then(kind) else {
-            continue;
-        };
         let age = meta.modified().ok().and_then(|at| at.elapsed().ok());
         let mine = meta.uid() == rustix::process::geteuid().as_raw();
-        if meta.is_file() && mine && age.is_some_and(|age| age > limit) {
-            left.push(entry.path());
+        let old = kind(name(&path)).is_some_and(|limit| age.is_some_and(|age| age > limit));
+        if meta.is_file() && mine && old {
+            left.push(path);
         }
     }
 }
 
-/// How long a temporary file of kubby's with this name can be in use unchanged; nothing for a name
-/// that kubby does not give.
+/// Returns how long a temporary file of kubby's with this name can be in use unchanged; `None` for a
+/// name that kubby does not give.
 fn kind(name: &str) -> Option<Duration> {
     let rest = name.strip_prefix(".kubby-")?;
     let (limit, random) = match rest.strip_prefix("download-") {
@@ -78,21 +79,10 @@ fn after_process(name: &str) -> &str {
     }
 }
 
-fn judge(left: Vec<PathBuf>) -> Finding {
-    if left.is_empty() {
-        return Finding::ok(NAME, "no write was cut short");
-    }
-    let reason = format!(
-        "writes that were cut short left these, and they can hold keys: {}",
-        listed(left.iter().map(PathBuf::as_path))
-    );
-    let left = left.into_iter().map(|path| (path, Guard::None)).collect();
-    Finding::warning(NAME, reason, "kubby doctor --fix removes them").with(Repair::Remove(left))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::time::SystemTime;
 
     #[test]

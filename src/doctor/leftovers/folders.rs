@@ -5,31 +5,33 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use super::listed;
-use crate::cluster::saved::fork;
-use crate::cluster::saved::garbage;
+use super::judge;
+use crate::cluster::saved::{fork, garbage};
+use crate::doctor::context::DoctorContext;
+use crate::doctor::files::{entries, name};
 use crate::doctor::finding::Finding;
-use crate::doctor::repair::{Guard, Repair};
-use crate::doctor::surroundings::Surroundings;
+use crate::doctor::repair::Guard;
 use crate::fsutil;
 use crate::image::build::{PRIVATE as BUILD, SOCKET as BUILD_SOCKET};
 use crate::store::Store;
 
-const NAME: &str = "leftover-folders";
-
-/// How the names begin of folders in which components are made, before version and process.
+/// The beginning of the names of folders in which components are made, before version and process.
 const MAKING: &str = ".making-";
 
-pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
+pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     let mut left = of_dead(s.store);
     let builds = builds(&std::env::temp_dir());
     left.extend(builds.into_iter().map(|path| (path, Guard::None)));
-    // Saved states are made under the shared lock: who holds it may be at work on them.
+    // Saved states are made under the shared lock: its holder may be making one.
     if !s.shared_busy {
         let unfinished = garbage::unfinished(s.store).unwrap_or_default();
         left.extend(unfinished.into_iter().map(|path| (path, Guard::Shared)));
     }
-    vec![judge(left)]
+    vec![judge(
+        left,
+        "no process has left a folder unfinished",
+        "processes that have ended left these unfinished",
+    )]
 }
 
 fn of_dead(store: &Store) -> Vec<(PathBuf, Guard)> {
@@ -43,17 +45,14 @@ fn of_dead(store: &Store) -> Vec<(PathBuf, Guard)> {
     ] {
         dead.extend(fsutil::of_processes(parent, prefix).1);
     }
-    for (path, name) in entries(&components) {
-        let process = name
-            .strip_prefix(MAKING)
-            .and_then(|rest| rest.rsplit_once('-'));
-        if process.is_some_and(|(_, id)| !Path::new("/proc").join(id).exists()) {
-            dead.push(path);
-        }
-    }
+    dead.extend(entries(&components).into_iter().filter(|path| {
+        let making = name(path).strip_prefix(MAKING);
+        let process = making.and_then(|rest| rest.rsplit_once('-'));
+        process.is_some_and(|(_, id)| !Path::new("/proc").join(id).exists())
+    }));
     let mut left: Vec<(PathBuf, Guard)> = dead.into_iter().map(|p| (p, Guard::None)).collect();
-    for (path, name) in entries(&images) {
-        if let Some(lock) = lock_of_image(&name).map(|lock| images.join(lock))
+    for path in entries(&images) {
+        if let Some(lock) = lock_of_image(name(&path)).map(|lock| images.join(lock))
             && !fsutil::is_locked(&lock)
         {
             left.push((path, Guard::File(lock)));
@@ -62,50 +61,27 @@ fn of_dead(store: &Store) -> Vec<(PathBuf, Guard)> {
     left
 }
 
-/// The private folders of image builds whose process no longer listens on the socket in them.
+/// Returns the private folders of image builds whose process no longer listens on the socket in them.
 fn builds(parent: &Path) -> Vec<PathBuf> {
     let me = rustix::process::geteuid().as_raw();
-    let of_build = entries(parent).into_iter().filter(|(path, name)| {
-        let mine = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.uid() == me);
-        mine && name.starts_with(BUILD)
-    });
-    of_build
-        .map(|(path, _)| path)
-        .filter(|path| {
-            // Refused, not missing: one that is being made has no socket yet.
+    let mut found = entries(parent);
+    found.retain(|path| {
+        let mine = || path.symlink_metadata().is_ok_and(|meta| meta.uid() == me);
+        // Refused, not missing: a folder that is being made has no socket yet.
+        let refuses = || {
             let connected = UnixStream::connect(path.join(BUILD_SOCKET));
             connected.is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused)
-        })
-        .collect()
+        };
+        name(path).starts_with(BUILD) && mine() && refuses()
+    });
+    found
 }
 
-/// The lock that whoever makes a node image in a folder `.INPUTS.….tmp` holds.
+/// Returns the lock that a process holds while it makes a node image in a folder `.INPUTS.….tmp`.
 fn lock_of_image(name: &str) -> Option<String> {
     let inner = name.strip_prefix('.')?.strip_suffix(".tmp")?;
     let (inputs, _) = inner.rsplit_once('.')?;
     Some(format!("{inputs}.lock"))
-}
-
-fn entries(parent: &Path) -> Vec<(PathBuf, String)> {
-    let found = std::fs::read_dir(parent).into_iter().flatten().flatten();
-    let mut all: Vec<(PathBuf, String)> = found
-        .filter_map(|e| Some((e.path(), e.file_name().into_string().ok()?)))
-        .collect();
-    all.sort();
-    all
-}
-
-fn judge(left: Vec<(PathBuf, Guard)>) -> Finding {
-    if left.is_empty() {
-        return Finding::ok(NAME, "no process has left a folder half-made");
-    }
-    let paths = listed(left.iter().map(|(path, _)| path.as_path()));
-    Finding::warning(
-        NAME,
-        format!("processes that have ended left these half-made: {paths}"),
-        "kubby doctor --fix removes them",
-    )
-    .with(Repair::Remove(left))
 }
 
 #[cfg(test)]
@@ -150,8 +126,6 @@ mod tests {
             ".free.x1.tmp".into(),
         ];
         assert_eq!(found, expected);
-        assert!(judge(of_dead(&store)).fixable);
-        assert!(!judge(vec![]).fixable);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What crashed runs leave behind: one file a kind. Only what is this home's own is ever named.
+//! What crashed runs leave behind: one file for each kind. Only this home's own is ever named.
 
 pub(super) mod channels;
 pub(super) mod contexts;
@@ -9,10 +9,32 @@ pub(super) mod pools;
 pub(super) mod profiles;
 pub(super) mod volumes;
 
-use std::path::Path;
+use std::path::PathBuf;
 
-/// Paths in one line for people.
-fn listed<'a>(paths: impl IntoIterator<Item = &'a Path>) -> String {
-    let names: Vec<String> = paths.into_iter().map(|p| p.display().to_string()).collect();
-    names.join(", ")
+use super::files::listed;
+use super::finding::Finding;
+use super::repair::{Guard, Repair};
+
+const REMEDY: &str = "kubby doctor --fix removes them";
+
+/// Judges leftover files and folders, which `--fix` removes; `fine` is the reason where there are
+/// none.
+fn judge(left: Vec<(PathBuf, Guard)>, fine: &str, why: &str) -> Finding {
+    if left.is_empty() {
+        return Finding::ok(fine);
+    }
+    let paths = listed(left.iter().map(|(path, _)| path));
+    Finding::warning(format!("{why}: {paths}"), REMEDY).with(Repair::Remove(left))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_left_can_be_removed() {
+        assert_eq!(judge(vec![], "none", "left").remedy, None);
+        let found = judge(vec![("/a".into(), Guard::None)], "none", "left");
+        assert!(found.fixable && found.reason == "left: /a");
+    }
 }

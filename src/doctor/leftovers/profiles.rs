@@ -1,37 +1,27 @@
-//! Profile folders without a profile file: a start that was killed before it wrote one, or a file
-//! that somebody has lost.
+//! Profile folders without a profile file: of a start that was killed before it wrote one, or with a
+//! file that was lost.
 
 use crate::doctor::checks::pool;
-use crate::doctor::finding::Finding;
+use crate::doctor::context::DoctorContext;
+use crate::doctor::finding::{Finding, or};
 use crate::doctor::repair::Repair;
-use crate::doctor::surroundings::Surroundings;
 use crate::hypervisor::Hypervisor;
 use crate::profile::ProfileName;
 
-const NAME: &str = "leftover-profiles";
-
-pub(in crate::doctor) fn look(s: &Surroundings<'_>) -> Vec<Finding> {
+pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     let without = s.profiles.iter().filter(|seen| {
         let missing = matches!(seen.profile, Ok(None));
         missing && !seen.busy
     });
-    let mut found: Vec<Finding> = without
-        .map(|seen| {
-            judge(
-                &seen.name,
-                &seen.dir.root().display().to_string(),
-                machine(s, &seen.name),
-            )
-        })
-        .collect();
-    if found.is_empty() {
-        found.push(Finding::ok(NAME, "each profile's folder has its profile"));
-    }
-    found
+    let found = without.map(|seen| {
+        let folder = seen.dir.root().display().to_string();
+        judge(&seen.name, &folder, machine(s, &seen.name))
+    });
+    or(found, Finding::ok("each profile's folder has its profile"))
 }
 
-/// What libvirt has of a profile; nothing where not every connection answers.
-fn machine(s: &Surroundings<'_>, name: &ProfileName) -> Option<Vec<String>> {
+/// Returns what libvirt has of a profile; `None` where not every connection answers.
+fn machine(s: &DoctorContext<'_>, name: &ProfileName) -> Option<Vec<String>> {
     let domain = name.resource_name();
     let mut has = Vec::new();
     for connection in &s.connections {
@@ -43,7 +33,7 @@ fn machine(s: &Surroundings<'_>, name: &ProfileName) -> Option<Vec<String>> {
         if libvirt.find_pool(&s.store.pool_name()).ok()?.is_none() {
             continue;
         }
-        // A pool that does not work shows no volumes, and may have some all the same.
+        // A pool that does not work shows no volumes, and may have some nevertheless.
         if !pool::works(s, &connection.uri, link) {
             return None;
         }
@@ -60,18 +50,15 @@ fn judge(name: &ProfileName, folder: &str, machine: Option<Vec<String>>) -> Find
     let delete = format!("kubby delete{} removes all of it", name.flag());
     match machine {
         Some(has) if has.is_empty() => {
-            Finding::warning(NAME, reason, delete).with(Repair::RemoveProfileFolder {
-                profile: name.clone(),
-            })
+            let profile = name.clone();
+            Finding::warning(reason, delete).with(Repair::RemoveProfileFolder { profile })
         }
-        // Its keys may be all that leads into that machine.
+        // Its keys may be the only ones that open that machine.
         Some(has) => Finding::warning(
-            NAME,
             format!("{reason}, but libvirt has {}", has.join(", ")),
-            format!("bring profile.toml back from a backup, or {delete}"),
+            format!("restore profile.toml from a backup, or {delete}"),
         ),
         None => Finding::warning(
-            NAME,
             format!("{reason}, and libvirt does not answer whether there is a machine of it"),
             delete,
         ),
@@ -83,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_goes_only_when_libvirt_has_nothing_of_it() {
+    fn a_folder_can_be_removed_only_when_libvirt_has_nothing_of_it() {
         let name: ProfileName = "dev".parse().unwrap();
         let look = |machine| judge(&name, "/h/profiles/dev", machine);
         assert!(look(Some(vec![])).fixable);

@@ -20,7 +20,7 @@ pub fn all<'a>(place: &'a Place<'_>) -> Vec<Fault<'a>> {
             "LIBVIRT_DEFAULT_URI",
             "qemu+unix:///system?socket=/nonexistent/libvirt-sock",
         ),
-        Fault::new("proxies", "127.0.0.1:1, where nobody", nothing)
+        Fault::new("proxies", "127.0.0.1:1, where no program", nothing)
             .under("HTTPS_PROXY", "http://127.0.0.1:1"),
         Fault::new("proxies", "HTTP_PROXY is not usable", nothing)
             .under("HTTP_PROXY", "http://me:secret@proxy:port"),

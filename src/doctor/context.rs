@@ -1,8 +1,9 @@
-//! What several checks look at, asked once: profiles, connections, kubeconfig files.
+//! What several checks look at, gathered once: profiles, connections, kubeconfig files.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::finding::{Finding, or};
 use crate::cluster::saved::garbage;
 use crate::error::{Error, Result};
 use crate::hypervisor::{self, HostInfo, Hypervisor, Libvirt};
@@ -10,49 +11,48 @@ use crate::kubeconfig;
 use crate::profile::{Profile, ProfileName};
 use crate::store::{ProfileDir, Store};
 
-/// A profile's folder with what is in it.
+/// A profile's folder and its content.
 pub(super) struct Seen {
     pub(super) name: ProfileName,
     pub(super) dir: ProfileDir,
-    /// Nothing where there is a folder without a profile file.
+    /// `None` for a folder without a profile file.
     pub(super) profile: Result<Option<Profile>>,
-    /// Another kubby works on it now, so that what is there need not be whole.
+    /// Whether another kubby process is using the profile, which may be incomplete then.
     pub(super) busy: bool,
 }
 
-/// libvirt that answers, and the host it runs on.
+/// A libvirt that answers, and the host it runs on.
 pub(super) struct Link {
     pub(super) libvirt: Libvirt,
     pub(super) host: HostInfo,
 }
 
-/// A place where this home has, or would have, clusters.
+/// A libvirt on which this home has, or would have, clusters.
 pub(super) struct Connection {
     pub(super) uri: String,
     pub(super) link: Result<Link>,
 }
 
-/// What there is to look at.
-pub(super) struct Surroundings<'a> {
+/// The input of all checks.
+pub(super) struct DoctorContext<'a> {
     pub(super) store: &'a Store,
     pub(super) profiles: Vec<Seen>,
-    /// The default one first.
+    /// The connections, the default one first.
     pub(super) connections: Vec<Connection>,
-    /// Another kubby works on the pool, or chooses ports.
+    /// Whether another kubby process is using the pool or choosing ports.
     pub(super) shared_busy: bool,
     /// The kubeconfig that a new cluster's context would go to.
     pub(super) default_kubeconfig: Result<PathBuf>,
 }
 
-impl<'a> Surroundings<'a> {
-    /// Reads the home and opens the connections. libvirt that does not answer is no error.
+impl<'a> DoctorContext<'a> {
+    /// Reads the home and opens the connections. A libvirt that does not answer is not an error.
     ///
     /// # Errors
     /// [`crate::error::Kind::Internal`] when the profiles cannot be listed.
     pub(super) fn gather(store: &'a Store) -> Result<Self> {
-        let profiles: Vec<Seen> = store
-            .profile_names()?
-            .into_iter()
+        let names = store.profile_names()?.into_iter();
+        let profiles: Vec<Seen> = names
             .map(|name| {
                 let dir = store.profile_dir(&name);
                 Seen {
@@ -72,50 +72,54 @@ impl<'a> Surroundings<'a> {
                 uris.push(profile.connect.clone());
             }
         }
-        let connections = uris
-            .into_iter()
-            .map(|uri| Connection {
-                link: open(&uri),
-                uri,
-            })
-            .collect();
-        Ok(Surroundings {
+        let connections = uris.into_iter().map(|uri| Connection {
+            link: open(&uri),
+            uri,
+        });
+        Ok(DoctorContext {
             shared_busy: store.is_shared_locked(),
             default_kubeconfig: kubeconfig::default_path(),
+            connections: connections.collect(),
             store,
             profiles,
-            connections,
         })
     }
 
-    /// The profiles that can be read and that no other kubby works on.
+    /// Returns the profiles that can be read and that no other kubby process is using.
     pub(super) fn settled(&self) -> impl Iterator<Item = (&Seen, &Profile)> {
         let quiet = self.profiles.iter().filter(|seen| !seen.busy);
         quiet.filter_map(|seen| Some((seen, seen.profile()?)))
     }
 
-    /// The connections on which libvirt answers.
+    /// Returns the connections on which libvirt answers.
     pub(super) fn links(&self) -> impl Iterator<Item = (&str, &Link)> {
         let all = self.connections.iter();
         all.filter_map(|c| Some((c.uri.as_str(), c.link.as_ref().ok()?)))
     }
 
-    /// libvirt on a connection, if it answers.
+    /// Returns the connections to libvirt on this host.
+    pub(super) fn local_links(&self) -> impl Iterator<Item = (&str, &Link)> {
+        self.links().filter(|(_, link)| link.host.is_local())
+    }
+
+    /// Judges each connection on which libvirt answers.
+    pub(super) fn judge_links(&self, judge: impl Fn(&str, &Link) -> Finding) -> Vec<Finding> {
+        let found = self.links().map(|(uri, link)| judge(uri, link));
+        or(found, Finding::skipped("libvirt does not answer"))
+    }
+
+    /// Returns the connection to a URI, if libvirt answers there.
     pub(super) fn link(&self, uri: &str) -> Option<&Link> {
         self.links().find(|(u, _)| *u == uri).map(|(_, link)| link)
     }
 
-    /// Whether the folder of a profile is there, whatever is in it.
-    pub(super) fn has_folder(&self, name: &ProfileName) -> bool {
-        self.profiles.iter().any(|seen| seen.name == *name)
+    /// Returns whether a profile has no folder, and no kubby process is about to make one.
+    pub(super) fn is_gone(&self, name: &ProfileName) -> bool {
+        let has_folder = self.profiles.iter().any(|seen| seen.name == *name);
+        !has_folder && !self.store.is_profile_locked(name)
     }
 
-    /// Whether another kubby works on a profile, which need not have a folder yet.
-    pub(super) fn is_busy(&self, name: &ProfileName) -> bool {
-        self.store.is_profile_locked(name)
-    }
-
-    /// All kubeconfig files that this home has contexts in, or would have.
+    /// Returns all kubeconfig files that this home has contexts in, or would have.
     pub(super) fn kubeconfigs(&self) -> BTreeSet<&Path> {
         let of_profiles = self.profiles.iter().filter_map(Seen::profile);
         let mut all: BTreeSet<&Path> = of_profiles.map(|p| p.kubeconfig.as_path()).collect();
@@ -125,7 +129,7 @@ impl<'a> Surroundings<'a> {
 }
 
 impl Seen {
-    /// The profile, where it can be read.
+    /// Returns the profile, where it can be read.
     pub(super) fn profile(&self) -> Option<&Profile> {
         self.profile.as_ref().ok()?.as_ref()
     }

@@ -1,0 +1,131 @@
+//! What belongs to this home: profiles by marks and names, and volumes that nothing needs.
+
+use crate::cluster::machine::preflight;
+use crate::cluster::saved::garbage;
+use crate::error::{Error, Kind, Result};
+use crate::hypervisor::{Domain, Hypervisor};
+use crate::kubeconfig::Owner;
+use crate::profile::ProfileName;
+use crate::store::Store;
+
+/// The endings of the volumes that are removed with their cluster and at no other time.
+const CLUSTER_VOLUMES: [&str; 2] = [".seed.tar", ".console.log"];
+
+/// Returns the profile of a domain that has this home's mark.
+pub(super) fn profile_of_domain(store: &Store, domain: &Domain) -> Option<ProfileName> {
+    let profile: ProfileName = domain.owner.as_ref()?.profile.parse().ok()?;
+    let ours = preflight::foreign(domain, store, &profile).is_none();
+    // No command looks for a domain that was renamed.
+    (ours && domain.name == profile.resource_name()).then_some(profile)
+}
+
+/// Returns the profile of a kubeconfig's context that has this home's mark.
+pub(super) fn profile_of_context(store: &Store, owner: &Owner) -> Option<ProfileName> {
+    let profile: ProfileName = owner.profile.parse().ok()?;
+    (preflight::kubeconfig_owner(store, &profile) == *owner).then_some(profile)
+}
+
+/// Returns the profile of a file that is named after its domain, such as `kubby-dev.seed.tar`.
+pub(super) fn profile_of_file(file: &str, endings: [&str; 2]) -> Option<ProfileName> {
+    let domain = endings.iter().find_map(|ending| file.strip_suffix(ending));
+    ProfileName::of_resource(domain?)
+}
+
+/// Returns the volumes that nothing needs, in the order in which they can be removed.
+///
+/// # Errors
+/// [`Kind::State`] where that cannot be decided, [`Kind::Hypervisor`] when libvirt does not answer.
+pub(super) fn unneeded_volumes(hypervisor: &dyn Hypervisor, store: &Store) -> Result<Vec<String>> {
+    let pool = store.pool_name();
+    if let Some(home) = garbage::another_home(hypervisor, store)? {
+        let home = home.display();
+        return Err(Error::new(
+            Kind::State,
+            format!("the home {home} uses the storage pool {pool}, too, and knows what it needs"),
+        ));
+    }
+    let damaged = || {
+        let what = "a profile or saved state is damaged, so that what it needs is not known";
+        Error::new(Kind::State, what)
+    };
+    let mut left = garbage::unneeded(hypervisor, store, &pool, None)?.ok_or_else(damaged)?;
+    let profiles = store.profile_names()?;
+    let is_gone = |p: &ProfileName| !profiles.contains(p) && !store.is_profile_locked(p);
+    let volumes = hypervisor.list_volumes(&pool)?.into_iter();
+    left.extend(volumes.map(|volume| volume.name).filter(|name| {
+        profile_of_file(name, CLUSTER_VOLUMES).is_some_and(|profile| is_gone(&profile))
+    }));
+    Ok(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::hypervisor::{self, State};
+
+    fn store() -> Store {
+        Store::at(Path::new("/h"), Path::new("/c"))
+    }
+
+    #[test]
+    fn only_this_homes_own_domains_have_a_profile() {
+        let domain = |name: &str, owner: Option<(&str, &str)>| Domain {
+            name: name.into(),
+            uuid: uuid::Uuid::from_u128(1),
+            state: State::ShutOff,
+            reason: None,
+            owner: owner.map(|(profile, home)| hypervisor::Owner {
+                profile: profile.into(),
+                home: home.into(),
+                version: "0.1.0".into(),
+            }),
+            cpu_time: Duration::ZERO,
+        };
+        let table = [
+            (domain("kubby-dev", Some(("dev", "/h/"))), true),
+            (domain("kubby-dev", Some(("dev", "/other"))), false),
+            (domain("renamed", Some(("dev", "/h"))), false),
+            (domain("kubby-dev", Some(("../x", "/h"))), false),
+            (domain("kubby-dev", None), false),
+        ];
+        for (domain, ours) in table {
+            let profile = profile_of_domain(&store(), &domain);
+            assert_eq!(profile.is_some(), ours, "{domain:?}");
+        }
+    }
+
+    #[test]
+    fn contexts_of_other_homes_are_theirs() {
+        let profile = |profile: &str, home: &str| {
+            let owner = Owner {
+                profile: profile.into(),
+                home: home.into(),
+            };
+            profile_of_context(&store(), &owner)
+        };
+        assert!(profile("dev", "/h").is_some() && profile("dev", "/h/").is_some());
+        assert!(profile("dev", "/i").is_none());
+        assert!(profile("no name", "/h").is_none());
+    }
+
+    #[test]
+    fn a_clusters_own_volumes_are_known_by_name() {
+        let name = |volume: &str| {
+            let profile = profile_of_file(volume, CLUSTER_VOLUMES);
+            profile.map(|p| p.to_string())
+        };
+        assert_eq!(name("kubby.seed.tar").as_deref(), Some("kubby"));
+        assert_eq!(name("kubby-dev.console.log").as_deref(), Some("dev"));
+        for other in [
+            "base-1.qcow2",
+            "kubby-dev.disk.qcow2",
+            "my.seed.tar",
+            "kubby-.seed.tar",
+        ] {
+            assert_eq!(name(other), None, "{other}");
+        }
+    }
+}
