@@ -114,6 +114,26 @@ impl Error {
         }
     }
 
+    /// Makes an error of class [`Kind::Usage`].
+    pub fn usage(message: impl Into<String>) -> Self {
+        Error::new(Kind::Usage, message)
+    }
+
+    /// Makes an error of class [`Kind::Assets`].
+    pub fn assets(message: impl Into<String>) -> Self {
+        Error::new(Kind::Assets, message)
+    }
+
+    /// Makes an error of class [`Kind::Unhealthy`].
+    pub fn unhealthy(message: impl Into<String>) -> Self {
+        Error::new(Kind::Unhealthy, message)
+    }
+
+    /// Makes an error of class [`Kind::State`].
+    pub fn state(message: impl Into<String>) -> Self {
+        Error::new(Kind::State, message)
+    }
+
     /// Adds the underlying cause; it is shown as a `caused by` line.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
