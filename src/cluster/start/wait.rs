@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::addon::Rollouts;
-use crate::api::{ApiClient, CONTROL_PLANE_LABEL, Node};
+use crate::api::{ApiClient, CONTROL_PLANE_LABEL, NodeStatus};
 use crate::cluster::machine::watch::Watcher;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
@@ -97,7 +97,7 @@ impl Waiting<'_, '_> {
     ///
     /// # Errors
     /// As [`Waiting::api_ready`].
-    pub fn node_ready(&mut self, step: &Step) -> Result<Node> {
+    pub fn node_ready(&mut self, step: &Step) -> Result<NodeStatus> {
         self.until("the node is not Ready", "kubelet.service", step, |api| {
             let Some(node) = api.node(NODE_NAME)? else {
                 return Err(Error::new(

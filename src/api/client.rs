@@ -1,11 +1,11 @@
-//! A small client of kube-apiserver for kubby's own questions: is it ready, what of the node.
-//! Everything that a user asks goes through kubectl.
+//! The requests to kube-apiserver and its answers.
 
 use std::time::Duration;
 
 use serde_json::Value;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig, TlsProvider};
 
+use super::node::NodeStatus;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::{fault, interrupt};
 
@@ -16,7 +16,7 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 /// How long one apply may take: the first one of a kind makes kube-apiserver build its schema.
 const APPLY_LIMIT: Duration = Duration::from_secs(30);
 
-/// How often a request is sent that nobody answers.
+/// How often a request that gets no answer is sent.
 const TRIES: u32 = 4;
 
 /// The pause between two of them.
@@ -28,7 +28,7 @@ pub struct ApiClient {
     base: String,
 }
 
-/// What the API answered.
+/// The API's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The HTTP status.
@@ -38,37 +38,50 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Whether the status is 200 to 299.
+    /// Returns whether the status is 200 to 299.
     pub fn is_ok(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
-    /// The API's own words for what it refused, else the body.
+    /// Returns the API's own message about a refusal, else the body.
     pub fn message(&self) -> String {
-        let status: Value = serde_json::from_str(&self.body).unwrap_or_default();
-        match status["message"].as_str() {
+        match self.value()["message"].as_str() {
             Some(message) => message.to_owned(),
             None => self.body.chars().take(1000).collect(),
         }
     }
 
-    /// The body of a good answer; `what` names the request in the error.
+    /// Returns the body as JSON; `null` where it is none.
+    pub fn value(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_default()
+    }
+
+    /// Returns the body of a good answer; `what` names the request in the error.
     ///
     /// # Errors
-    /// [`Kind::Unhealthy`] with the API's words for any other answer.
+    /// [`Kind::Unhealthy`] with the API's message for any other answer.
     pub fn require(self, what: &str) -> Result<String> {
         if self.is_ok() {
             return Ok(self.body);
         }
         Err(
-            Error::new(Kind::Unhealthy, format!("{what} gave HTTP {}", self.status))
+            Error::unhealthy(format!("{what} gave HTTP {}", self.status))
                 .with_detail("kube-apiserver says", self.message()),
         )
+    }
+
+    /// Returns the body of a good answer as JSON; `what` names the request in the error.
+    ///
+    /// # Errors
+    /// [`Kind::Unhealthy`] for any other answer.
+    pub fn require_json(self, what: &str) -> Result<Value> {
+        let fail = || format!("the answer to {what} does not parse");
+        serde_json::from_str(&self.require(what)?).context(Kind::Unhealthy, fail)
     }
 }
 
 impl ApiClient {
-    /// A client for the API on 127.0.0.1 at `port`, with PEM texts of the CA to trust and of the
+    /// Makes a client for the API on 127.0.0.1 at `port`, with PEM texts of the CA to trust and of the
     /// operator's certificate and key.
     ///
     /// # Errors
@@ -102,7 +115,7 @@ impl ApiClient {
         })
     }
 
-    /// `GET path`.
+    /// Sends `GET path`.
     ///
     /// # Errors
     /// [`Kind::Unhealthy`] when nothing answers in time.
@@ -111,7 +124,7 @@ impl ApiClient {
         Self::answer(response, path)
     }
 
-    /// `GET path` of a list, as the table that kubectl shows of it.
+    /// Sends `GET path` of a list, for the table that kubectl shows of it.
     ///
     /// # Errors
     /// [`Kind::Unhealthy`] when nothing answers in time.
@@ -119,7 +132,7 @@ impl ApiClient {
         self.get_as(path, "application/json;as=Table;v=v1;g=meta.k8s.io")
     }
 
-    /// `GET path` in another form, as the media type `accept` tells.
+    /// Sends `GET path` for an answer in another form, which the media type `accept` names.
     ///
     /// # Errors
     /// [`Kind::Unhealthy`] when nothing answers in time.
@@ -128,7 +141,7 @@ impl ApiClient {
         Self::answer(request.header("Accept", accept).call(), path)
     }
 
-    /// `PATCH path` with a JSON merge patch.
+    /// Sends `PATCH path` with a JSON merge patch.
     ///
     /// # Errors
     /// [`Kind::Unhealthy`] when nothing answers in time.
@@ -143,8 +156,8 @@ impl ApiClient {
         })
     }
 
-    /// Server-side apply of one object: what it says becomes so, and kubby owns those fields.
-    /// Where others own one with another value the answer has status 409, unless `force` is set.
+    /// Applies one object on the server, so that kubby owns its fields. Where others own one with
+    /// another value the answer has status 409, unless `force` is set.
     ///
     /// # Errors
     /// [`Kind::Unhealthy`] when nothing answers in time.
@@ -166,7 +179,7 @@ impl ApiClient {
         })
     }
 
-    /// `DELETE path`; what the object owns goes before it does.
+    /// Sends `DELETE path`; the objects that it owns are deleted before it.
     ///
     /// # Errors
     /// [`Kind::Unhealthy`] when nothing answers in time.
@@ -180,36 +193,24 @@ impl ApiClient {
         })
     }
 
-    /// `GET path`, whose answer has to be an object. Asked again when there is no answer: on a
-    /// busy machine a single request may well take too long.
+    /// Sends `GET path` for an answer that has to be an object. Sends it again when there is no
+    /// answer: on a busy machine a single request may take too long.
     ///
     /// # Errors
     /// [`Kind::Unhealthy`] when nothing answers in time, or not with an object.
     pub fn get_json(&self, path: &str) -> Result<Value> {
         let answer = patiently(|| self.get(path))?;
-        let body = answer.require(&format!("asking for {path}"))?;
-        serde_json::from_str(&body).context(Kind::Unhealthy, || {
-            format!("kube-apiserver's answer to {path} does not parse")
-        })
+        answer.require_json(&format!("asking for {path}"))
     }
 
-    /// [`ApiClient::merge_patch`] that has to be taken, tried again as [`ApiClient::get_json`].
+    /// Sends a [`ApiClient::merge_patch`] that has to succeed, again and again as
+    /// [`ApiClient::get_json`].
     ///
     /// # Errors
     /// [`Kind::Unhealthy`] when nothing answers in time, or with an error.
     pub fn require_patch(&self, path: &str, patch: &Value) -> Result<()> {
         let answer = patiently(|| self.merge_patch(path, patch))?;
-        if answer.is_ok() {
-            return Ok(());
-        }
-        Err(Error::new(
-            Kind::Unhealthy,
-            format!(
-                "kube-apiserver refused a change of {path} (HTTP {})",
-                answer.status
-            ),
-        )
-        .with_detail("the answer", answer.body))
+        answer.require(&format!("changing {path}")).map(drop)
     }
 
     fn answer(
@@ -226,7 +227,7 @@ impl ApiClient {
         Ok(Answer { status, body })
     }
 
-    /// Whether kube-apiserver says that it is ready.
+    /// Checks that kube-apiserver reports that it is ready.
     ///
     /// # Errors
     /// [`Kind::Unhealthy`] with the reason when it is not.
@@ -234,21 +235,20 @@ impl ApiClient {
         self.is_ready("/readyz?verbose=true")
     }
 
-    /// Whether kube-apiserver takes the operator's objects: it is ready but for the roles of the
-    /// system's other users, which a new cluster's makes one by one, and the system's namespace is
-    /// there.
+    /// Checks that kube-apiserver accepts the administrator's objects: it is ready but for the roles
+    /// of the system's other users, which a new one makes one by one, and the system's namespace
+    /// exists.
     ///
     /// # Errors
     /// [`Kind::Unhealthy`] with the reason when it does not.
     pub fn takes_objects(&self) -> Result<()> {
         self.is_ready("/readyz?verbose=true&exclude=poststarthook/rbac/bootstrap-roles")?;
         let answer = self.get("/api/v1/namespaces/kube-system")?;
-        answer
-            .require("asking for the namespace kube-system")
-            .map(drop)
+        let what = "asking for the namespace kube-system";
+        answer.require(what).map(drop)
     }
 
-    /// Whether kube-apiserver is nearly ready: of the roles and bindings that it makes for the
+    /// Returns whether kube-apiserver is nearly ready: of the roles and bindings that it makes for the
     /// system's users one by one, it has made the roles.
     ///
     /// # Errors
@@ -264,46 +264,36 @@ impl ApiClient {
         if answer.is_ok() {
             return Ok(());
         }
-        let failing: Vec<&str> = answer
-            .body
-            .lines()
-            .filter(|line| line.starts_with("[-]"))
-            .collect();
-        Err(Error::new(
-            Kind::Unhealthy,
-            format!("kube-apiserver is not ready (HTTP {})", answer.status),
-        )
-        .with_detail("failing checks", failing.join("\n")))
+        let lines = answer.body.lines();
+        let failing: Vec<&str> = lines.filter(|line| line.starts_with("[-]")).collect();
+        let message = format!("kube-apiserver is not ready (HTTP {})", answer.status);
+        Err(Error::unhealthy(message).with_detail("failing checks", failing.join("\n")))
     }
 
-    /// The Node object; `None` where it is not registered yet.
+    /// Returns the status of a node; `None` where it is not registered yet.
     ///
     /// # Errors
     /// [`Kind::Unhealthy`] when the API does not answer as it should.
-    pub fn node(&self, name: &str) -> Result<Option<Node>> {
+    pub fn node(&self, name: &str) -> Result<Option<NodeStatus>> {
         let answer = self.get(&format!("/api/v1/nodes/{name}"))?;
-        match answer.status {
-            404 => Ok(None),
-            200 => Node::parse(&answer.body).map(Some),
-            status => Err(Error::new(
-                Kind::Unhealthy,
-                format!("asking for the node gave HTTP {status}"),
-            )
-            .with_detail("the answer", answer.body)),
+        if answer.status == 404 {
+            return Ok(None);
         }
+        let node = answer.require_json("asking for the node")?;
+        Ok(Some(NodeStatus::of(&node)))
     }
 
-    /// Whether the controllers have made the account that pods of the namespace `default` run
-    /// as: without it no pod is admitted there.
+    /// Returns whether the controllers have made the account that pods of the namespace `default`
+    /// run as: without it no pod is admitted there.
     ///
     /// # Errors
     /// [`Kind::Unhealthy`] when kube-apiserver does not answer.
     pub fn takes_pods(&self) -> Result<bool> {
-        self.get("/api/v1/namespaces/default/serviceaccounts/default")
-            .map(|a| a.is_ok())
+        let path = "/api/v1/namespaces/default/serviceaccounts/default";
+        Ok(self.get(path)?.is_ok())
     }
 
-    /// Whether the kubelet of a node says that it is well, asked through kube-apiserver.
+    /// Returns whether the kubelet of a node reports that it is healthy, through kube-apiserver.
     ///
     /// # Errors
     /// [`Kind::Unhealthy`] when kube-apiserver does not answer.
@@ -313,8 +303,8 @@ impl ApiClient {
     }
 }
 
-/// Repeats a request that gets no answer, as long as nobody presses Ctrl-C. The request must do
-/// no harm when it is done twice.
+/// Repeats a request that gets no answer, unless the user presses Ctrl-C. The request has to do no
+/// harm when it is done twice.
 fn patiently<T>(request: impl Fn() -> Result<T>) -> Result<T> {
     let mut last = request();
     for _ in 1..TRIES {
@@ -327,61 +317,9 @@ fn patiently<T>(request: impl Fn() -> Result<T>) -> Result<T> {
     last
 }
 
-/// What kubby wants to know of a Node object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Node {
-    /// The condition `Ready` is `True`.
-    pub ready: bool,
-    /// The reason and message of the condition `Ready`.
-    pub reason: String,
-    /// The kubelet's version with `v`.
-    pub kubelet_version: String,
-    /// It has the role label `control-plane`.
-    pub control_plane: bool,
-}
-
-/// The label by which kubectl shows the role `control-plane`.
-pub const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
-
-impl Node {
-    fn parse(body: &str) -> Result<Self> {
-        let node: Value = serde_json::from_str(body).context(Kind::Unhealthy, || {
-            "kube-apiserver sent a Node that does not parse".into()
-        })?;
-        let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
-        let ready = node["status"]["conditions"]
-            .as_array()
-            .and_then(|all| all.iter().find(|c| c["type"] == "Ready"));
-        Ok(Node {
-            ready: ready.is_some_and(|c| c["status"] == "True"),
-            reason: ready.map_or_else(
-                || "no condition reported yet".to_owned(),
-                |c| format!("{}: {}", text(&c["reason"]), text(&c["message"])),
-            ),
-            kubelet_version: text(&node["status"]["nodeInfo"]["kubeletVersion"]),
-            control_plane: node["metadata"]["labels"]
-                .get(CONTROL_PLANE_LABEL)
-                .is_some(),
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_node_is_read() {
-        let body = r#"{"metadata":{"labels":{"node-role.kubernetes.io/control-plane":""}},
-            "status":{"conditions":[{"type":"MemoryPressure","status":"False"},
-            {"type":"Ready","status":"False","reason":"KubeletNotReady","message":"cni"}],
-            "nodeInfo":{"kubeletVersion":"v1.37.2"}}}"#;
-        let node = Node::parse(body).unwrap();
-        assert!(!node.ready);
-        assert!(node.control_plane);
-        assert_eq!(node.reason, "KubeletNotReady: cni");
-        assert_eq!(node.kubelet_version, "v1.37.2");
-    }
 
     #[test]
     fn a_request_without_an_answer_is_repeated_a_few_times() {
@@ -403,12 +341,6 @@ mod tests {
         assert_eq!(count.get(), 2);
         ask(99).unwrap_err();
         assert_eq!(count.get(), TRIES);
-    }
-
-    #[test]
-    fn a_fresh_node_is_not_ready() {
-        let node = Node::parse("{}").unwrap();
-        assert!(!node.ready && !node.control_plane);
     }
 
     #[test]
