@@ -12,7 +12,7 @@ use crate::cli::{
 use crate::cluster::Access;
 use crate::context::Context;
 use crate::error::Result;
-use crate::image::node::{self, Node, NodeImage};
+use crate::image::node::{self, ImageStore, NodeImage};
 use crate::image::{self, BuildOptions, Destination, Reference};
 use crate::units::human_bytes;
 
@@ -62,7 +62,7 @@ fn build(context: &Context, access: &Access, args: ImageBuildArgs) -> Result<()>
 }
 
 fn list(context: &Context, access: &Access) -> Result<()> {
-    let images = Node::connect(access)?.images()?;
+    let images = ImageStore::connect(access)?.images()?;
     context.report("ImageList", &images, &table(&images))
 }
 
@@ -90,10 +90,10 @@ fn table(images: &[NodeImage]) -> String {
 }
 
 fn pull(context: &Context, access: &Access, args: &ImagePullArgs) -> Result<()> {
-    let mut node = Node::connect(access)?;
+    let mut store = ImageStore::connect(access)?;
     for name in &args.names {
         let step = context.progress.step(&format!("Pull {name}"));
-        node.pull(name)?;
+        store.pull(name)?;
         step.done("");
     }
     let text = lines(&args.names);
@@ -112,15 +112,15 @@ fn save(context: &Context, access: &Access, args: &ImageSaveArgs) -> Result<()> 
 }
 
 fn tag(context: &Context, access: &Access, args: &ImageTagArgs) -> Result<()> {
-    let mut node = Node::connect(access)?;
-    let images = node.images()?;
-    let meant = node::find(&images, &args.source, node.flag())?;
+    let mut store = ImageStore::connect(access)?;
+    let images = store.images()?;
+    let meant = node::find(&images, &args.source, store.flag())?;
     let id = meant.image.id.clone();
     // containerd knows every image by its id as well.
     let source = meant.name.unwrap_or_else(|| id.clone());
-    node.tag(&source, &args.name)?;
-    node.await_names(&id, std::slice::from_ref(&args.name))?;
-    image::pull_policy_warning(&args.name, context.progress.as_ref());
+    store.tag(&source, &args.name)?;
+    store.await_names(&id, std::slice::from_ref(&args.name))?;
+    args.name.warn_if_always_pulled(context.progress.as_ref());
     let data = json!({"name": args.name, "id": id});
     context.report("ImageTag", &data, &lines([&args.name]))
 }

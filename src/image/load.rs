@@ -1,14 +1,13 @@
-//! Bringing images into the node: an archive streams from its source through the checks of
-//! [`super::archive`] into containerd, and is never stored on the way.
+//! Loads images into the node: an archive streams from its source through the checks of
+//! [`super::archive`] into containerd, and is never stored in between.
 
 use serde::Serialize;
 
 use super::archive::{self, Image, Request};
-use super::node::Node;
+use super::node::{self, ImageStore, Node};
+use super::reference::Reference;
 use super::source::Source;
-use super::{Reference, pull_policy_warning};
 use crate::assets::components::arch;
-use crate::cluster::Access;
 use crate::error::{Error, Kind, Result};
 use crate::progress::Progress;
 use crate::remote::Process;
@@ -18,11 +17,11 @@ use crate::units::human_bytes;
 /// service, which version 1.7 has as an experiment.
 const IMPORT: &str = "images import --local -";
 
-/// What was loaded.
+/// The result of loading an archive.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Loaded {
-    /// The images with all names that they were given.
+    /// The images with all names that they got.
     pub images: Vec<Image>,
     /// Bytes that were read.
     pub read_bytes: u64,
@@ -37,14 +36,14 @@ pub struct Loaded {
 /// See [`archive::pass_on`] and [`Source::open`]; [`Kind::NodeUnreachable`] when the node does not
 /// answer; [`Kind::Assets`] when containerd refuses the archive.
 pub fn load(
-    access: &Access,
+    node: &Node,
     what: &str,
     names: &[Reference],
     progress: &dyn Progress,
 ) -> Result<Loaded> {
     let mut source = Source::open(what)?;
-    let mut node = Node::connect(access)?;
-    let (blobs, before) = node.contents()?;
+    let mut store = ImageStore::connect(node)?;
+    let (blobs, before) = store.contents()?;
     let request = Request {
         label: source.label.clone(),
         arch: arch()?.to_owned(),
@@ -54,7 +53,7 @@ pub fn load(
     };
     let step = progress.step(&format!("Load {}", source.label));
     source.report_to(step.sink());
-    let mut import = Import::new(&mut node);
+    let mut import = Import::new(&mut store);
     let passed = archive::pass_on(&mut source, &request, &mut |data| import.send(data))
         .and_then(|passed| source.finish().map(|()| passed));
     let passed = match passed {
@@ -64,30 +63,25 @@ pub fn load(
     step.detail("containerd unpacks it");
     if let Err(e) = import.finish(&source.label) {
         let given = passed.images.iter().flat_map(|i| &i.names);
-        let new: Vec<String> = given
-            .map(ToString::to_string)
-            .filter(|name| !before.contains(name))
-            .collect();
-        // What could not be unpacked must not stay as a name without a use. That there is none
-        // to remove is as good.
+        let mut new: Vec<String> = given.map(ToString::to_string).collect();
+        new.retain(|name| !before.contains(name));
+        // Names of images that could not be unpacked are of no use. There may be none to remove.
         if !new.is_empty() {
-            let _ = node.untag(&new);
+            let _ = store.untag(&new);
         }
         return Err(e);
     }
     for image in &passed.images {
-        node.await_names(&image.id, &image.names)?;
+        store.await_names(&image.id, &image.names)?;
     }
     let mut summary = human_bytes(source.bytes_read());
     if passed.spared > 0 {
-        summary.push_str(&format!(
-            ", {} were there already",
-            human_bytes(passed.spared)
-        ));
+        let spared = human_bytes(passed.spared);
+        summary.push_str(&format!(", {spared} were there already"));
     }
     step.done(summary);
     for name in passed.images.iter().flat_map(|i| &i.names) {
-        pull_policy_warning(name, progress);
+        name.warn_if_always_pulled(progress);
     }
     Ok(Loaded {
         images: passed.images,
@@ -98,16 +92,16 @@ pub fn load(
 
 /// containerd's import in the node, begun with the first byte for it.
 struct Import<'a> {
-    node: &'a mut Node,
+    store: &'a mut ImageStore,
     process: Option<Process>,
-    /// The import ended before it had everything.
+    /// Whether the import ended before it had everything.
     ended: bool,
 }
 
 impl<'a> Import<'a> {
-    fn new(node: &'a mut Node) -> Self {
+    fn new(store: &'a mut ImageStore) -> Self {
         Import {
-            node,
+            store,
             process: None,
             ended: false,
         }
@@ -116,41 +110,36 @@ impl<'a> Import<'a> {
     fn send(&mut self, data: &[u8]) -> Result<()> {
         let process = match &mut self.process {
             Some(process) => process,
-            none => none.insert(self.node.stream(IMPORT)?),
+            none => none.insert(self.store.stream(IMPORT)?),
         };
         if process.write(data)? {
             return Ok(());
         }
         self.ended = true;
-        Err(Error::new(Kind::Assets, "containerd ended the import"))
+        Err(Error::assets("containerd ended the import"))
     }
 
     fn finish(self, label: &str) -> Result<()> {
         let Some(process) = self.process else {
             return Ok(());
         };
-        let output = self.node.finish(process)?;
+        let output = self.store.finish(process)?;
         if output.success() {
             return Ok(());
         }
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let error = Error::new(
-            Kind::Assets,
-            format!("containerd in the node cannot import {label}"),
-        );
+        let (said, flag) = (node::errors_of(&output), self.store.flag());
         let hint = if said.contains("no space left") {
             "the node's disk is full: kubby image remove frees room".to_owned()
         } else {
-            format!(
-                "look into its journal: kubby ssh{} -- journalctl -b -u containerd",
-                self.node.flag()
-            )
+            format!("see its journal: kubby ssh{flag} -- journalctl -b -u containerd")
         };
-        Err(error.with_detail("it says", said).with_hint(hint))
+        let message = format!("containerd in the node cannot import {label}");
+        let error = Error::assets(message).with_detail("it says", said);
+        Err(error.with_hint(hint))
     }
 
-    /// Lets the import end without the index, so that it changes nothing, and waits for that. If
-    /// it had ended by itself, its reason is the error.
+    /// Ends the import without the index, so that it changes nothing, and waits for that. If it had
+    /// ended by itself, its reason is the error.
     fn abandon(self, error: Error) -> Error {
         if error.kind() == Kind::Interrupted || error.kind() == Kind::NodeUnreachable {
             return error;
@@ -159,7 +148,7 @@ impl<'a> Import<'a> {
             return self.finish("it").err().unwrap_or(error);
         }
         if let Some(process) = self.process {
-            let _ = self.node.finish(process);
+            let _ = self.store.finish(process);
         }
         error
     }

@@ -4,21 +4,47 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
+use regex::Regex;
 use serde::{Serialize, Serializer};
 
-/// Where names without a registry are looked for.
+use crate::progress::Progress;
+
+/// The registry of names without one.
 const DEFAULT_DOMAIN: &str = "docker.io";
-/// Another name of the same.
+/// Another name of the same registry.
 const LEGACY_DEFAULT_DOMAIN: &str = "index.docker.io";
 /// The part of the default registry that holds names of one word.
 const OFFICIAL: &str = "library";
 /// The tag of a name without one.
 const DEFAULT_TAG: &str = "latest";
-/// Registry and path together, by the grammar.
+/// The longest registry and path together, by the grammar.
 const NAME_LENGTH: usize = 255;
-/// A tag, by the grammar.
-const TAG_LENGTH: usize = 128;
+
+/// The grammar of the parts of a name.
+struct Grammar {
+    /// A registry: host names or an IPv6 address, and a port.
+    domain: Regex,
+    /// The valid beginning of a part of a path: words of small letters and digits, joined by `.`,
+    /// `_`, `__` or any number of `-`.
+    path_part: Regex,
+    tag: Regex,
+    digest: Regex,
+}
+
+static GRAMMAR: LazyLock<Grammar> = LazyLock::new(|| {
+    let label = "[0-9A-Za-z](?:[0-9A-Za-z-]*[0-9A-Za-z])?";
+    let regex = |text: &str| Regex::new(text).expect("a test uses each of them");
+    Grammar {
+        domain: regex(&format!(
+            r"^(?:{label}(?:\.{label})*|\[[0-9A-Fa-f:]+\])(?::[0-9]+)?$"
+        )),
+        path_part: regex(r"^[0-9a-z]+(?:(?:\.|__?|-+)[0-9a-z]+)*"),
+        tag: regex(r"^[0-9A-Za-z_][0-9A-Za-z_.-]{0,127}$"),
+        digest: regex("^sha(?:256:[0-9a-f]{64}|384:[0-9a-f]{96}|512:[0-9a-f]{128})$"),
+    }
+});
 
 /// A full name of an image: registry, path, and a tag or a digest or both.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,32 +56,32 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// The tag; a name without tag and digest has `latest`.
+    /// Returns the tag; a name without tag and digest has `latest`.
     pub fn tag(&self) -> Option<&str> {
         self.tag.as_deref()
     }
 
-    /// The digest, such as `sha256:…`.
+    /// Returns the digest, such as `sha256:…`.
     pub fn digest(&self) -> Option<&str> {
         self.digest.as_deref()
     }
 
-    /// Registry and path, without tag and digest.
+    /// Returns registry and path, without tag and digest.
     pub fn repository(&self) -> String {
         format!("{}/{}", self.domain, self.path)
     }
 
-    /// The registry that the name leads to, such as `docker.io` or `localhost:5000`.
+    /// Returns the registry of the name, such as `docker.io` or `localhost:5000`.
     pub fn domain(&self) -> &str {
         &self.domain
     }
 
-    /// Whether Kubernetes pulls it again for every container unless the pod says otherwise.
+    /// Returns whether Kubernetes pulls it again for every container unless the pod says otherwise.
     pub fn is_always_pulled(&self) -> bool {
         self.digest.is_none() && self.tag.as_deref() == Some(DEFAULT_TAG)
     }
 
-    /// The name as people write it: without `docker.io/library/`.
+    /// Returns the name as people write it: without `docker.io/library/`.
     pub fn familiar(&self) -> String {
         let full = self.to_string();
         let Some(rest) = full.strip_prefix("docker.io/") else {
@@ -64,6 +90,18 @@ impl Reference {
         match rest.strip_prefix("library/") {
             Some(short) if !self.path["library/".len()..].contains('/') => short.to_owned(),
             _ => rest.to_owned(),
+        }
+    }
+
+    /// Warns if pods pull this image again for every container, although the node has it.
+    pub fn warn_if_always_pulled(&self, progress: &dyn Progress) {
+        if self.is_always_pulled() {
+            progress.warn(&format!(
+                "Kubernetes pulls {} from its registry for every container, since its tag is \
+                 `latest`; set `imagePullPolicy: IfNotPresent` in the pod or give the image \
+                 another tag",
+                self.familiar()
+            ));
         }
     }
 }
@@ -90,7 +128,7 @@ impl Serialize for Reference {
 impl FromStr for Reference {
     type Err = String;
 
-    /// The text says what is wrong with the name, for a sentence that begins with the name.
+    /// Parses a name. The error is a sentence that begins with the name.
     fn from_str(text: &str) -> Result<Self, String> {
         parse(text).map_err(|why| format!("`{text}` is not an image name: {why}"))
     }
@@ -104,37 +142,48 @@ fn parse(text: &str) -> Result<Reference, String> {
         return Err("64 hexadecimal digits are an image's id; a name looks like app:1.0".into());
     }
     let (rest, digest) = match text.split_once('@') {
-        Some((rest, digest)) => (rest, Some(check_digest(digest)?)),
+        Some((rest, digest)) => (rest, Some(digest)),
         None => (text, None),
     };
+    if let Some(digest) = digest.filter(|digest| !GRAMMAR.digest.is_match(digest)) {
+        let example = "sha256: and 64 hexadecimal digits";
+        return Err(format!(
+            "`{digest}` is not a digest; one looks like {example}"
+        ));
+    }
     // A colon after the last slash begins the tag; one before it is a registry's port.
     let after_slash = rest.rfind('/').map_or(0, |i| i + 1);
     let (name, tag) = match rest[after_slash..].find(':') {
-        Some(i) => {
-            let (name, tag) = rest.split_at(after_slash + i);
-            (name, Some(check_tag(&tag[1..])?))
-        }
+        Some(i) => (&rest[..after_slash + i], Some(&rest[after_slash + i + 1..])),
         None => (rest, None),
     };
+    if let Some(tag) = tag.filter(|tag| !GRAMMAR.tag.is_match(tag)) {
+        return Err(format!(
+            "`{tag}` is not a tag; one is up to 128 letters, digits and _ . - and begins with \
+             neither . nor -"
+        ));
+    }
     let (domain, path) = split_domain(name);
-    check_domain(&domain)?;
+    if !GRAMMAR.domain.is_match(&domain) {
+        let example = "host.example:5000";
+        return Err(format!(
+            "`{domain}` is not a registry; one looks like {example}"
+        ));
+    }
     check_path(&path)?;
     if domain.len() + 1 + path.len() > NAME_LENGTH {
         return Err(format!("it has more than {NAME_LENGTH} characters"));
     }
-    let tag = match (tag, &digest) {
-        (None, None) => Some(DEFAULT_TAG.to_owned()),
-        (tag, _) => tag,
-    };
+    let usual_tag = digest.is_none().then_some(DEFAULT_TAG);
     Ok(Reference {
         domain,
         path,
-        tag,
-        digest,
+        tag: tag.or(usual_tag).map(str::to_owned),
+        digest: digest.map(str::to_owned),
     })
 }
 
-/// Splits the registry off; the first part of a name is one if nothing else could look like it.
+/// Splits the registry off; the first part of a name is a registry if it can be nothing else.
 fn split_domain(name: &str) -> (String, String) {
     let (domain, path) = match name.split_once('/') {
         Some((first, rest))
@@ -157,115 +206,31 @@ fn split_domain(name: &str) -> (String, String) {
     (domain.to_owned(), path.to_owned())
 }
 
-fn check_domain(domain: &str) -> Result<(), String> {
-    let bad = || format!("`{domain}` is no registry; one looks like host.example:5000");
-    let (host, port) = match domain.strip_prefix('[') {
-        Some(rest) => {
-            let (address, port) = rest.split_once(']').ok_or_else(bad)?;
-            let fine =
-                !address.is_empty() && address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':');
-            if !fine {
-                return Err(bad());
-            }
-            match port.strip_prefix(':') {
-                None if port.is_empty() => return Ok(()),
-                None => return Err(bad()),
-                Some(port) => (None, Some(port)),
-            }
-        }
-        None => match domain.split_once(':') {
-            Some((host, port)) => (Some(host), Some(port)),
-            None => (Some(domain), None),
-        },
-    };
-    let label = |label: &str| {
-        let inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
-        label.bytes().all(inner)
-            && !label.is_empty()
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    let host_ok = host.is_none_or(|host| host.split('.').all(label));
-    let port_ok = port.is_none_or(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()));
-    if host_ok && port_ok {
-        Ok(())
-    } else {
-        Err(bad())
-    }
-}
-
-/// Words of small letters and digits, joined by `.`, `_`, `__` or any number of `-`, with `/`
-/// between the parts.
 fn check_path(path: &str) -> Result<(), String> {
+    let allowed =
+        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');
     for part in path.split('/') {
         if part.is_empty() {
             return Err("it lacks a part between or around its slashes".into());
         }
-        if let Some(c) = part.chars().find(|c| {
-            !(c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-'))
-        }) {
+        if let Some(c) = part.chars().find(|c| !allowed(*c)) {
             return Err(if c.is_ascii_uppercase() {
                 "capital letters are not allowed before the tag".into()
             } else {
                 format!("`{}` is not allowed in it", c.escape_debug())
             });
         }
-        let mut separator = String::new();
-        let mut after_word = false;
-        for c in part.chars().chain(['\0']) {
-            if matches!(c, '.' | '_' | '-') {
-                separator.push(c);
-                continue;
-            }
-            let end = c == '\0';
-            if !separator.is_empty() {
-                let known = matches!(separator.as_str(), "." | "_" | "__")
-                    || separator.bytes().all(|b| b == b'-');
-                if !after_word || end || !known {
-                    return Err(format!(
-                        "`{part}` has `{separator}` where a letter or digit must be"
-                    ));
-                }
-                separator.clear();
-            }
-            after_word = true;
+        let good = GRAMMAR.path_part.find(part).map_or(0, |found| found.end());
+        let rest = &part[good..];
+        if !rest.is_empty() {
+            let end = rest.find(|c: char| c.is_ascii_alphanumeric());
+            let separator = &rest[..end.unwrap_or(rest.len())];
+            return Err(format!(
+                "`{part}` has `{separator}` where a letter or digit must be"
+            ));
         }
     }
     Ok(())
-}
-
-fn check_tag(tag: &str) -> Result<String, String> {
-    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    let fine = tag.bytes().next().is_some_and(word)
-        && tag.bytes().all(|b| word(b) || b == b'.' || b == b'-')
-        && tag.len() <= TAG_LENGTH;
-    if fine {
-        Ok(tag.to_owned())
-    } else {
-        Err(format!(
-            "`{tag}` is no tag; one is up to {TAG_LENGTH} letters, digits and _ . - and begins \
-             with none of the last two"
-        ))
-    }
-}
-
-fn check_digest(digest: &str) -> Result<String, String> {
-    let fine = ["sha256", "sha384", "sha512"].iter().any(|name| {
-        digest
-            .strip_prefix(name)
-            .and_then(|rest| rest.strip_prefix(':'))
-            .is_some_and(|hex| {
-                let bits: usize = name["sha".len()..].parse().unwrap_or(0);
-                hex.len() * 4 == bits && hex.bytes().all(is_lower_hex)
-            })
-    });
-    if fine {
-        Ok(digest.to_owned())
-    } else {
-        Err(format!(
-            "`{digest}` is no digest; one looks like sha256: and 64 hexadecimal digits"
-        ))
-    }
 }
 
 pub(super) fn is_lower_hex(byte: u8) -> bool {
@@ -283,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_completed_as_the_kubelet_does_it() {
+    fn names_are_completed_as_by_the_kubelet() {
         for (text, expected) in [
             ("mysql:5.7", "docker.io/library/mysql:5.7"),
             ("mysql", "docker.io/library/mysql:latest"),
@@ -313,15 +278,15 @@ mod tests {
     }
 
     #[test]
-    fn what_the_grammar_refuses_is_refused_with_the_reason() {
+    fn names_outside_the_grammar_are_refused_with_the_reason() {
         for (text, why) in [
             ("", "empty"),
             ("App", "capital"),
             ("me/App:1", "capital"),
-            ("app:", "no tag"),
-            ("app:-1", "no tag"),
-            ("app:a b", "no tag"),
-            ("app:1:2", "no tag"),
+            ("app:", "not a tag"),
+            ("app:-1", "not a tag"),
+            ("app:a b", "not a tag"),
+            ("app:1:2", "not a tag"),
             ("app b", "` ` is not allowed"),
             ("app\n", "`\\n` is not allowed"),
             ("$(id)", "is not allowed"),
@@ -334,14 +299,14 @@ mod tests {
             ("a//b", "slashes"),
             ("/a", "slashes"),
             ("a/", "slashes"),
-            ("../a", "no registry"),
-            ("host.example:x/app", "no registry"),
-            ("-h.example/app", "no registry"),
-            ("[::1/app", "no registry"),
-            ("[::1]5/app", "no registry"),
-            ("https://host/app", "no registry"),
-            ("app@sha256:12", "no digest"),
-            ("app@md5:d41d8cd98f00b204e9800998ecf8427e", "no digest"),
+            ("../a", "not a registry"),
+            ("host.example:x/app", "not a registry"),
+            ("-h.example/app", "not a registry"),
+            ("[::1/app", "not a registry"),
+            ("[::1]5/app", "not a registry"),
+            ("https://host/app", "not a registry"),
+            ("app@sha256:12", "not a digest"),
+            ("app@md5:d41d8cd98f00b204e9800998ecf8427e", "not a digest"),
             ("äpp", "is not allowed"),
             (&DIGEST["sha256:".len()..], "id"),
         ] {

@@ -1,40 +1,39 @@
-//! Removing images from the node, as `docker rmi` does it: a name goes, and with its last name
+//! Removes images from the node, as `docker rmi` does it: a name is removed, and with its last name
 //! the image, unless a container runs from it.
 
 use serde::Serialize;
 
-use super::node::{self, Node, NodeImage, Running};
-use crate::cluster::Access;
-use crate::error::{Error, Kind, Result};
+use super::node::{self, ImageStore, Node, NodeImage, Running};
+use crate::error::{Error, Result};
 
-/// What one name or id led to.
+/// The removal of one image or of some of its names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Removed {
-    /// The names that went.
+    /// The names that were removed.
     pub names: Vec<String>,
-    /// The image.
+    /// The image's id.
     pub id: String,
-    /// Whether the image went with them.
+    /// Whether the image was removed with them.
     pub image_removed: bool,
 }
 
-/// Removes names, or images by their ids; everything is checked before the first goes. With
+/// Removes names, or images by their ids; everything is checked before the first is removed. With
 /// `force` also images that running containers are made from.
 ///
 /// # Errors
-/// [`Kind::State`] for an image that is not there, that is used, or that the node cannot do
-/// without.
-pub fn remove(access: &Access, texts: &[String], force: bool) -> Result<Vec<Removed>> {
-    let mut node = Node::connect(access)?;
-    let images = node.images()?;
-    let running = node.running()?;
-    let plan = plan(&images, &running, texts, force, node.flag())?;
+/// [`crate::error::Kind::State`] for an image that does not exist, that is used, or that the node
+/// needs.
+pub fn remove(node: &Node, texts: &[String], force: bool) -> Result<Vec<Removed>> {
+    let mut store = ImageStore::connect(node)?;
+    let images = store.images()?;
+    let running = store.running()?;
+    let plan = plan(&images, &running, texts, force, store.flag())?;
     for removed in &plan {
         if removed.image_removed {
-            node.remove(&removed.id)?;
+            store.remove(&removed.id)?;
         } else {
-            node.untag(&removed.names)?;
+            store.untag(&removed.names)?;
         }
     }
     Ok(plan)
@@ -53,18 +52,15 @@ fn plan(
         let image = meant.image;
         let tag = meant.name.filter(|name| image.names.contains(name));
         let place = plan.iter().position(|r| r.id == image.id);
-        let removed = match place {
-            Some(place) => &mut plan[place],
-            None => {
-                plan.push(Removed {
-                    names: Vec::new(),
-                    id: image.id.clone(),
-                    image_removed: false,
-                });
-                let last = plan.len() - 1;
-                &mut plan[last]
-            }
-        };
+        let place = place.unwrap_or_else(|| {
+            plan.push(Removed {
+                names: Vec::new(),
+                id: image.id.clone(),
+                image_removed: false,
+            });
+            plan.len() - 1
+        });
+        let removed = &mut plan[place];
         match tag {
             Some(name) if !removed.names.contains(&name) => removed.names.push(name),
             Some(_) => {}
@@ -82,31 +78,26 @@ fn plan(
 fn check(image: &NodeImage, running: &[Running], force: bool, flag: &str) -> Result<()> {
     let shown = image.names.first().map_or(image.short_id(), String::as_str);
     if image.pinned {
-        return Err(Error::new(
-            Kind::State,
-            format!("every pod needs {shown}, so it stays"),
-        ));
+        let message = format!("every pod needs {shown}, so it cannot be removed");
+        return Err(Error::state(message));
     }
     let users = image.users(running);
     if users.is_empty() || force {
         return Ok(());
     }
-    Err(Error::new(
-        Kind::State,
-        format!(
-            "{shown} is used by running containers of {}",
-            users.join(", ")
-        ),
-    )
-    .with_hint(format!(
-        "delete what runs: kubby kubectl{flag} -- delete pod …"
-    ))
-    .with_hint("or remove it all the same with --force; what runs goes on, what restarts fails"))
+    let users = users.join(", ");
+    let message = format!("{shown} is used by running containers of {users}");
+    Err(Error::state(message)
+        .with_hint(format!("delete them: kubby kubectl{flag} -- delete pod …"))
+        .with_hint(
+            "or remove the image with --force: running containers continue, but cannot restart",
+        ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     fn image(id: &str, names: &[&str], pinned: bool) -> NodeImage {
         NodeImage {
@@ -136,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_image_goes_with_its_last_name() {
+    fn the_image_is_removed_with_its_last_name() {
         let one = &planned(&["a:1"], false).unwrap()[0];
         assert!(!one.image_removed);
         assert_eq!(one.names, ["docker.io/library/a:1"]);
@@ -155,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_used_stays_unless_forced_and_what_all_need_stays() {
+    fn used_images_stay_unless_forced_and_pinned_ones_always() {
         let e = planned(&["a:1", "b:1"], false).unwrap_err();
         assert_eq!(e.kind(), Kind::State);
         assert!(e.message().contains("default/web"), "{e}");

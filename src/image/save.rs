@@ -1,4 +1,4 @@
-//! Writing images of the node to an archive, which docker, podman and `image load` read.
+//! Writes images of the node to an archive, which docker, podman and `image load` read.
 
 use std::fs;
 use std::io::{self, IsTerminal, Write};
@@ -8,9 +8,8 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::node::{self, Node};
+use super::node::{self, ImageStore, Node};
 use crate::assets::components::arch;
-use crate::cluster::Access;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil;
 use crate::interrupt;
@@ -21,7 +20,7 @@ use crate::units::human_bytes;
 /// How much is moved at once.
 const CHUNK: usize = 64 * 1024;
 
-/// Where an archive goes.
+/// The destination of an archive.
 #[derive(Debug, Clone, Copy)]
 pub enum Destination<'a> {
     /// A file, which appears whole or not at all; compressed by its ending `.gz`, `.tgz`, `.zst`.
@@ -36,42 +35,37 @@ pub enum Destination<'a> {
 /// [`Kind::Usage`] when the destination cannot be written, [`Kind::State`] for names that the
 /// node does not have, [`Kind::Assets`] when containerd cannot export them.
 pub fn save(
-    access: &Access,
+    node: &Node,
     texts: &[String],
     destination: Destination<'_>,
     progress: &dyn Progress,
 ) -> Result<u64> {
     check(destination)?;
-    let mut node = Node::connect(access)?;
-    let images = node.images()?;
+    let mut store = ImageStore::connect(node)?;
+    let images = store.images()?;
     let mut names: Vec<String> = Vec::new();
     for text in texts {
-        let meant = node::find(&images, text, node.flag())?;
-        match (meant.name, meant.image.names.first()) {
-            (Some(name), _) => names.push(name),
-            (None, Some(first)) => names.push(first.clone()),
-            (None, None) => {
-                return Err(Error::new(
-                    Kind::State,
-                    format!("the image {text} has no name to be saved under"),
-                )
-                .with_hint("give it one: kubby image tag ID NAME:TAG"));
-            }
-        }
+        let meant = node::find(&images, text, store.flag())?;
+        let name = meant.name.or_else(|| meant.image.names.first().cloned());
+        names.push(name.ok_or_else(|| {
+            Error::state(format!("the image {text} has no name to be saved under"))
+                .with_hint("give it one: kubby image tag ID NAME:TAG")
+        })?);
     }
     names.sort();
     names.dedup();
     let step = progress.step(&format!("Save {}", names.join(", ")));
     let mut size = 0;
     let mut copy = |sink: &mut dyn Write| {
-        size = export(&mut node, &names, sink, &mut |n| step.bytes(n, None))?;
+        size = export(&mut store, &names, sink, &mut |n| step.bytes(n, None))?;
         Ok(())
     };
     match destination {
         Destination::Stdout => {
             let mut out = io::stdout().lock();
             copy(&mut out)?;
-            out.flush().context(Kind::Internal, cannot_write_stdout)?;
+            let fail = || "cannot write the archive to standard output".into();
+            out.flush().context(Kind::Internal, fail)?;
         }
         Destination::File(path) => to_file(path, &mut copy)?,
     }
@@ -79,34 +73,31 @@ pub fn save(
     Ok(size)
 }
 
-fn cannot_write_stdout() -> String {
-    "cannot write the archive to standard output".into()
-}
-
-/// Refuses what cannot work before the node is asked for anything.
+/// Refuses destinations that cannot work before the node is used.
 fn check(destination: Destination<'_>) -> Result<()> {
-    match destination {
-        Destination::Stdout if io::stdout().is_terminal() => Err(Error::new(
-            Kind::Usage,
-            "standard output is a terminal, which an archive would fill with garbage",
-        )
-        .with_hint("write a file (-f FILE) or pipe it: kubby image save NAME -f - | docker load")),
-        Destination::Stdout => Ok(()),
-        Destination::File(path) if path.is_dir() => Err(Error::new(
-            Kind::Usage,
-            format!("{} is a folder, not a file to write", path.display()),
-        )
-        .with_hint(format!(
-            "kubby image save NAME -f {}/image.tar",
-            path.display()
-        ))),
-        Destination::File(path) if !fsutil::folder_of(path).is_dir() => Err(Error::new(
-            Kind::Usage,
-            format!("there is no folder {}", fsutil::folder_of(path).display()),
-        )
-        .with_hint(format!("mkdir -p {}", fsutil::folder_of(path).display()))),
-        Destination::File(_) => Ok(()),
+    let path = match destination {
+        Destination::Stdout if io::stdout().is_terminal() => {
+            let message = "standard output is a terminal, which an archive would fill with garbage";
+            return Err(Error::usage(message).with_hint(
+                "write a file (-f FILE) or pipe it: kubby image save NAME -f - | docker load",
+            ));
+        }
+        Destination::Stdout => return Ok(()),
+        Destination::File(path) => path,
+    };
+    let folder = fsutil::folder_of(path);
+    let (shown, parent) = (path.display(), folder.display());
+    if path.is_dir() {
+        return Err(
+            Error::usage(format!("{shown} is a folder, not a file to write"))
+                .with_hint(format!("kubby image save NAME -f {shown}/image.tar")),
+        );
     }
+    if !folder.is_dir() {
+        return Err(Error::usage(format!("there is no folder {parent}"))
+            .with_hint(format!("mkdir -p {parent}")));
+    }
+    Ok(())
 }
 
 /// Writes a temporary file beside the final one, then renames it.
@@ -138,18 +129,15 @@ fn to_file(path: &Path, copy: &mut dyn FnMut(&mut dyn Write) -> Result<()>) -> R
 }
 
 fn export(
-    node: &mut Node,
+    store: &mut ImageStore,
     names: &[String],
     sink: &mut dyn Write,
     report: &mut dyn FnMut(u64),
 ) -> Result<u64> {
     let quoted: Vec<String> = names.iter().map(|n| quote(n)).collect();
-    let command = format!(
-        "images export --platform linux/{} - {}",
-        arch()?,
-        quoted.join(" ")
-    );
-    let mut process = node.stream(&command)?;
+    let (arch, quoted) = (arch()?, quoted.join(" "));
+    let command = format!("images export --platform linux/{arch} - {quoted}");
+    let mut process = store.stream(&command)?;
     let mut buffer = vec![0; CHUNK];
     let mut done = 0;
     loop {
@@ -163,18 +151,15 @@ fn export(
         done += n as u64;
         report(done);
     }
-    let output = node.finish(process)?;
+    let output = store.finish(process)?;
     if output.success() && done > 0 {
         return Ok(done);
     }
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    Err(Error::new(
-        Kind::Assets,
-        format!("containerd in the node cannot export {}", names.join(", ")),
-    )
-    .with_detail("it says", said)
-    .with_hint(format!(
-        "parts of it may be missing: kubby image pull{} or kubby image load brings it again",
-        node.flag()
-    )))
+    let (names, flag) = (names.join(", "), store.flag());
+    let message = format!("containerd in the node cannot export {names}");
+    Err(Error::assets(message)
+        .with_detail("it says", node::errors_of(&output))
+        .with_hint(format!(
+            "parts of it may be missing: kubby image pull{flag} or kubby image load gets it again"
+        )))
 }

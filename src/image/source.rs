@@ -1,4 +1,4 @@
-//! Where an archive comes from: a file, standard input, or a container engine of this host.
+//! The source of an archive: a file, standard input, or a container engine of this host.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
@@ -10,27 +10,27 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::Reference;
+use super::reference::Reference;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::progress::StepSink;
 use crate::{interrupt, tool};
 
-/// The engines that are asked for images, in this order.
+/// The engines that images are taken from, in this order.
 const ENGINES: [&str; 2] = ["docker", "podman"];
-/// How long an engine may take to say whether it has an image.
+/// How long an engine may take to report whether it has an image.
 const INSPECT: Duration = Duration::from_secs(30);
-/// How long an engine may take to end after its archive did.
+/// How long an engine may take to end after its archive ended.
 const ENGINE_END: Duration = Duration::from_secs(2);
 /// Endings that make a word a file's name rather than an image's.
 const ARCHIVE_ENDINGS: [&str; 6] = [".tar", ".tgz", ".gz", ".zst", ".tzst", ".oci"];
 
 /// A readable archive.
 pub struct Source {
-    /// How messages call it.
+    /// The source's name in messages.
     pub label: String,
-    /// Its size where that is known beforehand, in bytes.
+    /// The size in bytes, where that is known beforehand.
     pub total: Option<u64>,
-    /// The name under which an engine has it.
+    /// The name that an engine has for the image.
     pub name: Option<Reference>,
     input: OwnedFd,
     engine: Option<(String, Child)>,
@@ -39,7 +39,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// `-` is standard input, anything else a file or, where there is none, a local image.
+    /// Opens standard input for `-`, else a file or, where there is none, a local image.
     ///
     /// # Errors
     /// [`Kind::Usage`] for a terminal, a folder, or a word that is neither a file nor an image.
@@ -48,10 +48,9 @@ impl Source {
             return Source::stdin();
         }
         match std::fs::metadata(what) {
-            Ok(meta) if meta.is_dir() => Err(Error::new(
-                Kind::Usage,
-                format!("{what} is a folder, not an archive of container images"),
-            )
+            Ok(meta) if meta.is_dir() => Err(Error::usage(format!(
+                "{what} is a folder, not an archive of container images"
+            ))
             .with_hint("pack an OCI layout: tar -C DIR -cf image.tar .")
             .with_hint("build an image from a folder with a Dockerfile: kubby image build DIR")),
             Ok(meta) => {
@@ -68,25 +67,16 @@ impl Source {
     fn stdin() -> Result<Source> {
         let stdin = io::stdin();
         if stdin.is_terminal() {
-            return Err(Error::new(
-                Kind::Usage,
-                "standard input is a terminal, not an archive of container images",
-            )
-            .with_hint("pipe one in: docker image save NAME | kubby image load -"));
+            let message = "standard input is a terminal, not an archive of container images";
+            return Err(Error::usage(message)
+                .with_hint("pipe one in: docker image save NAME | kubby image load -"));
         }
-        let fd = stdin
-            .as_fd()
-            .try_clone_to_owned()
-            .context(Kind::Internal, || "cannot use standard input".into())?;
-        let total = File::from(
-            fd.try_clone()
-                .context(Kind::Internal, || "cannot use standard input".to_owned())?,
-        )
-        .metadata()
-        .ok()
-        .filter(std::fs::Metadata::is_file)
-        .map(|m| m.len());
-        Ok(Source::new("standard input".into(), total, fd))
+        let fail = || "cannot use standard input".to_owned();
+        let fd = stdin.as_fd().try_clone_to_owned();
+        let file = File::from(fd.context(Kind::Internal, fail)?);
+        let meta = file.metadata().ok().filter(std::fs::Metadata::is_file);
+        let total = meta.map(|meta| meta.len());
+        Ok(Source::new("standard input".into(), total, file.into()))
     }
 
     fn new(label: String, total: Option<u64>, input: OwnedFd) -> Source {
@@ -101,20 +91,20 @@ impl Source {
         }
     }
 
-    /// Reports the bytes that are read.
+    /// Reports the number of read bytes to `sink`.
     pub fn report_to(&mut self, sink: Arc<dyn StepSink>) {
         self.sink = Some(sink);
     }
 
-    /// How many bytes were read.
+    /// Returns how many bytes were read.
     pub fn bytes_read(&self) -> u64 {
         self.done
     }
 
-    /// Looks how an engine that wrote the archive ended.
+    /// Checks that the engine that wrote the archive, if any, succeeded.
     ///
     /// # Errors
-    /// [`Kind::Assets`] when it failed, with what it said.
+    /// [`Kind::Assets`] when it failed, with its output.
     pub fn finish(&mut self) -> Result<()> {
         let Some((engine, child)) = self.engine.take() else {
             return Ok(());
@@ -125,26 +115,20 @@ impl Source {
         if output.status.success() {
             return Ok(());
         }
-        Err(Error::new(
-            Kind::Assets,
-            format!("{engine} could not save {}", self.label),
-        )
-        .with_detail(
-            format!("{engine} says"),
-            String::from_utf8_lossy(&output.stderr),
-        ))
+        let said = String::from_utf8_lossy(&output.stderr);
+        let message = format!("{engine} could not save {}", self.label);
+        Err(Error::assets(message).with_detail(format!("{engine} says"), said))
     }
-}
 
-impl Source {
-    /// The better reason of two: an archive that is cut off is an engine's that failed.
+    /// Returns the engine's error in place of one about its archive, which is cut off if the engine
+    /// failed.
     pub fn explain(&mut self, error: Error) -> Error {
         let ended = |child: &mut Child| {
             let end = Instant::now() + ENGINE_END;
             loop {
                 match child.try_wait() {
                     Ok(Some(status)) => return !status.success(),
-                    // One that still writes was not the reason.
+                    // An engine that still writes was not the reason.
                     Ok(None) if Instant::now() < end => {
                         std::thread::sleep(Duration::from_millis(20));
                     }
@@ -197,7 +181,7 @@ impl Read for Source {
 
 /// Streams an image out of docker or podman, whichever has it.
 fn from_engine(what: &str) -> Result<Source> {
-    let no_file = || Error::new(Kind::Usage, format!("there is no file {what}"));
+    let no_file = || Error::usage(format!("there is no file {what}"));
     let path_like = what.starts_with(['/', '.', '~'])
         || ARCHIVE_ENDINGS.iter().any(|ending| what.ends_with(ending))
         || Path::new(what)
@@ -229,12 +213,11 @@ fn from_engine(what: &str) -> Result<Source> {
             }
         }
     }
-    Err(Error::new(
-        Kind::Usage,
-        format!("`{what}` is neither a file nor an image that docker or podman has here"),
-    )
+    Err(Error::usage(format!(
+        "`{what}` is neither a file nor an image that docker or podman has here"
+    ))
     .with_detail("they say", said)
-    .with_hint(format!("let the node pull it: kubby image pull {what}")))
+    .with_hint(format!("pull it on the node: kubby image pull {what}")))
 }
 
 fn save(engine: &str, program: &Path, what: &str, name: Reference) -> Result<Source> {
@@ -245,10 +228,8 @@ fn save(engine: &str, program: &Path, what: &str, name: Reference) -> Result<Sou
         .stderr(Stdio::piped())
         .spawn()
         .context(Kind::Usage, || format!("cannot run {}", program.display()))?;
-    let stdout = child
-        .stdout
-        .take()
-        .ok_or_else(|| Error::new(Kind::Internal, "a program has no output"))?;
+    let no_output = || Error::new(Kind::Internal, "a program has no output");
+    let stdout = child.stdout.take().ok_or_else(no_output)?;
     let label = format!("{engine}'s image {what}");
     let mut source = Source::new(label, None, stdout.into());
     source.name = Some(name);

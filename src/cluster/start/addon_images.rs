@@ -51,7 +51,7 @@ impl Loading {
         let names = || loaded.iter().flat_map(|l| &l.images).flat_map(|i| &i.names);
         let all: Vec<String> = names().map(image::Reference::familiar).collect();
         step.done(all.join(", "));
-        names().for_each(|name| image::pull_policy_warning(name, progress));
+        names().for_each(|name| name.warn_if_always_pulled(progress));
         Ok(())
     }
 }

@@ -5,12 +5,11 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::conclude::{Candidate, Config, Index, name, wrong_platform};
 use super::files::{Files, MANIFEST};
-use super::{Image, Request};
+use super::image::{Candidate, Config, Image, Index, Request, name, wrong_platform};
 use crate::error::Result;
 
-/// One image of `manifest.json`.
+/// An image of `manifest.json`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Item {
@@ -21,7 +20,7 @@ pub(super) struct Item {
     layers: Vec<String>,
 }
 
-pub(super) fn candidates(files: &Files<'_>, request: &Request) -> Result<Vec<Candidate<Value>>> {
+pub(super) fn candidates(files: &Files<'_>, request: &Request) -> Result<Vec<Candidate>> {
     let items: Vec<Item> = files.json(MANIFEST)?.unwrap_or_default();
     items
         .iter()
@@ -29,9 +28,9 @@ pub(super) fn candidates(files: &Files<'_>, request: &Request) -> Result<Vec<Can
         .collect()
 }
 
-fn candidate(item: &Item, files: &Files<'_>, request: &Request) -> Result<Candidate<Value>> {
-    let say = files.say;
-    let missing = |what: &str| say.cut(format!("`{what}` is missing in it"));
+fn candidate(item: &Item, files: &Files<'_>, request: &Request) -> Result<Candidate> {
+    let errors = files.errors;
+    let missing = |what: &str| errors.missing(format!("`{what}`"));
     let (config_name, config_file) = files
         .get(&item.config)
         .ok_or_else(|| missing(&item.config))?;
@@ -43,25 +42,22 @@ fn candidate(item: &Item, files: &Files<'_>, request: &Request) -> Result<Candid
         return Err(wrong_platform(request, &BTreeSet::from([platform])));
     }
     if config.rootfs.diff_ids.len() != item.layers.len() {
-        return Err(say.damaged(format!(
-            "manifest.json lists {} layers of an image of {}",
-            item.layers.len(),
-            config.rootfs.diff_ids.len()
-        )));
+        let (lists, has) = (item.layers.len(), config.rootfs.diff_ids.len());
+        return Err(errors.wrong_layers(MANIFEST, lists, has));
     }
     let mut size = 0;
     let mut layers = Vec::with_capacity(item.layers.len());
     for (layer, diff_id) in item.layers.iter().zip(&config.rootfs.diff_ids) {
         let (layer_name, file) = files.get(layer).ok_or_else(|| missing(layer))?;
         if !file.compressed && file.digest != *diff_id {
-            return Err(say.damaged(format!("the content of `{layer}` is not {diff_id}")));
+            return Err(errors.damaged(format!("the content of `{layer}` is not {diff_id}")));
         }
         size += file.size;
         layers.push(layer_name);
     }
     let names = if request.names.is_empty() {
         let tags = item.repo_tags.iter().flatten();
-        tags.map(|tag| name(tag, say)).collect::<Result<_>>()?
+        tags.map(|tag| name(tag, errors)).collect::<Result<_>>()?
     } else {
         BTreeSet::new()
     };
@@ -73,18 +69,13 @@ fn candidate(item: &Item, files: &Files<'_>, request: &Request) -> Result<Candid
     })
 }
 
-/// `manifest.json` with the final names.
+/// Returns `manifest.json` with the final names.
 pub(super) fn index(images: &[(Image, Value)]) -> Index {
-    let items: Vec<Value> = images
-        .iter()
-        .map(|(image, entry)| {
-            let mut item = entry.clone();
-            item["RepoTags"] = json!(image.names);
-            item
-        })
-        .collect();
-    vec![(
-        MANIFEST.to_owned(),
-        Value::from(items).to_string().into_bytes(),
-    )]
+    let items = images.iter().map(|(image, entry)| {
+        let mut item = entry.clone();
+        item["RepoTags"] = json!(image.names);
+        item
+    });
+    let items = Value::from_iter(items).to_string();
+    vec![(MANIFEST.to_owned(), items.into_bytes())]
 }

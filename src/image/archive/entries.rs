@@ -1,15 +1,16 @@
 //! The entries of a tar stream: names and data one after the other, with bounds on all that has
-//! to be kept. Our own walk, since a general one keeps names of any length and takes a missing
-//! end for a good one.
+//! to be kept. The walk is kubby's own, since that of the `tar` crate keeps names of any length and
+//! takes a missing end for a good one.
 
 use std::io::Read;
 
 use tar::{EntryType, Header, PaxExtensions};
 
-use super::Say;
+use super::decode::CHUNK;
+use super::errors::Errors;
 use crate::error::Result;
 
-pub(super) const BLOCK: u64 = 512;
+const BLOCK: u64 = 512;
 
 /// The longest extended header (a long name, attributes) that is read.
 const EXTENSION_MOST: u64 = 64 * 1024;
@@ -27,121 +28,121 @@ pub(super) struct Entry {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     File,
-    /// A symbolic or hard link with what it points to, as it is written.
+    /// A symbolic or hard link with its target, as it is written.
     Link {
         target: String,
         hard: bool,
     },
-    /// Folders and devices, which say nothing about images.
+    /// Folders and devices, which do not matter for images.
     Other,
+}
+
+/// The parts of the next entry that stand before its header.
+#[derive(Default)]
+struct Extended {
+    name: Option<String>,
+    link: Option<String>,
+    size: Option<u64>,
 }
 
 /// Reads entries in turn; what the caller leaves of an entry's data is skipped.
 pub(super) struct Entries<'a> {
     source: &'a mut dyn Read,
-    say: Say<'a>,
+    errors: Errors<'a>,
     /// Data of the current entry that is not read yet.
     left: u64,
-    padding: u64,
-    /// Whether a valid header was seen: before that it may be anything.
+    padding: usize,
+    /// Whether a valid header was seen: before that it may be any file.
     began: bool,
 }
 
 impl<'a> Entries<'a> {
-    pub(super) fn new(source: &'a mut dyn Read, say: Say<'a>) -> Self {
+    pub(super) fn new(source: &'a mut dyn Read, errors: Errors<'a>) -> Self {
         Entries {
             source,
-            say,
+            errors,
             left: 0,
             padding: 0,
             began: false,
         }
     }
 
-    /// The next entry; `None` at the archive's end, when the rest of the stream is read as well.
+    /// Returns the next entry; `None` at the archive's end, when the rest of the stream is read as
+    /// well.
     pub(super) fn next(&mut self) -> Result<Option<Entry>> {
-        let mut long_name = None;
-        let mut long_link = None;
-        let mut size = None;
+        let mut extended = Extended::default();
         loop {
             self.skip()?;
             let Some(header) = self.header()? else {
-                if long_name.is_some() || long_link.is_some() {
-                    return Err(self.say.damaged("a long name belongs to nothing"));
+                if extended.name.is_some() || extended.link.is_some() {
+                    return Err(self.errors.damaged("a long name belongs to nothing"));
                 }
                 return Ok(None);
             };
-            let own_size = header.entry_size().map_err(|e| self.say.damaged(e))?;
+            let size = header.entry_size().map_err(|e| self.errors.damaged(e))?;
             match header.entry_type() {
-                EntryType::GNULongName => long_name = Some(self.text(own_size)?),
-                EntryType::GNULongLink => long_link = Some(self.text(own_size)?),
-                EntryType::XHeader => {
-                    let data = self.extension(own_size)?;
-                    for item in PaxExtensions::new(&data) {
-                        let item = item.map_err(|e| self.say.damaged(e))?;
-                        let value = String::from_utf8_lossy(item.value_bytes()).into_owned();
-                        match item.key_bytes() {
-                            b"path" => long_name = Some(value),
-                            b"linkpath" => long_link = Some(value),
-                            b"size" => {
-                                let n = value
-                                    .parse()
-                                    .map_err(|_| self.say.damaged("a size is no number"))?;
-                                size = Some(n);
-                            }
-                            _ => {}
-                        }
-                    }
-                }
-                EntryType::XGlobalHeader => drop(self.extension(own_size)?),
-                kind => {
-                    let size = size.unwrap_or(own_size);
-                    return self
-                        .entry(&header, kind, size, long_name, long_link)
-                        .map(Some);
-                }
+                EntryType::GNULongName => extended.name = Some(self.text(size)?),
+                EntryType::GNULongLink => extended.link = Some(self.text(size)?),
+                EntryType::XHeader => self.pax(size, &mut extended)?,
+                EntryType::XGlobalHeader => drop(self.extension(size)?),
+                _ => return self.entry(&header, size, extended).map(Some),
             }
         }
     }
 
-    fn entry(
-        &mut self,
-        header: &Header,
-        kind: EntryType,
-        size: u64,
-        long_name: Option<String>,
-        long_link: Option<String>,
-    ) -> Result<Entry> {
+    fn pax(&mut self, size: u64, extended: &mut Extended) -> Result<()> {
+        let data = self.extension(size)?;
+        for item in PaxExtensions::new(&data) {
+            let item = item.map_err(|e| self.errors.damaged(e))?;
+            let value = String::from_utf8_lossy(item.value_bytes()).into_owned();
+            match item.key_bytes() {
+                b"path" => extended.name = Some(value),
+                b"linkpath" => extended.link = Some(value),
+                b"size" => {
+                    let bad = |_| self.errors.damaged("a size is not a number");
+                    extended.size = Some(value.parse().map_err(bad)?);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, header: &Header, own_size: u64, extended: Extended) -> Result<Entry> {
         let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let raw = long_name.unwrap_or_else(|| lossy(&header.path_bytes()));
-        let target = long_link.unwrap_or_else(|| {
-            header
-                .link_name_bytes()
-                .map_or(String::new(), |t| lossy(&t))
-        });
-        let kind = match kind {
+        let raw = extended.name;
+        let raw = raw.unwrap_or_else(|| lossy(&header.path_bytes()));
+        let link = || header.link_name_bytes();
+        let target = extended.link;
+        let target = target.unwrap_or_else(|| link().map_or(String::new(), |t| lossy(&t)));
+        let hard = header.entry_type() == EntryType::Link;
+        let kind = match header.entry_type() {
             EntryType::Regular | EntryType::Continuous => Kind::File,
             EntryType::GNUSparse => {
-                return Err(self
-                    .say
-                    .damaged("it holds a sparse file; write it without --sparse"));
+                let why = "it holds a sparse file; write it without --sparse";
+                return Err(self.errors.damaged(why));
             }
-            EntryType::Symlink => Kind::Link {
-                target,
-                hard: false,
-            },
-            EntryType::Link => Kind::Link { target, hard: true },
+            EntryType::Symlink | EntryType::Link => Kind::Link { target, hard },
             _ => Kind::Other,
         };
         // Only files have data, whatever the size of others says.
-        let size = if kind == Kind::File { size } else { 0 };
-        let name = clean("", &raw).ok_or_else(|| {
-            self.say
-                .damaged(format!("`{}` leads out of it", raw.escape_debug()))
-        })?;
-        self.left = size;
-        self.padding = (BLOCK - size % BLOCK) % BLOCK;
+        let size = match kind {
+            Kind::File => extended.size.unwrap_or(own_size),
+            _ => 0,
+        };
+        let leads_out = || {
+            let name = raw.escape_debug();
+            self.errors.damaged(format!("`{name}` leads out of it"))
+        };
+        let name = clean("", &raw).ok_or_else(leads_out)?;
+        self.begin(size);
         Ok(Entry { name, kind, size })
+    }
+
+    /// Begins to read data of this size.
+    fn begin(&mut self, size: u64) {
+        self.left = size;
+        self.padding = padding(size).len();
     }
 
     /// Reads some of the current entry's data; 0 at its end.
@@ -154,7 +155,7 @@ impl<'a> Entries<'a> {
         }
         let got = self.some(&mut buffer[..most])?;
         if got == 0 {
-            return Err(self.say.cut("a file in it is not whole"));
+            return Err(self.errors.cut("a file in it is not whole"));
         }
         self.left -= got as u64;
         Ok(got)
@@ -165,7 +166,7 @@ impl<'a> Entries<'a> {
             match self.source.read(buffer) {
                 Ok(n) => return Ok(n),
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(self.say.unreadable(&e)),
+                Err(e) => return Err(self.errors.unreadable(&e)),
             }
         }
     }
@@ -185,25 +186,24 @@ impl<'a> Entries<'a> {
     fn skip(&mut self) -> Result<()> {
         let mut buffer = [0; 8192];
         while self.read(&mut buffer)? > 0 {}
-        let padding = usize::try_from(self.padding).unwrap_or(0);
-        self.padding = 0;
+        let padding = std::mem::take(&mut self.padding);
         if self.fill(&mut buffer[..padding])? < padding {
-            return Err(self.say.cut("it ends within a file's padding"));
+            return Err(self.errors.cut("it ends within a file's padding"));
         }
         Ok(())
     }
 
-    /// A header with a valid checksum, or `None` at the archive's end.
+    /// Reads a header with a valid checksum; `None` at the archive's end.
     fn header(&mut self) -> Result<Option<Header>> {
         let mut block = [0; BLOCK as usize];
         let have = self.fill(&mut block)?;
         if have < block.len() {
             return Err(match (self.began, have) {
-                (false, 0) => self.say.no_archive("it is empty"),
+                (false, 0) => self.errors.not_an_archive("it is empty"),
                 (false, _) => self
-                    .say
-                    .no_archive("it is shorter than a tar archive can be"),
-                (true, _) => self.say.cut("the end of the tar archive is missing"),
+                    .errors
+                    .not_an_archive("it is shorter than a tar archive can be"),
+                (true, _) => self.errors.cut("the end of the tar archive is missing"),
             });
         }
         if block.iter().all(|b| *b == 0) {
@@ -219,30 +219,30 @@ impl<'a> Entries<'a> {
             + 8 * 32;
         if header.cksum().ok() != Some(sum) {
             return Err(if self.began {
-                self.say.damaged("a header in it has a wrong checksum")
+                self.errors.damaged("a header in it has a wrong checksum")
             } else {
-                self.say
-                    .no_archive("it is no tar archive, plain or compressed by gzip or zstd")
+                self.errors
+                    .not_an_archive("it is not a tar archive, plain or compressed by gzip or zstd")
             });
         }
         self.began = true;
         Ok(Some(header))
     }
 
-    /// The second block of the end, and what may follow: that a compressed stream's own checksum
-    /// is looked at, everything is read.
+    /// Reads the second block of the end and all that follows, so that the checksum of a compressed
+    /// stream is verified.
     fn end(&mut self) -> Result<()> {
         let mut block = [0; BLOCK as usize];
         if self.fill(&mut block)? < block.len() {
-            return Err(self.say.cut("the end of the tar archive is not whole"));
+            return Err(self.errors.cut("the end of the tar archive is not whole"));
         }
         if block.iter().any(|b| *b != 0) {
-            return Err(self.say.damaged("its end mark has something behind it"));
+            return Err(self.errors.damaged("its end mark is followed by data"));
         }
         if !self.began {
-            return Err(self.say.no_archive("it is an empty tar archive"));
+            return Err(self.errors.not_an_archive("it is an empty tar archive"));
         }
-        let mut rest = vec![0; super::CHUNK];
+        let mut rest = vec![0; CHUNK];
         while self.some(&mut rest)? > 0 {
             crate::interrupt::check()?;
         }
@@ -251,10 +251,9 @@ impl<'a> Entries<'a> {
 
     fn extension(&mut self, size: u64) -> Result<Vec<u8>> {
         if size > EXTENSION_MOST {
-            return Err(self.say.damaged("it holds a name longer than any"));
+            return Err(self.errors.damaged("it holds a name that is too long"));
         }
-        self.left = size;
-        self.padding = (BLOCK - size % BLOCK) % BLOCK;
+        self.begin(size);
         let mut data = vec![0; usize::try_from(size).unwrap_or(0)];
         let mut have = 0;
         while have < data.len() {
@@ -263,7 +262,7 @@ impl<'a> Entries<'a> {
         Ok(data)
     }
 
-    /// An extension that is one text, ended by NUL.
+    /// Reads an extension that is one text, ended by NUL.
     fn text(&mut self, size: u64) -> Result<String> {
         let data = self.extension(size)?;
         let end = data.iter().position(|b| *b == 0).unwrap_or(data.len());
@@ -271,8 +270,8 @@ impl<'a> Entries<'a> {
     }
 }
 
-/// Joins a path to a folder and resolves `.` and `..`; `None` when it leads out of the archive or
-/// is absolute.
+/// Joins a path to a folder and resolves `.` and `..`. Returns `None` for an absolute path and for
+/// one that leads out of the archive.
 pub(super) fn clean(folder: &str, path: &str) -> Option<String> {
     if path.starts_with('/') || path.contains('\0') {
         return None;
@@ -290,7 +289,7 @@ pub(super) fn clean(folder: &str, path: &str) -> Option<String> {
     Some(parts.join("/"))
 }
 
-/// The header of a file. `name` has at most 100 bytes.
+/// Returns the header of a file. `name` has at most 100 bytes.
 pub(super) fn header(name: &str, size: u64) -> [u8; BLOCK as usize] {
     let mut header = Header::new_ustar();
     if let Some(ustar) = header.as_ustar_mut() {
@@ -303,7 +302,7 @@ pub(super) fn header(name: &str, size: u64) -> [u8; BLOCK as usize] {
     *header.as_bytes()
 }
 
-/// The zeros after a file of this size.
+/// Returns the zeros after a file of this size.
 pub(super) fn padding(size: u64) -> &'static [u8] {
     static ZEROS: [u8; BLOCK as usize] = [0; BLOCK as usize];
     let len = (BLOCK - size % BLOCK) % BLOCK;

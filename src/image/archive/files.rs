@@ -1,12 +1,15 @@
-//! What is known of the files of an archive once they went by.
+//! The facts about the files of an archive that were read.
 
 use std::collections::{HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
 
+use super::decode::{self, CHUNK};
 use super::entries::{self, Entries, Entry, Kind, clean};
-use super::{CHUNK, Say, decode};
+use super::errors::Errors;
 use crate::error::Result;
+use crate::image::reference::is_lower_hex;
+use crate::units::hex;
 
 /// The index of an OCI layout.
 pub(super) const INDEX: &str = "index.json";
@@ -14,33 +17,33 @@ pub(super) const INDEX: &str = "index.json";
 pub(super) const LAYOUT: &str = "oci-layout";
 /// The index that `docker save` writes.
 pub(super) const MANIFEST: &str = "manifest.json";
-/// These are not passed on: the names in them are given last, by an index of our own.
+/// Files that are not passed on: the names in them are given last, by an index that kubby writes.
 const HELD: [&str; 4] = [INDEX, LAYOUT, MANIFEST, "repositories"];
 
 /// The largest JSON file that is kept. Real ones have some kilobytes.
 const JSON_MOST: u64 = 1 << 20;
 /// How much JSON is kept of an archive.
 const JSON_MOST_TOGETHER: usize = 12 << 20;
-/// How many files an archive may hold; a bound for memory that no real one comes near.
+/// How many files an archive may hold, a bound for memory. Real ones have far fewer.
 const FILES_MOST: usize = 50_000;
 /// The longest name that an entry's header holds. Names of blobs have 77 bytes.
 const NAME_MOST: usize = 100;
-/// How many links lead from one to the next.
+/// How many links are followed, one after the other.
 const LINKS_MOST: usize = 8;
 
-/// A file that went by.
+/// A file that was read.
 #[derive(Debug)]
 pub(super) struct File {
     pub(super) size: u64,
-    /// `sha256:…` of its content.
+    /// The digest of its content, `sha256:…`.
     pub(super) digest: String,
-    /// Whether it is compressed in itself, as layers may be.
+    /// Whether it is compressed itself, as layers may be.
     pub(super) compressed: bool,
 }
 
 /// The files of an archive by their names.
 pub(super) struct Files<'a> {
-    pub(super) say: Say<'a>,
+    pub(super) errors: Errors<'a>,
     present: &'a HashSet<String>,
     files: HashMap<String, File>,
     links: HashMap<String, String>,
@@ -51,9 +54,9 @@ pub(super) struct Files<'a> {
 }
 
 impl<'a> Files<'a> {
-    pub(super) fn new(say: Say<'a>, present: &'a HashSet<String>) -> Self {
+    pub(super) fn new(errors: Errors<'a>, present: &'a HashSet<String>) -> Self {
         Files {
-            say,
+            errors,
             present,
             files: HashMap::new(),
             links: HashMap::new(),
@@ -72,8 +75,8 @@ impl<'a> Files<'a> {
     ) -> Result<()> {
         if self.files.len() + self.links.len() >= FILES_MOST {
             return Err(self
-                .say
-                .no_archive(format!("it holds more than {FILES_MOST} files")));
+                .errors
+                .not_an_archive(format!("it holds more than {FILES_MOST} files")));
         }
         match &entry.kind {
             Kind::Other => Ok(()),
@@ -103,78 +106,85 @@ impl<'a> Files<'a> {
         // twice could mean one thing to us and another to the runtime.
         let again = self.files.contains_key(name);
         if again && claimed.is_none() {
-            return Err(self.say.damaged(format!("it holds `{name}` twice")));
+            return Err(self.errors.damaged(format!("it holds `{name}` twice")));
         }
         let held = HELD.contains(&name);
         if held && entry.size > JSON_MOST {
-            return Err(self.say.damaged(format!(
-                "`{name}` has {} bytes, the most is {JSON_MOST}",
-                entry.size
-            )));
+            let size = entry.size;
+            let why = format!("`{name}` has {size} bytes, the most is {JSON_MOST}");
+            return Err(self.errors.damaged(why));
         }
         let present = claimed.as_ref().is_some_and(|d| self.present.contains(d));
         let fits = (1..=NAME_MOST).contains(&name.len());
         let pass = fits && !held && !again && !present;
+        if pass {
+            send(&entries::header(name, entry.size))?;
+        }
+        let file = self.read(entry, entries, again, &mut |data| match pass {
+            true => send(data),
+            false => Ok(()),
+        })?;
+        if pass {
+            send(entries::padding(entry.size))?;
+        }
+        if let Some(claimed) = claimed.filter(|c| *c != file.digest) {
+            let why = format!("the content of `{name}` is not {claimed}");
+            return Err(self.errors.damaged(why));
+        }
+        if present && !again {
+            self.spared += entry.size;
+        }
+        self.files.insert(name.to_owned(), file);
+        Ok(())
+    }
+
+    /// Reads a file's data and passes it on; JSON is kept, unless the file was read before.
+    fn read(
+        &mut self,
+        entry: &Entry,
+        entries: &mut Entries<'_>,
+        again: bool,
+        send: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<File> {
+        let held = HELD.contains(&entry.name.as_str());
         let mut keep: Option<Vec<u8>> = None;
         let mut hash = Sha256::new();
         let mut buffer = vec![0; CHUNK];
         let mut compressed = false;
-        let mut done = 0;
-        if pass {
-            send(&entries::header(name, entry.size))?;
-        }
+        let mut is_first = true;
         loop {
             let n = entries.read(&mut buffer)?;
             if n == 0 {
                 break;
             }
             let data = &buffer[..n];
-            if done == 0 {
+            if std::mem::take(&mut is_first) {
                 compressed = decode::is_compressed(data);
                 let object = data.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{');
                 let json = held || (object && entry.size <= JSON_MOST);
                 keep = (json && !again).then(Vec::new);
             }
-            done += n as u64;
             hash.update(data);
             if let Some(keep) = &mut keep {
                 self.json_bytes += n;
                 if self.json_bytes > JSON_MOST_TOGETHER {
-                    return Err(self.say.no_archive("it holds too much JSON for one"));
+                    let why = "it holds too much JSON for one";
+                    return Err(self.errors.not_an_archive(why));
                 }
                 keep.extend_from_slice(data);
             }
-            if pass {
-                send(data)?;
-            }
+            send(data)?;
         }
-        if pass {
-            send(entries::padding(entry.size))?;
-        }
-        let digest = digest_of(hash);
-        if let Some(claimed) = claimed.filter(|c| *c != digest) {
-            return Err(self
-                .say
-                .damaged(format!("the content of `{name}` is not {claimed}")));
-        }
-        if present && !again {
-            self.spared += entry.size;
-        }
-        if let Some(json) = keep {
-            self.json.insert(name.to_owned(), json);
-        }
-        self.files.insert(
-            name.to_owned(),
-            File {
-                size: entry.size,
-                digest,
-                compressed,
-            },
-        );
-        Ok(())
+        self.json
+            .extend(keep.map(|json| (entry.name.clone(), json)));
+        Ok(File {
+            size: entry.size,
+            digest: format!("sha256:{}", hex(&hash.finalize())),
+            compressed,
+        })
     }
 
-    /// A file by its name; links are followed. Says what name it has in the end.
+    /// Returns a file by its name, with the name that it has itself; links are followed.
     pub(super) fn get(&self, name: &str) -> Option<(&str, &File)> {
         let mut name = clean("", name)?;
         for _ in 0..LINKS_MOST {
@@ -186,37 +196,26 @@ impl<'a> Files<'a> {
         None
     }
 
-    /// The content of a JSON file.
+    /// Returns the content of a JSON file.
     pub(super) fn json<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
         let Some((name, file)) = self.get(name) else {
             return Ok(None);
         };
         let Some(text) = self.json.get(name) else {
-            return Err(self.say.damaged(format!(
-                "`{name}` of {} bytes should be a JSON object of at most {JSON_MOST} bytes",
-                file.size
+            let size = file.size;
+            return Err(self.errors.damaged(format!(
+                "`{name}` of {size} bytes should be a JSON object of at most {JSON_MOST} bytes"
             )));
         };
         serde_json::from_slice(text).map(Some).map_err(|e| {
-            self.say
+            self.errors
                 .damaged(format!("`{name}` is not as expected: {e}"))
         })
     }
 }
 
-/// `sha256:…` when the name is that of a blob: `blobs/sha256/…`.
+/// Returns the digest `sha256:…` in the name of a blob, `blobs/sha256/…`.
 fn blob_digest(name: &str) -> Option<String> {
     let hex = name.strip_prefix("blobs/sha256/")?;
-    (hex.len() == 64 && hex.bytes().all(super::super::reference::is_lower_hex))
-        .then(|| format!("sha256:{hex}"))
-}
-
-fn digest_of(hash: Sha256) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::from("sha256:");
-    for byte in hash.finalize() {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    (hex.len() == 64 && hex.bytes().all(is_lower_hex)).then(|| format!("sha256:{hex}"))
 }

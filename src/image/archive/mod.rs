@@ -10,49 +10,20 @@ mod conclude;
 mod decode;
 mod docker;
 mod entries;
+mod errors;
 mod files;
+mod image;
 mod oci;
 
-use std::collections::HashSet;
 use std::io::Read;
 
-use serde::Serialize;
-
-use super::reference::Reference;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::interrupt;
+use errors::Errors;
 
-/// How much is moved at once.
-const CHUNK: usize = 128 * 1024;
+pub use image::{Image, Request};
 
-/// What is known about an archive before it is read.
-#[derive(Debug, Default)]
-pub struct Request {
-    /// How messages call the archive.
-    pub label: String,
-    /// The node's architecture as images name it, such as `amd64`.
-    pub arch: String,
-    /// Names to give instead of those in the archive; the archive must then hold one image.
-    pub names: Vec<Reference>,
-    /// A name to give to the one image of the archive besides those that it has.
-    pub also: Option<Reference>,
-    /// Digests of blobs that need not be passed on.
-    pub present: HashSet<String>,
-}
-
-/// An image of an archive.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Image {
-    /// Its names, complete.
-    pub names: Vec<Reference>,
-    /// The digest of its configuration, by which container runtimes and the kubelet know it.
-    pub id: String,
-    /// Size of its layers as they are in the archive, in bytes.
-    #[serde(rename = "sizeBytes")]
-    pub size: u64,
-}
-
-/// What came of an archive.
+/// The result of passing an archive on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Passed {
     /// The images that the index names.
@@ -62,21 +33,21 @@ pub struct Passed {
 }
 
 /// Reads an archive to its end and passes it on through `send`, the index last and only if all
-/// that it names is there, whole, and for the node's platform.
+/// that it names is in the archive, whole, and for the node's platform.
 ///
 /// # Errors
-/// [`Kind::Assets`] for an archive that is none, is cut or damaged, or holds images for other
-/// platforms; [`Kind::Usage`] for one whose images have no names while none was given;
-/// [`Kind::Interrupted`] on Ctrl-C; and whatever `send` returns.
+/// [`crate::error::Kind::Assets`] for a file that is not an archive, is cut or damaged, or holds
+/// images for other platforms; [`crate::error::Kind::Usage`] for images without names while none
+/// was given; [`crate::error::Kind::Interrupted`] on Ctrl-C; and the errors of `send`.
 pub fn pass_on(
     source: &mut dyn Read,
     request: &Request,
     send: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<Passed> {
-    let say = Say(&request.label);
-    let mut reader = decode::open(source).map_err(|e| say.unreadable(&e))?;
-    let mut entries = entries::Entries::new(&mut reader, say);
-    let mut files = files::Files::new(say, &request.present);
+    let errors = Errors(&request.label);
+    let mut reader = decode::open(source).map_err(|e| errors.unreadable(&e))?;
+    let mut entries = entries::Entries::new(&mut reader, errors);
+    let mut files = files::Files::new(errors, &request.present);
     while let Some(entry) = entries.next()? {
         interrupt::check()?;
         files.take(&entry, &mut entries, send)?;
@@ -92,47 +63,4 @@ pub fn pass_on(
         images,
         spared: files.spared,
     })
-}
-
-/// Makes errors that begin with what the archive is called.
-#[derive(Debug, Clone, Copy)]
-struct Say<'a>(&'a str);
-
-impl Say<'_> {
-    /// The archive is not what it should be.
-    fn damaged(self, why: impl std::fmt::Display) -> Error {
-        Error::new(Kind::Assets, format!("{} is damaged: {why}", self.0))
-            .with_hint("write it again: docker image save NAME -o FILE")
-    }
-
-    /// The archive ends too early.
-    fn cut(self, why: impl std::fmt::Display) -> Error {
-        Error::new(Kind::Assets, format!("{} is cut off: {why}", self.0))
-            .with_hint("copy it again, or write it again: docker image save NAME -o FILE")
-    }
-
-    /// It cannot be read, for what the reader says.
-    fn unreadable(self, e: &std::io::Error) -> Error {
-        if interrupt::requested() {
-            return Error::new(Kind::Interrupted, "interrupted");
-        }
-        match e.kind() {
-            std::io::ErrorKind::UnexpectedEof => self.cut("its compressed data ends too early"),
-            std::io::ErrorKind::InvalidData | std::io::ErrorKind::InvalidInput => self.damaged(e),
-            _ => Error::new(Kind::Assets, format!("cannot read {}", self.0))
-                .with_source(e.to_string()),
-        }
-    }
-
-    /// It is something else than an archive of images.
-    fn no_archive(self, why: impl std::fmt::Display) -> Error {
-        Error::new(
-            Kind::Assets,
-            format!("{} is not an archive of container images: {why}", self.0),
-        )
-        .with_hint(
-            "such archives come from `docker image save`, `podman image save` or \
-             `docker buildx build --output type=oci,dest=FILE`",
-        )
-    }
 }

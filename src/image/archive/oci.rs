@@ -5,25 +5,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::conclude::{Candidate, Config, Index, name, wrong_platform};
 use super::docker;
 use super::files::{Files, INDEX, LAYOUT, MANIFEST};
-use super::{Image, Request};
-use crate::error::{Error, Kind, Result};
+use super::image::{Candidate, Config, Image, Index, Request, name, wrong_platform};
+use crate::error::{Error, Result};
 use crate::image::reference::Reference;
 
 const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
-/// The full name, as containerd and newer Dockers write it.
+/// The annotation with the full name, as containerd and newer Dockers write it.
 const FULL_NAME: &str = "io.containerd.image.name";
-/// A name, or only a tag.
+/// The annotation with a name, or only a tag.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// What is about an image rather than one: signatures of how it was built.
+/// The annotation of entries that describe an image rather than being one, such as signatures.
 const ATTESTATION: &str = "vnd.docker.reference.type";
 
-/// How deep an index may lie in an index.
+/// How deep indexes may be nested.
 const DEPTH_MOST: usize = 4;
-/// How many manifests are looked at, all indexes of an archive together.
+/// How many manifests are read, in all indexes of an archive together.
 const MANIFESTS_MOST: usize = 10_000;
 
 #[derive(Debug, Clone, Deserialize)]
@@ -47,7 +46,7 @@ struct Platform {
     architecture: String,
 }
 
-/// An index or a manifest of an image: which one shows in what it has.
+/// An index, which has manifests, or the manifest of an image, which has a configuration.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Manifest {
@@ -73,15 +72,15 @@ struct Found {
 struct Search<'a> {
     files: &'a Files<'a>,
     request: &'a Request,
-    /// Platforms that were met.
-    met: BTreeSet<String>,
+    /// The other platforms that were found.
+    others: BTreeSet<String>,
     looked_at: usize,
 }
 
-pub(super) fn candidates(files: &Files<'_>, request: &Request) -> Result<Vec<Candidate<Value>>> {
+pub(super) fn candidates(files: &Files<'_>, request: &Request) -> Result<Vec<Candidate>> {
     let index: Manifest = files
         .json(INDEX)?
-        .ok_or_else(|| files.say.cut("index.json is missing"))?;
+        .ok_or_else(|| files.errors.missing(INDEX))?;
     // Descriptors with the same names are the same image for several platforms.
     let mut groups: BTreeMap<BTreeSet<Reference>, Vec<Descriptor>> = BTreeMap::new();
     for descriptor in index.manifests {
@@ -96,25 +95,23 @@ pub(super) fn candidates(files: &Files<'_>, request: &Request) -> Result<Vec<Can
         groups.entry(names).or_default().push(descriptor);
     }
     let older: Vec<docker::Item> = files.json(MANIFEST)?.unwrap_or_default();
-    let mut candidates: Vec<Candidate<Value>> = Vec::new();
+    let mut candidates: Vec<Candidate> = Vec::new();
     for (names, descriptors) in groups {
         let mut search = Search {
             files,
             request,
-            met: BTreeSet::new(),
+            others: BTreeSet::new(),
             looked_at: 0,
         };
         let mut found = search.all(&descriptors, 0)?;
         found.dedup_by(|a, b| a.digest == b.digest);
         if found.is_empty() {
-            return Err(wrong_platform(request, &search.met));
+            return Err(wrong_platform(request, &search.others));
         }
-        let several = found.len() > 1 && !names.is_empty();
-        if several {
-            return Err(files.say.damaged(format!(
-                "it holds several images for linux/{} under one name",
-                request.arch
-            )));
+        if found.len() > 1 && !names.is_empty() {
+            let arch = &request.arch;
+            let why = format!("it holds several images for linux/{arch} under one name");
+            return Err(files.errors.damaged(why));
         }
         for found in found {
             candidates.push(candidate(found, names.clone(), &older, files, request)?);
@@ -123,14 +120,12 @@ pub(super) fn candidates(files: &Files<'_>, request: &Request) -> Result<Vec<Can
     Ok(merged(candidates))
 }
 
-/// One entry an image: the same image may be listed once for each of its names.
-fn merged(candidates: Vec<Candidate<Value>>) -> Vec<Candidate<Value>> {
-    let mut merged: Vec<Candidate<Value>> = Vec::new();
+/// Leaves one entry for each image: the same image may be listed once for each of its names.
+fn merged(candidates: Vec<Candidate>) -> Vec<Candidate> {
+    let mut merged: Vec<Candidate> = Vec::new();
     for candidate in candidates {
-        match merged
-            .iter_mut()
-            .find(|c| c.entry["digest"] == candidate.entry["digest"])
-        {
+        let is_same = |c: &&mut Candidate| c.entry["digest"] == candidate.entry["digest"];
+        match merged.iter_mut().find(is_same) {
             Some(same) => same.names.extend(candidate.names),
             None => merged.push(candidate),
         }
@@ -144,19 +139,15 @@ fn candidate(
     older: &[docker::Item],
     files: &Files<'_>,
     request: &Request,
-) -> Result<Candidate<Value>> {
+) -> Result<Candidate> {
     if names.is_empty() && request.names.is_empty() {
-        let same = |item: &&docker::Item| {
-            files
-                .get(&item.config)
-                .is_some_and(|(_, file)| file.digest == found.id)
+        let is_same = |item: &&docker::Item| {
+            let config = files.get(&item.config);
+            config.is_some_and(|(_, file)| file.digest == found.id)
         };
-        for tag in older
-            .iter()
-            .filter(same)
-            .flat_map(|i| i.repo_tags.iter().flatten())
-        {
-            names.insert(name(tag, files.say)?);
+        let same = older.iter().filter(is_same);
+        for tag in same.flat_map(|i| i.repo_tags.iter().flatten()) {
+            names.insert(name(tag, files.errors)?);
         }
     }
     Ok(Candidate {
@@ -181,21 +172,23 @@ fn names(descriptor: &Descriptor, files: &Files<'_>) -> Result<BTreeSet<Referenc
         return Ok(BTreeSet::new());
     };
     let text = annotations.get(FULL_NAME).or_else(|| {
-        // A bare word is a tag of a name that the archive does not tell.
+        // A bare word is a tag of a name that the archive does not hold.
         let text = annotations.get(REF_NAME)?;
         text.contains(['/', ':']).then_some(text)
     });
-    text.map(|text| name(text, files.say)).into_iter().collect()
+    text.map(|text| name(text, files.errors))
+        .into_iter()
+        .collect()
 }
 
 impl Search<'_> {
-    /// The images for the node's platform among these.
+    /// Returns the images for the node's platform among these.
     fn all(&mut self, descriptors: &[Descriptor], depth: usize) -> Result<Vec<Found>> {
         let mut found = Vec::new();
         for descriptor in descriptors {
             self.looked_at += 1;
             if depth > DEPTH_MOST || self.looked_at > MANIFESTS_MOST {
-                return Err(self.files.say.damaged("its indexes hold one another"));
+                return Err(self.files.errors.damaged("its indexes hold one another"));
             }
             if is_attestation(descriptor) {
                 continue;
@@ -208,10 +201,9 @@ impl Search<'_> {
             let manifest: Manifest = self.load(descriptor)?;
             if manifest.config.is_none() {
                 if manifest.manifests.is_empty() {
-                    return Err(self.files.say.damaged(format!(
-                        "{} is neither an index nor a manifest of an image",
-                        descriptor.digest
-                    )));
+                    let digest = &descriptor.digest;
+                    let why = format!("{digest} is neither an index nor a manifest of an image");
+                    return Err(self.files.errors.damaged(why));
                 }
                 found.extend(self.all(&manifest.manifests, depth + 1)?);
             } else if let Some(image) = self.image(descriptor, manifest)? {
@@ -224,12 +216,12 @@ impl Search<'_> {
     fn fits(&mut self, os: &str, architecture: &str) -> bool {
         let fits = os == "linux" && architecture == self.request.arch;
         if !fits && !architecture.is_empty() && architecture != "unknown" {
-            self.met.insert(format!("{os}/{architecture}"));
+            self.others.insert(format!("{os}/{architecture}"));
         }
         fits
     }
 
-    /// A manifest with all that it refers to, if it is for the node.
+    /// Checks a manifest and all that it refers to, if it is for the node.
     fn image(&mut self, descriptor: &Descriptor, manifest: Manifest) -> Result<Option<Found>> {
         let Some(config) = &manifest.config else {
             return Ok(None);
@@ -245,12 +237,9 @@ impl Search<'_> {
             return Ok(None);
         }
         if parsed.rootfs.diff_ids.len() != manifest.layers.len() {
-            return Err(self.files.say.damaged(format!(
-                "{} lists {} layers of an image of {}",
-                descriptor.digest,
-                manifest.layers.len(),
-                parsed.rootfs.diff_ids.len()
-            )));
+            let (lists, has) = (manifest.layers.len(), parsed.rootfs.diff_ids.len());
+            let errors = self.files.errors;
+            return Err(errors.wrong_layers(&descriptor.digest, lists, has));
         }
         let mut layers = 0;
         for layer in &manifest.layers {
@@ -269,34 +258,30 @@ impl Search<'_> {
     }
 
     fn not_an_image(&self, media_type: &str) -> Error {
-        Error::new(
-            Kind::Assets,
-            format!(
-                "{} holds something else than a container image: {media_type}",
-                self.request.label
-            ),
-        )
+        let label = &self.request.label;
+        Error::assets(format!(
+            "{label} holds something else than a container image: {media_type}"
+        ))
         .with_hint("Helm charts and other artifacts cannot be run as containers")
     }
 
-    /// The blob is there, with its size; its content was checked as it went by.
+    /// Checks that the blob is there, with its size; its content was checked while it was read.
     fn check(&self, descriptor: &Descriptor) -> Result<String> {
-        let say = self.files.say;
+        let errors = self.files.errors;
         let digest = &descriptor.digest;
         let Some((algorithm, hex)) = digest.split_once(':') else {
-            return Err(say.damaged(format!("`{}` is no digest", digest.escape_debug())));
+            let digest = digest.escape_debug();
+            return Err(errors.damaged(format!("`{digest}` is not a digest")));
         };
         if algorithm != "sha256" {
-            return Err(say.damaged(format!(
-                "{digest} is not a SHA-256, which alone is known here"
-            )));
+            return Err(errors.damaged(format!("{digest} is not a SHA-256, the only known kind")));
         }
         let path = format!("blobs/{algorithm}/{hex}");
         let Some((_, file)) = self.files.get(&path) else {
-            return Err(say.cut(format!("the blob {digest} is missing in it")));
+            return Err(errors.missing(format!("the blob {digest}")));
         };
         if file.size != descriptor.size || file.digest != *digest {
-            return Err(say.damaged(format!(
+            return Err(errors.damaged(format!(
                 "the blob {digest} has {} bytes instead of {}",
                 file.size, descriptor.size
             )));
@@ -306,12 +291,12 @@ impl Search<'_> {
 
     fn load<T: serde::de::DeserializeOwned>(&self, descriptor: &Descriptor) -> Result<T> {
         let path = self.check(descriptor)?;
-        let missing = || self.files.say.cut(format!("`{path}` is missing in it"));
+        let missing = || self.files.errors.missing(format!("`{path}`"));
         self.files.json(&path)?.ok_or_else(missing)
     }
 }
 
-/// `index.json` with the final names, and the mark of the layout.
+/// Returns `index.json` with the final names, and the mark of the layout.
 pub(super) fn index(images: &[(Image, Value)]) -> Index {
     let mut manifests = Vec::new();
     for (image, entry) in images {

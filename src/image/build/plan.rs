@@ -1,20 +1,39 @@
-//! What is built, checked before the node is asked for anything, and said to BuildKit's client.
+//! The plan of a build, checked before the node is used, and the arguments of BuildKit's client.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::BuildOptions;
 use crate::error::{Error, Kind, Result, ResultExt};
-use crate::image::Reference;
+use crate::fsutil;
+use crate::image::reference::Reference;
 
-/// Names of build files, the first that is there counts.
+/// The names of build files; the first that exists counts.
 const BUILD_FILES: [&str; 2] = ["Dockerfile", "Containerfile"];
-/// What a build file's first comment may name and BuildKit's own parser does as well, without
-/// having to pull it.
+/// The parser that a build file's first comment may name and BuildKit has built in, so that it need
+/// not be pulled.
 const OWN_SYNTAX: &str = "docker/dockerfile";
 
-/// Everything that can be checked before the node is asked for anything.
+/// The options of a build.
+#[derive(Debug, Clone)]
+pub struct BuildOptions {
+    /// The folder that the build reads.
+    pub dir: PathBuf,
+    /// Names of the result.
+    pub names: Vec<Reference>,
+    /// The build file, where it is not the folder's `Dockerfile` or `Containerfile`.
+    pub file: Option<PathBuf>,
+    /// `KEY=VALUE`, or `KEY` with the value of the environment variable.
+    pub build_args: Vec<String>,
+    /// The stage to stop at.
+    pub target: Option<String>,
+    /// Whether every step is run again.
+    pub no_cache: bool,
+    /// Whether the build's output is shown only when it fails.
+    pub quiet: bool,
+}
+
+/// The checked input of a build.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) dir: PathBuf,
@@ -32,21 +51,16 @@ pub(super) fn plan(options: &BuildOptions) -> Result<Plan> {
         } else {
             "does not exist"
         };
-        return Err(
-            Error::new(Kind::Usage, format!("{shown} {what}")).with_hint(
-                "name the folder that holds the Dockerfile: kubby image build DIR -t NAME",
-            ),
-        );
+        return Err(Error::usage(format!("{shown} {what}")).with_hint(
+            "name the folder that holds the Dockerfile: kubby image build DIR -t NAME",
+        ));
     }
     if options.names.is_empty() {
-        return Err(Error::new(
-            Kind::Usage,
-            "the image needs a name, since pods call for images by name",
-        )
-        .with_hint(format!(
-            "kubby image build {shown} -t {}:dev",
-            suggested_name(&options.dir)
-        )));
+        let name = suggested_name(&options.dir);
+        return Err(
+            Error::usage("the image needs a name, since pods refer to images by name")
+                .with_hint(format!("kubby image build {shown} -t {name}:dev")),
+        );
     }
     let file = match &options.file {
         Some(file) => file.clone(),
@@ -55,30 +69,24 @@ pub(super) fn plan(options: &BuildOptions) -> Result<Plan> {
             .map(|name| options.dir.join(name))
             .find(|path| path.exists())
             .ok_or_else(|| {
-                Error::new(
-                    Kind::Usage,
-                    format!("there is neither a Dockerfile nor a Containerfile in {shown}"),
-                )
-                .with_hint("name the build file with -f FILE")
+                let what = "neither a Dockerfile nor a Containerfile";
+                Error::usage(format!("there is {what} in {shown}"))
+                    .with_hint("name the build file with -f FILE")
             })?,
     };
     let text = fs::read(&file).context(Kind::Usage, || {
         format!("cannot read the build file {}", file.display())
     })?;
-    let file_dir = match file.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
     Ok(Plan {
         dir: options.dir.clone(),
-        file_dir,
+        file_dir: fsutil::folder_of(&file).to_owned(),
         file_name: file.file_name().unwrap_or_default().to_owned(),
         own_syntax: has_own_syntax(&String::from_utf8_lossy(&text)),
         options: build_args(&options.build_args)?,
     })
 }
 
-/// The folder's name as an image may be called.
+/// Returns the folder's name as the name of an image.
 fn suggested_name(dir: &Path) -> String {
     let full = dir.canonicalize().unwrap_or_default();
     let name = full.file_name().unwrap_or_default().to_string_lossy();
@@ -89,8 +97,8 @@ fn suggested_name(dir: &Path) -> String {
     }
 }
 
-/// Whether the `# syntax=` comment names Docker's usual parser in its stable form: BuildKit has
-/// it built in, and nodes are often where it cannot be pulled.
+/// Returns whether the `# syntax=` comment names Docker's usual parser in its stable form: BuildKit
+/// has it built in, and many nodes cannot pull it.
 fn has_own_syntax(text: &str) -> bool {
     for line in text.trim_start_matches('\u{feff}').lines() {
         let Some(comment) = line.trim().strip_prefix('#') else {
@@ -117,7 +125,7 @@ fn has_own_syntax(text: &str) -> bool {
     false
 }
 
-/// `KEY=VALUE` as BuildKit takes it.
+/// Returns the build arguments as BuildKit takes them.
 fn build_args(args: &[String]) -> Result<Vec<String>> {
     let mut result = Vec::new();
     for arg in args {
@@ -126,13 +134,10 @@ fn build_args(args: &[String]) -> Result<Vec<String>> {
             None => (arg.as_str(), std::env::var(arg).ok()),
         };
         if key.is_empty() {
-            return Err(Error::new(
-                Kind::Usage,
-                format!("`--build-arg {arg}` has no name before the `=`"),
-            )
-            .with_hint("write it like --build-arg VERSION=1.2"));
+            let message = format!("`--build-arg {arg}` has no name before the `=`");
+            return Err(Error::usage(message).with_hint("write it like --build-arg VERSION=1.2"));
         }
-        // Without a value anywhere the build file's own default holds, as with docker.
+        // Without a value anywhere the build file's own default is used, as with docker.
         if let Some(value) = value {
             result.push(format!("build-arg:{key}={value}"));
         }
@@ -164,7 +169,7 @@ pub(super) fn arguments(
         joined("dockerfile=", plan.file_dir.as_os_str()),
         "--opt".into(),
         joined("filename=", &plan.file_name),
-        // An image that the node has is taken as it is, also where no registry can be asked.
+        // An image that the node has is taken as it is, also where no registry can be reached.
         "--opt".into(),
         "image-resolve-mode=local".into(),
         "--output".into(),
@@ -180,7 +185,7 @@ pub(super) fn arguments(
         option(format!("target={target}"));
     }
     if plan.own_syntax {
-        // What a parser that was pulled would be told; it keeps the built-in one from pulling.
+        // The option of a pulled parser; it keeps the built-in one from pulling.
         option(format!("cmdline={OWN_SYNTAX}:1"));
     }
     if options.no_cache {
@@ -206,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_told_everything() {
+    fn the_client_gets_all_options() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("Containerfile"), "FROM scratch\n").unwrap();
         let options = options(dir.path());

@@ -1,41 +1,45 @@
-//! What the runtime interface lists, and how people name one of it.
+//! The images and containers that the runtime interface lists, and the search for one by its name.
 
-use std::collections::BTreeMap;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
-use serde::{Deserialize, Serialize};
-
+use crate::api::items;
 use crate::error::{Error, Kind, Result};
-use crate::image::Reference;
+use crate::image::reference::Reference;
 
-/// How many digits of an id identify an image.
+/// How many digits of an id identify an image at least.
 const ID_LEAST: usize = 6;
 
 /// An image in the node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeImage {
     /// The digest of its configuration, `sha256:…`.
     pub id: String,
     /// Its names with tags.
+    #[serde(default, rename(deserialize = "repoTags"))]
     pub names: Vec<String>,
     /// Its names with digests, which images have that came from a registry.
+    #[serde(default, rename(deserialize = "repoDigests"))]
     pub digests: Vec<String>,
     /// Its size in the node's store, in bytes.
+    #[serde(default, rename(deserialize = "size"), deserialize_with = "number")]
     pub size_bytes: u64,
     /// Whether the kubelet never removes it.
+    #[serde(default)]
     pub pinned: bool,
 }
 
-/// A container that runs.
+/// A running container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Running {
     /// `namespace/pod`.
     pub pod: String,
-    /// What identifies its image: names, digests, ids.
+    /// The names, digests and ids of its image.
     pub images: Vec<String>,
 }
 
-/// Which image a user means.
+/// The image that a user means.
 #[derive(Debug)]
 pub struct Meant<'a> {
     /// The image.
@@ -47,37 +51,18 @@ pub struct Meant<'a> {
 #[derive(Deserialize)]
 struct ImageList {
     #[serde(default)]
-    images: Vec<RawImage>,
+    images: Vec<NodeImage>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawImage {
-    id: String,
-    #[serde(default)]
-    repo_tags: Vec<String>,
-    #[serde(default)]
-    repo_digests: Vec<String>,
-    /// A number in a string, as Protocol Buffers write 64 bits.
-    #[serde(default)]
-    size: String,
-    #[serde(default)]
-    pinned: bool,
+/// Reads a number in a string, as Protocol Buffers write 64 bits.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Ok(text.parse().unwrap_or(0))
 }
 
 pub(super) fn parse_images(text: &str) -> Result<Vec<NodeImage>> {
     let list: ImageList = serde_json::from_str(text).map_err(not_understood)?;
-    let mut images: Vec<NodeImage> = list
-        .images
-        .into_iter()
-        .map(|raw| NodeImage {
-            id: raw.id,
-            names: raw.repo_tags,
-            digests: raw.repo_digests,
-            size_bytes: raw.size.parse().unwrap_or(0),
-            pinned: raw.pinned,
-        })
-        .collect();
+    let mut images = list.images;
     for image in &mut images {
         image.names.sort();
     }
@@ -85,44 +70,21 @@ pub(super) fn parse_images(text: &str) -> Result<Vec<NodeImage>> {
     Ok(images)
 }
 
-#[derive(Deserialize)]
-struct ContainerList {
-    #[serde(default)]
-    containers: Vec<RawContainer>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawContainer {
-    #[serde(default)]
-    image: RawSpec,
-    #[serde(default)]
-    image_ref: String,
-    #[serde(default)]
-    image_id: String,
-    #[serde(default)]
-    labels: BTreeMap<String, String>,
-}
-
-#[derive(Default, Deserialize)]
-struct RawSpec {
-    #[serde(default)]
-    image: String,
-}
-
 pub(super) fn parse_running(text: &str) -> Result<Vec<Running>> {
-    let list: ContainerList = serde_json::from_str(text).map_err(not_understood)?;
-    let running = list.containers.into_iter().map(|raw| {
-        let label = |name: &str| raw.labels.get(name).map_or("?", String::as_str);
+    let list: Value = serde_json::from_str(text).map_err(not_understood)?;
+    let running = items(&list["containers"]).map(|raw| {
+        let label = |name: &str| raw["labels"][name].as_str().unwrap_or("?");
+        let (namespace, pod) = (
+            label("io.kubernetes.pod.namespace"),
+            label("io.kubernetes.pod.name"),
+        );
+        let images = [&raw["image"]["image"], &raw["imageRef"], &raw["imageId"]];
+        let images = images.into_iter().filter_map(Value::as_str);
         Running {
-            pod: format!(
-                "{}/{}",
-                label("io.kubernetes.pod.namespace"),
-                label("io.kubernetes.pod.name")
-            ),
-            images: [raw.image.image, raw.image_ref, raw.image_id]
-                .into_iter()
+            pod: format!("{namespace}/{pod}"),
+            images: images
                 .filter(|i| !i.is_empty())
+                .map(str::to_owned)
                 .collect(),
         }
     });
@@ -130,17 +92,17 @@ pub(super) fn parse_running(text: &str) -> Result<Vec<Running>> {
 }
 
 fn not_understood(e: serde_json::Error) -> Error {
-    Error::new(Kind::Internal, "cannot read what crictl says").with_source(e)
+    Error::new(Kind::Internal, "cannot read the output of crictl").with_source(e)
 }
 
 impl NodeImage {
-    /// The id's first digits, as people know them from `docker images`.
+    /// Returns the id's first digits, as people know them from `docker images`.
     pub fn short_id(&self) -> &str {
         let hex = self.id.strip_prefix("sha256:").unwrap_or(&self.id);
         hex.get(..12).unwrap_or(hex)
     }
 
-    /// The pods whose running containers are made from it.
+    /// Returns the pods whose running containers are made from it.
     pub fn users<'a>(&self, running: &'a [Running]) -> Vec<&'a str> {
         let mine = |image: &String| {
             *image == self.id || self.names.contains(image) || self.digests.contains(image)
@@ -158,14 +120,14 @@ impl NodeImage {
 /// Finds the image that a name or the beginning of an id means.
 ///
 /// # Errors
-/// [`Kind::Usage`] for what cannot be a name, [`Kind::State`] when no image has it, or several.
+/// [`Kind::Usage`] for a text that cannot be a name, [`Kind::State`] when no image has it, or several.
 pub fn find<'a>(images: &'a [NodeImage], text: &str, flag: &str) -> Result<Meant<'a>> {
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
     let is_id = hex.len() >= ID_LEAST && hex.bytes().all(|b| b.is_ascii_hexdigit());
     let name = match text.parse::<Reference>() {
         Ok(name) => Some(name.to_string()),
         Err(_) if is_id => None,
-        Err(why) => return Err(Error::new(Kind::Usage, why)),
+        Err(why) => return Err(Error::usage(why)),
     };
     if let Some(name) = &name {
         let has = |i: &&NodeImage| i.names.contains(name) || i.digests.contains(name);
@@ -178,22 +140,13 @@ pub fn find<'a>(images: &'a [NodeImage], text: &str, flag: &str) -> Result<Meant
     }
     let begins = |i: &&NodeImage| i.id.starts_with(&format!("sha256:{hex}"));
     let mut found = images.iter().filter(|i| is_id && begins(i));
-    match (found.next(), found.next()) {
-        (Some(image), None) => Ok(Meant { image, name: None }),
-        (Some(_), Some(_)) => Err(Error::new(
-            Kind::State,
-            format!("several images have an id that begins with {hex}"),
-        )
-        .with_hint(format!("kubby image list{flag} shows what there is"))),
-        _ => Err(Error::new(
-            Kind::State,
-            match name {
-                Some(name) => format!("the node has no image named {name}"),
-                None => format!("the node has no image with the id {hex}"),
-            },
-        )
-        .with_hint(format!("kubby image list{flag} shows what there is"))),
-    }
+    let why = match (found.next(), found.next(), name) {
+        (Some(image), None, _) => return Ok(Meant { image, name: None }),
+        (Some(_), Some(_), _) => format!("several images have an id that begins with {hex}"),
+        (_, _, Some(name)) => format!("the node has no image named {name}"),
+        (_, _, None) => format!("the node has no image with the id {hex}"),
+    };
+    Err(Error::state(why).with_hint(format!("kubby image list{flag} shows all images")))
 }
 
 #[cfg(test)]
@@ -207,7 +160,7 @@ mod tests {
          ["registry.k8s.io/pause@sha256:00"],"size":"7","pinned":true}]}"#;
 
     #[test]
-    fn what_crictl_lists_is_understood() {
+    fn the_lists_of_crictl_are_read() {
         let images = parse_images(IMAGES).unwrap();
         assert_eq!(
             images[0].names,

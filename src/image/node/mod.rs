@@ -1,20 +1,22 @@
 //! The image store of a node: containerd, as Kubernetes sees it.
 //!
-//! What Kubernetes has a notion of goes through the runtime interface (`crictl`), so that it is
-//! what the kubelet would see and do; names and archives, of which it has none, through `ctr`.
+//! Operations that Kubernetes knows use its runtime interface (`crictl`), so that they see and do
+//! what the kubelet would; names and archives, which it does not know, use `ctr`.
 
 mod list;
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::Reference;
+use super::reference::Reference;
 use list::{parse_images, parse_running};
 
 pub use list::{Meant, NodeImage, Running, find};
 
-use crate::cluster::Access;
-use crate::error::{Error, Kind, Result};
+pub(super) use crate::cluster::Access as Node;
+
+use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::provision::{COMPONENTS_DIR, CONTAINERD_SOCKET, SEEDED_IMAGES};
 use crate::remote::{Output, Process, Remote, Ssh, Target, quote};
@@ -23,51 +25,75 @@ use crate::remote::{Output, Process, Remote, Ssh, Target, quote};
 const CTR: &str = "ctr --namespace k8s.io";
 /// How long the SSH connection may take.
 const CONNECT: Duration = Duration::from_secs(30);
-/// How long a single question may take, with hardware virtualisation.
-const QUESTION: Duration = Duration::from_secs(30);
+/// How long a single request may take, with hardware virtualisation.
+const REQUEST: Duration = Duration::from_secs(30);
 /// How long a pull may take.
 const PULL: Duration = Duration::from_secs(3600);
 
-/// A connection to the store.
-pub struct Node {
+/// An SSH session with a node's container images.
+pub struct ImageStore {
     ssh: Ssh,
     target: Target,
-    question: Duration,
+    limit: Duration,
     flag: String,
 }
 
-impl Node {
-    /// Connects to the node of a cluster.
+/// Returns the path of BuildKit's client among the cluster's components, beside kubectl.
+///
+/// # Errors
+/// [`crate::error::Kind::Assets`] when it does not exist.
+pub(super) fn buildctl(node: &Node) -> Result<PathBuf> {
+    let path = node.profile.assets.kubectl.with_file_name("buildctl");
+    if path.is_file() {
+        return Ok(path);
+    }
+    let (message, flag) = (
+        format!("there is no {}", path.display()),
+        node.profile.name.flag(),
+    );
+    Err(Error::assets(message).with_hint(format!(
+        "kubby start{flag} gets it again; recreate a cluster of an older kubby: \
+         kubby delete{flag} && kubby start{flag}"
+    )))
+}
+
+impl ImageStore {
+    /// Connects to a node.
     ///
     /// # Errors
-    /// [`Kind::NodeUnreachable`] when it does not answer.
-    pub fn connect(access: &Access) -> Result<Node> {
-        let target = access.target()?;
-        let flag = access.profile.name.flag();
+    /// [`crate::error::Kind::NodeUnreachable`] when it does not answer.
+    pub fn connect(node: &Node) -> Result<ImageStore> {
+        let target = node.target()?;
+        let flag = node.profile.name.flag();
         let ssh = Ssh::connect(&target, CONNECT).map_err(|e| {
             e.with_hint(format!(
-                "kubby status{flag} tells what runs; kubby start{flag} brings it back"
+                "kubby status{flag} shows what runs; kubby start{flag} starts the rest"
             ))
         })?;
-        Ok(Node {
+        Ok(ImageStore {
             ssh,
             target,
-            question: access.deadline(QUESTION),
+            limit: node.deadline(REQUEST),
             flag,
         })
     }
 
-    /// Where the node listens.
+    /// Returns the node's SSH address and keys.
     pub fn target(&self) -> &Target {
         &self.target
     }
 
-    /// ` -p NAME` for hints, empty for the default profile.
+    /// Returns ` -p NAME` for hints, empty for the default profile.
     pub fn flag(&self) -> &str {
         &self.flag
     }
 
-    /// A command that reads or writes an archive, see [`Process`].
+    /// Returns how long a request to this node may take.
+    pub fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// Starts a `ctr` command that reads or writes an archive, see [`Process`].
     ///
     /// # Errors
     /// As [`Process::start`].
@@ -75,7 +101,7 @@ impl Node {
         Process::start(&mut self.ssh, &format!("exec {CTR} {ctr_arguments}"))
     }
 
-    /// Ends a command of [`Node::stream`], see [`Process::finish`].
+    /// Ends a command of [`ImageStore::stream`], see [`Process::finish`].
     ///
     /// # Errors
     /// As [`Process::finish`].
@@ -83,70 +109,64 @@ impl Node {
         process.finish(&mut self.ssh)
     }
 
-    /// All images, by their first names.
+    /// Returns all images, sorted by their first names.
     ///
     /// # Errors
-    /// [`Kind::Unhealthy`] when containerd does not answer.
+    /// [`crate::error::Kind::Unhealthy`] when containerd does not answer.
     pub fn images(&mut self) -> Result<Vec<NodeImage>> {
         let text = self.crictl("images --output json", "listing the node's images")?;
         parse_images(&text)
     }
 
-    /// The containers that run.
+    /// Returns the running containers.
     ///
     /// # Errors
-    /// As [`Node::images`].
+    /// As [`ImageStore::images`].
     pub fn running(&mut self) -> Result<Vec<Running>> {
         let text = self.crictl("ps --output json", "listing the node's containers")?;
         parse_running(&text)
     }
 
-    /// The digests of blobs that need not be sent again and the names of all images. A node that
-    /// starts for the first time says what it began with, which it need not ask containerd for; one
-    /// that is still about to run containerd is waited for.
+    /// Returns the digests of blobs that need not be sent again and the names of all images. A node
+    /// that starts for the first time has a list of its seeded images, so that containerd need not
+    /// be asked. Waits for a node that is still starting containerd.
     ///
     /// # Errors
-    /// As [`Node::images`].
+    /// As [`ImageStore::images`].
     pub fn contents(&mut self) -> Result<(HashSet<String>, HashSet<String>)> {
         let script = format!(
             "systemctl start containerd.service && \
              if [ -e {SEEDED_IMAGES} ]; then echo; echo; cat {SEEDED_IMAGES}; \
              else {CTR} content ls --quiet && echo && {CTR} images ls --quiet; fi"
         );
-        let output = self.ssh.exec(&script, &[], Some(self.question))?;
-        let text = output.require("listing containerd's content")?.text();
+        let text = self.run(&script, "listing containerd's content")?;
         let (blobs, names) = text.split_once("\n\n").unwrap_or((&text, ""));
         let set = |text: &str| text.lines().map(str::to_owned).collect();
         Ok((set(blobs), set(names)))
     }
 
-    /// Waits until Kubernetes sees these names on an image of this id: containerd tells its
-    /// runtime interface of new images a moment later.
+    /// Waits until Kubernetes sees these names on an image of this id: containerd reports new images
+    /// to its runtime interface a moment later.
     ///
     /// # Errors
-    /// [`Kind::Unhealthy`] when it does not in time.
+    /// [`crate::error::Kind::Unhealthy`] when it does not see them in time.
     pub fn await_names(&mut self, id: &str, names: &[Reference]) -> Result<()> {
-        let end = Instant::now() + self.question;
+        let end = Instant::now() + self.limit;
         loop {
             let images = self.images()?;
             let has = |name: &Reference| {
                 let name = name.to_string();
-                images
-                    .iter()
-                    .any(|i| i.names.contains(&name) && (id.is_empty() || i.id == id))
+                let mut same = images.iter().filter(|i| id.is_empty() || i.id == id);
+                same.any(|i| i.names.contains(&name))
             };
             let Some(missing) = names.iter().find(|name| !has(name)) else {
                 return Ok(());
             };
             if Instant::now() >= end {
-                return Err(Error::new(
-                    Kind::Unhealthy,
-                    format!("containerd has {missing}, but Kubernetes does not see it"),
-                )
-                .with_hint(format!(
-                    "kubby ssh{} -- journalctl -b -u containerd",
-                    self.flag
-                )));
+                let message = format!("containerd has {missing}, but Kubernetes does not see it");
+                let flag = &self.flag;
+                let hint = format!("kubby ssh{flag} -- journalctl -b -u containerd");
+                return Err(Error::unhealthy(message).with_hint(hint));
             }
             interrupt::sleep(Duration::from_millis(200))?;
         }
@@ -155,41 +175,36 @@ impl Node {
     /// Gives an image a further name; a name that another image has moves.
     ///
     /// # Errors
-    /// As [`Node::images`].
+    /// As [`ImageStore::images`].
     pub fn tag(&mut self, from: &str, to: &Reference) -> Result<()> {
-        let command = format!(
-            "{CTR} images tag --force {} {}",
-            quote(from),
-            quote(&to.to_string())
-        );
-        let output = self.ssh.exec(&command, &[], Some(self.question))?;
-        output.require("naming the image").map(drop)
+        let (from, to) = (quote(from), quote(&to.to_string()));
+        let command = format!("{CTR} images tag --force {from} {to}");
+        self.run(&command, "naming the image").map(drop)
     }
 
-    /// Takes names away; an image without any is removed by containerd.
+    /// Removes names; containerd removes an image without any.
     ///
     /// # Errors
-    /// As [`Node::images`].
+    /// As [`ImageStore::images`].
     pub fn untag(&mut self, names: &[String]) -> Result<()> {
         let names: Vec<String> = names.iter().map(|n| quote(n)).collect();
         let command = format!("{CTR} images rm --sync {}", names.join(" "));
-        let output = self.ssh.exec(&command, &[], Some(self.question))?;
-        output.require("removing the name").map(drop)
+        self.run(&command, "removing the name").map(drop)
     }
 
     /// Removes an image with all its names.
     ///
     /// # Errors
-    /// As [`Node::images`].
+    /// As [`ImageStore::images`].
     pub fn remove(&mut self, id: &str) -> Result<()> {
-        self.crictl(&format!("rmi {}", quote(id)), "removing the image")
-            .map(drop)
+        let arguments = format!("rmi {}", quote(id));
+        self.crictl(&arguments, "removing the image").map(drop)
     }
 
-    /// Lets the node pull an image, as the kubelet does it.
+    /// Pulls an image on the node, as the kubelet does it.
     ///
     /// # Errors
-    /// [`Kind::Assets`] with containerd's reason.
+    /// [`crate::error::Kind::Assets`] with containerd's reason.
     pub fn pull(&mut self, name: &Reference) -> Result<()> {
         let command = crictl(&format!("pull {}", quote(&name.to_string())));
         let output = self.ssh.exec(&command, &[], Some(PULL))?;
@@ -199,13 +214,20 @@ impl Node {
         Err(pull_failed(name, &output, &self.flag))
     }
 
+    fn run(&mut self, command: &str, what: &str) -> Result<String> {
+        let output = self.ssh.exec(command, &[], Some(self.limit))?;
+        Ok(output.require(what)?.text())
+    }
+
     fn crictl(&mut self, arguments: &str, what: &str) -> Result<String> {
-        let output = self
-            .ssh
-            .exec(&crictl(arguments), &[], Some(self.question))?;
+        let command = crictl(arguments);
+        let output = self.ssh.exec(&command, &[], Some(self.limit))?;
         if output.status == 127 {
-            return Err(Error::new(Kind::State, "the node has no crictl")
-                .with_hint("the cluster is of an older kubby: delete it and start it anew"));
+            let flag = &self.flag;
+            return Err(Error::state("the node has no crictl").with_hint(format!(
+                "recreate the cluster, which is of an older kubby: \
+                 kubby delete{flag} && kubby start{flag}"
+            )));
         }
         Ok(output.require(what)?.text())
     }
@@ -217,25 +239,29 @@ fn crictl(arguments: &str) -> String {
     )
 }
 
+/// Returns what a command wrote to standard error.
+pub(super) fn errors_of(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
 fn pull_failed(name: &Reference, output: &Output, flag: &str) -> Error {
-    let text = String::from_utf8_lossy(&output.stderr);
-    // crictl logs the same reason twice: as a structured line, then as its own last word.
-    let reason = text
-        .lines()
-        .rev()
-        .find(|line| !line.trim().is_empty())
-        .map_or("", |line| line.split_once("msg=").map_or(line, |(_, m)| m))
-        .trim_matches('"');
-    Error::new(Kind::Assets, format!("the node cannot pull {name}"))
-        .with_detail("containerd says", reason.replace("\\\"", "\""))
+    let text = errors_of(output);
+    // crictl logs the same reason twice: as a structured line, then as its last line.
+    let mut lines = text.lines().rev();
+    let last = lines.find(|line| !line.trim().is_empty());
+    let reason = last.map_or("", |line| line.split_once("msg=").map_or(line, |(_, m)| m));
+    let (familiar, domain) = (name.familiar(), name.domain());
+    Error::assets(format!("the node cannot pull {name}"))
+        .with_detail(
+            "containerd says",
+            reason.trim_matches('"').replace("\\\"", "\""),
+        )
         .with_hint(format!(
-            "bring it from this host: kubby image load{flag} {}",
-            name.familiar()
+            "load it from this host: kubby image load{flag} {familiar}"
         ))
         .with_hint(format!(
-            "or name a mirror of {0} in the node: /etc/containerd/certs.d/{0}/hosts.toml, \
-             see docs/images.md",
-            name.domain()
+            "or name a mirror of {domain} in the node: /etc/containerd/certs.d/{domain}/hosts.toml, \
+             see docs/images.md"
         ))
 }
 
