@@ -1,4 +1,4 @@
-//! Applies an add-on by server-side apply, and takes it away again.
+//! Applies an add-on by server-side apply, and removes it.
 
 use std::time::{Duration, Instant};
 
@@ -12,248 +12,229 @@ use crate::api::{Answer, ApiClient};
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
 
-/// How often something that is not there yet is asked for again.
+/// The pause between two requests for something that is not ready yet.
 const ASK_EVERY: Duration = Duration::from_millis(250);
 
-/// What applying an add-on brought about.
+/// How long a kind may take to be served after its definition was applied.
+const KIND_LIMIT: Duration = Duration::from_secs(20);
+
+/// The result of applying an add-on.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// Objects that somebody else has changed, with what the API says of that; they stay so.
+    /// Objects that others have changed, with the API's message about that; they stay so.
     pub conflicts: Vec<(ObjectRef, String)>,
     /// Objects of an older version of the add-on that were removed.
     pub pruned: Vec<ObjectRef>,
 }
 
-/// Puts an add-on's objects into the cluster. What others have changed in them is left alone
-/// unless `force` is set.
+/// Puts an add-on's objects into the cluster. Fields that others have changed are left alone unless
+/// `force` is set.
 ///
 /// # Errors
 /// [`Kind::Unhealthy`] when the API refuses an object or does not answer until `deadline`;
 /// [`Kind::Usage`] for a kind that it does not know; [`Kind::Interrupted`] on Ctrl-C.
 pub fn apply(api: &ApiClient, addon: &Addon, force: bool, deadline: Instant) -> Result<Applied> {
+    let mut session = Session::new(api, &addon.name, deadline);
     let wanted: Vec<ObjectRef> = addon.objects.iter().map(Object::reference).collect();
     let digest = addon.digest();
-    let before = patiently(deadline, || inventory::read(api, &addon.name))?.unwrap_or_default();
-    let mut resources = Resources::default();
-    let mut out = Applied::default();
-    // Where this very add-on was applied before, looking is enough: it costs a tenth of applying.
+    let before = session.recorded()?;
+    // Where this very add-on was applied before, comparing is enough: it costs a tenth of applying.
     let same = before.digest == digest && !force;
-    let mut all = before.objects.clone();
-    all.extend(
-        wanted
-            .iter()
-            .filter(|w| !before.objects.contains(w))
-            .cloned(),
-    );
+    let mut all = before.objects;
+    let new = wanted.iter().filter(|object| !all.contains(object));
+    all.extend(new.cloned().collect::<Vec<_>>());
     if !same {
-        // First everything that may come to be: an apply that is cut short leaves nothing unknown.
-        let coming = Inventory {
-            objects: all.clone(),
-            digest: String::new(),
-        };
-        patiently(deadline, || inventory::write(api, &addon.name, &coming))?;
+        // First all objects that will exist: an apply that is interrupted leaves none unrecorded.
+        session.record(all.clone(), String::new())?;
     }
+    let mut applied = Applied::default();
     for object in &addon.objects {
         let body = object.labelled(&addon.name);
-        if same && is_there(api, &mut resources, object, &body)? {
+        if same && session.is_applied(object, &body)? {
             continue;
         }
-        if let Some(conflict) = apply_one(api, &mut resources, object, &body, force, deadline)? {
-            out.conflicts.push((object.reference(), conflict));
+        if let Some(conflict) = session.apply(object, &body, force)? {
+            applied.conflicts.push((object.reference(), conflict));
         }
     }
-    for old in all.iter().rev().filter(|o| !wanted.contains(o)) {
-        delete_one(api, &mut resources, &addon.name, old, deadline)?;
-        out.pruned.push(old.clone());
+    for old in all.into_iter().rev().filter(|o| !wanted.contains(o)) {
+        session.delete(&old)?;
+        applied.pruned.push(old);
     }
-    wait_until_gone(api, &mut resources, &out.pruned, deadline)?;
+    session.wait_until_gone(&applied.pruned)?;
     if !same {
-        let now = Inventory {
-            objects: wanted,
-            digest,
-        };
-        patiently(deadline, || inventory::write(api, &addon.name, &now))?;
+        session.record(wanted, digest)?;
     }
-    Ok(out)
+    Ok(applied)
 }
 
-/// Whether the cluster's object says all that is wanted; what it says beside that are defaults
-/// and what others own.
-fn is_there(
-    api: &ApiClient,
-    resources: &mut Resources,
-    object: &Object,
-    wanted: &Value,
-) -> Result<bool> {
-    let Some(path) = resources.path(api, &object.reference())? else {
-        return Ok(false);
-    };
-    let answer = api.get(&path)?;
-    let found: Value = serde_json::from_str(&answer.body).unwrap_or_default();
-    Ok(answer.is_ok() && says(&found, wanted))
+/// Removes an add-on's objects from the cluster, last made first, and waits until they are gone.
+/// Objects that carry another owner's label by now stay.
+///
+/// # Errors
+/// [`Kind::Unhealthy`] when the API does not answer or an object is not gone by `deadline`.
+pub fn remove(api: &ApiClient, addon: &str, deadline: Instant) -> Result<Vec<ObjectRef>> {
+    let mut session = Session::new(api, addon, deadline);
+    let mut gone = Vec::new();
+    for object in session.recorded()?.objects.into_iter().rev() {
+        if session.delete(&object)? {
+            gone.push(object);
+        }
+    }
+    session.wait_until_gone(&gone)?;
+    inventory::remove(api, addon)?;
+    Ok(gone)
 }
 
-/// Whether `found` says all that `wanted` does.
-fn says(found: &Value, wanted: &Value) -> bool {
+/// The requests about one add-on until a deadline.
+struct Session<'a> {
+    api: &'a ApiClient,
+    addon: &'a str,
+    deadline: Instant,
+    resources: Resources,
+}
+
+impl<'a> Session<'a> {
+    fn new(api: &'a ApiClient, addon: &'a str, deadline: Instant) -> Self {
+        Session {
+            api,
+            addon,
+            deadline,
+            resources: Resources::default(),
+        }
+    }
+
+    fn recorded(&self) -> Result<Inventory> {
+        let recorded = self.patiently(|| inventory::read(self.api, self.addon))?;
+        Ok(recorded.unwrap_or_default())
+    }
+
+    fn record(&self, objects: Vec<ObjectRef>, digest: String) -> Result<()> {
+        let inventory = Inventory { objects, digest };
+        self.patiently(|| inventory::write(self.api, self.addon, &inventory))
+    }
+
+    /// Returns whether the cluster's object has all that is wanted; further fields of it are
+    /// defaults or others'.
+    fn is_applied(&mut self, object: &Object, wanted: &Value) -> Result<bool> {
+        let Some(path) = self.resources.path(self.api, &object.reference())? else {
+            return Ok(false);
+        };
+        let answer = self.api.get(&path)?;
+        Ok(answer.is_ok() && contains(&answer.value(), wanted))
+    }
+
+    /// Applies one object; returns the API's message where others have changed it.
+    fn apply(&mut self, object: &Object, body: &Value, force: bool) -> Result<Option<String>> {
+        let reference = object.reference();
+        let path = self.wait_for_path(&reference)?;
+        let answer = self.patiently(|| {
+            let answer = self.api.apply(&path, body, force)?;
+            // The same request may succeed a moment later.
+            if matches!(answer.status, 429 | 500..=599) {
+                return Err(refused(&reference, &answer));
+            }
+            Ok(answer)
+        })?;
+        match answer.status {
+            409 => Ok(Some(answer.message())),
+            _ if answer.is_ok() => Ok(None),
+            _ => Err(refused(&reference, &answer)),
+        }
+    }
+
+    /// Returns the path of an object; waits for a kind that is defined by another object.
+    fn wait_for_path(&mut self, object: &ObjectRef) -> Result<String> {
+        let until = self.deadline.min(Instant::now() + KIND_LIMIT);
+        loop {
+            if let Some(path) = self.path(object)? {
+                return Ok(path);
+            }
+            if Instant::now() > until {
+                let (kind, version) = (&object.kind, &object.api_version);
+                let message = format!("the cluster knows no kind {kind} in {version}");
+                return Err(Error::usage(message)
+                    .with_detail("it is wanted for", object.to_string())
+                    .with_hint("kubby kubectl -- api-resources lists all kinds"));
+            }
+            interrupt::sleep(ASK_EVERY)?;
+        }
+    }
+
+    fn path(&mut self, object: &ObjectRef) -> Result<Option<String>> {
+        patiently(self.deadline, || self.resources.path(self.api, object))
+    }
+
+    /// Waits for objects that are being deleted: they stay until all that belongs to them is gone.
+    fn wait_until_gone(&mut self, objects: &[ObjectRef]) -> Result<()> {
+        for object in objects {
+            let Some(path) = self.resources.path(self.api, object)? else {
+                continue;
+            };
+            while is_being_deleted(&self.api.get(&path)?) {
+                if Instant::now() > self.deadline {
+                    let (kind, name) = (&object.kind, &object.name);
+                    let message = format!("{object} is not gone in time");
+                    return Err(Error::unhealthy(message)
+                        .with_hint(format!("kubby kubectl -- describe {kind} {name} shows why"))
+                        .with_hint("the same command again continues from here"));
+                }
+                interrupt::sleep(ASK_EVERY)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes one object; returns `false` where the add-on has none there.
+    fn delete(&mut self, object: &ObjectRef) -> Result<bool> {
+        let Some(path) = self.path(object)? else {
+            return Ok(false);
+        };
+        let found = self.patiently(|| self.api.get(&path))?;
+        if found.status == 404 {
+            return Ok(false);
+        }
+        let found = found.require_json(&format!("asking for {object}"))?;
+        if found["metadata"]["labels"][LABEL] != self.addon {
+            return Ok(false);
+        }
+        let answer = self.patiently(|| self.api.delete(&path))?;
+        if answer.status == 404 || answer.is_ok() {
+            return Ok(true);
+        }
+        Err(refused(object, &answer))
+    }
+
+    fn patiently<T>(&self, ask: impl FnMut() -> Result<T>) -> Result<T> {
+        patiently(self.deadline, ask)
+    }
+}
+
+/// Returns whether `found` has all that `wanted` has.
+fn contains(found: &Value, wanted: &Value) -> bool {
     match (found, wanted) {
-        (Value::Object(found), Value::Object(wanted)) => wanted
-            .iter()
-            .all(|(key, value)| found.get(key).is_some_and(|found| says(found, value))),
+        (Value::Object(found), Value::Object(wanted)) => {
+            let mut fields = wanted.iter();
+            fields.all(|(key, value)| found.get(key).is_some_and(|found| contains(found, value)))
+        }
         (Value::Array(found), Value::Array(wanted)) => {
-            found.len() == wanted.len() && found.iter().zip(wanted).all(|(f, w)| says(f, w))
+            found.len() == wanted.len() && found.iter().zip(wanted).all(|(f, w)| contains(f, w))
         }
         _ => found == wanted,
     }
 }
 
-/// Applies one object; answers with the API's words where others have changed it.
-fn apply_one(
-    api: &ApiClient,
-    resources: &mut Resources,
-    object: &Object,
-    body: &Value,
-    force: bool,
-    deadline: Instant,
-) -> Result<Option<String>> {
-    let reference = object.reference();
-    let path = path_of(api, resources, &reference, deadline)?;
-    let answer = patiently(deadline, || {
-        let answer = api.apply(&path, body, force)?;
-        if is_passing(&answer) {
-            return Err(refused(&reference, &answer));
-        }
-        Ok(answer)
-    })?;
-    match answer.status {
-        409 => Ok(Some(answer.message())),
-        _ if answer.is_ok() => Ok(None),
-        _ => Err(refused(&reference, &answer)),
-    }
-}
-
-/// Waits for a kind that is defined beside the object.
-fn path_of(
-    api: &ApiClient,
-    resources: &mut Resources,
-    object: &ObjectRef,
-    deadline: Instant,
-) -> Result<String> {
-    // A definition that was applied a moment ago is served a moment later.
-    let patience = Duration::from_secs(20).min(deadline.saturating_duration_since(Instant::now()));
-    let until = Instant::now() + patience;
-    loop {
-        if let Some(path) = patiently(deadline, || resources.path(api, object))? {
-            return Ok(path);
-        }
-        if Instant::now() > until {
-            return Err(Error::new(
-                Kind::Usage,
-                format!(
-                    "the cluster knows no kind {} in {}",
-                    object.kind, object.api_version
-                ),
-            )
-            .with_detail("it is wanted for", object.to_string())
-            .with_hint("kubby kubectl -- api-resources lists the kinds that there are"));
-        }
-        interrupt::check()?;
-        std::thread::sleep(ASK_EVERY);
-    }
-}
-
-/// Takes an add-on's objects out of the cluster, last made first, and waits until they are gone.
-/// Objects that carry another owner's label by now stay.
-///
-/// # Errors
-/// [`Kind::Unhealthy`] when the API does not answer or an object does not go until `deadline`.
-pub fn remove(api: &ApiClient, addon: &str, deadline: Instant) -> Result<Vec<ObjectRef>> {
-    let objects = patiently(deadline, || inventory::read(api, addon))?.unwrap_or_default();
-    let mut resources = Resources::default();
-    let mut gone = Vec::new();
-    for object in objects.objects.iter().rev() {
-        if delete_one(api, &mut resources, addon, object, deadline)? {
-            gone.push(object.clone());
-        }
-    }
-    wait_until_gone(api, &mut resources, &gone, deadline)?;
-    inventory::remove(api, addon)?;
-    Ok(gone)
-}
-
-/// Waits for objects whose removal was asked for: they stay until all that belongs to them is gone.
-fn wait_until_gone(
-    api: &ApiClient,
-    resources: &mut Resources,
-    objects: &[ObjectRef],
-    deadline: Instant,
-) -> Result<()> {
-    for object in objects {
-        let Some(path) = resources.path(api, object)? else {
-            continue;
-        };
-        while is_still_there(&api.get(&path)?) {
-            if Instant::now() > deadline {
-                return Err(
-                    Error::new(Kind::Unhealthy, format!("{object} does not go away"))
-                        .with_hint(format!(
-                            "kubby kubectl -- describe {} {} shows why",
-                            object.kind, object.name
-                        ))
-                        .with_hint("the same command again goes on from here"),
-                );
-            }
-            interrupt::check()?;
-            std::thread::sleep(ASK_EVERY);
-        }
-    }
-    Ok(())
-}
-
-/// Whether an object that was to be removed is being removed still. One that is there without a
-/// date of its deletion belongs to somebody else, or was made anew.
-fn is_still_there(answer: &Answer) -> bool {
-    let found: Value = serde_json::from_str(&answer.body).unwrap_or_default();
-    answer.status != 404 && (!answer.is_ok() || !found["metadata"]["deletionTimestamp"].is_null())
-}
-
-/// Asks for the removal of one object; `false` where there is none of the add-on's.
-fn delete_one(
-    api: &ApiClient,
-    resources: &mut Resources,
-    addon: &str,
-    object: &ObjectRef,
-    deadline: Instant,
-) -> Result<bool> {
-    let Some(path) = patiently(deadline, || resources.path(api, object))? else {
-        return Ok(false);
-    };
-    let found = patiently(deadline, || api.get(&path))?;
-    if found.status == 404 {
-        return Ok(false);
-    }
-    let found: Value =
-        serde_json::from_str(&found.require(&format!("asking for {object}"))?).unwrap_or_default();
-    if found["metadata"]["labels"][LABEL] != addon {
-        return Ok(false);
-    }
-    let answer = patiently(deadline, || api.delete(&path))?;
-    if answer.status == 404 || answer.is_ok() {
-        return Ok(true);
-    }
-    Err(refused(object, &answer))
-}
-
-/// Whether the same request may go well a moment later.
-fn is_passing(answer: &Answer) -> bool {
-    matches!(answer.status, 429 | 500..=599)
+/// Returns whether an object that was to be deleted still exists. One without a date of its deletion
+/// is another's, or was made again.
+fn is_being_deleted(answer: &Answer) -> bool {
+    let deleted = || !answer.value()["metadata"]["deletionTimestamp"].is_null();
+    answer.status != 404 && (!answer.is_ok() || deleted())
 }
 
 fn refused(object: &ObjectRef, answer: &Answer) -> Error {
-    Error::new(
-        Kind::Unhealthy,
-        format!("the cluster refuses {object} (HTTP {})", answer.status),
-    )
-    .with_detail("kube-apiserver says", answer.message())
+    let status = answer.status;
+    Error::unhealthy(format!("the cluster refuses {object} (HTTP {status})"))
+        .with_detail("kube-apiserver says", answer.message())
 }
 
 /// Asks again while the API is out of reach or busy.
@@ -261,8 +242,7 @@ fn patiently<T>(deadline: Instant, mut ask: impl FnMut() -> Result<T>) -> Result
     loop {
         match ask() {
             Err(e) if e.kind() == Kind::Unhealthy && Instant::now() < deadline => {
-                interrupt::check()?;
-                std::thread::sleep(ASK_EVERY);
+                interrupt::sleep(ASK_EVERY)?;
             }
             result => return result,
         }
@@ -275,10 +255,10 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_is_wanted_is_told_from_what_others_add() {
+    fn wanted_fields_are_compared_and_further_ones_ignored() {
         let wanted = json!({"spec": {"replicas": 1, "ports": [{"port": 53}]}});
         let found = |replicas: u32, ports: Value| {
-            says(
+            contains(
                 &json!({"status": {}, "spec": {"replicas": replicas, "ports": ports}}),
                 &wanted,
             )
@@ -287,6 +267,6 @@ mod tests {
         assert!(!found(2, json!([{"port": 53}])));
         assert!(!found(1, json!([{"port": 53}, {"port": 54}])));
         assert!(!found(1, json!([{"protocol": "TCP"}])));
-        assert!(!says(&json!({}), &wanted));
+        assert!(!contains(&json!({}), &wanted));
     }
 }

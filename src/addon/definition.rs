@@ -1,6 +1,6 @@
-//! What an add-on is, and where its parts come from.
+//! The definition of an add-on, put together from its files.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -17,11 +17,11 @@ pub const DEFINITION: &str = "addon.toml";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Addon {
-    /// Its name: what `enable` and `disable` take.
+    /// Its name, which `enable` and `disable` take.
     pub name: String,
     /// One line for `list`.
     pub description: String,
-    /// `kubby start` enables it unless told otherwise.
+    /// Whether `kubby start` enables it unless a flag says otherwise.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub default: bool,
     /// Archives of the component volume that its images are in, such as `coredns`.
@@ -29,13 +29,13 @@ pub struct Addon {
     pub images: Vec<String>,
     /// The folder that it was read from; `None` for one of kubby's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub folder: Option<std::path::PathBuf>,
+    pub folder: Option<PathBuf>,
     /// Its objects in the order in which they are applied.
     pub objects: Vec<Object>,
 }
 
 impl Addon {
-    /// SHA-256 in hex over its objects: another one means other objects.
+    /// Returns the SHA-256 of its objects in hex, which differs for other objects.
     pub fn digest(&self) -> String {
         let text = serde_json::to_vec(&self.objects).unwrap_or_default();
         hex(&Sha256::digest(text))
@@ -54,10 +54,10 @@ struct Definition {
     images: Vec<String>,
 }
 
-/// kubby's own add-ons, sorted by name.
+/// Returns kubby's own add-ons, sorted by name.
 ///
 /// # Errors
-/// Never in fact: a test reads them all.
+/// None in practice: a test reads them all.
 pub fn builtin() -> Result<Vec<Addon>> {
     let mut folders: Vec<(String, Vec<(String, String)>)> = Vec::new();
     for (path, content) in recipes::files("addons") {
@@ -77,35 +77,28 @@ pub fn builtin() -> Result<Vec<Addon>> {
         .collect()
 }
 
-/// The built-in add-on of a name.
+/// Returns the built-in add-on of a name.
 ///
 /// # Errors
-/// [`Kind::Usage`] with the names that there are.
+/// [`Kind::Usage`] with the names of all built-in add-ons.
 pub fn find(name: &str) -> Result<Addon> {
     let all = builtin()?;
     let names: Vec<String> = all.iter().map(|a| a.name.clone()).collect();
     all.into_iter().find(|a| a.name == name).ok_or_else(|| {
-        Error::new(
-            Kind::Usage,
-            format!(
-                "there is no add-on named `{name}`; there are {}",
-                names.join(", ")
-            ),
-        )
+        let names = names.join(", ");
+        Error::usage(format!(
+            "there is no add-on named `{name}`; there are {names}"
+        ))
         .with_hint(format!(
             "for a folder of manifests of your own give its path: kubby addon enable ./{name}"
         ))
     })
 }
 
-/// The names of the add-ons that a new cluster gets.
+/// Returns the names of the add-ons that a new cluster gets.
 pub fn default_names() -> Vec<String> {
-    builtin()
-        .unwrap_or_default()
-        .into_iter()
-        .filter(|a| a.default)
-        .map(|a| a.name)
-        .collect()
+    let all = builtin().unwrap_or_default().into_iter();
+    all.filter(|a| a.default).map(|a| a.name).collect()
 }
 
 /// Puts an add-on together from its files as `(name, text)`.
@@ -126,17 +119,16 @@ pub(super) fn assemble(folder: &str, files: &[(String, String)]) -> Result<Addon
     }
     if objects.is_empty() {
         return Err(
-            Error::new(Kind::Usage, format!("the add-on `{name}` has no manifests")).with_hint(
+            Error::usage(format!("the add-on `{name}` has no manifests")).with_hint(
                 "its folder needs at least one .yaml, .yml or .json file with Kubernetes objects",
             ),
         );
     }
-    // A stable sort: within a rank the author's order holds.
+    // A stable sort: within a rank the author's order stays.
     objects.sort_by_key(Object::rank);
+    let description = definition.description;
     Ok(Addon {
-        description: definition
-            .description
-            .unwrap_or_else(|| format!("{} objects", objects.len())),
+        description: description.unwrap_or_else(|| format!("{} objects", objects.len())),
         default: definition.default,
         images: definition.images,
         folder: None,
@@ -145,15 +137,13 @@ pub(super) fn assemble(folder: &str, files: &[(String, String)]) -> Result<Addon
     })
 }
 
-/// Whether a file of an add-on's folder holds objects.
+/// Returns whether a file of an add-on's folder holds objects.
 pub(super) fn is_manifest(file: &str) -> bool {
-    Path::new(file)
-        .extension()
-        .and_then(|e| e.to_str())
-        .is_some_and(|e| matches!(e, "yaml" | "yml" | "json"))
+    let ending = Path::new(file).extension().and_then(|e| e.to_str());
+    matches!(ending, Some("yaml" | "yml" | "json"))
 }
 
-/// A name becomes part of a ConfigMap's name, a label and a file.
+/// Checks a name, which becomes part of a ConfigMap's name, a label and a file.
 fn check_name(name: &str) -> Result<()> {
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let fits = (1..=40).contains(&name.len())
@@ -163,11 +153,13 @@ fn check_name(name: &str) -> Result<()> {
     if fits {
         return Ok(());
     }
-    Err(Error::new(
-        Kind::Usage,
-        format!("`{name}` is not a name for an add-on; use 1 to 40 lower-case letters, digits and inner hyphens"),
-    )
-    .with_hint(format!("{DEFINITION} in its folder can give another: name = \"…\"")))
+    Err(Error::usage(format!(
+        "`{name}` is not a name for an add-on; use 1 to 40 lower-case letters, digits and inner \
+         hyphens"
+    ))
+    .with_hint(format!(
+        "{DEFINITION} in its folder can give another: name = \"…\""
+    )))
 }
 
 #[cfg(test)]
@@ -227,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_add_ons_are_told_with_those_that_there_are() {
+    fn the_error_about_an_unknown_add_on_lists_the_known_ones() {
         let e = find("dsn").unwrap_err();
         assert_eq!(e.kind(), Kind::Usage);
         assert!(e.message().contains("dns"), "{e}");

@@ -1,5 +1,5 @@
 //! Add-ons of the user's own: a folder of manifests and images, read when it is enabled and kept
-//! with the profile, so that every start applies the same again.
+//! with the profile, so that every start applies the same manifests again.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,22 +10,25 @@ use crate::fsutil;
 use crate::store::ProfileDir;
 use crate::tool::Tool;
 
-/// The file that makes a folder one of kustomize.
+/// The files that mark a folder as one of kustomize.
 const KUSTOMIZATIONS: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
 
 /// The sub-folder with image archives.
 const IMAGES: &str = "images";
 
-/// A folder that was read.
+/// The endings of image archives.
+const ARCHIVES: [&str; 4] = [".tar", ".tar.gz", ".tgz", ".tar.zst"];
+
+/// The content of an add-on's folder.
 #[derive(Debug)]
 pub struct Folder {
-    /// What it holds.
+    /// The add-on.
     pub addon: Addon,
-    /// Image archives (`docker save` or OCI) to load into the node before.
+    /// Image archives (`docker save` or OCI) to load into the node first.
     pub archives: Vec<PathBuf>,
 }
 
-/// Whether what the user typed means a folder rather than the name of an add-on.
+/// Returns whether an argument means a folder rather than the name of an add-on.
 pub fn is_folder(text: &str) -> bool {
     text.contains('/') || text == "." || text == ".."
 }
@@ -33,26 +36,21 @@ pub fn is_folder(text: &str) -> bool {
 /// Reads an add-on's folder; `kubectl` renders it where it is one of kustomize.
 ///
 /// # Errors
-/// [`Kind::Usage`] when there is no such folder or what it holds is no add-on.
+/// [`Kind::Usage`] when there is no such folder or it does not hold an add-on.
 pub fn read(folder: &Path, kubectl: &Path) -> Result<Folder> {
     let fail = || format!("cannot read the add-on's folder {}", folder.display());
     let folder = folder.canonicalize().context(Kind::Usage, fail)?;
-    let name = folder
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
     let mut files: Vec<(String, String)> = Vec::new();
     let kustomized = KUSTOMIZATIONS.iter().any(|name| folder.join(name).exists());
     for entry in fs::read_dir(&folder).context(Kind::Usage, fail)? {
         let entry = entry.context(Kind::Usage, fail)?;
         let file = entry.file_name().to_string_lossy().into_owned();
         let wanted = file == DEFINITION || (definition::is_manifest(&file) && !kustomized);
-        // Behind a link may be a file as well, as in a mounted ConfigMap.
+        // A link may lead to a file, as in a mounted ConfigMap.
         if wanted && entry.path().is_file() {
-            let text = fs::read_to_string(entry.path()).context(Kind::Usage, || {
-                format!("cannot read {}", entry.path().display())
-            })?;
+            let fail = || format!("cannot read {}", entry.path().display());
+            let text = fs::read_to_string(entry.path()).context(Kind::Usage, fail)?;
             files.push((file, text));
         }
     }
@@ -66,14 +64,12 @@ pub fn read(folder: &Path, kubectl: &Path) -> Result<Folder> {
         files.push(("kustomization.yaml".into(), rendered));
     }
     let mut addon = definition::assemble(&name, &files)?;
-    if definition::builtin()?
-        .iter()
-        .any(|known| known.name == addon.name)
-    {
-        return Err(Error::new(
-            Kind::Usage,
-            format!("`{}` is the name of an add-on of kubby itself", addon.name),
-        )
+    let own = definition::builtin()?;
+    if own.iter().any(|known| known.name == addon.name) {
+        return Err(Error::usage(format!(
+            "`{}` is the name of an add-on of kubby itself",
+            addon.name
+        ))
         .with_hint(format!(
             "give the folder another name, or write name = \"…\" into its {DEFINITION}"
         )));
@@ -86,7 +82,7 @@ pub fn read(folder: &Path, kubectl: &Path) -> Result<Folder> {
     })
 }
 
-/// The image archives of a folder, sorted.
+/// Returns the image archives of a folder, sorted.
 fn archives(dir: &Path) -> Result<Vec<PathBuf>> {
     if !dir.is_dir() {
         return Ok(Vec::new());
@@ -94,25 +90,17 @@ fn archives(dir: &Path) -> Result<Vec<PathBuf>> {
     let fail = || format!("cannot read {}", dir.display());
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).context(Kind::Usage, fail)? {
-        let path = entry.context(Kind::Usage, fail)?.path();
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        if path.is_file()
-            && [".tar", ".tar.gz", ".tgz", ".tar.zst"]
-                .iter()
-                .any(|e| name.ends_with(e))
-        {
-            found.push(path);
+        let entry = entry.context(Kind::Usage, fail)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.path().is_file() && ARCHIVES.iter().any(|ending| name.ends_with(ending)) {
+            found.push(entry.path());
         }
     }
     found.sort();
     Ok(found)
 }
 
-/// Keeps an add-on with the profile.
+/// Writes an add-on into the profile's folder.
 ///
 /// # Errors
 /// [`Kind::Internal`] when the file system refuses.
@@ -124,7 +112,7 @@ pub fn keep(dir: &ProfileDir, addon: &Addon) -> Result<()> {
     fsutil::write_atomic(&file(dir, &addon.name), &text, 0o600)
 }
 
-/// The kept add-on of a name; `None` where there is none.
+/// Returns the kept add-on of a name; `None` where there is none.
 ///
 /// # Errors
 /// [`Kind::State`] when its file is damaged.
@@ -136,18 +124,15 @@ pub fn kept(dir: &ProfileDir, name: &str) -> Result<Option<Addon>> {
         Err(e) => return Err(e).context(Kind::State, || format!("cannot read {}", path.display())),
     };
     serde_json::from_slice(&text).map(Some).map_err(|e| {
-        Error::new(
-            Kind::State,
-            format!("the add-on's file {} is damaged", path.display()),
-        )
-        .with_source(e)
-        .with_hint(format!(
-            "kubby addon enable the add-on's folder again, or kubby addon disable {name}"
-        ))
+        Error::state(format!("the add-on's file {} is damaged", path.display()))
+            .with_source(e)
+            .with_hint(format!(
+                "kubby addon enable the add-on's folder again, or kubby addon disable {name}"
+            ))
     })
 }
 
-/// Forgets a kept add-on.
+/// Removes a kept add-on from the profile's folder.
 ///
 /// # Errors
 /// [`Kind::Internal`] when the file system refuses.
@@ -167,7 +152,7 @@ mod tests {
     const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n";
 
     #[test]
-    fn names_and_folders_are_told_apart() {
+    fn names_and_folders_are_distinguished() {
         assert!(is_folder("./dns") && is_folder("/a") && is_folder("a/") && is_folder("."));
         assert!(!is_folder("dns"));
     }

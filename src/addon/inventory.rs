@@ -1,25 +1,25 @@
-//! What an add-on has put into the cluster, written down in the cluster itself: by that, an
-//! object that a newer version of the add-on no longer has is removed, and `disable` finds all.
+//! The record of an add-on's objects, kept in the cluster itself, so that objects that a newer version
+//! of the add-on no longer has are removed, and `disable` finds all.
 
 use serde_json::{Value, json};
 
 use super::object::{LABEL, ObjectRef};
-use crate::api::ApiClient;
+use crate::api::{ApiClient, items, selected};
 use crate::error::{Kind, Result, ResultExt};
 
 const PREFIX: &str = "kubby-addon-";
 const MAPS: &str = "/api/v1/namespaces/kube-system/configmaps";
 
-/// What an add-on has put into the cluster.
+/// The objects that an add-on has in the cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inventory {
     /// Its objects, in the order in which they were applied.
     pub objects: Vec<ObjectRef>,
-    /// The digest of the add-on that was applied as a whole; empty until it was.
+    /// The digest of the add-on that was applied; empty until all of it was.
     pub digest: String,
 }
 
-/// Reads what an add-on has put into the cluster; `None` where it has never been applied.
+/// Reads an add-on's record; `None` where it has never been applied.
 ///
 /// # Errors
 /// [`Kind::Unhealthy`] when the API does not answer as it should.
@@ -28,33 +28,23 @@ pub fn read(api: &ApiClient, addon: &str) -> Result<Option<Inventory>> {
     if answer.status == 404 {
         return Ok(None);
     }
-    parse(&answer.require(&format!("asking what the add-on `{addon}` has made"))?).map(Some)
+    let what = format!("asking what the add-on `{addon}` has made");
+    parse(&answer.require_json(&what)?).map(Some)
 }
 
-/// The names of all add-ons that have put something into the cluster.
+/// Returns the names of all add-ons that have objects in the cluster.
 ///
 /// # Errors
 /// As [`read`].
 pub fn names(api: &ApiClient) -> Result<Vec<String>> {
-    let list = api
-        .get(&format!(
-            "{MAPS}?labelSelector={}",
-            LABEL.replace('/', "%2F")
-        ))?
-        .require("asking for the add-ons in the cluster")?;
-    let list: Value = serde_json::from_str(&list).context(Kind::Unhealthy, || {
-        "kube-apiserver sent a list of ConfigMaps that does not parse".into()
-    })?;
-    Ok(list["items"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|item| item["metadata"]["name"].as_str()?.strip_prefix(PREFIX))
-        .map(str::to_owned)
-        .collect())
+    let answer = api.get(&selected(MAPS, LABEL))?;
+    let list = answer.require_json("asking for the add-ons in the cluster")?;
+    let names = items(&list["items"])
+        .filter_map(|item| item["metadata"]["name"].as_str()?.strip_prefix(PREFIX));
+    Ok(names.map(str::to_owned).collect())
 }
 
-/// Writes it down.
+/// Writes an add-on's record.
 ///
 /// # Errors
 /// As [`read`].
@@ -64,7 +54,7 @@ pub fn write(api: &ApiClient, addon: &str, inventory: &Inventory) -> Result<()> 
         .map(drop)
 }
 
-/// Forgets it: nothing of the add-on is left.
+/// Removes the record of an add-on without objects.
 ///
 /// # Errors
 /// As [`read`].
@@ -98,16 +88,13 @@ fn render(addon: &str, inventory: &Inventory) -> Value {
     })
 }
 
-fn parse(map: &str) -> Result<Inventory> {
+fn parse(map: &Value) -> Result<Inventory> {
     let fail = || "the list of an add-on's objects in the cluster is damaged".to_owned();
-    let map: Value = serde_json::from_str(map).context(Kind::Unhealthy, fail)?;
     let text = map["data"]["objects"].as_str().unwrap_or("[]");
+    let digest = map["data"]["digest"].as_str().unwrap_or_default();
     Ok(Inventory {
         objects: serde_json::from_str(text).context(Kind::Unhealthy, fail)?,
-        digest: map["data"]["digest"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned(),
+        digest: digest.to_owned(),
     })
 }
 
@@ -116,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn a_written_record_is_read_again() {
         let objects = vec![
             ObjectRef {
                 api_version: "v1".into(),
@@ -136,7 +123,7 @@ mod tests {
             digest: "abc".into(),
         };
         let map = render("dns", &inventory);
-        assert_eq!(parse(&map.to_string()).unwrap(), inventory);
-        assert!(parse(r#"{"data":{"objects":"["}}"#).is_err());
+        assert_eq!(parse(&map).unwrap(), inventory);
+        assert!(parse(&json!({"data": {"objects": "["}})).is_err());
     }
 }

@@ -1,5 +1,5 @@
-//! Add-ons: folders of manifests and images that are applied to a cluster, waited for, and taken
-//! away again. kubby's own are embedded from `images/addons`; users bring folders of theirs.
+//! Add-ons: folders of manifests and images that are applied to a cluster, waited for, and removed
+//! again. kubby's own are embedded from `images/addons`; users have folders of their own.
 
 mod apply;
 mod definition;

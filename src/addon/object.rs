@@ -1,16 +1,17 @@
-//! Kubernetes objects as an add-on brings them.
+//! The Kubernetes objects of an add-on.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::error::{Error, Kind, Result};
+use crate::api::items;
+use crate::error::{Error, Result};
 
 /// The label by which an add-on's objects are found.
 pub const LABEL: &str = "kubby.dev/addon";
 
-/// Which object.
+/// The identity of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectRef {
@@ -18,7 +19,7 @@ pub struct ObjectRef {
     pub api_version: String,
     /// Its kind, such as `Deployment`.
     pub kind: String,
-    /// Its namespace as the manifest says it; whether the kind has namespaces the API knows.
+    /// Its namespace in the manifest; whether the kind has namespaces the API knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// Its name.
@@ -41,25 +42,25 @@ impl fmt::Display for ObjectRef {
 pub struct Object(Value);
 
 impl Object {
-    /// Takes a document of a manifest.
+    /// Checks a document of a manifest.
     ///
     /// # Errors
-    /// Says what is missing or makes no sense, in words that follow the file's name.
+    /// A text that says what is missing or wrong, for a sentence about the file.
     pub fn new(value: Value) -> Result<Self, String> {
         let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str);
         let kind = text("/kind").filter(|k| !k.is_empty());
-        let kind = kind.ok_or("a document is no Kubernetes object: it has no kind")?;
+        let kind = kind.ok_or("a document is not a Kubernetes object: it has no kind")?;
         let version = text("/apiVersion").filter(|v| !v.is_empty());
         let version = version.ok_or_else(|| format!("a {kind} has no apiVersion"))?;
         let Some(name) = text("/metadata/name") else {
             return Err(format!(
-                "a {kind} has no metadata.name (an add-on is applied again and again, so generateName cannot do)"
+                "a {kind} has no metadata.name (an add-on is applied again and again, so generateName does not work)"
             ));
         };
         let namespace = &value["metadata"]["namespace"];
         if !namespace.is_null() && !namespace.is_string() {
             return Err(format!(
-                "a {kind} has a namespace that is no text: {namespace} (words such as yes, no, on, off, y, n need quotes in YAML)"
+                "a {kind} has a namespace that is not a text: {namespace} (words such as yes, no, on, off, y, n need quotes in YAML)"
             ));
         }
         for (what, part) in [
@@ -76,13 +77,11 @@ impl Object {
         Ok(Object(value))
     }
 
-    /// Which object it is.
+    /// Returns the object's identity.
     pub fn reference(&self) -> ObjectRef {
         let text = |pointer: &str| {
-            self.0
-                .pointer(pointer)
-                .and_then(Value::as_str)
-                .map(str::to_owned)
+            let value = self.0.pointer(pointer).and_then(Value::as_str);
+            value.map(str::to_owned)
         };
         ObjectRef {
             api_version: text("/apiVersion").unwrap_or_default(),
@@ -92,12 +91,12 @@ impl Object {
         }
     }
 
-    /// The document.
+    /// Returns the document.
     pub fn value(&self) -> &Value {
         &self.0
     }
 
-    /// The document with the add-on's label.
+    /// Returns the document with the add-on's label.
     pub fn labelled(&self, addon: &str) -> Value {
         let mut value = self.0.clone();
         if !value["metadata"]["labels"].is_object() {
@@ -107,14 +106,14 @@ impl Object {
         value
     }
 
-    /// Where it stands in the order of applying: what others need comes first.
+    /// Returns its place in the order of applying: objects that others need come first.
     pub fn rank(&self) -> u8 {
         match self.0["kind"].as_str().unwrap_or_default() {
             "Namespace" => 0,
             "CustomResourceDefinition" => 1,
             "Deployment" | "DaemonSet" | "StatefulSet" | "ReplicaSet" | "Pod" | "Job"
             | "CronJob" => 3,
-            // They stand in the way of every request until what they point to runs.
+            // They block requests until the service that they point to runs.
             "APIService" | "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration" => 5,
             _ if is_builtin(self.0["apiVersion"].as_str().unwrap_or_default()) => 2,
             _ => 4,
@@ -122,7 +121,7 @@ impl Object {
     }
 }
 
-/// Whether a group belongs to Kubernetes itself, rather than to a custom resource.
+/// Returns whether a group belongs to Kubernetes itself, rather than to a custom resource.
 fn is_builtin(api_version: &str) -> bool {
     match api_version.split_once('/') {
         None => true,
@@ -135,36 +134,31 @@ fn is_path_part(text: &str, slash: bool) -> bool {
     !text.is_empty() && text.len() <= 253 && text != "." && text != ".." && text.chars().all(good)
 }
 
-/// Reads the objects of one manifest; lists are taken apart.
+/// Reads the objects of one manifest, also those in lists.
 ///
 /// # Errors
-/// [`Kind::Usage`] with the file's name and what is wrong in it.
+/// [`crate::error::Kind::Usage`] with the file's name and the fault in it.
 pub fn parse(file: &str, text: &str) -> Result<Vec<Object>> {
     let fail = |why: String| {
-        Error::new(Kind::Usage, format!("the manifest {file} cannot be used"))
+        Error::usage(format!("the manifest {file} cannot be used"))
             .with_detail("why", why)
             .with_hint(
                 "`kubectl apply --dry-run=client -f FILE` checks a manifest without a change",
             )
     };
-    let documents: Vec<Value> =
-        serde_saphyr::from_multiple(text).map_err(|e| fail(e.to_string()))?;
+    let documents = serde_saphyr::from_multiple::<Value>(text).map_err(|e| fail(e.to_string()))?;
     let mut objects = Vec::new();
     for document in documents {
-        let is_list = document["kind"]
-            .as_str()
-            .is_some_and(|k| k.ends_with("List"));
-        match document {
+        let kind = document["kind"].as_str().unwrap_or_default();
+        let is_list = kind.ends_with("List") && document.get("items").is_some();
+        let found = match document {
             // An empty document between two separators.
-            Value::Null => {}
-            Value::Object(mut list) if is_list && list.contains_key("items") => {
-                if let Some(Value::Array(items)) = list.remove("items") {
-                    for item in items {
-                        objects.push(Object::new(item).map_err(fail)?);
-                    }
-                }
-            }
-            other => objects.push(Object::new(other).map_err(fail)?),
+            Value::Null => Vec::new(),
+            list if is_list => items(&list["items"]).cloned().collect(),
+            object => vec![object],
+        };
+        for object in found {
+            objects.push(Object::new(object).map_err(fail)?);
         }
     }
     Ok(objects)
@@ -173,6 +167,7 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Object>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     const TWO: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: ns}\n---\n# nothing\n---\napiVersion: v1\nkind: List\nitems:\n- apiVersion: apps/v1\n  kind: Deployment\n  metadata: {name: b}\n";
 
@@ -188,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_refused_with_the_reason() {
+    fn bad_objects_are_refused_with_the_reason() {
         for (text, why) in [
             ("just text", "no kind"),
             ("kind: Pod\nmetadata: {name: a}", "no apiVersion"),
@@ -218,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_need_comes_first() {
+    fn objects_that_others_need_come_first() {
         let rank = |version: &str, kind: &str| {
             Object::new(json!({"apiVersion": version, "kind": kind, "metadata": {"name": "a"}}))
                 .unwrap()

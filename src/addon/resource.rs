@@ -1,14 +1,14 @@
-//! Where an object's kind is found in the API, asked of the API itself.
+//! The paths of objects by their kinds, which the API lists.
 
 use std::collections::HashMap;
 
 use serde_json::Value;
 
 use super::object::ObjectRef;
-use crate::api::ApiClient;
-use crate::error::{Error, Kind, Result, ResultExt};
+use crate::api::{ApiClient, Collection, items};
+use crate::error::{Error, Result};
 
-/// The kinds that the API serves, by group and version, asked for once each.
+/// The kinds that the API serves, by group and version, each read once.
 #[derive(Default)]
 pub struct Resources {
     known: HashMap<String, Vec<Resource>>,
@@ -22,87 +22,79 @@ struct Resource {
 }
 
 impl Resources {
-    /// The path of an object; `None` where the API does not serve its kind (yet).
+    /// Returns the path of an object; `None` where the API does not serve its kind (yet).
     ///
     /// # Errors
-    /// [`Kind::Unhealthy`] when the API does not answer as it should.
+    /// [`crate::error::Kind::Unhealthy`] when the API does not answer as it should.
     pub fn path(&mut self, api: &ApiClient, object: &ObjectRef) -> Result<Option<String>> {
-        let root = root(&object.api_version);
-        if !self.known.contains_key(&object.api_version) {
-            let answer = api.get(&root)?;
+        let version = &object.api_version;
+        if !self.known.contains_key(version) {
+            let answer = api.get(&root(version))?;
             if answer.status == 404 {
                 return Ok(None);
             }
-            let list =
-                answer.require(&format!("asking for the kinds of {}", object.api_version))?;
-            self.known.insert(object.api_version.clone(), parse(&list)?);
+            let list = answer.require_json(&format!("asking for the kinds of {version}"))?;
+            self.known.insert(version.clone(), parse(&list)?);
         }
-        let resource = self.known[&object.api_version]
-            .iter()
-            .find(|r| r.kind == object.kind);
-        let Some(resource) = resource else {
-            // Another version of a definition may come; what is known is asked for again then.
-            self.known.remove(&object.api_version);
+        let mut resources = self.known[version].iter();
+        let Some(resource) = resources.find(|r| r.kind == object.kind) else {
+            // A further definition may add the kind later, so that the list is read again then.
+            self.known.remove(version);
             return Ok(None);
         };
-        Ok(Some(path(&root, resource, object)))
+        path(resource, object).map(Some)
     }
 }
 
 fn root(api_version: &str) -> String {
-    if api_version.contains('/') {
-        format!("/apis/{api_version}")
-    } else {
-        format!("/api/{api_version}")
+    match api_version.contains('/') {
+        true => format!("/apis/{api_version}"),
+        false => format!("/api/{api_version}"),
     }
 }
 
-fn path(root: &str, resource: &Resource, object: &ObjectRef) -> String {
-    let name = &object.name;
-    let plural = &resource.plural;
-    if resource.namespaced {
-        let namespace = object.namespace.as_deref().unwrap_or("default");
-        format!("{root}/namespaces/{namespace}/{plural}/{name}")
-    } else {
-        format!("{root}/{plural}/{name}")
-    }
+fn path(resource: &Resource, object: &ObjectRef) -> Result<String> {
+    let version = object.api_version.as_str();
+    let (group, version) = version.split_once('/').unwrap_or(("", version));
+    let namespace = object.namespace.as_deref().unwrap_or("default");
+    let collection = Collection {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        plural: resource.plural.clone(),
+        namespace: resource.namespaced.then(|| namespace.to_owned()),
+    };
+    collection.path_of(&object.name)
 }
 
-fn parse(list: &str) -> Result<Vec<Resource>> {
-    let list: Value = serde_json::from_str(list).context(Kind::Unhealthy, || {
-        "kube-apiserver sent a list of kinds that does not parse".into()
-    })?;
-    let all = list["resources"].as_array().ok_or_else(|| {
-        Error::new(
-            Kind::Unhealthy,
-            "kube-apiserver sent a list of kinds without any",
-        )
-    })?;
-    Ok(all
-        .iter()
-        .filter_map(|r| {
-            let plural = r["name"].as_str()?;
-            // `deployments/scale` and the like are parts of a resource.
-            (!plural.contains('/')).then(|| Resource {
-                kind: r["kind"].as_str().unwrap_or_default().to_owned(),
-                plural: plural.to_owned(),
-                namespaced: r["namespaced"].as_bool().unwrap_or_default(),
-            })
+fn parse(list: &Value) -> Result<Vec<Resource>> {
+    if !list["resources"].is_array() {
+        let message = "kube-apiserver sent a list of kinds without any";
+        return Err(Error::unhealthy(message));
+    }
+    let kinds = items(&list["resources"]).filter_map(|r| {
+        let plural = r["name"].as_str()?;
+        // `deployments/scale` and the like are parts of a resource.
+        (!plural.contains('/')).then(|| Resource {
+            kind: r["kind"].as_str().unwrap_or_default().to_owned(),
+            plural: plural.to_owned(),
+            namespaced: r["namespaced"].as_bool().unwrap_or_default(),
         })
-        .collect())
+    });
+    Ok(kinds.collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn objects_are_found_where_the_api_has_them() {
-        let list = r#"{"resources":[
-            {"name":"deployments/scale","kind":"Scale","namespaced":true},
-            {"name":"deployments","kind":"Deployment","namespaced":true},
-            {"name":"things","kind":"Thing","namespaced":false}]}"#;
-        let all = parse(list).unwrap();
+        let list = json!({"resources": [
+            {"name": "deployments/scale", "kind": "Scale", "namespaced": true},
+            {"name": "deployments", "kind": "Deployment", "namespaced": true},
+            {"name": "things", "kind": "Thing", "namespaced": false}]});
+        let all = parse(&list).unwrap();
         assert_eq!(all.len(), 2);
         let object = |namespace: Option<&str>| ObjectRef {
             api_version: "apps/v1".into(),
@@ -110,7 +102,7 @@ mod tests {
             namespace: namespace.map(str::to_owned),
             name: "a".into(),
         };
-        let apps = root("apps/v1");
+        assert_eq!(root("apps/v1"), "/apis/apps/v1");
         for (resource, namespace, is) in [
             (
                 &all[0],
@@ -124,9 +116,9 @@ mod tests {
             ),
             (&all[1], Some("x"), "/apis/apps/v1/things/a"),
         ] {
-            assert_eq!(path(&apps, resource, &object(namespace)), is);
+            assert_eq!(path(resource, &object(namespace)).unwrap(), is);
         }
         assert_eq!(root("v1"), "/api/v1");
-        assert!(parse("{}").is_err() && parse("x").is_err());
+        assert!(parse(&json!({})).is_err() && parse(&json!("x")).is_err());
     }
 }

@@ -1,21 +1,23 @@
-//! Whether what an add-on brought is at work, as `kubectl rollout status` and `wait` judge it.
+//! The progress of an add-on's objects, judged as by `kubectl rollout status` and `wait`.
 
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// How far an object is.
+use crate::api::items;
+
+/// The progress of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
-    /// It is at work, or it is of a kind that has nothing to wait for.
+    /// It is ready, or it is of a kind that needs no wait.
     Done,
-    /// Not yet, and why.
+    /// Not ready yet, with the reason.
     Waiting(String),
-    /// It will not come to be, and why.
+    /// It will never be ready, with the reason.
     Failed(String),
 }
 
-/// Whether objects of a kind have something to wait for.
+/// Returns whether objects of a kind need a wait.
 pub fn is_waited_for(kind: &str) -> bool {
     matches!(
         kind,
@@ -29,14 +31,14 @@ pub fn is_waited_for(kind: &str) -> bool {
     )
 }
 
-/// Judges an object as the API has it.
+/// Judges an object of the API.
 pub fn judge(object: &Value) -> Progress {
-    let spec = &object["spec"];
     let status = &object["status"];
-    let number = |v: &Value| v.as_i64().unwrap_or(0);
-    let observed =
-        number(&status["observedGeneration"]) >= number(&object["metadata"]["generation"]);
-    let wanted = spec["replicas"].as_i64().unwrap_or(1);
+    let number = |field: &str| status[field].as_i64().unwrap_or(0);
+    let generation = object["metadata"]["generation"].as_i64().unwrap_or(0);
+    let observed = number("observedGeneration") >= generation;
+    let updated = number("updatedReplicas");
+    let wanted = object["spec"]["replicas"].as_i64().unwrap_or(1);
     let count = |have: i64, want: i64, what: &str| {
         if have >= want {
             Progress::Done
@@ -48,37 +50,26 @@ pub fn judge(object: &Value) -> Progress {
         "Deployment" | "StatefulSet" | "DaemonSet" if !observed => {
             Progress::Waiting("not seen by its controller".into())
         }
-        "Deployment" => {
-            let updated = number(&status["updatedReplicas"]);
-            if updated < wanted || number(&status["replicas"]) > updated {
-                return Progress::Waiting(format!(
-                    "{updated} of {wanted} pods are of this version"
-                ));
-            }
-            count(
-                number(&status["availableReplicas"]),
-                wanted,
-                "pods are available",
-            )
+        "Deployment" if updated < wanted || number("replicas") > updated => {
+            Progress::Waiting(format!("{updated} of {wanted} pods are of this version"))
         }
-        "StatefulSet" => {
-            let updated = number(&status["updatedReplicas"]);
-            count(
-                updated.min(number(&status["readyReplicas"])),
-                wanted,
-                "pods are ready",
-            )
+        "Deployment" => count(number("availableReplicas"), wanted, "pods are available"),
+        "StatefulSet" => count(
+            updated.min(number("readyReplicas")),
+            wanted,
+            "pods are ready",
+        ),
+        // The only node of a new cluster may not exist yet; no add-on has a DaemonSet for no node.
+        "DaemonSet" if number("desiredNumberScheduled") == 0 => {
+            Progress::Waiting("no node takes its pod".into())
         }
         "DaemonSet" => {
-            let wanted = number(&status["desiredNumberScheduled"]);
-            let ready =
-                number(&status["numberAvailable"]).min(number(&status["updatedNumberScheduled"]));
-            if wanted == 0 {
-                // A fresh cluster's only node may not be there yet; a DaemonSet for no node is
-                // nothing that an add-on would bring.
-                return Progress::Waiting("no node takes its pod".into());
-            }
-            count(ready, wanted, "pods are available")
+            let ready = number("numberAvailable").min(number("updatedNumberScheduled"));
+            count(
+                ready,
+                number("desiredNumberScheduled"),
+                "pods are available",
+            )
         }
         "Job" => match (condition(status, "Complete"), condition(status, "Failed")) {
             (Some(("True", _)), _) => Progress::Done,
@@ -102,38 +93,31 @@ fn needs(status: &Value, name: &str) -> Progress {
     }
 }
 
-/// A condition's status, and its reason and message.
+/// Returns a condition's status, and its reason and message.
 fn condition<'a>(status: &'a Value, name: &str) -> Option<(&'a str, String)> {
-    let all = status["conditions"].as_array()?;
-    let found = all.iter().find(|c| c["type"] == name)?;
+    let found = items(&status["conditions"]).find(|c| c["type"] == name)?;
     let text = |key: &str| found[key].as_str().unwrap_or_default();
-    let why = format!("{} {}", text("reason"), text("message"))
-        .trim()
-        .to_owned();
-    Some((text("status"), why))
+    let why = format!("{} {}", text("reason"), text("message"));
+    Some((text("status"), why.trim().to_owned()))
 }
 
-/// Whether all pods of a PodList that have not ended are ready, and run since the node has booted: what the API
-/// says of one whose containers began before is what was, until the kubelet has looked at it.
+/// Judges whether all pods of a PodList that have not ended are ready, and were started after the boot
+/// of the node: until the kubelet has checked a pod, the API reports its state before the boot.
 pub fn back_since(pods: &Value, booted: OffsetDateTime) -> Progress {
-    for pod in pods["items"].as_array().into_iter().flatten() {
+    for pod in items(&pods["items"]) {
         let metadata = &pod["metadata"];
-        let ended = matches!(
-            pod["status"]["phase"].as_str(),
-            Some("Succeeded" | "Failed")
-        );
+        let phase = pod["status"]["phase"].as_str();
+        let ended = matches!(phase, Some("Succeeded" | "Failed"));
         if ended || !metadata["deletionTimestamp"].is_null() {
             continue;
         }
         let name = metadata["name"].as_str().unwrap_or_default();
-        let containers = pod["status"]["containerStatuses"].as_array();
-        let of_before = |container: &Value| {
+        let is_of_before = |container: &Value| {
             let began = container["state"]["running"]["startedAt"].as_str();
-            began
-                .and_then(|began| OffsetDateTime::parse(began, &Rfc3339).ok())
-                .is_some_and(|began| began < booted)
+            let began = began.and_then(|began| OffsetDateTime::parse(began, &Rfc3339).ok());
+            began.is_some_and(|began| began < booted)
         };
-        if containers.into_iter().flatten().any(of_before) {
+        if items(&pod["status"]["containerStatuses"]).any(is_of_before) {
             return Progress::Waiting(format!("pod {name} is not back since the boot"));
         }
         if let Progress::Waiting(why) = needs(&pod["status"], "Ready") {
@@ -143,10 +127,10 @@ pub fn back_since(pods: &Value, booted: OffsetDateTime) -> Progress {
     Progress::Done
 }
 
-/// What keeps a workload's pods from running, one line each, from a PodList.
-pub fn troubles(pods: &Value) -> Vec<String> {
+/// Returns the problems of the pods in a PodList, one line each.
+pub fn problems(pods: &Value) -> Vec<String> {
     let mut out = Vec::new();
-    for pod in pods["items"].as_array().into_iter().flatten() {
+    for pod in items(&pods["items"]) {
         let name = pod["metadata"]["name"].as_str().unwrap_or_default();
         let status = &pod["status"];
         if let Some((answer, why)) = condition(status, "PodScheduled")
@@ -155,7 +139,7 @@ pub fn troubles(pods: &Value) -> Vec<String> {
             out.push(format!("pod {name}: not scheduled: {why}"));
         }
         for list in ["initContainerStatuses", "containerStatuses"] {
-            for container in status[list].as_array().into_iter().flatten() {
+            for container in items(&status[list]) {
                 let state = &container["state"];
                 for phase in ["waiting", "terminated"] {
                     let Some(reason) = state[phase]["reason"].as_str() else {
@@ -166,9 +150,8 @@ pub fn troubles(pods: &Value) -> Vec<String> {
                     }
                     let message = state[phase]["message"].as_str().unwrap_or_default();
                     let container = container["name"].as_str().unwrap_or_default();
-                    out.push(format!(
-                        "pod {name}, container {container}: {reason} {message}"
-                    ));
+                    let what = format!("pod {name}, container {container}");
+                    out.push(format!("{what}: {reason} {message}"));
                 }
             }
         }
@@ -242,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_keeps_pods_from_running_is_told() {
+    fn problems_of_pods_are_listed() {
         let pods = json!({"items": [{
             "metadata": {"name": "a"},
             "status": {
@@ -251,7 +234,7 @@ mod tests {
                     {"name": "c", "state": {"waiting": {"reason": "ErrImagePull", "message": "no such host"}}},
                     {"name": "d", "state": {"running": {}}}]}}]});
         assert_eq!(
-            troubles(&pods),
+            problems(&pods),
             [
                 "pod a: not scheduled: Unschedulable no memory",
                 "pod a, container c: ErrImagePull no such host",
@@ -282,7 +265,7 @@ mod tests {
             pod("2026-11-01T23:59:59Z", "True"),
             "not back since the boot",
         );
-        // Told by the kubelet, but not at work again.
+        // Reported by the kubelet, but not ready again.
         waits(pod("2026-11-02T10:00:30Z", "False"), "not Ready: Probe");
         let mut leaves = pod("2026-11-02T10:00:04Z", "True");
         leaves["metadata"]["deletionTimestamp"] = json!("2026-11-02T10:00:20Z");

@@ -1,4 +1,4 @@
-//! Waiting until what add-ons brought is at work.
+//! Waits until the objects of add-ons are ready.
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -7,10 +7,10 @@ use super::definition::Addon;
 use super::object::ObjectRef;
 use super::resource::Resources;
 use super::rollout::{self, Progress};
-use crate::api::ApiClient;
-use crate::error::{Error, Kind, Result};
+use crate::api::{ApiClient, selected};
+use crate::error::{Error, Result};
 
-/// The objects that are not at work yet.
+/// The objects that are not ready yet.
 pub struct Rollouts {
     resources: Resources,
     open: Vec<Open>,
@@ -24,40 +24,36 @@ struct Open {
 }
 
 impl Rollouts {
-    /// All that add-ons bring and that has something to wait for.
+    /// Returns all objects of add-ons that need a wait.
     pub fn of<'a>(addons: impl IntoIterator<Item = &'a Addon>) -> Self {
-        let mut open = Vec::new();
-        for addon in addons {
-            for object in &addon.objects {
-                let object = object.reference();
-                if rollout::is_waited_for(&object.kind) {
-                    open.push(Open {
-                        addon: addon.name.clone(),
-                        object,
-                        why: "not there".into(),
-                    });
-                }
-            }
-        }
+        let open = addons.into_iter().flat_map(|addon| {
+            let objects = addon.objects.iter().map(|object| object.reference());
+            let waited_for = objects.filter(|object| rollout::is_waited_for(&object.kind));
+            waited_for.map(|object| Open {
+                addon: addon.name.clone(),
+                object,
+                why: "not there".into(),
+            })
+        });
         Rollouts {
+            open: open.collect(),
             resources: Resources::default(),
-            open,
             since: None,
         }
     }
 
-    /// Counts only pods that have come back since the node has booted. A node that lost its power
-    /// could not tell the API that its pods are gone, so that all looks well there for a while.
+    /// Counts only pods that were started after the node's boot. A node that lost its power could not
+    /// report to the API that its pods are gone, so that all seems ready there for a while.
     #[must_use]
     pub fn since(mut self, booted: Option<OffsetDateTime>) -> Self {
         self.since = booted;
         self
     }
 
-    /// Looks at each open object once; `true` when none is open any more.
+    /// Checks each open object once; returns `true` when none is open any more.
     ///
     /// # Errors
-    /// [`Kind::Unhealthy`] when the API does not answer, or a Job has failed for good.
+    /// [`crate::error::Kind::Unhealthy`] when the API does not answer, or a Job has failed for good.
     pub fn look(&mut self, api: &ApiClient) -> Result<bool> {
         let mut index = 0;
         while let Some(open) = self.open.get_mut(index) {
@@ -66,7 +62,7 @@ impl Rollouts {
                 continue;
             };
             let answer = api.get(&path)?;
-            let object: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+            let object = answer.value();
             let mut judged = rollout::judge(&object);
             if let (Progress::Done, Some(since)) = (&judged, self.since)
                 && let Some(pods) = pods_of(api, &open.object, &object)?
@@ -82,7 +78,7 @@ impl Rollouts {
                 Progress::Waiting(why) => open.why = why,
                 Progress::Failed(why) => {
                     let message = format!("{} of the add-on `{}` failed", open.object, open.addon);
-                    return Err(Error::new(Kind::Unhealthy, message).with_detail("why", why));
+                    return Err(Error::unhealthy(message).with_detail("why", why));
                 }
             }
             index += 1;
@@ -90,52 +86,37 @@ impl Rollouts {
         Ok(self.open.is_empty())
     }
 
-    /// What is waited for, in one line.
+    /// Returns in one line which object is waited for.
     pub fn summary(&self) -> String {
-        self.open
-            .first()
-            .map(|o| format!("{}: {} {}", o.addon, o.object, o.why))
-            .unwrap_or_default()
+        let first = self.open.first();
+        first.map_or_else(String::new, |o| {
+            format!("{}: {} {}", o.addon, o.object, o.why)
+        })
     }
 
-    /// Why it takes too long: what is open, and what its pods say.
+    /// Makes the error about a wait that takes too long: the open objects, and their pods' problems.
     pub fn overdue(&mut self, api: &ApiClient, seconds: u64) -> Error {
-        let names: Vec<&str> = self.open.iter().map(|o| o.addon.as_str()).collect();
-        let mut error = Error::new(
-            Kind::Unhealthy,
-            format!(
-                "the add-on {} is not at work after {seconds} s",
-                deduplicated(&names)
-            ),
-        );
-        let lines: Vec<String> = self
-            .open
-            .iter()
-            .map(|o| format!("{}: {}", o.object, o.why))
-            .collect();
-        error = error.with_detail("waiting for", lines.join("\n"));
-        let mut troubles = Vec::new();
+        let (mut names, mut lines, mut problems) = (Vec::new(), Vec::new(), Vec::new());
         for open in &self.open {
-            troubles
-                .extend(troubles_of(api, &mut self.resources, &open.object).unwrap_or_default());
+            names.push(format!("`{}`", open.addon));
+            lines.push(format!("{}: {}", open.object, open.why));
+            problems
+                .extend(problems_of(api, &mut self.resources, &open.object).unwrap_or_default());
         }
-        error
-            .with_detail("its pods", troubles.join("\n"))
+        names.dedup();
+        let names = names.join(", ");
+        Error::unhealthy(format!("the add-on {names} is not ready after {seconds} s"))
+            .with_detail("waiting for", lines.join("\n"))
+            .with_detail("its pods", problems.join("\n"))
             .with_hint("kubby kubectl -- get pods --all-namespaces, and describe one of them")
             .with_hint(
-                "kubby addon list shows the add-ons; kubby addon disable NAME goes on without one",
+                "kubby addon list shows the add-ons; kubby addon disable NAME continues without one",
             )
     }
 }
 
-fn deduplicated(names: &[&str]) -> String {
-    let mut names: Vec<String> = names.iter().map(|n| format!("`{n}`")).collect();
-    names.dedup();
-    names.join(", ")
-}
-
-/// What keeps a workload's pods from running.
-fn troubles_of(
+/// Returns the problems of a workload's pods.
+fn problems_of(
     api: &ApiClient,
     resources: &mut Resources,
     object: &ObjectRef,
@@ -143,12 +124,12 @@ fn troubles_of(
     let Some(path) = resources.path(api, object)? else {
         return Ok(Vec::new());
     };
-    let owner: Value = serde_json::from_str(&api.get(&path)?.body).unwrap_or_default();
+    let owner = api.get(&path)?.value();
     let pods = pods_of(api, object, &owner)?;
-    Ok(pods.map_or_else(Vec::new, |pods| rollout::troubles(&pods)))
+    Ok(pods.map_or_else(Vec::new, |pods| rollout::problems(&pods)))
 }
 
-/// A workload's pods, as a PodList; none for what has no pods.
+/// Returns a workload's pods as a PodList; `None` for an object without pods.
 fn pods_of(api: &ApiClient, object: &ObjectRef, owner: &Value) -> Result<Option<Value>> {
     if object.kind == "Pod" {
         return Ok(Some(json!({"items": [owner]})));
@@ -156,12 +137,12 @@ fn pods_of(api: &ApiClient, object: &ObjectRef, owner: &Value) -> Result<Option<
     let Some(labels) = owner["spec"]["selector"]["matchLabels"].as_object() else {
         return Ok(None);
     };
+    let labels = labels.iter();
     let selector: Vec<String> = labels
-        .iter()
         .filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)))
         .collect();
     let namespace = object.namespace.as_deref().unwrap_or("default");
-    let selector = selector.join(",").replace('/', "%2F").replace('=', "%3D");
-    let path = format!("/api/v1/namespaces/{namespace}/pods?labelSelector={selector}");
-    api.get_json(&path).map(Some)
+    let pods = format!("/api/v1/namespaces/{namespace}/pods");
+    api.get_json(&selected(&pods, &selector.join(",")))
+        .map(Some)
 }
