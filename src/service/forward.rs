@@ -1,14 +1,14 @@
-//! Ways from this host's loopback to Services: chosen once, kept in the profile, put back into
-//! the machine whenever it lacks them.
+//! Forwards from this host's loopback to Services: chosen once, recorded in the profile, opened again
+//! whenever the machine lacks them.
 
-use super::{Service, ServicePort, ServiceType};
+use super::model::{Service, ServicePort, ServiceType};
 use crate::error::{Error, Kind, Result};
 use crate::hypervisor::{Forwarding, PortForward, Protocol, ports};
 use crate::profile::{Profile, ServiceForward};
 
-/// The ways of one cluster.
+/// The forwards of one cluster.
 pub struct Forwards<'a> {
-    /// Where they are kept.
+    /// The profile that records them.
     pub profile: &'a mut Profile,
     /// The cluster's machine.
     pub machine: &'a dyn Forwarding,
@@ -16,23 +16,23 @@ pub struct Forwards<'a> {
     pub domain: &'a str,
     /// Ports that other clusters have recorded.
     pub taken: Vec<u16>,
-    /// What the machine has, asked once and kept up to date.
+    /// The forwards that the machine has, read once and kept up to date.
     live: Vec<PortForward>,
 }
 
-/// What [`Forwards::reconcile`] found changed.
+/// The changes of [`Forwards::reconcile`].
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Reconciled {
-    /// Ways that were put back or led to another port of the node now.
+    /// Forwards that were opened again, or lead to another port of the node now.
     pub opened: Vec<ServiceForward>,
-    /// Ways whose Service is gone.
+    /// Forwards whose Service is gone.
     pub dropped: Vec<ServiceForward>,
-    /// Ways that had to move to another port of the host, with their old one.
+    /// Forwards that had to move to another port of the host, with their old one.
     pub moved: Vec<(ServiceForward, u16)>,
 }
 
 impl<'a> Forwards<'a> {
-    /// Asks the machine what it has.
+    /// Reads the forwards that the machine has.
     ///
     /// # Errors
     /// [`Kind::Hypervisor`] when it does not run.
@@ -51,18 +51,16 @@ impl<'a> Forwards<'a> {
         })
     }
 
-    /// Brings the machine to what the profile has recorded, and the record to what the cluster
-    /// has: Services may be gone, or have another port of the node.
+    /// Gives the machine the recorded forwards, and adapts the record to the cluster: Services may be
+    /// gone, or have another port of the node.
     ///
     /// # Errors
     /// [`Kind::Hypervisor`] when QEMU refuses, [`Kind::Preflight`] when no port is left.
     pub fn reconcile(&mut self, services: &[Service]) -> Result<Reconciled> {
         let mut done = Reconciled::default();
         for recorded in self.profile.forwards.clone() {
-            let now = services
-                .iter()
-                .find(|s| s.namespace == recorded.namespace && s.name == recorded.service)
-                .and_then(|s| Some((s, node_port(s, &recorded)?)));
+            let mut same = services.iter().filter(|s| is_of(&recorded, s));
+            let now = same.find_map(|s| Some((s, node_port(s, &recorded)?)));
             let Some((service, node)) = now else {
                 self.close(&recorded)?;
                 done.dropped.push(recorded);
@@ -93,10 +91,8 @@ impl<'a> Forwards<'a> {
         asked: Option<u16>,
     ) -> Result<ServiceForward> {
         let (Some(protocol), Some(node)) = (port.protocol, port.node_port) else {
-            return Err(Error::new(
-                Kind::Internal,
-                format!("the port {} cannot be forwarded", port.label()),
-            ));
+            let message = format!("the port {} cannot be forwarded", port.label());
+            return Err(Error::new(Kind::Internal, message));
         };
         self.open(service, port.port, protocol, node, asked)
     }
@@ -123,7 +119,7 @@ impl<'a> Forwards<'a> {
             }
             None => candidates(service.kind, port, node, recorded.as_ref().map(|r| r.host)),
         };
-        // The old way goes first: it may hold the very port.
+        // The old forward is closed first: it may hold the very port.
         if let Some(recorded) = &recorded {
             self.close(recorded)?;
         }
@@ -136,15 +132,13 @@ impl<'a> Forwards<'a> {
             node,
         };
         for host in candidates {
-            let forward = make(host);
             if self.is_taken(host) || !ports::can_be_had(protocol, host) {
                 continue;
             }
-            match self.machine.add_forward(self.domain, forward.rule()) {
-                Ok(()) => return Ok(self.record(forward)),
+            match self.add(make(host)) {
                 // Another program was faster, or QEMU's user may not have this port.
                 Err(e) if e.kind() == Kind::Preflight && asked.is_none() => {}
-                Err(e) => return Err(e),
+                result => return result,
             }
         }
         if let Some(host) = asked {
@@ -152,15 +146,20 @@ impl<'a> Forwards<'a> {
         }
         let avoid = self.taken.iter().copied().chain(self.profile.host_ports());
         let free = ports::find_free(1, &avoid.collect())?;
-        let host = *free
-            .first()
-            .ok_or_else(|| Error::new(Kind::Preflight, "there is no free port"))?;
-        let forward = make(host);
-        self.machine.add_forward(self.domain, forward.rule())?;
-        Ok(self.record(forward))
+        let none = || Error::new(Kind::Preflight, "there is no free port");
+        let host = *free.first().ok_or_else(none)?;
+        self.add(make(host))
     }
 
-    /// A port that somebody else has is refused before the old way is closed.
+    /// Opens a forward in the machine and records it.
+    fn add(&mut self, forward: ServiceForward) -> Result<ServiceForward> {
+        self.machine.add_forward(self.domain, forward.rule())?;
+        self.live.push(forward.rule());
+        self.profile.forwards.push(forward.clone());
+        Ok(forward)
+    }
+
+    /// Refuses a port that is taken, before the old forward is closed.
     fn check_asked(
         &self,
         host: u16,
@@ -179,29 +178,18 @@ impl<'a> Forwards<'a> {
     }
 
     fn recorded(&self, service: &Service, port: u16, protocol: Protocol) -> Option<ServiceForward> {
-        let same = |f: &&ServiceForward| {
-            f.namespace == service.namespace
-                && f.service == service.name
-                && f.port == port
-                && f.protocol == protocol
-        };
+        let same =
+            |f: &&ServiceForward| is_of(f, service) && f.port == port && f.protocol == protocol;
         self.profile.forwards.iter().find(same).cloned()
     }
 
-    fn record(&mut self, forward: ServiceForward) -> ServiceForward {
-        self.live.push(forward.rule());
-        self.profile.forwards.push(forward.clone());
-        forward
-    }
-
-    /// Takes a way out of the machine and out of the record.
+    /// Removes a forward from the machine and from the record.
     ///
     /// # Errors
     /// [`Kind::Hypervisor`] when QEMU refuses.
     pub fn close(&mut self, forward: &ServiceForward) -> Result<()> {
         let rule = forward.rule();
-        // Only what QEMU has at this port for this Service: after a restart the port may be
-        // another one's.
+        // Only if QEMU has it for this Service: after a restart another one may have the port.
         if self.live.contains(&rule) {
             self.machine.remove_forward(self.domain, rule)?;
             self.live.retain(|l| *l != rule);
@@ -211,32 +199,35 @@ impl<'a> Forwards<'a> {
     }
 }
 
-/// The port of the node that a recorded way should lead to now.
+fn is_of(forward: &ServiceForward, service: &Service) -> bool {
+    forward.namespace == service.namespace && forward.service == service.name
+}
+
+/// Returns the port of the node that a recorded forward should lead to now.
 fn node_port(service: &Service, recorded: &ServiceForward) -> Option<u16> {
-    let port = service
-        .ports
-        .iter()
-        .find(|p| p.port == recorded.port && p.protocol == Some(recorded.protocol))?;
+    let same = |p: &&ServicePort| p.port == recorded.port && p.protocol == Some(recorded.protocol);
+    let port = service.ports.iter().find(same)?;
     port.node_port.filter(|_| service.is_reachable())
 }
 
-/// Ports of the host to try, best first: the one that it had, the Service's own where it stands
-/// for an address of its own, and the node's.
+/// Returns the ports of the host to try, best first: the one that it had, the Service's own where the
+/// Service has an address of its own, and the node's.
 fn candidates(kind: ServiceType, port: u16, node: u16, had: Option<u16>) -> Vec<u16> {
     let own = (kind == ServiceType::LoadBalancer && port >= 1024).then_some(port);
-    let mut all: Vec<u16> = had.into_iter().chain(own).chain([node]).collect();
-    let mut seen = Vec::new();
-    all.retain(|p| !seen.contains(p) && (seen.push(*p), true).1);
+    let mut all: Vec<u16> = Vec::new();
+    for port in had.into_iter().chain(own).chain([node]) {
+        if !all.contains(&port) {
+            all.push(port);
+        }
+    }
     all
 }
 
 fn taken(host: u16, protocol: Protocol) -> Error {
-    Error::new(
-        Kind::Preflight,
-        format!("--host-port: the {protocol} port {host} of 127.0.0.1 is taken"),
-    )
-    .with_hint("choose another one, or leave --host-port out for a free one")
-    .with_hint("kubby list and kubby service list show what the clusters use")
+    let message = format!("--host-port: the {protocol} port {host} of 127.0.0.1 is taken");
+    Error::new(Kind::Preflight, message)
+        .with_hint("choose another one, or leave --host-port out for a free one")
+        .with_hint("kubby list and kubby service list show the clusters' ports")
 }
 
 #[cfg(test)]

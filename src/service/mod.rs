@@ -1,4 +1,4 @@
-//! Reaching Services from the host: ports of the host's loopback that lead to ports of the node.
+//! Forwards from the host to Services: ports of the host's loopback that lead to ports of the node.
 
 mod forward;
 mod model;

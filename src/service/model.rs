@@ -1,9 +1,9 @@
-//! Services as kube-apiserver tells them, cut down to what reaching them takes.
+//! The parts of Services that matter for forwards.
 
 use serde_json::Value;
 
-use crate::api::ApiClient;
-use crate::error::{Error, Kind, Result};
+use crate::api::{ApiClient, items};
+use crate::error::{Error, Result};
 use crate::hypervisor::Protocol;
 
 /// `spec.type` of a Service.
@@ -20,7 +20,7 @@ pub enum ServiceType {
 }
 
 impl ServiceType {
-    /// As Kubernetes writes it.
+    /// Returns its name in Kubernetes.
     pub fn name(self) -> &'static str {
         match self {
             ServiceType::ClusterIp => "ClusterIP",
@@ -42,12 +42,12 @@ pub struct ServicePort {
     pub protocol: Option<Protocol>,
     /// The port of the node that leads to it.
     pub node_port: Option<u16>,
-    /// It says that it speaks TLS: by its name, its application protocol or its number.
+    /// Whether it speaks TLS, by its name, its application protocol or its number.
     pub https: bool,
 }
 
 impl ServicePort {
-    /// `http/80`, or `80` for a port without a name.
+    /// Returns `http/80`, or `80` for a port without a name.
     pub fn label(&self) -> String {
         match &self.name {
             Some(name) => format!("{name}/{}", self.port),
@@ -55,7 +55,7 @@ impl ServicePort {
         }
     }
 
-    /// The URL at a port of this host.
+    /// Returns the URL at a port of this host.
     pub fn url(&self, host_port: u16, https: bool) -> String {
         let scheme = match self.protocol {
             Some(Protocol::Udp) => "udp",
@@ -73,9 +73,9 @@ pub struct Service {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// How it can be reached.
+    /// Its type.
     pub kind: ServiceType,
-    /// The labels of its pods, as `key=value`; empty where somebody else keeps its endpoints.
+    /// The labels of its pods, as `key=value`; empty where another program manages its endpoints.
     pub selector: Vec<String>,
     /// Its ports.
     pub ports: Vec<ServicePort>,
@@ -84,12 +84,12 @@ pub struct Service {
 }
 
 impl Service {
-    /// `namespace/name`.
+    /// Returns `namespace/name`.
     pub fn label(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
     }
 
-    /// Whether it has ports of the node at all.
+    /// Returns whether it has ports of the node at all.
     pub fn is_reachable(&self) -> bool {
         matches!(self.kind, ServiceType::NodePort | ServiceType::LoadBalancer)
     }
@@ -97,7 +97,6 @@ impl Service {
     fn parse(item: &Value) -> Option<Self> {
         let spec = &item["spec"];
         let text = |v: &Value| v.as_str().map(str::to_owned);
-        let list = |v: &Value| v.as_array().cloned().unwrap_or_default();
         let selector = spec["selector"].as_object();
         Some(Service {
             namespace: text(&item["metadata"]["namespace"])?,
@@ -113,9 +112,8 @@ impl Service {
                 .flatten()
                 .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
                 .collect(),
-            ports: list(&spec["ports"]).iter().filter_map(port).collect(),
-            ingress: list(&item["status"]["loadBalancer"]["ingress"])
-                .iter()
+            ports: items(&spec["ports"]).filter_map(port).collect(),
+            ingress: items(&item["status"]["loadBalancer"]["ingress"])
                 .filter_map(|i| text(&i["hostname"]).or_else(|| text(&i["ip"])))
                 .collect(),
         })
@@ -140,96 +138,77 @@ fn port(item: &Value) -> Option<ServicePort> {
     })
 }
 
-/// All Services of the cluster, sorted by namespace and name.
+/// Returns all Services of the cluster, sorted by namespace and name.
 ///
 /// # Errors
-/// [`Kind::Unhealthy`] when kube-apiserver does not answer as it should.
+/// [`crate::error::Kind::Unhealthy`] when kube-apiserver does not answer as it should.
 pub fn all(api: &ApiClient) -> Result<Vec<Service>> {
     Ok(parse_list(&api.get_json("/api/v1/services")?))
 }
 
 fn parse_list(list: &Value) -> Vec<Service> {
-    let items = list["items"].as_array();
-    let mut all: Vec<Service> = items
-        .into_iter()
-        .flatten()
-        .filter_map(Service::parse)
-        .collect();
+    let mut all: Vec<Service> = items(&list["items"]).filter_map(Service::parse).collect();
     all.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     all
 }
 
-/// Finds a Service that the host can be given a way to.
+/// Finds a Service that the host can have a forward to.
 ///
 /// # Errors
-/// [`Kind::State`] for one that is not there, with those that are, and for one that has no port
-/// of the node, with the way to it.
+/// [`crate::error::Kind::State`] for one that does not exist, with those that do, and for one that has no port of
+/// the node, with the commands that reach it.
 pub fn find<'a>(
     all: &'a [Service],
     namespace: &str,
     name: &str,
     flag: &str,
 ) -> Result<&'a Service> {
-    let found = all
-        .iter()
-        .find(|s| s.namespace == namespace && s.name == name);
-    let Some(service) = found else {
+    let is_it = |s: &&Service| s.namespace == namespace && s.name == name;
+    let Some(service) = all.iter().find(is_it) else {
         return Err(unknown(all, namespace, name, flag));
     };
     if service.is_reachable() {
         return Ok(service);
     }
-    let kind = service.kind.name();
-    let error = Error::new(
-        Kind::State,
-        format!(
-            "the Service `{}` has the type {kind}, which has no port of the node",
-            service.label()
-        ),
-    );
+    let (label, kind) = (service.label(), service.kind.name());
+    let error = Error::state(format!(
+        "the Service `{label}` has the type {kind}, which has no port of the node"
+    ));
     Err(match (service.kind, service.ports.first()) {
         (ServiceType::ClusterIp, Some(port)) => error
             .with_hint(format!(
-                "for as long as the command runs: kubectl -n {namespace} port-forward service/{name} {}:{}",
+                "while a command runs: kubectl -n {namespace} port-forward service/{name} {}:{}",
                 if port.port < 1024 { port.port + 8000 } else { port.port },
                 port.port
             ))
             .with_hint(format!(
-                "for good: kubectl -n {namespace} patch service {name} -p '{{\"spec\":{{\"type\":\"NodePort\"}}}}'"
+                "permanently: kubectl -n {namespace} patch service {name} -p '{{\"spec\":{{\"type\":\"NodePort\"}}}}'"
             )),
-        _ => error.with_hint("it stands for a name outside of the cluster: connect to that name"),
+        _ => error.with_hint("it is a name for something outside of the cluster: connect to that"),
     })
 }
 
 fn unknown(all: &[Service], namespace: &str, name: &str, flag: &str) -> Error {
-    let there: Vec<String> = all
-        .iter()
-        .filter(|s| s.is_reachable())
+    let reachable = all.iter().filter(|s| s.is_reachable());
+    let mut there: Vec<String> = reachable
         .map(|s| format!("{} ({})", s.label(), s.kind.name()))
         .collect();
-    let elsewhere = all.iter().find(|s| s.name == name);
-    let mut error = Error::new(
-        Kind::State,
-        format!("there is no Service `{name}` in the namespace `{namespace}`"),
-    )
-    .with_detail(
-        "Services that can be reached from this host",
-        if there.is_empty() {
-            "none: only the types NodePort and LoadBalancer can".to_owned()
-        } else {
-            there.join("\n")
-        },
-    );
-    if let Some(other) = elsewhere {
+    if there.is_empty() {
+        there.push("none: only the types NodePort and LoadBalancer can".to_owned());
+    }
+    let message = format!("there is no Service `{name}` in the namespace `{namespace}`");
+    let title = "Services that can be reached from this host";
+    let mut error = Error::state(message).with_detail(title, there.join("\n"));
+    if let Some(other) = all.iter().find(|s| s.name == name) {
         error = error.with_hint(format!("kubby service{flag} {name} -n {}", other.namespace));
     }
     error.with_hint(format!("kubby service{flag} list shows all Services"))
 }
 
-/// The ports of a Service that are asked for, by name, by number, or all of them.
+/// Returns the ports of a Service by name or number, or all of them.
 ///
 /// # Errors
-/// [`Kind::Usage`] for a port that it does not have, [`Kind::State`] for one without a port of
+/// [`crate::error::Kind::Usage`] for a port that it does not have, [`crate::error::Kind::State`] for one without a port of
 /// the node.
 pub fn pick_ports(service: &Service, wanted: Option<&str>) -> Result<Vec<ServicePort>> {
     let matches = |p: &&ServicePort| match wanted {
@@ -243,39 +222,22 @@ pub fn pick_ports(service: &Service, wanted: Option<&str>) -> Result<Vec<Service
     let picked: Vec<ServicePort> = service.ports.iter().filter(matches).cloned().collect();
     if picked.is_empty() {
         let labels: Vec<String> = service.ports.iter().map(ServicePort::label).collect();
-        return Err(Error::new(
-            Kind::Usage,
-            format!(
-                "--port: the Service `{}` has no port `{}`",
-                service.label(),
-                wanted.unwrap_or_default()
-            ),
-        )
-        .with_hint(format!("it has {}", labels.join(", "))));
+        let (label, wanted) = (service.label(), wanted.unwrap_or_default());
+        let message = format!("--port: the Service `{label}` has no port `{wanted}`");
+        return Err(Error::usage(message).with_hint(format!("it has {}", labels.join(", "))));
     }
     for port in &picked {
-        if port.protocol.is_none() {
-            return Err(Error::new(
-                Kind::State,
-                format!(
-                    "the port {} of the Service `{}` is neither TCP nor UDP",
-                    port.label(),
-                    service.label()
-                ),
-            )
-            .with_hint("choose another one with --port"));
-        }
-        if port.node_port.is_none() {
-            return Err(Error::new(
-                Kind::State,
-                format!(
-                    "the port {} of the Service `{}` has no port of the node",
-                    port.label(),
-                    service.label()
-                ),
-            )
-            .with_hint("its spec may say allocateLoadBalancerNodePorts: false; take that out"));
-        }
+        let (why, hint) = match (port.protocol, port.node_port) {
+            (None, _) => ("is neither TCP nor UDP", "choose another one with --port"),
+            (_, None) => (
+                "has no port of the node",
+                "its spec may have allocateLoadBalancerNodePorts: false; remove that",
+            ),
+            _ => continue,
+        };
+        let (port, label) = (port.label(), service.label());
+        let message = format!("the port {port} of the Service `{label}` {why}");
+        return Err(Error::state(message).with_hint(hint));
     }
     Ok(picked)
 }
@@ -283,6 +245,7 @@ pub fn pick_ports(service: &Service, wanted: Option<&str>) -> Result<Vec<Service
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
     use serde_json::json;
 
     fn services() -> Vec<Service> {
@@ -319,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_reached_says_how_or_what_can() {
+    fn errors_about_unreachable_services_have_hints() {
         let all = services();
         find(&all, "default", "web", "").unwrap();
         let e = find(&all, "apps", "db", "").unwrap_err();

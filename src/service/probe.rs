@@ -1,4 +1,4 @@
-//! Whether connections to a port of this host arrive at a server in the node.
+//! The check that connections to a port of this host reach a server in the node.
 
 use std::io::{ErrorKind, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -10,11 +10,11 @@ use crate::interrupt;
 /// A connection that is refused in the node ends within this time.
 const REFUSAL: Duration = Duration::from_millis(250);
 
-/// How often it is tried.
+/// The pause between two attempts.
 const TRY_EVERY: Duration = Duration::from_millis(200);
 
-/// Waits until connections to a port are not refused any more: kube-proxy needs a moment to learn
-/// of a new Service. Returns whether that came to be.
+/// Waits until connections to a port are no longer refused: kube-proxy needs a moment to learn of a
+/// new Service. Returns whether that happened in time.
 ///
 /// # Errors
 /// [`crate::error::Kind::Interrupted`] on Ctrl-C.
@@ -31,8 +31,8 @@ pub fn wait_open(port: u16, limit: Duration) -> Result<bool> {
     }
 }
 
-/// QEMU takes every connection on the host and ends it when the node refuses it: one that stays,
-/// or brings data, has arrived.
+/// Returns whether a connection reaches the node. QEMU accepts every connection on the host and
+/// closes it when the node refuses it: one that stays, or has data, has arrived.
 fn is_open(port: u16) -> bool {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let Ok(mut stream) = TcpStream::connect_timeout(&address, REFUSAL) else {

@@ -1,23 +1,23 @@
-//! Whether there is anybody behind a Service.
+//! The wait for a ready pod of a Service.
 
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::Service;
-use crate::api::ApiClient;
-use crate::error::{Error, Kind, Result};
+use super::model::Service;
+use crate::api::{ApiClient, items, selected};
+use crate::error::{Error, Result};
 use crate::interrupt;
-use crate::progress::Progress;
+use crate::progress::{Progress, Step};
 
-/// How often the endpoints are asked for.
+/// The pause between two requests for the endpoints.
 const ASK_EVERY: Duration = Duration::from_millis(500);
 
 /// Waits until a Service has a ready endpoint.
 ///
 /// # Errors
-/// [`Kind::Unhealthy`] when it has none after `limit`, with the selector and the pods that it
-/// selects; [`Kind::Interrupted`] on Ctrl-C.
+/// [`crate::error::Kind::Unhealthy`] when it has none after `limit`, with the selector and the pods that it
+/// selects; [`crate::error::Kind::Interrupted`] on Ctrl-C.
 pub fn wait(
     api: &ApiClient,
     service: &Service,
@@ -25,16 +25,21 @@ pub fn wait(
     progress: &dyn Progress,
 ) -> Result<()> {
     let end = Instant::now() + limit;
-    let mut step = None;
+    let namespace = format!("/apis/discovery.k8s.io/v1/namespaces/{}", service.namespace);
+    let path = selected(
+        &format!("{namespace}/endpointslices"),
+        &format!("kubernetes.io/service-name={}", service.name),
+    );
+    let mut step: Option<Step> = None;
     loop {
-        if has_endpoint(&api.get_json(&slices_path(service))?) {
+        if has_endpoint(&api.get_json(&path)?) {
             if let Some(step) = step {
-                crate::progress::Step::done(step, "");
+                step.done("");
             }
             return Ok(());
         }
         if Instant::now() >= end {
-            return Err(nobody(api, service, limit));
+            return Err(no_endpoint(api, service, limit));
         }
         step.get_or_insert_with(|| {
             progress.step(&format!("Wait for a ready pod of {}", service.label()))
@@ -43,91 +48,57 @@ pub fn wait(
     }
 }
 
-fn slices_path(service: &Service) -> String {
-    format!(
-        "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3D{}",
-        service.namespace, service.name
-    )
-}
-
-/// A condition that is not there means ready, as the API documents it.
+/// Returns whether there is a ready endpoint. A missing condition means ready, as the API documents
+/// it.
 fn has_endpoint(slices: &Value) -> bool {
-    let list = |v: &Value| v.as_array().cloned().unwrap_or_default();
-    list(&slices["items"])
-        .iter()
-        .flat_map(|slice| list(&slice["endpoints"]))
+    items(&slices["items"])
+        .flat_map(|slice| items(&slice["endpoints"]))
         .any(|endpoint| endpoint["conditions"]["ready"].as_bool().unwrap_or(true))
 }
 
-fn nobody(api: &ApiClient, service: &Service, limit: Duration) -> Error {
-    let label = service.label();
+fn no_endpoint(api: &ApiClient, service: &Service, limit: Duration) -> Error {
+    let (label, namespace) = (service.label(), &service.namespace);
     let after = limit.as_secs();
     if service.selector.is_empty() {
-        return Error::new(
-            Kind::Unhealthy,
-            format!("the Service `{label}` has no selector, and after {after} s no ready endpoint"),
-        )
-        .with_hint(format!(
-            "kubectl -n {} get endpointslices",
-            service.namespace
-        ));
+        return Error::unhealthy(format!(
+            "the Service `{label}` has no selector, and after {after} s no ready endpoint"
+        ))
+        .with_hint(format!("kubectl -n {namespace} get endpointslices"));
     }
     let selector = service.selector.join(",");
-    let encoded = selector
-        .replace('/', "%2F")
-        .replace('=', "%3D")
-        .replace(',', "%2C");
-    let path = format!(
-        "/api/v1/namespaces/{}/pods?labelSelector={encoded}",
-        service.namespace
-    );
-    let pods = api
-        .get_json(&path)
-        .map(|list| pods(&list))
-        .unwrap_or_default();
-    let what = if pods.is_empty() {
-        "there is no pod"
-    } else {
-        "no pod is ready"
+    let path = format!("/api/v1/namespaces/{namespace}/pods");
+    let list = api.get_json(&selected(&path, &selector));
+    let pods = list.map(|list| pods(&list)).unwrap_or_default();
+    let what = match pods.is_empty() {
+        true => "there is no pod",
+        false => "no pod is ready",
     };
-    Error::new(
-        Kind::Unhealthy,
-        format!(
-            "the Service `{label}` leads nowhere: after {after} s {what} with the labels {selector}"
-        ),
-    )
+    Error::unhealthy(format!(
+        "the Service `{label}` leads nowhere: after {after} s {what} with the labels {selector}"
+    ))
     .with_detail("its pods", pods.join("\n"))
     .with_hint(format!(
-        "kubectl -n {} describe pods -l {selector}",
-        service.namespace
+        "kubectl -n {namespace} describe pods -l {selector}"
     ))
     .with_hint("--wait SECONDS waits longer")
 }
 
-/// One line a pod: its name, its phase, and what its containers wait for.
+/// Returns one line for each pod: its name, its phase, and the reasons for which its containers
+/// wait.
 fn pods(list: &Value) -> Vec<String> {
-    let items = list["items"].as_array();
-    items
-        .into_iter()
-        .flatten()
-        .map(|pod| {
-            let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
-            let statuses = pod["status"]["containerStatuses"].as_array();
-            let waiting = statuses
-                .into_iter()
-                .flatten()
-                .filter_map(|s| s["state"]["waiting"]["reason"].as_str());
-            let reasons: Vec<&str> = waiting.collect();
-            format!(
-                "{}: {} {}",
-                text(&pod["metadata"]["name"]),
-                text(&pod["status"]["phase"]),
-                reasons.join(", ")
-            )
-            .trim_end()
-            .to_owned()
-        })
-        .collect()
+    let line = |pod: &Value| {
+        let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+        let reasons: Vec<&str> = items(&pod["status"]["containerStatuses"])
+            .filter_map(|s| s["state"]["waiting"]["reason"].as_str())
+            .collect();
+        let (name, phase) = (
+            text(&pod["metadata"]["name"]),
+            text(&pod["status"]["phase"]),
+        );
+        let line = format!("{name}: {phase} {}", reasons.join(", "));
+        line.trim_end().to_owned()
+    };
+    items(&list["items"]).map(line).collect()
 }
 
 #[cfg(test)]
@@ -150,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_are_told_with_what_they_wait_for() {
+    fn pods_are_listed_with_the_reasons_why_they_wait() {
         let list = json!({"items": [
             {"metadata": {"name": "web-1"}, "status": {"phase": "Pending", "containerStatuses":
                 [{"state": {"waiting": {"reason": "ImagePullBackOff"}}}]}},

@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use super::{Service, ServiceType};
+use super::model::{Service, ServiceType};
 use crate::api::ApiClient;
 use crate::error::Result;
 
-/// What kubby writes: a name, since kube-proxy would catch connections to an address.
+/// The address that kubby writes: a name, since kube-proxy would catch connections to an address.
 const HOSTNAME: &str = "localhost";
 
 /// Writes the address into the Service's status unless it has one. Returns whether it was written.
@@ -21,7 +21,7 @@ pub fn publish(api: &ApiClient, service: &Service) -> Result<bool> {
     Ok(true)
 }
 
-/// Takes out of the Service's status what [`publish`] wrote.
+/// Removes the address that [`publish`] wrote from the Service's status.
 ///
 /// # Errors
 /// [`crate::error::Kind::Unhealthy`] when kube-apiserver refuses.
@@ -34,12 +34,8 @@ pub fn withdraw(api: &ApiClient, service: &Service) -> Result<bool> {
 }
 
 fn patch(api: &ApiClient, service: &Service, ingress: serde_json::Value) -> Result<()> {
-    let path = format!(
-        "/api/v1/namespaces/{}/services/{}/status",
-        service.namespace, service.name
-    );
-    api.require_patch(
-        &path,
-        &json!({"status": {"loadBalancer": {"ingress": ingress}}}),
-    )
+    let (namespace, name) = (&service.namespace, &service.name);
+    let path = format!("/api/v1/namespaces/{namespace}/services/{name}/status");
+    let status = json!({"loadBalancer": {"ingress": ingress}});
+    api.require_patch(&path, &json!({"status": status}))
 }

@@ -145,7 +145,7 @@ fn ports_of_other_clusters_are_left_alone() {
         .unwrap_err();
     assert_eq!(e.kind(), Kind::Preflight);
     assert!(e.message().contains("--host-port"), "{e}");
-    assert_eq!(forwards.profile.forwards.len(), 1, "the old way stays");
+    assert_eq!(forwards.profile.forwards.len(), 1, "the old forward stays");
 }
 
 #[test]
