@@ -1,15 +1,15 @@
-//! What of the API's answers the page gets: no more than it shows, and no secret values.
+//! The parts of the API's answers that the page gets: no more than it shows, and no secret values.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use super::items;
+use crate::api::items;
 
-/// What `kubectl apply` keeps of an object, a Secret's values included.
+/// The annotation in which `kubectl apply` keeps an object, a Secret's values included.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// A table, its rows with the name and place of their objects and nothing else of them.
+/// Returns a table whose rows have the names and namespaces of their objects and nothing else of them.
 pub(super) fn table(table: &Value) -> Value {
     let columns: Vec<Value> = items(&table["columnDefinitions"])
         .map(|c| json!({"name": c["name"], "priority": c["priority"], "about": c["description"]}))
@@ -20,13 +20,14 @@ pub(super) fn table(table: &Value) -> Value {
             json!({"cells": row["cells"], "name": of["name"], "namespace": of["namespace"]})
         })
         .collect();
-    // How many more is told only of lists that are not selected from.
+    // The number of further objects is known only for lists without a selector.
     let rest = &table["metadata"];
     let cut = rest["continue"].as_str().is_some_and(|c| !c.is_empty());
     json!({"columns": columns, "rows": rows, "cut": cut, "more": rest["remainingItemCount"]})
 }
 
-/// An object as a person wants to read it; of a Secret only how long its values are.
+/// Removes the parts of an object that people do not read; of a Secret only the lengths of its values
+/// stay.
 pub(super) fn object(object: &mut Value, secret: bool) {
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("managedFields");

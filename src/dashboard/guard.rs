@@ -1,4 +1,6 @@
-//! Who may ask: a browser that was given the secret, for this address.
+//! The check of requests: only a browser with the secret may send them, and only to this address.
+
+use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, HOST};
@@ -7,9 +9,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
 
-use super::server::{Shared, refusal};
+use super::answer::refusal;
 
-/// What only the user's page knows: 244 random bits of the operating system's.
+/// A secret that only the user's page knows: 244 random bits of the operating system's.
 pub(super) struct Secret(String);
 
 impl Secret {
@@ -28,7 +30,7 @@ impl Secret {
         token.is_some_and(|token| self.is(token))
     }
 
-    /// Looks at every byte, so that the time tells nothing of how many are right.
+    /// Compares every byte, so that the time does not show how many are right.
     fn is(&self, other: &str) -> bool {
         let pairs = self.0.bytes().zip(other.bytes());
         let differing = pairs.fold(0, |so_far, (a, b)| so_far | (a ^ b));
@@ -42,11 +44,11 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// The names that the page has. Its port is another one at the far end of a tunnel.
+/// The host names of the page. Its port is another one at the far end of a tunnel.
 const HOSTS: [&str; 2] = ["127.0.0.1", "localhost"];
 
-/// A page of a name that was made to lead to 127.0.0.1 afterwards (DNS rebinding) has that name in its
-/// requests.
+/// Returns whether a request names this host. A page whose name was changed to lead to 127.0.0.1
+/// (DNS rebinding) has that name in its requests.
 fn is_asked_for(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(HOST).and_then(|host| host.to_str().ok()) else {
         return false;
@@ -55,15 +57,15 @@ fn is_asked_for(headers: &HeaderMap) -> bool {
     HOSTS.contains(&name) && port.parse::<u16>().is_ok()
 }
 
-/// Lets nobody in who asks for another host, and gives each answer what keeps browsers from running,
-/// framing, guessing or keeping anything.
-pub(super) async fn at_the_door(request: Request, next: Next) -> Response {
+/// Refuses requests for another host, and adds headers to each answer that keep browsers from running
+/// foreign scripts, framing the page, guessing types, and caching.
+pub(super) async fn check_host(request: Request, next: Next) -> Response {
     let mut response = if is_asked_for(request.headers()) {
         next.run(request).await
     } else {
         refusal(
             StatusCode::MISDIRECTED_REQUEST,
-            "this is 127.0.0.1 and nothing else",
+            "this server is 127.0.0.1 and no other host",
         )
     };
     for (name, value) in [
@@ -83,13 +85,13 @@ pub(super) async fn at_the_door(request: Request, next: Next) -> Response {
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
     img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Lets nobody ask for what is in the cluster without the secret.
-pub(super) async fn with_the_secret(
-    State(shared): State<Shared>,
+/// Refuses requests about the cluster without the secret.
+pub(super) async fn require_secret(
+    State(secret): State<Arc<Secret>>,
     request: Request,
     next: Next,
 ) -> Response {
-    if shared.secret.opens(request.headers()) {
+    if secret.opens(request.headers()) {
         next.run(request).await
     } else {
         let words = "open the address that `kubby dashboard` printed: it has the token";

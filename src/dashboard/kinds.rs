@@ -1,29 +1,26 @@
-//! What kinds of objects a cluster has, its own and those that were added, as its API tells.
+//! The kinds of objects that a cluster has, its own and added ones.
 
 use serde_json::{Value, json};
 
-use super::items;
-use crate::api::ApiClient;
-use crate::error::{Kind, Result, ResultExt};
+use crate::api::{ApiClient, items};
+use crate::error::Result;
 
-/// The API's answer about all of its groups at once, stable since Kubernetes 1.30.
+/// The form of the API's answer about all of its groups at once, stable since Kubernetes 1.30.
 const ALL_AT_ONCE: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
-/// All kinds that can be listed.
+/// Returns all kinds that can be listed.
 pub(super) fn all(api: &ApiClient) -> Result<Vec<Value>> {
     let mut all = Vec::new();
     for path in ["/api", "/apis"] {
         let answer = api.get_as(path, ALL_AT_ONCE)?;
-        let body = answer.require("asking for the kinds of objects")?;
-        let groups: Value = serde_json::from_str(&body).context(Kind::Unhealthy, || {
-            "kube-apiserver's answer about its kinds of objects does not parse".into()
-        })?;
-        all.extend(listable(&groups));
+        all.extend(listable(
+            &answer.require_json("asking for the kinds of objects")?,
+        ));
     }
     Ok(all)
 }
 
-/// Each kind in the version that its group prefers.
+/// Returns each kind in the version that its group prefers.
 fn listable(groups: &Value) -> Vec<Value> {
     let has =
         |list: &Value, wanted: &str| list.as_array().is_some_and(|l| l.contains(&json!(wanted)));

@@ -1,4 +1,4 @@
-//! What the page may ask for, and what becomes of it.
+//! The server of the page and of its requests.
 
 use std::sync::Arc;
 
@@ -14,28 +14,56 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::answer::{ask, good, parsed, refusal};
 use super::guard::{self, Secret};
-use super::object::{Kinds, Object, segment};
-use super::{Subject, clean, items, kinds};
-use crate::api::{Answer, ApiClient};
-use crate::error::{Error, Kind, Result, ResultExt};
+use super::{clean, kinds};
+use crate::api::{ApiClient, Collection, items, segment};
+use crate::error::{Kind, Result, ResultExt};
 
-/// How many objects a list shows: more than anybody reads, fewer than a browser takes long for.
+/// How many objects a list shows: more than a user reads, and few enough for a fast page.
 const ROWS: u32 = 500;
 
-/// How many lines of a log's end are shown; the second where those are too long together.
+/// How many of a log's last lines are shown; the second number where those are too long together.
 const LOG_LINES: [u32; 2] = [1000, 20];
 
-/// How many bytes of them.
+/// How many bytes of them are shown.
 const LOG_BYTES: usize = 1 << 20;
 
-/// What every request works with.
-pub(super) type Shared = Arc<Surroundings>;
+/// The cluster that the page shows.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// The profile.
+    pub profile: String,
+    /// The version of Kubernetes, with `v`.
+    pub version: String,
+    /// Whether the page may change nothing.
+    pub read_only: bool,
+}
 
-pub(super) struct Surroundings {
-    pub(super) api: Arc<ApiClient>,
-    pub(super) subject: Subject,
-    pub(super) secret: Secret,
+/// The state that all requests share.
+#[derive(Clone)]
+pub(super) struct AppState {
+    api: Arc<ApiClient>,
+    subject: Subject,
+}
+
+/// An object that the page names.
+#[derive(Debug, Clone, Deserialize)]
+struct Object {
+    #[serde(flatten)]
+    of: Collection,
+    name: String,
+}
+
+impl Object {
+    fn path(&self) -> Result<String> {
+        self.of.path_of(&self.name)
+    }
+
+    /// Returns whether its values are secret.
+    fn is_secret(&self) -> bool {
+        self.of.group.is_empty() && self.of.plural == "secrets"
+    }
 }
 
 /// The page's own files.
@@ -43,9 +71,12 @@ pub(super) struct Surroundings {
 #[folder = "src/dashboard/web/"]
 struct Web;
 
-pub(super) fn router(shared: Surroundings) -> Router {
-    let shared = Arc::new(shared);
-    let secret = middleware::from_fn_with_state(Arc::clone(&shared), guard::with_the_secret);
+pub(super) fn router(api: ApiClient, shown: Subject, secret: Secret) -> Router {
+    let state = AppState {
+        api: Arc::new(api),
+        subject: shown,
+    };
+    let secret = middleware::from_fn_with_state(Arc::new(secret), guard::require_secret);
     Router::new()
         .route("/api/subject", get(subject))
         .route("/api/table", get(table))
@@ -59,8 +90,8 @@ pub(super) fn router(shared: Surroundings) -> Router {
             "/{name}",
             get(|Path(name): Path<String>| async move { file(&name) }),
         )
-        .layer(middleware::from_fn(guard::at_the_door))
-        .with_state(shared)
+        .layer(middleware::from_fn(guard::check_host))
+        .with_state(state)
 }
 
 fn file(name: &str) -> Response {
@@ -76,80 +107,9 @@ fn file(name: &str) -> Response {
     ([(header::CONTENT_TYPE, kind)], file.data).into_response()
 }
 
-/// An answer that says why there is no better one.
-pub(super) fn refusal(status: StatusCode, message: &str) -> Response {
-    (status, Json(json!({"message": message}))).into_response()
-}
-
-/// Why a request came to nothing.
-enum Trouble {
-    /// The API refused it, in its own words.
-    Refused(Answer),
-    /// It did not get there.
-    Failed(Error),
-}
-
-impl From<Error> for Trouble {
-    fn from(error: Error) -> Self {
-        Trouble::Failed(error)
-    }
-}
-
-impl IntoResponse for Trouble {
-    fn into_response(self) -> Response {
-        match self {
-            Trouble::Refused(answer) => {
-                let status = StatusCode::from_u16(answer.status);
-                refusal(status.unwrap_or(StatusCode::BAD_GATEWAY), &answer.message())
-            }
-            Trouble::Failed(error) => {
-                let status = match error.kind() {
-                    Kind::Usage => StatusCode::BAD_REQUEST,
-                    _ => StatusCode::BAD_GATEWAY,
-                };
-                let mut words = vec![error.message().to_owned()];
-                words.extend(error.causes());
-                refusal(status, &words.join(": "))
-            }
-        }
-    }
-}
-
-type Outcome<T> = std::result::Result<T, Trouble>;
-
-/// Asks the API away from the thread that serves.
-async fn ask<T: IntoResponse + Send + 'static>(
-    shared: &Shared,
-    question: impl FnOnce(&ApiClient) -> Outcome<T> + Send + 'static,
-) -> Response {
-    let api = Arc::clone(&shared.api);
-    match tokio::task::spawn_blocking(move || question(&api)).await {
-        Ok(outcome) => outcome.into_response(),
-        Err(_) => refusal(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "the question ended in a panic",
-        ),
-    }
-}
-
-fn good(answer: Answer) -> Outcome<String> {
-    if answer.is_ok() {
-        Ok(answer.body)
-    } else {
-        Err(Trouble::Refused(answer))
-    }
-}
-
-fn parsed(answer: Answer) -> Outcome<Value> {
-    let value = serde_json::from_str(&good(answer)?).context(Kind::Unhealthy, || {
-        "kube-apiserver's answer does not parse".into()
-    });
-    Ok(value?)
-}
-
-async fn subject(State(shared): State<Shared>) -> Response {
-    let subject = shared.subject.clone();
-    ask(&shared, move |api| {
+async fn subject(State(app): State<AppState>) -> Response {
+    let subject = app.subject;
+    ask(&app.api, move |api| {
         Ok(Json(json!({
             "profile": subject.profile,
             "version": subject.version,
@@ -160,8 +120,8 @@ async fn subject(State(shared): State<Shared>) -> Response {
     .await
 }
 
-async fn table(State(shared): State<Shared>, Query(kinds): Query<Kinds>) -> Response {
-    ask(&shared, move |api| {
+async fn table(State(app): State<AppState>, Query(kinds): Query<Collection>) -> Response {
+    ask(&app.api, move |api| {
         let path = format!("{}?limit={ROWS}", kinds.path()?);
         let table = parsed(api.get_table(&path)?)?;
         Ok(Json(clean::table(&table)))
@@ -169,18 +129,18 @@ async fn table(State(shared): State<Shared>, Query(kinds): Query<Kinds>) -> Resp
     .await
 }
 
-/// Which events are asked for.
+/// The events that are shown.
 #[derive(Deserialize)]
-struct Happened {
-    /// Those of one namespace.
+struct Events {
+    /// The namespace of the events.
     namespace: Option<String>,
-    /// Those of the object that has this uid; else all warnings.
+    /// The uid of the object that they are about; without one all warnings are shown.
     uid: Option<String>,
 }
 
-async fn events(State(shared): State<Shared>, Query(asked): Query<Happened>) -> Response {
-    ask(&shared, move |api| {
-        let path = Kinds {
+async fn events(State(app): State<AppState>, Query(asked): Query<Events>) -> Response {
+    ask(&app.api, move |api| {
+        let path = Collection {
             group: String::new(),
             version: "v1".into(),
             plural: "events".into(),
@@ -198,8 +158,8 @@ async fn events(State(shared): State<Shared>, Query(asked): Query<Happened>) -> 
     .await
 }
 
-async fn object(State(shared): State<Shared>, Query(object): Query<Object>) -> Response {
-    ask(&shared, move |api| {
+async fn object(State(app): State<AppState>, Query(object): Query<Object>) -> Response {
+    ask(&app.api, move |api| {
         let mut value = parsed(api.get(&object.path()?)?)?;
         clean::object(&mut value, object.is_secret());
         Ok(Json(described(&value)?))
@@ -207,7 +167,7 @@ async fn object(State(shared): State<Shared>, Query(object): Query<Object>) -> R
     .await
 }
 
-/// An object for the page: its text, and what its buttons depend on.
+/// Describes an object for the page: its text, and the values that its buttons depend on.
 fn described(value: &Value) -> Result<Value> {
     let yaml = serde_saphyr::to_string(value)
         .context(Kind::Internal, || "cannot write the object as YAML".into())?;
@@ -225,7 +185,7 @@ fn described(value: &Value) -> Result<Value> {
     }))
 }
 
-/// The container that kubectl takes as well where none is named.
+/// Returns the container that kubectl uses where none is named.
 fn usual_container(value: &Value) -> &Value {
     match &value["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"] {
         Value::Null => &value["spec"]["containers"][0]["name"],
@@ -233,7 +193,7 @@ fn usual_container(value: &Value) -> &Value {
     }
 }
 
-/// Whether its pods are replaced when its template changes.
+/// Returns whether its pods are replaced when its template changes.
 fn restartable(value: &Value) -> bool {
     matches!(
         value["kind"].as_str(),
@@ -241,19 +201,19 @@ fn restartable(value: &Value) -> bool {
     )
 }
 
-/// Whose log is asked for.
+/// The log that is shown.
 #[derive(Deserialize)]
 struct Log {
     namespace: String,
     pod: String,
     container: String,
-    /// Of the container that ran before this one.
+    /// Whether it is the log of the container that ran before this one.
     #[serde(default)]
     previous: bool,
 }
 
-async fn log(State(shared): State<Shared>, Query(log): Query<Log>) -> Response {
-    ask(&shared, move |api| {
+async fn log(State(app): State<AppState>, Query(log): Query<Log>) -> Response {
+    ask(&app.api, move |api| {
         let path = format!(
             "/api/v1/namespaces/{}/pods/{}/log?container={}&previous={}",
             segment(&log.namespace)?,
@@ -270,7 +230,7 @@ async fn log(State(shared): State<Shared>, Query(log): Query<Log>) -> Response {
     .await
 }
 
-/// The last lines of a text, so many bytes at the most, with a word on what is missing.
+/// Returns the last lines of a text, at most `bytes` of them, with a note about the missing ones.
 fn end_of(text: String, bytes: usize) -> String {
     if text.len() <= bytes {
         return text;
@@ -278,10 +238,10 @@ fn end_of(text: String, bytes: usize) -> String {
     let from = (text.len() - bytes..).find(|at| text.is_char_boundary(*at));
     let end = &text[from.unwrap_or_default()..];
     let end = end.split_once('\n').map_or(end, |(_, whole)| whole);
-    format!("(what was before is left out)\n{end}")
+    format!("(earlier lines are left out)\n{end}")
 }
 
-/// What is to be done with an object.
+/// A change of an object.
 #[derive(Deserialize)]
 struct Change {
     #[serde(flatten)]
@@ -293,21 +253,20 @@ struct Change {
 #[derive(Deserialize)]
 #[serde(tag = "action", rename_all = "lowercase")]
 enum Action {
-    /// So many pods are to be there.
-    Scale {
-        replicas: u32,
-    },
-    /// Its pods are replaced, one after the other, as by `kubectl rollout restart`.
+    /// Sets the number of its pods.
+    Scale { replicas: u32 },
+    /// Replaces its pods, one after the other, as `kubectl rollout restart` does.
     Restart,
+    /// Deletes it.
     Delete,
 }
 
-async fn change(State(shared): State<Shared>, Json(change): Json<Change>) -> Response {
-    if shared.subject.read_only {
+async fn change(State(app): State<AppState>, Json(change): Json<Change>) -> Response {
+    if app.subject.read_only {
         let words = "this dashboard changes nothing: it was started with --read-only";
         return refusal(StatusCode::FORBIDDEN, words);
     }
-    ask(&shared, move |api| {
+    ask(&app.api, move |api| {
         let path = change.object.path()?;
         let answer = match change.action {
             Action::Scale { replicas } => {
@@ -323,7 +282,7 @@ async fn change(State(shared): State<Shared>, Json(change): Json<Change>) -> Res
     .await
 }
 
-/// The mark that kubectl makes as well.
+/// Returns the patch that kubectl sends as well.
 fn restarted_now() -> Result<Value> {
     let now = OffsetDateTime::now_utc().format(&Rfc3339);
     let now = now.context(Kind::Internal, || "cannot write the time".into())?;
@@ -336,35 +295,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_object_is_told_with_what_can_be_done_with_it() {
-        let told = described(&json!({
+    fn an_object_is_described_with_its_possible_actions() {
+        let shown = described(&json!({
             "kind": "Deployment",
             "metadata": {"name": "web", "uid": "u"},
             "spec": {"replicas": 2},
         }))
         .unwrap();
-        assert_eq!(told["restartable"], true);
-        assert_eq!(told["replicas"], 2);
-        assert_eq!(told["uid"], "u");
-        let yaml = told["yaml"].as_str().unwrap();
+        assert_eq!(shown["restartable"], true);
+        assert_eq!(shown["replicas"], 2);
+        assert_eq!(shown["uid"], "u");
+        let yaml = shown["yaml"].as_str().unwrap();
         assert!(yaml.contains("kind: Deployment\n"), "{yaml}");
         assert!(yaml.contains("  replicas: 2\n"), "{yaml}");
 
-        let told = described(&json!({
+        let shown = described(&json!({
             "kind": "Pod",
             "spec": {"initContainers": [{"name": "first"}], "containers": [{"name": "then"}]},
         }))
         .unwrap();
-        assert_eq!(told["containers"], json!(["first", "then"]));
-        assert_eq!(told["container"], "then");
-        assert_eq!(told["restartable"], false);
+        assert_eq!(shown["containers"], json!(["first", "then"]));
+        assert_eq!(shown["container"], "then");
+        assert_eq!(shown["restartable"], false);
     }
 
     #[test]
     fn of_a_long_log_the_end_is_shown() {
         let text = "one\ntwo\nthree ö\nfour\n".to_owned();
         assert_eq!(end_of(text.clone(), 100), text);
-        let cut = "(what was before is left out)\n";
+        let cut = "(earlier lines are left out)\n";
         assert_eq!(end_of(text.clone(), 13), format!("{cut}four\n"));
         assert_eq!(end_of(text, 7), format!("{cut}four\n"));
         assert_eq!(end_of("ööö".to_owned(), 3), format!("{cut}ö"));
@@ -394,7 +353,7 @@ mod tests {
         for name in ["style.css", "app.js"] {
             assert!(index.contains(&format!("\"/{name}\"")), "{name}");
         }
-        // Whatever one script takes from another is there.
+        // All imports of one script from another exist.
         for name in Web::iter().filter(|name| name.ends_with(".js")) {
             let script = Web::get(&name).unwrap().data;
             let script = String::from_utf8_lossy(&script).into_owned();
@@ -402,7 +361,7 @@ mod tests {
                 let file = import.split('"').next().unwrap();
                 assert!(Web::get(file).is_some(), "{name}: {file}");
             }
-            // Names in a cluster are anybody's: they become text, never markup.
+            // Names in a cluster are not trusted: they become text, never markup.
             for bad in [
                 "innerHTML",
                 "outerHTML",
