@@ -48,7 +48,7 @@ fn download_end(
     pool: &StoragePool,
     file: &str,
 ) -> Result<Vec<u8>, virt::error::Error> {
-    pool::while_busy(|| pool.refresh(0))?;
+    pool::while_busy(pool, || pool.refresh(0))?;
     let Some(volume) = lookup(pool, file)? else {
         return Ok(Vec::new());
     };

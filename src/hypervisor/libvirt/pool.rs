@@ -12,18 +12,24 @@ use super::{failure, volume};
 use crate::error::{Error, Kind, Result};
 use crate::hypervisor::{Change, Pool, PoolRemoval, storage_xml};
 
-/// Time for libvirt to end what it does with a pool or volume otherwise: looking at a directory
-/// anew after an upload, or an upload of another kubby. Less than the deadline of a call.
+/// Time for what else uses a pool or volume: libvirt's own look at the directory after an upload,
+/// or an upload of another kubby process. Less than the deadline of a call.
 const BUSY_DEADLINE: Duration = Duration::from_secs(100);
 
-/// Repeats a call as long as libvirt is at work on the same object.
+/// Repeats a call as long as something else may be using the active pool, or a volume of it.
 pub(super) fn while_busy<T>(
+    pool: &StoragePool,
     mut work: impl FnMut() -> Result<T, virt::error::Error>,
 ) -> Result<T, virt::error::Error> {
     let end = Instant::now() + BUSY_DEADLINE;
     loop {
         match work() {
-            Err(e) if failure::is_busy(&e) && Instant::now() < end => {
+            // The same numbers say that the pool is not active, which lasts.
+            Err(e)
+                if failure::may_be_busy(&e)
+                    && pool.is_active() == Ok(true)
+                    && Instant::now() < end =>
+            {
                 std::thread::sleep(Duration::from_millis(10));
             }
             result => return result,
@@ -84,12 +90,16 @@ pub(super) fn ensure(libvirt: &Libvirt, name: &str, target: &Path) -> Result<Cha
     libvirt.call(&what.clone(), move |c| {
         let fail = |e| failure::call(&what, &e);
         let mut change = Change::Nothing;
+        let build = |pool: &StoragePool| {
+            let built = pool.build(0).map_err(|e| failure::directory(&what, &e));
+            built.and_then(|()| pool.create(0).map_err(fail))
+        };
         let pool = match lookup(c, &name)? {
             Some(pool) => {
                 check_target(&name, &pool.xml_desc(0).map_err(fail)?, &target)?;
                 if !pool.is_active().map_err(fail)? {
                     change = Change::Done;
-                    pool.build(0).and_then(|()| pool.create(0)).map_err(fail)?;
+                    build(&pool)?;
                 }
                 pool
             }
@@ -97,10 +107,9 @@ pub(super) fn ensure(libvirt: &Libvirt, name: &str, target: &Path) -> Result<Cha
                 change = Change::Done;
                 let xml = storage_xml::pool(&name, &target)?;
                 let pool = c.define_storage_pool_xml(&xml, 0).map_err(fail)?;
-                pool.build(0).and_then(|()| pool.create(0)).map_err(|e| {
+                build(&pool).inspect_err(|_| {
                     // Its name must stay free for a better directory.
                     let _ = pool.undefine();
-                    fail(e)
                 })?;
                 pool
             }
@@ -136,7 +145,7 @@ pub(super) fn available_bytes(libvirt: &Libvirt, name: &str) -> Result<u64> {
     libvirt.call(&what.clone(), move |c| {
         let pool = require(c, &name)?;
         // Only a look at the directory renews the figure.
-        while_busy(|| pool.refresh(0))
+        while_busy(&pool, || pool.refresh(0))
             .and_then(|()| pool.info())
             .map(|info| info.available)
             .map_err(|e| failure::call(&what, &e))
@@ -148,7 +157,7 @@ pub(super) fn refresh(libvirt: &Libvirt, name: &str) -> Result<()> {
     let what = format!("look at the storage pool {name} anew");
     libvirt.call(&what.clone(), move |c| {
         let pool = require(c, &name)?;
-        while_busy(|| pool.refresh(0)).map_err(|e| failure::call(&what, &e))
+        while_busy(&pool, || pool.refresh(0)).map_err(|e| failure::call(&what, &e))
     })
 }
 
@@ -161,13 +170,13 @@ pub(super) fn remove(libvirt: &Libvirt, name: &str) -> Result<PoolRemoval> {
             return Ok(PoolRemoval::Removed);
         };
         if pool.is_active().map_err(fail)? {
-            while_busy(|| pool.refresh(0)).map_err(fail)?;
+            while_busy(&pool, || pool.refresh(0)).map_err(fail)?;
             volume::sweep_markers(&pool).map_err(fail)?;
             let left = pool.list_volumes().map_err(fail)?;
             if !left.is_empty() {
                 return Ok(PoolRemoval::Kept(left));
             }
-            while_busy(|| pool.destroy()).map_err(fail)?;
+            while_busy(&pool, || pool.destroy()).map_err(fail)?;
             // The directory goes only if it is empty, and it need not be there at all.
             let _ = pool.delete(0);
         }

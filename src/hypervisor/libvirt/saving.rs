@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use virt::error::ErrorNumber;
 use virt::sys;
 
 use super::connection::Libvirt;
@@ -202,20 +203,20 @@ pub(super) fn start_paused_from(
     incoming: &Incoming,
 ) -> Result<()> {
     let devices = uri(Path::new(&incoming.devices))?;
-    let create = |quick_cpu: bool| {
-        let xml = domain_xml::render_incoming(spec, incoming, quick_cpu)?;
-        let what = format!("start the domain {} from saved memory", spec.name);
-        libvirt.call(&what.clone(), move |c| {
-            // The definition stays what it is: this one is for a single run.
-            c.create_domain_xml(&xml, sys::VIR_DOMAIN_START_PAUSED)
-                .map(drop)
-                .map_err(|e| failure::call(&what, &e))
-        })
-    };
-    match create(true) {
-        Err(e) if e.causes().iter().any(|cause| cause.contains("capability")) => create(false),
-        created => created,
-    }?;
+    let what = format!("start the domain {} from saved memory", spec.name);
+    let quick = domain_xml::render_incoming(spec, incoming, true)?;
+    let plain = domain_xml::render_incoming(spec, incoming, false)?;
+    libvirt.call(&what.clone(), move |c| {
+        // The definition stays what it is: this one is for a single run.
+        let create = |xml: &str| c.create_domain_xml(xml, sys::VIR_DOMAIN_START_PAUSED);
+        match create(&quick) {
+            // Among many others, the number for an unknown capability.
+            Err(e) if failure::is(&e, ErrorNumber::InternalError) => create(&plain),
+            created => created,
+        }
+        .map(drop)
+        .map_err(|e| failure::call(&what, &e))
+    })?;
     let name = &spec.name;
     let _span = trace::span("load memory and devices");
     let loaded = || -> Result<()> {

@@ -84,7 +84,7 @@ fn prepare(
         let fail = |e| failure::call(&what, &e);
         let pool = pool::require(c, &pool)?;
         // A file that libvirt's record lacks, such as one of a restored backup, would be in the way.
-        pool::while_busy(|| pool.refresh(0)).map_err(fail)?;
+        pool::while_busy(&pool, || pool.refresh(0)).map_err(fail)?;
         let there = lookup(&pool, &name).map_err(fail)?.is_some();
         let complete = there && lookup(&pool, &marker(&name)).map_err(fail)?.is_some();
         if complete && existing == Existing::KeepComplete {

@@ -35,7 +35,8 @@ pub(super) fn lookup(
 
 /// Creates a volume by its XML; `what` is for the error.
 pub(super) fn create(pool: &StoragePool, what: &str, xml: &str) -> Result<StorageVol> {
-    pool::while_busy(|| StorageVol::create_xml(pool, xml, 0)).map_err(|e| failure::call(what, &e))
+    pool::while_busy(pool, || StorageVol::create_xml(pool, xml, 0))
+        .map_err(|e| failure::call(what, &e))
 }
 
 /// Removes a volume and its marker, the marker first.
@@ -43,7 +44,7 @@ pub(super) fn remove(pool: &StoragePool, name: &str) -> Result<Change, virt::err
     let mut change = Change::Nothing;
     for name in [marker(name), name.to_owned()] {
         if let Some(volume) = lookup(pool, &name)? {
-            pool::while_busy(|| volume.delete(0))?;
+            pool::while_busy(pool, || volume.delete(0))?;
             change = Change::Done;
         }
     }
@@ -58,7 +59,7 @@ pub(super) fn sweep_markers(pool: &StoragePool) -> Result<(), virt::error::Error
             .strip_suffix(MARKER)
             .is_some_and(|v| !names.iter().any(|n| n == v));
         if orphan && let Some(volume) = lookup(pool, name)? {
-            pool::while_busy(|| volume.delete(0))?;
+            pool::while_busy(pool, || volume.delete(0))?;
         }
     }
     Ok(())
@@ -77,7 +78,7 @@ pub(super) fn create_overlay(
         let fail = |e| failure::call(&what, &e);
         let pool = pool::require(c, &pool)?;
         // A file that libvirt's record lacks would be overwritten, and it may be a node's disk.
-        pool::while_busy(|| pool.refresh(0)).map_err(fail)?;
+        pool::while_busy(&pool, || pool.refresh(0)).map_err(fail)?;
         let base = pool.lookup_storage_vol_by_name(&backing).map_err(fail)?;
         let base = base.path().map_err(fail)?;
         if let Some(volume) = lookup(&pool, &name).map_err(fail)? {
@@ -114,7 +115,7 @@ pub(super) fn delete(libvirt: &Libvirt, pool: &str, name: &str) -> Result<Change
             return Ok(Change::Done);
         }
         // Files such as a console log get there without libvirt's storage driver knowing.
-        pool::while_busy(|| pool.refresh(0)).map_err(fail)?;
+        pool::while_busy(&pool, || pool.refresh(0)).map_err(fail)?;
         remove(&pool, &name).map_err(fail)
     })
 }
@@ -143,7 +144,7 @@ pub(super) fn list(libvirt: &Libvirt, pool: &str) -> Result<Vec<Volume>> {
         if !pool.is_active().map_err(fail)? {
             return Ok(Vec::new());
         }
-        pool::while_busy(|| pool.refresh(0)).map_err(fail)?;
+        pool::while_busy(&pool, || pool.refresh(0)).map_err(fail)?;
         let names = pool.list_volumes().map_err(fail)?;
         let mut volumes = Vec::new();
         for name in names.iter().filter(|n| !n.ends_with(MARKER)) {
