@@ -1,5 +1,7 @@
 //! A node's virtual machine as libvirt's domain XML: pure rendering, no libvirt.
 
+use std::path::{Path, PathBuf};
+
 use askama::Template;
 use uuid::Uuid;
 
@@ -204,22 +206,22 @@ fn render_with(spec: &DomainSpec, incoming: Option<String>, quick_cpu: bool) -> 
     })
 }
 
-/// The file of the disk that the node runs on, from a domain's XML.
-pub fn root_disk(xml: &str) -> Option<String> {
+/// Reads the file of the disk that the node runs on from a domain's XML.
+pub fn root_disk(xml: &str) -> Option<PathBuf> {
     let document = roxmltree::Document::parse(xml).ok()?;
     let disks = document.descendants().filter(|n| n.has_tag_name("disk"));
     let part = |disk: roxmltree::Node<'_, '_>, name: &str, attribute: &str| {
         let found = disk.children().find(|n| n.has_tag_name(name))?;
-        found.attribute(attribute).map(str::to_owned)
+        found.attribute(attribute).map(PathBuf::from)
     };
     disks
         .into_iter()
-        .find(|disk| part(*disk, "target", "dev").as_deref() == Some("vda"))
+        .find(|disk| part(*disk, "target", "dev").as_deref() == Some(Path::new("vda")))
         .and_then(|disk| part(disk, "source", "file"))
 }
 
-/// The file that a domain's memory is mapped from, from its XML; nothing for an ordinary one.
-pub fn mapped_memory(xml: &str) -> Option<String> {
+/// Reads the file that a domain's memory is mapped from, from its XML; `None` for an ordinary one.
+pub fn mapped_memory(xml: &str) -> Option<PathBuf> {
     let document = roxmltree::Document::parse(xml).ok()?;
     let mut arguments = document.descendants().filter_map(|n| n.attribute("value"));
     let object = arguments
@@ -227,7 +229,7 @@ pub fn mapped_memory(xml: &str) -> Option<String> {
     let (_, path) = object.split_once("mem-path=")?;
     // Commas in the path are doubled.
     let (path, _) = path.split_once(",offset=")?;
-    Some(path.replace(",,", ","))
+    Some(path.replace(",,", ",").into())
 }
 
 /// Control characters have no form in XML, and a line break in a path would come back as a space.
@@ -384,7 +386,7 @@ mod tests {
             ]
         );
         assert_eq!(Owner::parse(&xml).unwrap(), s.owner);
-        assert_eq!(root_disk(&xml).as_deref(), Some(nasty));
+        assert_eq!(root_disk(&xml).as_deref(), Some(Path::new(nasty)));
     }
 
     #[test]
@@ -449,7 +451,8 @@ mod tests {
         let more: Vec<&str> = quick.lines().filter(|l| !mapped.contains(l)).collect();
         assert_eq!(more.len(), 3, "{more:?}");
         assert!(quick.contains("<qemu:del capability=\"cpu-unavailable-features\"/>"));
-        assert_eq!(mapped_memory(&mapped).as_deref(), Some("/pool/a,b.mem"));
+        let file = Path::new("/pool/a,b.mem");
+        assert_eq!(mapped_memory(&mapped).as_deref(), Some(file));
         assert_eq!(mapped_memory(&plain), None);
         assert_eq!(MAPPED_MEMORY.len(), "pc.ram".len());
     }

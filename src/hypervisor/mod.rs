@@ -256,7 +256,9 @@ pub trait Hypervisor: Forwarding + Saving + Send + Sync {
     ///
     /// # Errors
     /// When libvirt does not answer.
-    fn has_pool(&self, pool: &str) -> Result<bool>;
+    fn has_pool(&self, pool: &str) -> Result<bool> {
+        Ok(self.find_pool(pool)?.is_some())
+    }
 
     /// The pool of this name, if there is one.
     ///

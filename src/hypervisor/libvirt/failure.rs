@@ -47,19 +47,44 @@ fn is_of_busy_storage(origin: Origin) -> bool {
     )
 }
 
-/// Returns the error of a call that was to `what`, in the form `start the domain x`.
-pub(super) fn call(what: &str, error: &virt::error::Error) -> Error {
-    explain(what, origin(error), error.message())
+/// Why calls to libvirt did not succeed.
+pub(super) enum Failure {
+    /// libvirt's own error.
+    Libvirt(virt::error::Error),
+    /// libvirt's error when it was to make a pool's directory.
+    Directory(virt::error::Error),
+    /// The operating system's error when kubby wrote to a volume's file.
+    File(std::io::Error),
+    /// An error that says what failed already.
+    Explained(Error),
 }
 
-/// Returns the error of writing to a volume's file, in the words that libvirt would have passed on.
-pub(super) fn file(what: &str, error: &std::io::Error) -> Error {
-    explain(what, None, &error.to_string())
+/// The result of calls to libvirt before it is known what they were for.
+pub(super) type Answer<T> = Result<T, Failure>;
+
+impl From<virt::error::Error> for Failure {
+    fn from(error: virt::error::Error) -> Self {
+        Failure::Libvirt(error)
+    }
 }
 
-/// Returns the error of making a pool's directory.
-pub(super) fn directory(what: &str, error: &virt::error::Error) -> Error {
-    explain_directory(what, origin(error), error.message())
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Explained(error)
+    }
+}
+
+impl Failure {
+    /// Returns the error of calls that were to `what`, in the form `start the domain x`.
+    pub(super) fn explain(self, what: &str) -> Error {
+        match self {
+            Failure::Libvirt(e) => explain(what, origin(&e), e.message()),
+            Failure::Directory(e) => explain_directory(what, origin(&e), e.message()),
+            // In the words that libvirt would have passed on.
+            Failure::File(e) => explain(what, None, &e.to_string()),
+            Failure::Explained(e) => e,
+        }
+    }
 }
 
 fn explain_directory(what: &str, origin: Origin, text: &str) -> Error {
@@ -73,7 +98,7 @@ fn explain_directory(what: &str, origin: Origin, text: &str) -> Error {
     }
 }
 
-/// The pure part of [`call`]: class and hints.
+/// Returns an error with class and hints.
 fn explain(what: &str, origin: Origin, text: &str) -> Error {
     if let Some(port) = taken_port(text) {
         return Error::new(
