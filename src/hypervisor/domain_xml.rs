@@ -11,34 +11,8 @@ use super::owner::{NAMESPACE, Owner};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::units::Mebibytes;
 
-/// The serial of the root disk; `/dev/disk/by-id/virtio-root` in the guest.
-pub const ROOT_SERIAL: &str = "root";
 /// The serial of the component volume; `/dev/disk/by-id/virtio-components` in the guest.
 pub const COMPONENTS_SERIAL: &str = "components";
-/// The serial of the seed volume; `/dev/disk/by-id/virtio-seed` in the guest.
-pub const SEED_SERIAL: &str = "seed";
-
-/// How QEMU caches what the guest writes to its root disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum CacheMode {
-    /// In the host's page cache; the guest's flushes reach the disk.
-    #[default]
-    Writeback,
-    /// In the host's page cache, and flushes are ignored: fast, lost if the host crashes.
-    Unsafe,
-    /// Past the host's page cache.
-    None,
-}
-
-impl CacheMode {
-    fn attribute(self) -> &'static str {
-        match self {
-            CacheMode::Writeback => "writeback",
-            CacheMode::Unsafe => "unsafe",
-            CacheMode::None => "none",
-        }
-    }
-}
 
 /// All that makes up a node's virtual machine. Paths are those of the host that libvirt runs on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,8 +42,6 @@ pub struct DomainSpec {
     pub kernel_args: Vec<String>,
     /// The qcow2 overlay that the node runs on, `/dev/vda`.
     pub root_disk: String,
-    /// How writes to the root disk are cached.
-    pub root_cache: CacheMode,
     /// The raw read-only volume of the components, `/dev/vdb`.
     pub components: String,
     /// The raw read-only volume of this node's seed, `/dev/vdc`.
@@ -109,17 +81,9 @@ struct DomainTemplate<'a> {
     cpu_mode: &'static str,
     tcg: bool,
     cmdline: String,
-    cache: &'static str,
-    read_only_disks: [ReadOnlyDisk<'a>; 2],
     netdev: String,
     incoming: Option<String>,
     quick_cpu: bool,
-}
-
-struct ReadOnlyDisk<'a> {
-    path: &'a str,
-    target: &'static str,
-    serial: &'static str,
 }
 
 /// Renders the domain XML for libvirt's QEMU driver.
@@ -177,19 +141,6 @@ fn render_with(spec: &DomainSpec, incoming: Option<String>, quick_cpu: bool) -> 
         cpu_mode,
         tcg: spec.acceleration == Acceleration::Tcg,
         cmdline: kernel_command_line(&spec.kernel_args, spec.acceleration)?,
-        cache: spec.root_cache.attribute(),
-        read_only_disks: [
-            ReadOnlyDisk {
-                path: &spec.components,
-                target: "vdb",
-                serial: COMPONENTS_SERIAL,
-            },
-            ReadOnlyDisk {
-                path: &spec.seed,
-                target: "vdc",
-                serial: SEED_SERIAL,
-            },
-        ],
         // What connects before the machine is loaded is lost with what QEMU's network was then, and
         // its client waits for nothing: a run from saved memory gets its ports when it is loaded.
         netdev: netdev_argument(if incoming.is_some() {
@@ -324,7 +275,6 @@ mod tests {
             initrd: "/pool/initrd-1".into(),
             kernel_args: vec!["root=/dev/vda".into(), "rw".into(), "quiet".into()],
             root_disk: "/pool/dev.qcow2".into(),
-            root_cache: CacheMode::default(),
             components: "/pool/components-1".into(),
             seed: "/pool/dev-seed".into(),
             console_log: "/pool/dev-console.log".into(),
@@ -470,7 +420,7 @@ mod tests {
     #[test]
     fn serials_match_the_template() {
         let xml = render(&spec(Acceleration::Kvm)).unwrap();
-        for serial in [ROOT_SERIAL, COMPONENTS_SERIAL, SEED_SERIAL] {
+        for serial in ["root", COMPONENTS_SERIAL, "seed"] {
             assert!(xml.contains(&format!("<serial>{serial}</serial>")));
             assert!(serial.len() <= 20, "virtio cuts a longer serial");
         }

@@ -9,12 +9,12 @@ use crate::interrupt;
 /// How often a wait asks for the state.
 const POLL: Duration = Duration::from_millis(200);
 
-/// How long a guest has to show that it took notice of the power button. A guest that boots drops
-/// a press that comes before it listens; one that is shutting down ignores another.
+/// How long a guest has to show that it noticed the power button. A guest that boots drops a press
+/// that comes before it listens; one that is shutting down ignores another.
 const PRESS_AGAIN: Duration = Duration::from_secs(5);
 
-/// Presses the power button until the domain is off; false when it still runs at the deadline,
-/// so that the caller can stop it by force.
+/// Presses the power button until the domain is off; returns false when it still runs at the
+/// deadline, so that the caller can stop it by force.
 ///
 /// # Errors
 /// When there is no such domain, libvirt does not answer, and on Ctrl-C.
@@ -26,26 +26,6 @@ pub fn shut_down(hypervisor: &dyn Hypervisor, domain: &str, deadline: Duration) 
             poll: POLL,
         },
         &mut || hypervisor.shutdown(domain).map(drop),
-        &mut || is_off(hypervisor, domain),
-    )
-}
-
-/// Waits until a domain does not run any more; false when it still does at the deadline.
-///
-/// # Errors
-/// When libvirt does not answer, and on Ctrl-C.
-pub fn wait_until_off(
-    hypervisor: &dyn Hypervisor,
-    domain: &str,
-    deadline: Duration,
-) -> Result<bool> {
-    press_until(
-        Patience {
-            deadline,
-            press_again: Duration::MAX,
-            poll: POLL,
-        },
-        &mut || Ok(()),
         &mut || is_off(hypervisor, domain),
     )
 }

@@ -27,7 +27,6 @@ const OUTPUT_MOST: usize = 64 << 20;
 pub struct Ssh {
     target: Target,
     link: Option<Link>,
-    limit: Duration,
 }
 
 impl Ssh {
@@ -59,13 +58,6 @@ impl Ssh {
         ))
     }
 
-    /// Sets how long a command may take when the call does not say; 120 s at first.
-    #[must_use]
-    pub fn with_limit(mut self, limit: Duration) -> Ssh {
-        self.limit = limit;
-        self
-    }
-
     /// Where this connection leads.
     pub fn target(&self) -> &Target {
         &self.target
@@ -83,7 +75,6 @@ impl Ssh {
         Ssh {
             target: target.clone(),
             link: Some(link),
-            limit: COMMAND_LIMIT,
         }
     }
 
@@ -140,7 +131,7 @@ impl Remote for Ssh {
     fn exec(&mut self, command: &str, stdin: &[u8], limit: Option<Duration>) -> Result<Output> {
         check_command(command)?;
         fault::point("before", "a command in the node");
-        let limit = limit.unwrap_or(self.limit);
+        let limit = limit.unwrap_or(COMMAND_LIMIT);
         let mut watch = Watch {
             until: Some(Instant::now() + limit),
             tick: &mut interrupt::check,
