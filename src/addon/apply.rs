@@ -10,7 +10,7 @@ use super::object::{LABEL, Object, ObjectRef};
 use super::resource::Resources;
 use crate::api::{Answer, ApiClient};
 use crate::error::{Error, Kind, Result};
-use crate::interrupt;
+use crate::wait;
 
 /// How often something that is not there yet is asked for again.
 const ASK_EVERY: Duration = Duration::from_millis(250);
@@ -141,24 +141,20 @@ fn path_of(
     // A definition that was applied a moment ago is served a moment later.
     let patience = Duration::from_secs(20).min(deadline.saturating_duration_since(Instant::now()));
     let until = Instant::now() + patience;
-    loop {
-        if let Some(path) = patiently(deadline, || resources.path(api, object))? {
-            return Ok(path);
-        }
-        if Instant::now() > until {
-            return Err(Error::new(
-                Kind::Usage,
-                format!(
-                    "the cluster knows no kind {} in {}",
-                    object.kind, object.api_version
-                ),
-            )
-            .with_detail("it is wanted for", object.to_string())
-            .with_hint("kubby kubectl -- api-resources lists the kinds that there are"));
-        }
-        interrupt::check()?;
-        std::thread::sleep(ASK_EVERY);
-    }
+    let found = wait::poll(until, ASK_EVERY, || {
+        patiently(deadline, || resources.path(api, object))
+    })?;
+    found.ok_or_else(|| {
+        Error::new(
+            Kind::Usage,
+            format!(
+                "the cluster knows no kind {} in {}",
+                object.kind, object.api_version
+            ),
+        )
+        .with_detail("it is wanted for", object.to_string())
+        .with_hint("kubby kubectl -- api-resources lists the kinds that there are")
+    })
 }
 
 /// Takes an add-on's objects out of the cluster, last made first, and waits until they are gone.
@@ -191,20 +187,15 @@ fn wait_until_gone(
         let Some(path) = resources.path(api, object)? else {
             continue;
         };
-        while is_still_there(&api.get(&path)?) {
-            if Instant::now() > deadline {
-                return Err(
-                    Error::new(Kind::Unhealthy, format!("{object} does not go away"))
-                        .with_hint(format!(
-                            "kubby kubectl -- describe {} {} shows why",
-                            object.kind, object.name
-                        ))
-                        .with_hint("the same command again goes on from here"),
-                );
-            }
-            interrupt::check()?;
-            std::thread::sleep(ASK_EVERY);
-        }
+        let gone = || Ok((!is_still_there(&api.get(&path)?)).then_some(()));
+        wait::poll(deadline, ASK_EVERY, gone)?.ok_or_else(|| {
+            Error::new(Kind::Unhealthy, format!("{object} does not go away"))
+                .with_hint(format!(
+                    "kubby kubectl -- describe {} {} shows why",
+                    object.kind, object.name
+                ))
+                .with_hint("the same command again continues from here")
+        })?;
     }
     Ok(())
 }
@@ -257,16 +248,8 @@ fn refused(object: &ObjectRef, answer: &Answer) -> Error {
 }
 
 /// Asks again while the API is out of reach or busy.
-fn patiently<T>(deadline: Instant, mut ask: impl FnMut() -> Result<T>) -> Result<T> {
-    loop {
-        match ask() {
-            Err(e) if e.kind() == Kind::Unhealthy && Instant::now() < deadline => {
-                interrupt::check()?;
-                std::thread::sleep(ASK_EVERY);
-            }
-            result => return result,
-        }
-    }
+fn patiently<T>(deadline: Instant, ask: impl FnMut() -> Result<T>) -> Result<T> {
+    wait::retry(deadline, ASK_EVERY, Kind::Unhealthy, ask)
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::Service;
 use crate::api::ApiClient;
 use crate::error::{Error, Kind, Result};
-use crate::interrupt;
 use crate::progress::Progress;
+use crate::wait;
 
 /// How often the endpoints are asked for.
 const ASK_EVERY: Duration = Duration::from_millis(500);
@@ -24,23 +24,15 @@ pub fn wait(
     limit: Duration,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let end = Instant::now() + limit;
-    let mut step = None;
-    loop {
-        if has_endpoint(&api.get_json(&slices_path(service))?) {
-            if let Some(step) = step {
-                crate::progress::Step::done(step, "");
-            }
-            return Ok(());
-        }
-        if Instant::now() >= end {
-            return Err(nobody(api, service, limit));
-        }
-        step.get_or_insert_with(|| {
-            progress.step(&format!("Wait for a ready pod of {}", service.label()))
-        });
-        interrupt::sleep(ASK_EVERY)?;
+    let ask = || Ok(has_endpoint(&api.get_json(&slices_path(service))?).then_some(()));
+    if ask()?.is_some() {
+        return Ok(());
     }
+    let step = progress.step(&format!("Wait for a ready pod of {}", service.label()));
+    wait::poll(Instant::now() + limit, ASK_EVERY, ask)?
+        .ok_or_else(|| nobody(api, service, limit))?;
+    step.done("");
+    Ok(())
 }
 
 fn slices_path(service: &Service) -> String {

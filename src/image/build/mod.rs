@@ -26,6 +26,7 @@ use crate::interrupt;
 use crate::progress::Progress;
 use crate::provision::{BUILDKIT_SOCKET, COMPONENTS_DIR};
 use crate::remote::{self, Remote, Ssh, Target};
+use crate::wait;
 
 /// How long buildkitd may take to answer, with hardware virtualisation.
 const BUILDKIT: Duration = Duration::from_secs(30);
@@ -128,24 +129,25 @@ fn start_buildkit(access: &Access, target: &Target, progress: &dyn Progress) -> 
     ssh.run("systemctl start buildkit")?
         .require("starting BuildKit")?;
     let end = Instant::now() + access.deadline(BUILDKIT);
-    loop {
+    let mut said = Vec::new();
+    let answer = wait::poll(end, Duration::from_millis(300), || {
         let asked = ssh.run(&ask)?;
-        if asked.success() {
-            step.done("");
-            return Ok(());
-        }
-        if Instant::now() >= end {
-            let journal = ssh.run("journalctl -u buildkit -b -n 20 -o cat --no-pager")?;
-            let flag = access.profile.name.flag();
-            return Err(
-                Error::new(Kind::Unhealthy, "BuildKit does not answer in the node")
-                    .with_source(String::from_utf8_lossy(&asked.stderr).trim().to_owned())
-                    .with_detail("its journal", journal.text())
-                    .with_hint(format!("kubby ssh{flag} -- systemctl status buildkit")),
-            );
-        }
-        interrupt::sleep(Duration::from_millis(300))?;
+        let success = asked.success();
+        said = asked.stderr;
+        Ok(success.then_some(()))
+    })?;
+    if answer.is_some() {
+        step.done("");
+        return Ok(());
     }
+    let journal = ssh.run("journalctl -u buildkit -b -n 20 -o cat --no-pager")?;
+    let flag = access.profile.name.flag();
+    Err(
+        Error::new(Kind::Unhealthy, "BuildKit does not answer in the node")
+            .with_source(String::from_utf8_lossy(&said).trim().to_owned())
+            .with_detail("its journal", journal.text())
+            .with_hint(format!("kubby ssh{flag} -- systemctl status buildkit")),
+    )
 }
 
 /// Leads every connection into the node, each over an SSH connection of its own. Ends with the

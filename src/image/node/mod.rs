@@ -15,9 +15,9 @@ pub use list::{Meant, NodeImage, Running, find};
 
 use crate::cluster::Access;
 use crate::error::{Error, Kind, Result};
-use crate::interrupt;
 use crate::provision::{COMPONENTS_DIR, CONTAINERD_SOCKET, SEEDED_IMAGES};
 use crate::remote::{Output, Process, Remote, Ssh, Target, quote};
+use crate::wait;
 
 /// `ctr` in the namespace of Kubernetes.
 const CTR: &str = "ctr --namespace k8s.io";
@@ -127,7 +127,8 @@ impl Node {
     /// [`Kind::Unhealthy`] when it does not in time.
     pub fn await_names(&mut self, id: &str, names: &[Reference]) -> Result<()> {
         let end = Instant::now() + self.question;
-        loop {
+        let mut missing = None;
+        let seen = wait::poll(end, Duration::from_millis(200), || {
             let images = self.images()?;
             let has = |name: &Reference| {
                 let name = name.to_string();
@@ -135,20 +136,19 @@ impl Node {
                     .iter()
                     .any(|i| i.names.contains(&name) && (id.is_empty() || i.id == id))
             };
-            let Some(missing) = names.iter().find(|name| !has(name)) else {
-                return Ok(());
-            };
-            if Instant::now() >= end {
-                return Err(Error::new(
-                    Kind::Unhealthy,
-                    format!("containerd has {missing}, but Kubernetes does not see it"),
-                )
-                .with_hint(format!(
-                    "kubby ssh{} -- journalctl -b -u containerd",
-                    self.flag
-                )));
-            }
-            interrupt::sleep(Duration::from_millis(200))?;
+            missing = names.iter().find(|name| !has(name));
+            Ok(missing.is_none().then_some(()))
+        })?;
+        match missing {
+            Some(missing) if seen.is_none() => Err(Error::new(
+                Kind::Unhealthy,
+                format!("containerd has {missing}, but Kubernetes does not see it"),
+            )
+            .with_hint(format!(
+                "kubby ssh{} -- journalctl -b -u containerd",
+                self.flag
+            ))),
+            _ => Ok(()),
         }
     }
 
