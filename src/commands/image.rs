@@ -13,7 +13,7 @@ use crate::cluster::Access;
 use crate::context::Context;
 use crate::error::Result;
 use crate::image::node::{self, Node, NodeImage};
-use crate::image::{self, BuildOptions, Destination, Reference};
+use crate::image::{self, BuildOptions, Reference};
 use crate::units::human_bytes;
 
 /// Runs one of the commands.
@@ -101,12 +101,11 @@ fn pull(context: &Context, access: &Access, args: &ImagePullArgs) -> Result<()> 
 }
 
 fn save(context: &Context, access: &Access, args: &ImageSaveArgs) -> Result<()> {
-    let progress = context.progress.as_ref();
+    let size = image::save(access, &args.names, &args.file, context.progress.as_ref())?;
     if args.file == Path::new("-") {
         // The archive is the output, so nothing else may be.
-        return image::save(access, &args.names, Destination::Stdout, progress).map(drop);
+        return Ok(());
     }
-    let size = image::save(access, &args.names, Destination::File(&args.file), progress)?;
     let data = json!({"file": args.file, "sizeBytes": size});
     context.report("ImageSave", &data, &lines([args.file.display()]))
 }

@@ -16,7 +16,7 @@ pub use build::{BuildOptions, Built, build};
 pub use load::{Loaded, load};
 pub use reference::Reference;
 pub use remove::{Removed, remove};
-pub use save::{Destination, save};
+pub use save::save;
 
 /// Warns of a name that pods would not take from the node's store unless they are told to.
 pub fn pull_policy_warning(name: &Reference, progress: &dyn Progress) {
