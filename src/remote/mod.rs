@@ -10,6 +10,7 @@ mod keys;
 mod link;
 mod process;
 mod quote;
+mod running;
 mod ssh;
 mod stream;
 mod terminal;
