@@ -40,3 +40,4 @@ pub mod tool;
 pub mod trace;
 pub mod ui;
 pub mod units;
+pub mod wait;

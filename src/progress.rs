@@ -1,36 +1,35 @@
-//! How lower layers report what they do, without printing anything themselves.
+//! The progress of a command: lower layers report what they do, and print nothing themselves.
 //!
 //! A layer gets a `&dyn Progress`, opens a [`Step`] for each thing that takes time, and finishes
-//! it. How that looks (bars on a terminal, plain lines, nothing with `--quiet`) is the user
-//! interface's business (`ui`).
+//! it. The user interface (`ui`) shows it: bars on a terminal, plain lines, nothing with `--quiet`.
 
 use std::sync::Arc;
 
-/// Receives the steps of a command. Implemented by the user interface and by [`Silent`].
+/// A receiver of a command's steps: the user interface, or [`Silent`].
 pub trait Progress: Send + Sync {
     /// Opens a step; `title` is an imperative phrase such as `Build the node image`.
     fn step(&self, title: &str) -> Step;
-    /// Tells the user something that is worth a line of its own.
+    /// Prints something that is worth a line of its own.
     fn note(&self, text: &str);
-    /// Tells the user that something is not as it should be, though the work goes on.
+    /// Warns that something is not as it should be, though the work continues.
     fn warn(&self, text: &str);
 }
 
-/// What a user interface implements for one step. Methods may be called from several threads.
+/// The interface that a user interface implements for one step. Methods may be called from several threads.
 pub trait StepSink: Send + Sync {
-    /// What the step does at this moment, such as the last line a tool printed.
+    /// Reports what the step does at this moment, such as the last line that a tool printed.
     fn detail(&self, text: &str);
-    /// Bytes done so far, and of how many where that is known.
+    /// Reports the bytes that are done so far, and their total where that is known.
     fn bytes(&self, done: u64, total: Option<u64>);
-    /// The step ended well; `summary` says what came out (may be empty).
+    /// Ends the step with success; `summary` says what came out (may be empty).
     fn done(&self, summary: &str);
-    /// There was nothing to do: the thing is there already.
+    /// Ends the step without having done anything: the thing is there already.
     fn skipped(&self, summary: &str);
-    /// The step ended without success; the error is reported elsewhere.
+    /// Ends the step without success; the error is reported elsewhere.
     fn failed(&self);
 }
 
-/// A step under way. Dropping it unfinished marks it as failed.
+/// A running step. Dropping it unfinished marks it as failed.
 pub struct Step {
     sink: Arc<dyn StepSink>,
     finished: bool,
@@ -45,8 +44,14 @@ impl Step {
         }
     }
 
-    /// A handle that other threads can report through.
+    /// Returns a handle that other threads can report through.
     pub fn sink(&self) -> Arc<dyn StepSink> {
+        Arc::clone(&self.sink)
+    }
+
+    /// Hands out the sink, through which the step has to be ended.
+    pub fn into_sink(mut self) -> Arc<dyn StepSink> {
+        self.finished = true;
         Arc::clone(&self.sink)
     }
 
@@ -60,13 +65,13 @@ impl Step {
         self.sink.bytes(done, total);
     }
 
-    /// Ends the step well; `summary` says what came out (may be empty).
+    /// Ends the step with success; `summary` says what came out (may be empty).
     pub fn done(mut self, summary: impl AsRef<str>) {
         self.finished = true;
         self.sink.done(summary.as_ref());
     }
 
-    /// Ends the step with the word that nothing had to be done.
+    /// Ends the step as one in which nothing had to be done.
     pub fn skipped(mut self, summary: impl AsRef<str>) {
         self.finished = true;
         self.sink.skipped(summary.as_ref());
@@ -81,7 +86,7 @@ impl Drop for Step {
     }
 }
 
-/// Reports nothing; for tests and for callers that show no progress.
+/// Progress that reports nothing, for tests and for callers that show none.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 

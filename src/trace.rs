@@ -1,14 +1,16 @@
-//! Where the time of a command goes: spans, written as a trace for Perfetto or `chrome://tracing`.
+//! Records where the time of a command goes: spans, written as a trace for Perfetto or
+//! `chrome://tracing`.
 //!
-//! Spans cost nothing unless a [`Recording`] is under way. Each thread is a lane of its own; what
-//! begins while another span of its thread is open is drawn below that one.
+//! Spans cost nothing unless a [`Recording`] is running. Each thread is a lane of its own; a span
+//! that begins while another one of its thread is open is drawn below that one.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -29,65 +31,51 @@ thread_local! {
     static LANE: Cell<Option<u32>> = const { Cell::new(None) };
 }
 
-/// What was recorded so far.
+/// The spans that have ended, in the trace event format.
 struct Recorder {
     began: Instant,
-    spans: Vec<Finished>,
-}
-
-/// A span that has ended.
-struct Finished {
-    name: String,
-    lane: u32,
-    began: Instant,
-    ended: Instant,
-    /// What came out, where there is more to say than the name.
-    outcome: String,
+    lanes: BTreeSet<u32>,
+    events: Vec<Value>,
 }
 
 impl Recorder {
-    /// The trace event format: complete events (`X`) with microseconds, and the lanes' names.
-    fn render(&self) -> Value {
+    /// Adds a complete event (`X`); times are in microseconds.
+    fn record(&mut self, span: &Span) {
         let micros = |at: Instant| {
             let since = at.saturating_duration_since(self.began).as_micros();
             u64::try_from(since).unwrap_or(u64::MAX)
         };
-        let mut lanes: Vec<u32> = self.spans.iter().map(|s| s.lane).collect();
-        lanes.sort_unstable();
-        lanes.dedup();
-        let names = lanes.into_iter().map(|lane| {
+        let mut event = json!({
+            "ph": "X",
+            "name": span.name,
+            "pid": 1,
+            "tid": span.lane,
+            "ts": micros(span.began),
+            // From rounded to rounded, so that no span ends after the one that it is in.
+            "dur": micros(Instant::now()) - micros(span.began),
+        });
+        if !span.outcome.is_empty() {
+            event["args"] = json!({"outcome": span.outcome});
+        }
+        self.lanes.insert(span.lane);
+        self.events.push(event);
+    }
+
+    /// Returns the whole trace, which begins with the lanes' names.
+    fn finish(self) -> Value {
+        let names = self.lanes.into_iter().map(|lane| {
             let name = match lane {
                 STAGES => "stages".to_owned(),
                 n => format!("thread {n}"),
             };
             json!({"ph": "M", "name": "thread_name", "pid": 1, "tid": lane, "args": {"name": name}})
         });
-        let spans = self.spans.iter().map(|span| {
-            let mut event = json!({
-                "ph": "X",
-                "name": span.name,
-                "pid": 1,
-                "tid": span.lane,
-                "ts": micros(span.began),
-                // From rounded to rounded, so that no span ends after the one that it is in.
-                "dur": micros(span.ended) - micros(span.began),
-            });
-            if !span.outcome.is_empty() {
-                event["args"] = json!({"outcome": span.outcome});
-            }
-            event
-        });
-        let events: Vec<Value> = names.chain(spans).collect();
+        let events: Vec<Value> = names.chain(self.events).collect();
         json!({"displayTimeUnit": "ms", "traceEvents": events})
     }
 }
 
-fn recorder() -> MutexGuard<'static, Option<Recorder>> {
-    // What a thread that panicked has recorded is whole.
-    RECORDER.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// This thread's lane.
+/// Returns this thread's lane.
 fn lane() -> u32 {
     LANE.with(|lane| {
         lane.get().unwrap_or_else(|| {
@@ -98,45 +86,45 @@ fn lane() -> u32 {
     })
 }
 
-fn record(name: String, lane: u32, began: Instant, outcome: String) {
-    if let Some(recorder) = recorder().as_mut() {
-        recorder.spans.push(Finished {
-            name,
-            lane,
-            began,
-            ended: Instant::now(),
-            outcome,
-        });
-    }
-}
-
 /// Something that takes time; it ends when it is dropped.
 #[must_use = "a span ends when it is dropped"]
 pub struct Span {
     name: String,
     lane: u32,
     began: Instant,
+    /// What came out, where there is more to say than the name.
+    outcome: String,
 }
 
-/// Begins a span on this thread's lane.
-pub fn span(name: impl Into<String>) -> Span {
-    Span {
-        name: name.into(),
-        lane: lane(),
-        began: Instant::now(),
+impl Span {
+    fn on(lane: u32, name: impl Into<String>, began: Instant) -> Self {
+        Span {
+            name: name.into(),
+            lane,
+            began,
+            outcome: String::new(),
+        }
     }
 }
 
 impl Drop for Span {
     fn drop(&mut self) {
-        let name = std::mem::take(&mut self.name);
-        record(name, self.lane, self.began, String::new());
+        // What a thread that panicked has recorded is whole.
+        let mut recorder = RECORDER.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(recorder) = recorder.as_mut() {
+            recorder.record(self);
+        }
     }
+}
+
+/// Begins a span on this thread's lane.
+pub fn span(name: impl Into<String>) -> Span {
+    Span::on(lane(), name, Instant::now())
 }
 
 /// Records a stage of the command that began at `began` and ends now.
 pub fn stage(name: &str, began: Instant) {
-    record(name.to_owned(), STAGES, began, String::new());
+    drop(Span::on(STAGES, name, began));
 }
 
 /// A recording that ends up in a file.
@@ -146,8 +134,8 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// Begins to record; the file is made at once, so that a path that makes no sense is told
-    /// before anything else is done.
+    /// Begins to record. The file is made at once, so that a wrong path is reported before anything
+    /// else is done.
     ///
     /// # Errors
     /// [`Kind::Usage`] when the file cannot be made.
@@ -155,9 +143,10 @@ impl Recording {
         let file = File::create(path).context(Kind::Usage, || {
             format!("cannot write the trace {}", path.display())
         })?;
-        *recorder() = Some(Recorder {
+        *RECORDER.lock().unwrap_or_else(PoisonError::into_inner) = Some(Recorder {
             began: Instant::now(),
-            spans: Vec::new(),
+            lanes: BTreeSet::new(),
+            events: Vec::new(),
         });
         Ok(Recording {
             path: path.to_owned(),
@@ -165,31 +154,32 @@ impl Recording {
         })
     }
 
-    /// Ends the recording and writes it down.
+    /// Ends the recording and writes the file.
     ///
     /// # Errors
     /// [`Kind::Internal`] when the file cannot be written, such as on a full disk.
     pub fn end(mut self) -> Result<()> {
-        let Some(recorder) = recorder().take() else {
+        let recorder = RECORDER
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(recorder) = recorder else {
             return Ok(());
         };
-        let text = format!("{}\n", recorder.render());
-        self.file
-            .write_all(text.as_bytes())
-            .context(Kind::Internal, || {
-                format!("cannot write the trace {}", self.path.display())
-            })
+        writeln!(self.file, "{}", recorder.finish()).context(Kind::Internal, || {
+            format!("cannot write the trace {}", self.path.display())
+        })
     }
 }
 
-/// Progress whose steps are spans as well, and so is each thing that a step tells of meanwhile:
-/// what a wait waited for, what a tool printed.
+/// Progress whose steps are recorded as spans, and so is each detail that a step reports: what a
+/// wait waited for, what a tool printed.
 pub struct Traced<'a> {
     inner: &'a dyn Progress,
 }
 
 impl<'a> Traced<'a> {
-    /// Traces what goes to `inner`.
+    /// Traces what is reported to `inner`.
     pub fn new(inner: &'a dyn Progress) -> Self {
         Traced { inner }
     }
@@ -197,14 +187,11 @@ impl<'a> Traced<'a> {
 
 impl Progress for Traced<'_> {
     fn step(&self, title: &str) -> Step {
-        let inner = self.inner.step(title);
+        let span = span(title);
         Step::new(Arc::new(TracedStep {
-            sink: inner.sink(),
-            title: title.to_owned(),
-            lane: lane(),
-            began: Instant::now(),
-            detail: Mutex::new(None),
-            inner: Mutex::new(Some(inner)),
+            inner: self.inner.step(title).into_sink(),
+            lane: span.lane,
+            spans: Mutex::new((Some(span), None)),
         }))
     }
 
@@ -217,69 +204,53 @@ impl Progress for Traced<'_> {
     }
 }
 
-/// A step and the span that it is.
+/// A step that is recorded as a span.
 struct TracedStep {
-    inner: Mutex<Option<Step>>,
-    sink: Arc<dyn StepSink>,
-    title: String,
+    inner: Arc<dyn StepSink>,
     lane: u32,
-    began: Instant,
-    /// What the step does at this moment, and since when.
-    detail: Mutex<Option<(String, Instant)>>,
+    /// The spans of the step and of its last detail.
+    spans: Mutex<(Option<Span>, Option<Span>)>,
 }
 
 impl TracedStep {
-    /// Ends the span of the detail before, where `next` is another one.
-    fn change(&self, next: Option<&str>) {
-        let mut detail = self.detail.lock().unwrap_or_else(PoisonError::into_inner);
-        if detail.as_ref().map(|(text, _)| text.as_str()) == next {
-            return;
+    /// Ends both spans.
+    fn end(&self, outcome: &str) {
+        let mut spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
+        spans.1 = None;
+        if let Some(mut step) = spans.0.take() {
+            step.outcome = outcome.to_owned();
         }
-        let next = next.map(|text| (text.to_owned(), Instant::now()));
-        if let Some((text, began)) = std::mem::replace(&mut *detail, next) {
-            record(text, self.lane, began, String::new());
-        }
-    }
-
-    /// Ends both spans and hands over the step itself.
-    fn end(&self, outcome: &str) -> Option<Step> {
-        self.change(None);
-        record(
-            self.title.clone(),
-            self.lane,
-            self.began,
-            outcome.to_owned(),
-        );
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.take()
     }
 }
 
 impl StepSink for TracedStep {
     fn detail(&self, text: &str) {
-        self.change(Some(text).filter(|text| !text.is_empty()));
-        self.sink.detail(text);
+        let mut spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
+        if spans.1.as_ref().map_or("", |span| &span.name) != text {
+            let next = || Span::on(self.lane, text, Instant::now());
+            spans.1 = None;
+            spans.1 = (!text.is_empty()).then(next);
+        }
+        self.inner.detail(text);
     }
 
     fn bytes(&self, done: u64, total: Option<u64>) {
-        self.sink.bytes(done, total);
+        self.inner.bytes(done, total);
     }
 
     fn done(&self, summary: &str) {
-        if let Some(step) = self.end(summary) {
-            step.done(summary);
-        }
+        self.end(summary);
+        self.inner.done(summary);
     }
 
     fn skipped(&self, summary: &str) {
-        if let Some(step) = self.end(summary) {
-            step.skipped(summary);
-        }
+        self.end(summary);
+        self.inner.skipped(summary);
     }
 
     fn failed(&self) {
-        // Dropping the step marks it as failed.
-        drop(self.end("failed"));
+        self.end("failed");
+        self.inner.failed();
     }
 }
 

@@ -145,7 +145,10 @@ impl<'a> Yardstick<'a> {
                     --ignore-preflight-errors=all 2>&1";
         must(ssh, init, "kubeadm init", site.limit(INIT))?;
         sample.stage("kubeadm init done", on.elapsed().as_secs_f64());
-        let config = ssh.run_ok("cat /etc/kubernetes/admin.conf")?;
+        let config = ssh
+            .run("cat /etc/kubernetes/admin.conf")?
+            .require("reading admin.conf")?
+            .text();
         let api = client(&config, port)?;
         // One replica, as minikube does and kubby has.
         let one = json!({"spec": {"replicas": 1}});

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use kubby::error::{Kind, Result, ResultExt};
-use kubby::hypervisor::{CacheMode, DomainSpec, Hypervisor, Owner, PortForward, ports};
+use kubby::hypervisor::{DomainSpec, Hypervisor, Owner, PortForward, ports};
 use kubby::progress::{Progress, Silent};
 use kubby::remote::{Ssh, Target, generate_key};
 use kubby::units::Mebibytes;
@@ -122,7 +122,6 @@ impl<'a> Machine<'a> {
                 .map(str::to_owned)
                 .collect(),
             root_disk: path(&disk)?,
-            root_cache: CacheMode::Writeback,
             components,
             seed: path(&seed)?,
             console_log: target_dir

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FileType, Mode, OFlags};
 
 use crate::error::{Error, Kind, Result, ResultExt};
-use crate::interrupt;
+use crate::wait;
 
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
@@ -65,29 +65,36 @@ pub(super) fn remove(channel: &Path) -> Result<bool> {
     Ok(any)
 }
 
-/// Lets a shell in the node run a script, and waits for its end.
+/// Runs a script by a shell in the node, and waits for its end.
 ///
 /// # Errors
-/// [`Kind::NodeUnreachable`] when nobody answers within `limit`, [`Kind::Unhealthy`] when the
-/// script fails, [`Kind::Interrupted`] on Ctrl-C.
+/// [`Kind::NodeUnreachable`] when the node does not answer within `limit`, [`Kind::Unhealthy`] when
+/// the script fails, [`Kind::Interrupted`] on Ctrl-C.
 pub(super) fn run(channel: &Path, script: &str, limit: Duration) -> Result<()> {
     let until = Instant::now() + limit;
     let [to, from] = pipes(channel);
     let (to, from) = (&mut open(&to)?, &mut open(&from)?);
-    // What an earlier question left unread is nobody's answer any more.
+    // Answers to earlier scripts that were not read are of no use any more.
     let mut rest = [0; 4096];
     while from.read(&mut rest).is_ok_and(|n| n > 0) {}
     let id = uuid::Uuid::new_v4().simple().to_string();
     let message = format!("{id} {}\n{script}", script.len());
-    send(to, message.as_bytes(), until, limit)?;
-    let status = answer(from, &id, until, limit)?;
-    if status == "0" {
-        return Ok(());
+    let sent = send(to, message.as_bytes(), until)?;
+    let status = sent.and_then(|()| answer(from, &id, until).transpose());
+    match status.transpose()?.as_deref() {
+        Some("0") => Ok(()),
+        Some(status) => Err(Error::new(
+            Kind::Unhealthy,
+            format!("the script that was sent through the node's channel failed (status {status})"),
+        )),
+        None => Err(Error::new(
+            Kind::NodeUnreachable,
+            format!(
+                "the node did not answer through its channel within {:.1} s",
+                limit.as_secs_f32()
+            ),
+        )),
     }
-    Err(Error::new(
-        Kind::Unhealthy,
-        format!("the node could not do what it was told through its channel (status {status})"),
-    ))
 }
 
 /// Opens a pipe both ways: an end that nobody else has open would be an error otherwise, or block.
@@ -102,69 +109,53 @@ fn open(path: &Path) -> Result<File> {
         })
 }
 
-fn send(to: &mut File, mut bytes: &[u8], until: Instant, limit: Duration) -> Result<()> {
-    while !bytes.is_empty() {
+/// Writes the bytes; returns `None` when the node has not read them by then.
+fn send(to: &mut File, mut bytes: &[u8], until: Instant) -> Result<Option<()>> {
+    wait::poll(until, LOOK_EVERY, || {
         match to.write(bytes) {
             Ok(n) => bytes = &bytes[n..],
-            Err(e) if e.kind() == ErrorKind::WouldBlock => pause(until, limit)?,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {}
             Err(e) => {
                 return Err(e).context(Kind::NodeUnreachable, || {
                     "cannot write to the node's channel".into()
                 });
             }
         }
-    }
-    Ok(())
+        Ok(bytes.is_empty().then_some(()))
+    })
 }
 
-/// Waits for the line that begins with the id. The guest may write whatever it likes, so no more
-/// is kept than a line can have.
-fn answer(from: &mut File, id: &str, until: Instant, limit: Duration) -> Result<String> {
+/// Waits for the line that begins with the id, and returns the rest of it. The guest may write
+/// whatever it likes, so no more is kept than a line can have.
+fn answer(from: &mut File, id: &str, until: Instant) -> Result<Option<String>> {
     let mut text: Vec<u8> = Vec::new();
     let mut buffer = [0; 256];
-    loop {
-        match from.read(&mut buffer) {
-            Ok(n) if n > 0 => {
-                text.extend_from_slice(&buffer[..n]);
-                while let Some(end) = text.iter().position(|b| *b == b'\n') {
-                    let line: Vec<u8> = text.drain(..=end).collect();
-                    let line = String::from_utf8_lossy(&line);
-                    if let Some(status) = line.trim().strip_prefix(id) {
-                        return Ok(status.trim().to_owned());
-                    }
+    wait::poll(until, LOOK_EVERY, || {
+        // A guest that writes without end must not hold up the deadline.
+        for _ in 0..16 {
+            match from.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => text.extend_from_slice(&buffer[..n]),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+                Err(e) => {
+                    return Err(e).context(Kind::NodeUnreachable, || {
+                        "cannot read from the node's channel".into()
+                    });
                 }
-                if text.len() > 1024 {
-                    text.clear();
-                }
-            }
-            Ok(_) => pause(until, limit)?,
-            Err(e) if e.kind() == ErrorKind::WouldBlock => pause(until, limit)?,
-            Err(e) => {
-                return Err(e).context(Kind::NodeUnreachable, || {
-                    "cannot read from the node's channel".into()
-                });
             }
         }
-    }
-}
-
-fn pause(until: Instant, limit: Duration) -> Result<()> {
-    interrupt::check()?;
-    if Instant::now() >= until {
-        return Err(silent(limit));
-    }
-    std::thread::sleep(LOOK_EVERY);
-    Ok(())
-}
-
-fn silent(limit: Duration) -> Error {
-    Error::new(
-        Kind::NodeUnreachable,
-        format!(
-            "the node did not answer through its channel within {:.1} s",
-            limit.as_secs_f32()
-        ),
-    )
+        while let Some(end) = text.iter().position(|b| *b == b'\n') {
+            let line: Vec<u8> = text.drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line);
+            if let Some(status) = line.trim().strip_prefix(id) {
+                return Ok(Some(status.trim().to_owned()));
+            }
+        }
+        if text.len() > 1024 {
+            text.clear();
+        }
+        Ok(None)
+    })
 }
 
 #[cfg(test)]

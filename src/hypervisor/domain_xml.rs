@@ -1,5 +1,7 @@
 //! A node's virtual machine as libvirt's domain XML: pure rendering, no libvirt.
 
+use std::path::{Path, PathBuf};
+
 use askama::Template;
 use uuid::Uuid;
 
@@ -9,34 +11,8 @@ use super::owner::{NAMESPACE, Owner};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::units::Mebibytes;
 
-/// The serial of the root disk; `/dev/disk/by-id/virtio-root` in the guest.
-pub const ROOT_SERIAL: &str = "root";
 /// The serial of the component volume; `/dev/disk/by-id/virtio-components` in the guest.
 pub const COMPONENTS_SERIAL: &str = "components";
-/// The serial of the seed volume; `/dev/disk/by-id/virtio-seed` in the guest.
-pub const SEED_SERIAL: &str = "seed";
-
-/// How QEMU caches what the guest writes to its root disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum CacheMode {
-    /// In the host's page cache; the guest's flushes reach the disk.
-    #[default]
-    Writeback,
-    /// In the host's page cache, and flushes are ignored: fast, lost if the host crashes.
-    Unsafe,
-    /// Past the host's page cache.
-    None,
-}
-
-impl CacheMode {
-    fn attribute(self) -> &'static str {
-        match self {
-            CacheMode::Writeback => "writeback",
-            CacheMode::Unsafe => "unsafe",
-            CacheMode::None => "none",
-        }
-    }
-}
 
 /// All that makes up a node's virtual machine. Paths are those of the host that libvirt runs on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,8 +42,6 @@ pub struct DomainSpec {
     pub kernel_args: Vec<String>,
     /// The qcow2 overlay that the node runs on, `/dev/vda`.
     pub root_disk: String,
-    /// How writes to the root disk are cached.
-    pub root_cache: CacheMode,
     /// The raw read-only volume of the components, `/dev/vdb`.
     pub components: String,
     /// The raw read-only volume of this node's seed, `/dev/vdc`.
@@ -107,17 +81,9 @@ struct DomainTemplate<'a> {
     cpu_mode: &'static str,
     tcg: bool,
     cmdline: String,
-    cache: &'static str,
-    read_only_disks: [ReadOnlyDisk<'a>; 2],
     netdev: String,
     incoming: Option<String>,
     quick_cpu: bool,
-}
-
-struct ReadOnlyDisk<'a> {
-    path: &'a str,
-    target: &'static str,
-    serial: &'static str,
 }
 
 /// Renders the domain XML for libvirt's QEMU driver.
@@ -175,19 +141,6 @@ fn render_with(spec: &DomainSpec, incoming: Option<String>, quick_cpu: bool) -> 
         cpu_mode,
         tcg: spec.acceleration == Acceleration::Tcg,
         cmdline: kernel_command_line(&spec.kernel_args, spec.acceleration)?,
-        cache: spec.root_cache.attribute(),
-        read_only_disks: [
-            ReadOnlyDisk {
-                path: &spec.components,
-                target: "vdb",
-                serial: COMPONENTS_SERIAL,
-            },
-            ReadOnlyDisk {
-                path: &spec.seed,
-                target: "vdc",
-                serial: SEED_SERIAL,
-            },
-        ],
         // What connects before the machine is loaded is lost with what QEMU's network was then, and
         // its client waits for nothing: a run from saved memory gets its ports when it is loaded.
         netdev: netdev_argument(if incoming.is_some() {
@@ -204,22 +157,22 @@ fn render_with(spec: &DomainSpec, incoming: Option<String>, quick_cpu: bool) -> 
     })
 }
 
-/// The file of the disk that the node runs on, from a domain's XML.
-pub fn root_disk(xml: &str) -> Option<String> {
+/// Reads the file of the disk that the node runs on from a domain's XML.
+pub fn root_disk(xml: &str) -> Option<PathBuf> {
     let document = roxmltree::Document::parse(xml).ok()?;
     let disks = document.descendants().filter(|n| n.has_tag_name("disk"));
     let part = |disk: roxmltree::Node<'_, '_>, name: &str, attribute: &str| {
         let found = disk.children().find(|n| n.has_tag_name(name))?;
-        found.attribute(attribute).map(str::to_owned)
+        found.attribute(attribute).map(PathBuf::from)
     };
     disks
         .into_iter()
-        .find(|disk| part(*disk, "target", "dev").as_deref() == Some("vda"))
+        .find(|disk| part(*disk, "target", "dev").as_deref() == Some(Path::new("vda")))
         .and_then(|disk| part(disk, "source", "file"))
 }
 
-/// The file that a domain's memory is mapped from, from its XML; nothing for an ordinary one.
-pub fn mapped_memory(xml: &str) -> Option<String> {
+/// Reads the file that a domain's memory is mapped from, from its XML; `None` for an ordinary one.
+pub fn mapped_memory(xml: &str) -> Option<PathBuf> {
     let document = roxmltree::Document::parse(xml).ok()?;
     let mut arguments = document.descendants().filter_map(|n| n.attribute("value"));
     let object = arguments
@@ -227,7 +180,7 @@ pub fn mapped_memory(xml: &str) -> Option<String> {
     let (_, path) = object.split_once("mem-path=")?;
     // Commas in the path are doubled.
     let (path, _) = path.split_once(",offset=")?;
-    Some(path.replace(",,", ","))
+    Some(path.replace(",,", ",").into())
 }
 
 /// Control characters have no form in XML, and a line break in a path would come back as a space.
@@ -322,7 +275,6 @@ mod tests {
             initrd: "/pool/initrd-1".into(),
             kernel_args: vec!["root=/dev/vda".into(), "rw".into(), "quiet".into()],
             root_disk: "/pool/dev.qcow2".into(),
-            root_cache: CacheMode::default(),
             components: "/pool/components-1".into(),
             seed: "/pool/dev-seed".into(),
             console_log: "/pool/dev-console.log".into(),
@@ -384,7 +336,7 @@ mod tests {
             ]
         );
         assert_eq!(Owner::parse(&xml).unwrap(), s.owner);
-        assert_eq!(root_disk(&xml).as_deref(), Some(nasty));
+        assert_eq!(root_disk(&xml).as_deref(), Some(Path::new(nasty)));
     }
 
     #[test]
@@ -449,7 +401,8 @@ mod tests {
         let more: Vec<&str> = quick.lines().filter(|l| !mapped.contains(l)).collect();
         assert_eq!(more.len(), 3, "{more:?}");
         assert!(quick.contains("<qemu:del capability=\"cpu-unavailable-features\"/>"));
-        assert_eq!(mapped_memory(&mapped).as_deref(), Some("/pool/a,b.mem"));
+        let file = Path::new("/pool/a,b.mem");
+        assert_eq!(mapped_memory(&mapped).as_deref(), Some(file));
         assert_eq!(mapped_memory(&plain), None);
         assert_eq!(MAPPED_MEMORY.len(), "pc.ram".len());
     }
@@ -467,7 +420,7 @@ mod tests {
     #[test]
     fn serials_match_the_template() {
         let xml = render(&spec(Acceleration::Kvm)).unwrap();
-        for serial in [ROOT_SERIAL, COMPONENTS_SERIAL, SEED_SERIAL] {
+        for serial in ["root", COMPONENTS_SERIAL, "seed"] {
             assert!(xml.contains(&format!("<serial>{serial}</serial>")));
             assert!(serial.len() <= 20, "virtio cuts a longer serial");
         }

@@ -30,13 +30,13 @@ pub mod storage_xml;
 
 pub use accel::{AccelChoice, Acceleration};
 pub use boot_watch::{BootState, BootWatch};
-pub use domain_xml::{CacheMode, DomainSpec, Incoming};
+pub use domain_xml::{DomainSpec, Incoming};
 pub use forward::{PortForward, Protocol};
 pub use host::{HostInfo, Version, is_local, spare_time};
 pub use kvm::{AccelFacts, KvmDevice};
 pub use libvirt::{Libvirt, default_uri, library_version};
 pub use owner::{Identity, Owner, Ownership, ownership};
-pub use shutdown::{shut_down, wait_until_off};
+pub use shutdown::shut_down;
 
 /// Whether an operation had something to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -256,7 +256,9 @@ pub trait Hypervisor: Forwarding + Saving + Send + Sync {
     ///
     /// # Errors
     /// When libvirt does not answer.
-    fn has_pool(&self, pool: &str) -> Result<bool>;
+    fn has_pool(&self, pool: &str) -> Result<bool> {
+        Ok(self.find_pool(pool)?.is_some())
+    }
 
     /// The pool of this name, if there is one.
     ///

@@ -4,87 +4,44 @@ use std::time::{Duration, Instant};
 
 use super::{Hypervisor, State};
 use crate::error::Result;
-use crate::interrupt;
+use crate::wait;
 
 /// How often a wait asks for the state.
 const POLL: Duration = Duration::from_millis(200);
 
-/// How long a guest has to show that it took notice of the power button. A guest that boots drops
-/// a press that comes before it listens; one that is shutting down ignores another.
+/// How long a guest has to show that it noticed the power button. A guest that boots drops a press
+/// that comes before it listens; one that is shutting down ignores another.
 const PRESS_AGAIN: Duration = Duration::from_secs(5);
 
-/// Presses the power button until the domain is off; false when it still runs at the deadline,
-/// so that the caller can stop it by force.
+/// Presses the power button until the domain is off; returns false when it still runs at the
+/// deadline, so that the caller can stop it by force.
 ///
 /// # Errors
 /// When there is no such domain, libvirt does not answer, and on Ctrl-C.
 pub fn shut_down(hypervisor: &dyn Hypervisor, domain: &str, deadline: Duration) -> Result<bool> {
-    press_until(
-        Patience {
-            deadline,
-            press_again: PRESS_AGAIN,
-            poll: POLL,
-        },
-        &mut || hypervisor.shutdown(domain).map(drop),
-        &mut || is_off(hypervisor, domain),
-    )
-}
-
-/// Waits until a domain does not run any more; false when it still does at the deadline.
-///
-/// # Errors
-/// When libvirt does not answer, and on Ctrl-C.
-pub fn wait_until_off(
-    hypervisor: &dyn Hypervisor,
-    domain: &str,
-    deadline: Duration,
-) -> Result<bool> {
-    press_until(
-        Patience {
-            deadline,
-            press_again: Duration::MAX,
-            poll: POLL,
-        },
-        &mut || Ok(()),
-        &mut || is_off(hypervisor, domain),
-    )
-}
-
-fn is_off(hypervisor: &dyn Hypervisor, domain: &str) -> Result<bool> {
-    let state = hypervisor.find(domain)?.map(|d| d.state);
-    Ok(matches!(
-        state,
-        None | Some(State::ShutOff | State::Crashed)
-    ))
-}
-
-struct Patience {
-    deadline: Duration,
-    press_again: Duration,
-    poll: Duration,
+    let press = || hypervisor.shutdown(domain).map(drop);
+    let is_off = || {
+        let state = hypervisor.find(domain)?.map(|d| d.state);
+        Ok(!state.is_some_and(State::is_active))
+    };
+    press_until(deadline, (POLL, PRESS_AGAIN), press, is_off)
 }
 
 fn press_until(
-    patience: Patience,
-    press: &mut dyn FnMut() -> Result<()>,
-    is_off: &mut dyn FnMut() -> Result<bool>,
+    deadline: Duration,
+    (poll, press_again): (Duration, Duration),
+    mut press: impl FnMut() -> Result<()>,
+    mut is_off: impl FnMut() -> Result<bool>,
 ) -> Result<bool> {
-    let start = Instant::now();
-    press()?;
-    let mut pressed = start;
-    loop {
-        if is_off()? {
-            return Ok(true);
-        }
-        if start.elapsed() >= patience.deadline {
-            return Ok(false);
-        }
-        if pressed.elapsed() >= patience.press_again {
+    let mut pressed: Option<Instant> = None;
+    let off = wait::poll(Instant::now() + deadline, poll, || {
+        if pressed.is_none_or(|at| at.elapsed() >= press_again) {
             press()?;
-            pressed = Instant::now();
+            pressed = Some(Instant::now());
         }
-        interrupt::sleep(patience.poll)?;
-    }
+        Ok(is_off()?.then_some(()))
+    })?;
+    Ok(off.is_some())
 }
 
 #[cfg(test)]
@@ -92,24 +49,19 @@ mod tests {
     use super::*;
     use std::cell::Cell;
 
-    fn patience(deadline: u64) -> Patience {
-        Patience {
-            deadline: Duration::from_millis(deadline),
-            press_again: Duration::from_millis(20),
-            poll: Duration::from_millis(1),
-        }
-    }
+    const OFTEN: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 
     #[test]
     fn a_press_that_gets_lost_is_repeated() {
         let presses = Cell::new(0);
         let off = press_until(
-            patience(10_000),
-            &mut || {
+            Duration::from_secs(10),
+            OFTEN,
+            || {
                 presses.set(presses.get() + 1);
                 Ok(())
             },
-            &mut || Ok(presses.get() == 3),
+            || Ok(presses.get() == 3),
         );
         assert!(off.unwrap());
         assert_eq!(presses.get(), 3);
@@ -117,7 +69,8 @@ mod tests {
 
     #[test]
     fn a_guest_that_never_follows_is_given_up_at_the_deadline() {
-        assert!(!press_until(patience(50), &mut || Ok(()), &mut || Ok(false)).unwrap());
-        assert!(press_until(patience(0), &mut || Ok(()), &mut || Ok(true)).unwrap());
+        let limit = Duration::from_millis(50);
+        assert!(!press_until(limit, OFTEN, || Ok(()), || Ok(false)).unwrap());
+        assert!(press_until(Duration::ZERO, OFTEN, || Ok(()), || Ok(true)).unwrap());
     }
 }

@@ -12,7 +12,7 @@ use ssh2::{ErrorCode, MethodType};
 
 use super::Target;
 use super::keys::{fingerprint, public_key_bytes};
-use super::link::{Failure, Link, Watch, poll_once};
+use super::link::{Failure, Link, SLICE, Watch, poll_once};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::interrupt;
 use crate::trace;
@@ -91,11 +91,7 @@ impl<'a> Credentials<'a> {
 /// Connects with one attempt that takes at most `timeout`.
 pub(super) fn once(target: &Target, timeout: Duration) -> Result<Link> {
     let credentials = Credentials::read(target)?;
-    let mut watch = Watch {
-        until: Some(Instant::now() + timeout),
-        tick: &mut interrupt::check,
-    };
-    attempt(&credentials, &mut watch, timeout).map_err(|refusal| match refusal {
+    attempt(&credentials, &mut Watch::limit(timeout), timeout).map_err(|refusal| match refusal {
         Refusal::ForGood(e) => e,
         Refusal::ForNow(why) => Error::new(
             Kind::NodeUnreachable,
@@ -116,16 +112,10 @@ pub(super) fn when_ready(
 ) -> Result<Link> {
     let credentials = Credentials::read(target)?;
     let begin = Instant::now();
-    let mut tick = || {
-        interrupt::check()?;
-        tick(begin.elapsed())
-    };
+    let mut tick = || tick(begin.elapsed());
     loop {
         let started = Instant::now();
-        let mut watch = Watch {
-            until: Some(deadline),
-            tick: &mut tick,
-        };
+        let mut watch = Watch::with_tick(Some(deadline), &mut tick);
         let why = match attempt(&credentials, &mut watch, patience(begin.elapsed())) {
             Ok(link) => return Ok(link),
             Err(Refusal::ForGood(e)) => return Err(e),
@@ -159,12 +149,7 @@ fn attempt(
     let socket = dial(credentials.target, watch, patience)?;
     await_banner(&socket, watch, patience)?;
     let _span = trace::span("SSH handshake and login");
-    let limit = Instant::now() + HANDSHAKE;
-    let until = Some(watch.until.map_or(limit, |until| until.min(limit)));
-    let mut watch = Watch {
-        until,
-        tick: &mut *watch.tick,
-    };
+    let mut watch = watch.within(HANDSHAKE);
     let mut link = Link::new(socket).map_err(|e| for_now("cannot begin an SSH session", e))?;
     handshake(&mut link, &mut watch, credentials.target)?;
     verify_host_key(&link, credentials).map_err(Refusal::ForGood)?;
@@ -210,16 +195,11 @@ fn await_banner(
     patience: Duration,
 ) -> Result<(), Refusal> {
     const WHAT: &str = "no greeting from an SSH server";
-    let limit = Instant::now() + patience;
-    let until = Some(watch.until.map_or(limit, |until| until.min(limit)));
-    let mut watch = Watch {
-        until,
-        tick: &mut *watch.tick,
-    };
+    let mut watch = watch.within(patience);
     loop {
         watch.check().map_err(|e| for_now(WHAT, e))?;
         let mut fds = [PollFd::new(socket, PollFlags::IN)];
-        poll_once(&mut fds, watch.slice()).map_err(|e| for_now(WHAT, e))?;
+        poll_once(&mut fds, watch.left(SLICE)).map_err(|e| for_now(WHAT, e))?;
         if fds[0].revents().is_empty() {
             continue;
         }

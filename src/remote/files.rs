@@ -57,22 +57,13 @@ impl fmt::Debug for NodeFile {
     }
 }
 
-/// Which of the files (by index) are missing in the node or differ in kind, mode or content.
-///
-/// One command for all of them. A symbolic link counts as different, whatever it leads to.
+/// Compares files with those in the node by one command, and returns (by index) those that are
+/// missing or differ in kind, mode or content. A symbolic link counts as different, whatever it
+/// leads to. A file at a path of `optional` that is to be empty may be missing.
 ///
 /// # Errors
 /// As [`Remote::exec`]; [`Kind::Internal`] for paths that [`Remote::push`] refuses as well.
-pub fn changed(remote: &mut dyn Remote, files: &[NodeFile]) -> Result<Vec<usize>> {
-    changed_unless_empty(remote, files, &[])
-}
-
-/// As [`changed`], but the files at the paths `optional` may as well be missing when they are to
-/// be empty: what is set to nothing costs nothing.
-///
-/// # Errors
-/// As [`changed`].
-pub fn changed_unless_empty(
+pub fn changed(
     remote: &mut dyn Remote,
     files: &[NodeFile],
     optional: &[&str],

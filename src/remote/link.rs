@@ -13,29 +13,31 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use ssh2::{BlockDirections, Channel, ErrorCode, Session};
 
+use super::Target;
 use super::guard::Guard;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::interrupt;
 
-/// Longest wait before the caller's watch is asked again.
+/// The longest wait before the caller's watch is asked again.
 pub(super) const SLICE: Duration = Duration::from_millis(100);
 
 /// Silence after which the node is asked for a sign of life.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// So many unanswered questions in a row mean that the node is gone.
+/// The number of unanswered questions in a row that mean that the node is gone.
 const KEEPALIVES_LOST: u32 = 4;
 
 /// libssh2's code for "would block".
 const EAGAIN: ErrorCode = ErrorCode::Session(-37);
 
-/// Why an operation on the connection did not come to its end.
+/// The reason why an operation on the connection did not come to its end.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// The operation would have to wait.
     Blocked,
     /// The deadline passed.
     Late,
-    /// The caller's watch said to stop.
+    /// Ctrl-C, or the watch's function, stopped it.
     Stopped(Error),
     /// The node no longer answers, though the connection stands.
     Silent,
@@ -86,28 +88,84 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// What bounds a wait: a point in time and a function that may stop it.
-pub(super) struct Watch<'a> {
-    /// When to give up.
-    pub(super) until: Option<Instant>,
-    /// Asked at least every [`SLICE`]; an error ends the wait.
-    pub(super) tick: &'a mut dyn FnMut() -> Result<()>,
+impl Failure {
+    /// Returns the error of a connection that was lost during `what`.
+    pub(super) fn lost_during(self, what: &str, target: &Target) -> Error {
+        if let Failure::Stopped(e) = self {
+            return e;
+        }
+        Error::new(
+            Kind::NodeUnreachable,
+            format!(
+                "the connection to the node on {} was lost during {what}",
+                target.address()
+            ),
+        )
+        .with_source(self.to_string())
+        .with_hint("see whether it runs: kubby status")
+    }
 }
 
-impl Watch<'_> {
-    /// Asks the tick and looks at the deadline.
+/// The bounds of a wait: Ctrl-C, a point in time, and a function that may stop it.
+#[derive(Default)]
+pub(super) struct Watch<'a> {
+    until: Option<Instant>,
+    tick: Option<&'a mut dyn FnMut() -> Result<()>>,
+}
+
+impl<'a> Watch<'a> {
+    /// Returns bounds that end after `limit`.
+    pub(super) fn limit(limit: Duration) -> Self {
+        Watch {
+            until: Some(Instant::now() + limit),
+            tick: None,
+        }
+    }
+
+    /// Returns bounds with a function that is called at least every [`SLICE`] and whose error ends the
+    /// wait.
+    pub(super) fn with_tick(
+        until: Option<Instant>,
+        tick: &'a mut dyn FnMut() -> Result<()>,
+    ) -> Self {
+        Watch {
+            until,
+            tick: Some(tick),
+        }
+    }
+
+    /// Returns the same bounds, but ending after `limit` at the latest.
+    pub(super) fn within(&mut self, limit: Duration) -> Watch<'_> {
+        Watch {
+            until: Some(Instant::now() + self.left(limit)),
+            tick: match &mut self.tick {
+                Some(tick) => Some(&mut **tick),
+                None => None,
+            },
+        }
+    }
+
+    /// Fails with [`Failure::Stopped`] or [`Failure::Late`] when the wait has to end.
     pub(super) fn check(&mut self) -> Result<(), Failure> {
-        (self.tick)().map_err(Failure::Stopped)?;
+        self.check_stop()?;
         match self.until {
             Some(until) if Instant::now() >= until => Err(Failure::Late),
             _ => Ok(()),
         }
     }
 
-    /// How long a single poll may take.
-    pub(super) fn slice(&self) -> Duration {
-        self.until.map_or(SLICE, |until| {
-            SLICE.min(until.saturating_duration_since(Instant::now()))
+    fn check_stop(&mut self) -> Result<(), Failure> {
+        interrupt::check().map_err(Failure::Stopped)?;
+        match &mut self.tick {
+            Some(tick) => tick().map_err(Failure::Stopped),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the time that is left, at most `most`.
+    pub(super) fn left(&self, most: Duration) -> Duration {
+        self.until.map_or(most, |until| {
+            most.min(until.saturating_duration_since(Instant::now()))
         })
     }
 }
@@ -158,12 +216,12 @@ impl Link {
         })
     }
 
-    /// The session, for calls that do no input or output.
+    /// Returns the session, for calls that do no input or output.
     pub(super) fn session(&self) -> &Session {
         &self.session
     }
 
-    /// Tries an operation. `None` means that it has to wait for data from the node.
+    /// Tries an operation; returns `None` when it has to wait for data from the node.
     pub(super) fn attempt<T, E: Into<Failure>>(
         &mut self,
         watch: &mut Watch<'_>,
@@ -176,7 +234,7 @@ impl Link {
                 Err(e) => match e.into() {
                     Failure::Blocked => {}
                     _ if self.guard.has_cut() => {
-                        (watch.tick)().map_err(Failure::Stopped)?;
+                        watch.check_stop()?;
                         return Err(Failure::Flooded);
                     }
                     failure => return Err(failure),
@@ -187,11 +245,11 @@ impl Link {
             }
             watch.check()?;
             let mut fds = [PollFd::new(&*self.socket, PollFlags::OUT)];
-            poll_once(&mut fds, watch.slice())?;
+            poll_once(&mut fds, watch.left(SLICE))?;
         }
     }
 
-    /// Repeats an operation until it is through.
+    /// Repeats an operation until it is complete.
     pub(super) fn complete<T, E: Into<Failure>>(
         &mut self,
         watch: &mut Watch<'_>,
@@ -210,9 +268,10 @@ impl Link {
         self.wait_with(watch, true, false, &[]).map(drop)
     }
 
-    /// Like [`Link::wait`], but wakes for other files as well and returns what each is ready for.
+    /// Does what [`Link::wait`] does, but also ends when one of `others` is ready, and returns what each
+    /// is ready for.
     ///
-    /// With `listen` false nothing that the node sends wakes it: the caller has no room for it.
+    /// With `listen` false nothing that the node sends ends the wait: the caller has no room for it.
     /// With `peek` it only looks what is ready and does not wait.
     pub(super) fn wait_with(
         &mut self,
@@ -223,7 +282,7 @@ impl Link {
     ) -> Result<Vec<PollFlags>, Failure> {
         watch.check()?;
         let socket = Arc::clone(&self.socket);
-        // Answers that nobody reads must not count as missing.
+        // Answers that are not read must not count as missing.
         let keepalive_due =
             listen && self.session.authenticated() && Instant::now() >= self.next_keepalive;
         let mut flags = PollFlags::empty();
@@ -231,7 +290,14 @@ impl Link {
         flags.set(PollFlags::OUT, keepalive_due);
         let mut fds = others.to_vec();
         fds.push(PollFd::from_borrowed_fd(socket.as_fd(), flags));
-        poll_once(&mut fds, if peek { Duration::ZERO } else { watch.slice() })?;
+        poll_once(
+            &mut fds,
+            if peek {
+                Duration::ZERO
+            } else {
+                watch.left(SLICE)
+            },
+        )?;
         let mut ready: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
         let node = ready.pop().unwrap_or(PollFlags::empty());
         if node.contains(PollFlags::IN) {
@@ -254,7 +320,7 @@ impl Link {
         Ok(())
     }
 
-    /// Whether part of a packet waits to be written.
+    /// Returns whether part of a packet waits to be written.
     fn half_sent(&self) -> bool {
         matches!(
             self.session.block_directions(),
@@ -262,13 +328,14 @@ impl Link {
         )
     }
 
-    /// Opens a channel for one command or shell.
-    pub(super) fn open(&mut self, watch: &mut Watch<'_>) -> Result<Channel, Failure> {
-        self.complete(watch, &mut |session| session.channel_session())
+    /// Opens a channel for one command or shell. A connection on which that fails is of no more use.
+    pub(super) fn open(mut self, watch: &mut Watch<'_>) -> Result<(Link, Channel), Failure> {
+        let channel = self.complete(watch, &mut |session| session.channel_session())?;
+        Ok((self, channel))
     }
 
-    /// Reads what there is of a channel's stream (0 is stdout, 1 stderr); 0 bytes when there is
-    /// nothing now, the channel's `eof` tells whether there will be more.
+    /// Reads what there is of a channel's stream (0 is stdout, 1 stderr). Returns 0 when there is nothing
+    /// now; the channel's `eof` says whether there will be more.
     pub(super) fn read(
         &mut self,
         watch: &mut Watch<'_>,
@@ -316,7 +383,7 @@ impl Drop for Link {
     }
 }
 
-/// The number of a signal by its name in the SSH protocol (RFC 4254, section 6.10), on Linux.
+/// Returns the number of a signal by its name in the SSH protocol (RFC 4254, section 6.10), on Linux.
 fn signal_number(name: &str) -> i32 {
     match name {
         "HUP" => 1,

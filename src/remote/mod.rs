@@ -10,6 +10,7 @@ mod keys;
 mod link;
 mod process;
 mod quote;
+mod running;
 mod ssh;
 mod stream;
 mod terminal;
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
 
-pub use files::{NodeFile, changed, changed_unless_empty};
+pub use files::{NodeFile, changed};
 pub use keys::{KeyPair, generate_key};
 pub use process::Process;
 pub use quote::{join, quote};
@@ -133,17 +134,6 @@ pub trait Remote {
     /// As [`Remote::exec`].
     fn run_with_input(&mut self, command: &str, stdin: &[u8]) -> Result<Output> {
         self.exec(command, stdin, None)
-    }
-
-    /// Runs a command that has to succeed and returns its standard output as text.
-    ///
-    /// # Errors
-    /// As [`Remote::exec`], and [`Kind::Unhealthy`] for a status other than 0.
-    fn run_ok(&mut self, command: &str) -> Result<String> {
-        Ok(self
-            .run(command)?
-            .require(&format!("`{}`", shorten(command)))?
-            .text())
     }
 
     /// Writes files into the node, each atomically: a reader sees the old content or the new.

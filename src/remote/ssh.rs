@@ -2,32 +2,29 @@
 
 use std::time::{Duration, Instant};
 
-use ssh2::Channel;
-
 use super::link::{Failure, Link, Watch};
+use super::running::{Keep, Running};
 use super::{Output, Remote, Target, connect, shorten, tail};
 use crate::error::{Error, Kind, Result};
-use crate::{fault, interrupt};
+use crate::fault;
 
-/// How long a command may take unless the caller says otherwise.
+/// The time for connecting and starting; what runs then has no limit.
+pub(super) const START: Duration = Duration::from_secs(30);
+
+/// The time for a command unless the caller says otherwise.
 const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 
-/// How long a connection that broke may take to come back.
+/// The time for a connection that broke to come back.
 const RECONNECT: Duration = Duration::from_secs(30);
 
 /// The longest command: it has to fit into one SSH packet with its header.
 const COMMAND_BYTES: usize = 30_000;
 
-/// The most that a command may write to one output, in bytes: it is kept in memory, and what the
-/// node says need not be true.
-const OUTPUT_MOST: usize = 64 << 20;
-
 /// A connection to the node. It reconnects by itself for the next command after it broke; a
-/// command that was under way is not repeated.
+/// command that was running is not repeated.
 pub struct Ssh {
     target: Target,
     link: Option<Link>,
-    limit: Duration,
 }
 
 impl Ssh {
@@ -43,8 +40,8 @@ impl Ssh {
 
     /// Connects to a node that may still be booting: tries every 150 ms until `deadline`.
     ///
-    /// `tick` is called about ten times a second with the time since the begin; an error from it
-    /// ends the wait, so the caller can watch the machine's console meanwhile.
+    /// `tick` is called about ten times a second with the time since the start; an error from it ends
+    /// the wait, so the caller can watch the machine's console meanwhile.
     ///
     /// # Errors
     /// As [`Ssh::connect`]; a wrong host key or a refused login ends it at once.
@@ -59,14 +56,7 @@ impl Ssh {
         ))
     }
 
-    /// Sets how long a command may take when the call does not say; 120 s at first.
-    #[must_use]
-    pub fn with_limit(mut self, limit: Duration) -> Ssh {
-        self.limit = limit;
-        self
-    }
-
-    /// Where this connection leads.
+    /// Returns the node that this connection leads to.
     pub fn target(&self) -> &Target {
         &self.target
     }
@@ -83,31 +73,39 @@ impl Ssh {
         Ssh {
             target: target.clone(),
             link: Some(link),
-            limit: COMMAND_LIMIT,
         }
     }
 
-    /// A channel on the connection; a connection that broke since the last command is made anew.
-    /// The connection goes with it: [`Ssh::take_back`].
-    pub(super) fn open(&mut self, watch: &mut Watch<'_>) -> Result<(Link, Channel), Failure> {
-        if let Some(mut link) = self.link.take() {
-            match link.open(watch) {
-                Ok(channel) => return Ok((link, channel)),
-                Err(Failure::Ssh(_) | Failure::Io(_) | Failure::Silent | Failure::Flooded) => {}
-                Err(e) => return Err(e),
+    /// Starts a command; makes a connection that broke since the last command again. The command has
+    /// the connection for itself until [`Ssh::take_back`].
+    pub(super) fn start(
+        &mut self,
+        watch: &mut Watch<'_>,
+        command: &str,
+        keep: Keep,
+    ) -> Result<Running, Failure> {
+        check_command(command).map_err(Failure::Stopped)?;
+        let opened = self.link.take().map(|link| link.open(watch));
+        let (mut link, mut channel) = match opened {
+            Some(Ok(opened)) => opened,
+            Some(Err(e @ (Failure::Blocked | Failure::Late | Failure::Stopped(_)))) => {
+                return Err(e);
             }
-        }
-        let left = watch.until.map_or(RECONNECT, |until| {
-            RECONNECT.min(until.saturating_duration_since(Instant::now()))
-        });
-        let mut link = connect::once(&self.target, left).map_err(Failure::Stopped)?;
-        let channel = link.open(watch)?;
-        Ok((link, channel))
+            // The connection broke since the last command.
+            Some(Err(_)) | None => {
+                let link = connect::once(&self.target, watch.left(RECONNECT));
+                link.map_err(Failure::Stopped)?.open(watch)?
+            }
+        };
+        link.complete(watch, &mut |_| channel.exec(command))?;
+        Ok(Running::new(link, channel, keep))
     }
 
-    /// Takes a connection of [`Ssh::open`] back, on which nothing is under way any more.
-    pub(super) fn take_back(&mut self, link: Link) {
+    /// Takes the connection of an ended command back, and returns what the command left behind.
+    pub(super) fn take_back(&mut self, running: Running, status: i32) -> Output {
+        let (output, link) = running.into_output(status);
         self.link = Some(link);
+        output
     }
 
     fn explain(&self, failure: Failure, command: &str, limit: Duration, stderr: &[u8]) -> Error {
@@ -122,15 +120,7 @@ impl Ssh {
                 ),
             )
             .with_hint("see what keeps the node busy: kubby ssh -- ps aux --sort=-time"),
-            other => Error::new(
-                Kind::NodeUnreachable,
-                format!(
-                    "the connection to the node on {} was lost during `{command}`",
-                    self.target.address()
-                ),
-            )
-            .with_source(other.to_string())
-            .with_hint("see whether it runs: kubby status"),
+            other => other.lost_during(&format!("`{command}`"), &self.target),
         };
         error.with_detail("its last output", tail(stderr))
     }
@@ -138,34 +128,18 @@ impl Ssh {
 
 impl Remote for Ssh {
     fn exec(&mut self, command: &str, stdin: &[u8], limit: Option<Duration>) -> Result<Output> {
-        check_command(command)?;
         fault::point("before", "a command in the node");
-        let limit = limit.unwrap_or(self.limit);
-        let mut watch = Watch {
-            until: Some(Instant::now() + limit),
-            tick: &mut interrupt::check,
-        };
-        let mut output = Output {
-            status: 0,
-            stdout: Vec::new(),
-            stderr: Vec::new(),
-        };
-        let result = self.open(&mut watch).and_then(|(mut link, mut channel)| {
-            link.complete(&mut watch, &mut |_| channel.exec(command))?;
-            exchange(&mut link, &mut watch, &mut channel, stdin, &mut output)?;
-            output.status = link.finish(&mut watch, &mut channel)?;
-            Ok(link)
-        });
-        match result {
-            Ok(link) => {
-                self.link = Some(link);
-                fault::point("after", "a command in the node");
-                Ok(output)
-            }
-            // The connection is dropped with the failure: an operation that was cut short
-            // leaves it in a state in which no other may follow.
-            Err(failure) => Err(self.explain(failure, command, limit, &output.stderr)),
-        }
+        let limit = limit.unwrap_or(COMMAND_LIMIT);
+        let mut watch = Watch::limit(limit);
+        // The connection is dropped with a failure: an operation that was cut short leaves it in a
+        // state in which no other may follow.
+        let running = self.start(&mut watch, command, Keep::Whole);
+        let mut running = running.map_err(|f| self.explain(f, command, limit, &[]))?;
+        let written = running.write(&mut watch, stdin);
+        let status = written.and_then(|_| running.finish(&mut watch));
+        let status = status.map_err(|f| self.explain(f, command, limit, &running.stderr))?;
+        fault::point("after", "a command in the node");
+        Ok(self.take_back(running, status))
     }
 }
 
@@ -188,56 +162,4 @@ pub(super) fn check_command(command: &str) -> Result<()> {
         .with_hint("send it as input to a shell instead: kubby ssh -- sh < script"));
     }
     Ok(())
-}
-
-fn too_much() -> Error {
-    Error::new(
-        Kind::Unhealthy,
-        format!(
-            "a command in the node wrote more than {} MiB",
-            OUTPUT_MOST >> 20
-        ),
-    )
-    .with_hint("look around in the node: kubby ssh")
-}
-
-/// Moves input and both outputs until the command has closed its side. Both directions take
-/// turns, so neither can fill up while the other waits for it.
-fn exchange(
-    link: &mut Link,
-    watch: &mut Watch<'_>,
-    channel: &mut Channel,
-    stdin: &[u8],
-    output: &mut Output,
-) -> Result<(), Failure> {
-    let mut buffer = vec![0; 64 * 1024];
-    let mut sent = 0;
-    let mut eof_sent = false;
-    loop {
-        let mut moved = 0;
-        for (stream, into) in [(0, &mut output.stdout), (1, &mut output.stderr)] {
-            let n = link.read(watch, channel, stream, &mut buffer)?;
-            if into.len() + n > OUTPUT_MOST {
-                return Err(Failure::Stopped(too_much()));
-            }
-            into.extend_from_slice(&buffer[..n]);
-            moved += n;
-        }
-        if channel.eof() {
-            return Ok(());
-        }
-        if sent < stdin.len() {
-            let n = link.write(watch, channel, &stdin[sent..])?;
-            sent += n;
-            moved += n;
-        } else if !eof_sent {
-            link.complete(watch, &mut |_| channel.send_eof())?;
-            eof_sent = true;
-        }
-        if moved == 0 {
-            link.wait(watch)?;
-        } else {
-            watch.check()?;
-        }
-    }
 }

@@ -2,29 +2,24 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use ssh2::Channel;
 
 use super::link::{Failure, Link, Watch};
-use super::ssh::check_command;
+use super::ssh::{START, check_command};
 use super::terminal::{self, RawTerminal};
 use super::{Target, connect, shorten};
 use crate::error::{Error, Kind, Result};
-use crate::interrupt;
-
-/// How long connecting and starting may take; what runs then has no limit.
-pub(super) const START: Duration = Duration::from_secs(30);
 
 /// A pipe that polls as writable takes this much without blocking (`PIPE_BUF`).
 const WRITE_SIZE: usize = 4096;
 
-/// How much is moved at once from a stream.
+/// The most that is moved at once from a stream.
 const READ_SIZE: usize = 32 * 1024;
 
-/// What a shell reports for a program that a closed pipe ended: 128 + SIGPIPE.
+/// The status that shells report for a program that a closed pipe ended: 128 + SIGPIPE.
 const STATUS_PIPE_CLOSED: i32 = 141;
 
 /// Runs a command with this process's standard input, output and error, and returns its exit
@@ -60,57 +55,33 @@ pub fn shell(target: &Target) -> Result<i32> {
 /// As [`exec_streaming`].
 pub fn bridge(target: &Target, command: &str, socket: &UnixStream) -> Result<()> {
     check_command(command)?;
-    let lost = |failure: Failure| lost(failure, target, &format!("`{}`", shorten(command)));
+    let what = format!("`{}`", shorten(command));
+    let lost = |failure: Failure| failure.lost_during(&what, target);
     // What is not written at once must not hold up the other direction.
     socket.set_nonblocking(true).map_err(|e| lost(e.into()))?;
     let nowhere = std::fs::OpenOptions::new()
         .write(true)
         .open("/dev/null")
         .map_err(|e| lost(e.into()))?;
-    let mut link = connect::once(target, START)?;
-    let mut channel = begin(&mut link, Some(command), false).map_err(lost)?;
-    let mut watch = Watch {
-        until: None,
-        tick: &mut interrupt::check,
-    };
+    let link = connect::once(target, START)?;
+    let (mut link, mut channel) = begin(link, Some(command), false).map_err(lost)?;
     let mut pump = Pump::new(socket.as_fd(), socket.as_fd(), nowhere.as_fd());
-    pump.run(&mut link, &mut watch, &mut channel, None)
+    pump.run(&mut link, &mut Watch::default(), &mut channel, None)
         .map(drop)
         .map_err(lost)
 }
 
-pub(super) fn lost(failure: Failure, target: &Target, what: &str) -> Error {
-    match failure {
-        Failure::Stopped(e) => e,
-        other => Error::new(
-            Kind::NodeUnreachable,
-            format!(
-                "the connection to the node on {} was lost during {what}",
-                target.address()
-            ),
-        )
-        .with_source(other.to_string())
-        .with_hint("see whether it runs: kubby status"),
-    }
-}
-
 fn attached(target: &Target, command: Option<&str>, tty: bool) -> Result<i32> {
     let what = command.map_or("the shell".to_owned(), |c| format!("`{}`", shorten(c)));
-    let lost = |failure: Failure| lost(failure, target, &what);
-    let mut link = connect::once(target, START)?;
-    let mut channel = begin(&mut link, command, tty).map_err(lost)?;
+    let lost = |failure: Failure| failure.lost_during(&what, target);
+    let link = connect::once(target, START)?;
+    let (mut link, mut channel) = begin(link, command, tty).map_err(lost)?;
     // Raw only now, so that Ctrl-C ends a connection attempt as usual.
     let raw = (tty && terminal::is_interactive())
         .then(RawTerminal::enter)
         .transpose()?;
-    let mut tick = || {
-        interrupt::check()?;
-        raw.as_ref().map_or(Ok(()), RawTerminal::check)
-    };
-    let mut watch = Watch {
-        until: None,
-        tick: &mut tick,
-    };
+    let mut tick = || raw.as_ref().map_or(Ok(()), RawTerminal::check);
+    let mut watch = Watch::with_tick(None, &mut tick);
     let mut pump = Pump::new(
         rustix::stdio::stdin(),
         rustix::stdio::stdout(),
@@ -125,25 +96,22 @@ fn attached(target: &Target, command: Option<&str>, tty: bool) -> Result<i32> {
     }
 }
 
-fn begin(link: &mut Link, command: Option<&str>, tty: bool) -> Result<Channel, Failure> {
-    let mut watch = Watch {
-        until: Some(Instant::now() + START),
-        tick: &mut interrupt::check,
-    };
-    let mut channel = link.open(&mut watch)?;
+fn begin(link: Link, command: Option<&str>, tty: bool) -> Result<(Link, Channel), Failure> {
+    let mut watch = Watch::limit(START);
+    let (mut link, mut channel) = link.open(&mut watch)?;
     if tty {
         let term = std::env::var("TERM").unwrap_or_else(|_| "xterm-256color".into());
         let (columns, rows) = terminal::size();
         link.complete(&mut watch, &mut |_| {
             channel.request_pty(&term, None, Some((columns, rows, 0, 0)))
         })?;
-        send_locale(link, &mut watch, &mut channel)?;
+        send_locale(&mut link, &mut watch, &mut channel)?;
     }
     link.complete(&mut watch, &mut |_| match command {
         Some(command) => channel.exec(command),
         None => channel.shell(),
     })?;
-    Ok(channel)
+    Ok((link, channel))
 }
 
 /// Offers the locale's variables; a server that does not want them says no, which is fine.
@@ -164,11 +132,11 @@ fn send_locale(
     Ok(())
 }
 
-/// Why the pump stopped.
+/// The reason why the pump stopped.
 enum Ended {
     /// The node has sent everything.
     Remotely,
-    /// Nobody reads this process's standard output any more.
+    /// This process's standard output is not read any more.
     OutputClosed,
 }
 
@@ -177,7 +145,6 @@ struct Outlet<'a> {
     stream: i32,
     fd: BorrowedFd<'a>,
     buffer: Vec<u8>,
-    written: usize,
     closed: bool,
 }
 
@@ -187,13 +154,8 @@ impl<'a> Outlet<'a> {
             stream,
             fd,
             buffer: Vec::new(),
-            written: 0,
             closed: false,
         }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.written == self.buffer.len()
     }
 
     /// Takes what the node has sent, if everything before is written. Returns the bytes taken.
@@ -203,11 +165,10 @@ impl<'a> Outlet<'a> {
         watch: &mut Watch<'_>,
         channel: &Channel,
     ) -> Result<usize, Failure> {
-        if !self.is_empty() {
+        if !self.buffer.is_empty() {
             return Ok(0);
         }
         self.buffer.resize(READ_SIZE, 0);
-        self.written = 0;
         let got = link.read(watch, channel, self.stream, &mut self.buffer);
         self.buffer.truncate(*got.as_ref().unwrap_or(&0));
         if self.closed {
@@ -218,15 +179,14 @@ impl<'a> Outlet<'a> {
 
     /// Writes a piece; called when the file polls as writable.
     fn write(&mut self) -> Result<(), Failure> {
-        let end = self.buffer.len().min(self.written + WRITE_SIZE);
-        match rustix::io::write(self.fd, &self.buffer[self.written..end]) {
-            Ok(n) => self.written += n,
+        let piece = self.buffer.len().min(WRITE_SIZE);
+        match rustix::io::write(self.fd, &self.buffer[..piece]) {
+            Ok(n) => drop(self.buffer.drain(..n)),
             Err(Errno::AGAIN | Errno::INTR) => {}
             // The reader is gone; what still comes is dropped.
             Err(Errno::PIPE | Errno::BADF | Errno::IO) => {
                 self.closed = true;
                 self.buffer.clear();
-                self.written = 0;
             }
             Err(e) => {
                 return Err(Failure::Stopped(
@@ -243,7 +203,6 @@ impl<'a> Outlet<'a> {
 struct Pump<'a> {
     source: BorrowedFd<'a>,
     input: Vec<u8>,
-    sent: usize,
     input_open: bool,
     eof_sent: bool,
     out: Outlet<'a>,
@@ -255,7 +214,6 @@ impl<'a> Pump<'a> {
         Pump {
             source,
             input: Vec::new(),
-            sent: 0,
             input_open: true,
             eof_sent: false,
             out: Outlet::new(0, out),
@@ -273,7 +231,7 @@ impl<'a> Pump<'a> {
         loop {
             let mut moved = self.out.fill(link, watch, channel)?;
             moved += self.err.fill(link, watch, channel)?;
-            if self.out.is_empty() && self.err.is_empty() && channel.eof() {
+            if self.out.buffer.is_empty() && self.err.buffer.is_empty() && channel.eof() {
                 return Ok(Ended::Remotely);
             }
             moved += self.send(link, watch, channel)?;
@@ -283,7 +241,7 @@ impl<'a> Pump<'a> {
                 })?;
             }
             // Data for a closed output is dropped as it comes, so there may be more at once.
-            let again = moved > 0 && self.out.is_empty() && self.err.is_empty();
+            let again = moved > 0 && self.out.buffer.is_empty() && self.err.buffer.is_empty();
             self.turn(link, watch, again)?;
             if self.out.closed {
                 return Ok(Ended::OutputClosed);
@@ -299,37 +257,37 @@ impl<'a> Pump<'a> {
         channel: &mut Channel,
     ) -> Result<usize, Failure> {
         if channel.eof() {
-            // The command has ended; nobody will read what was typed since.
+            // The command has ended and does not read what was typed since.
             self.input_open = false;
-            self.sent = self.input.len();
+            self.input.clear();
             return Ok(0);
         }
-        let before = self.sent;
-        while self.sent < self.input.len() {
-            match link.write(watch, channel, &self.input[self.sent..])? {
-                0 => return Ok(self.sent - before),
-                n => self.sent += n,
+        let before = self.input.len();
+        while !self.input.is_empty() {
+            match link.write(watch, channel, &self.input)? {
+                0 => return Ok(before - self.input.len()),
+                n => drop(self.input.drain(..n)),
             }
         }
         if !self.input_open && !self.eof_sent {
             link.complete(watch, &mut |_| channel.send_eof())?;
             self.eof_sent = true;
         }
-        Ok(self.sent - before)
+        Ok(before)
     }
 
     /// Waits for anything to become possible (not at all with `again`), then reads input and
     /// writes outputs.
     fn turn(&mut self, link: &mut Link, watch: &mut Watch<'_>, again: bool) -> Result<(), Failure> {
-        let listen = self.out.is_empty() || self.err.is_empty();
-        let wants_input = self.input_open && self.sent == self.input.len();
+        let listen = self.out.buffer.is_empty() || self.err.buffer.is_empty();
+        let wants_input = self.input_open && self.input.is_empty();
         let source = self.source;
         let mut fds = Vec::with_capacity(3);
         if wants_input {
             fds.push(PollFd::from_borrowed_fd(source, PollFlags::IN));
         }
         for outlet in [&self.out, &self.err] {
-            if !outlet.is_empty() {
+            if !outlet.buffer.is_empty() {
                 fds.push(PollFd::from_borrowed_fd(outlet.fd, PollFlags::OUT));
             }
         }
@@ -337,7 +295,7 @@ impl<'a> Pump<'a> {
         let mut ready = ready.into_iter().map(|flags| !flags.is_empty());
         let input_ready = wants_input && ready.next() == Some(true);
         for outlet in [&mut self.out, &mut self.err] {
-            if !outlet.is_empty() && ready.next() == Some(true) {
+            if !outlet.buffer.is_empty() && ready.next() == Some(true) {
                 outlet.write()?;
             }
         }
@@ -350,12 +308,8 @@ impl<'a> Pump<'a> {
     /// Reads what there is on standard input; called when it polls as readable.
     fn receive(&mut self) {
         self.input.resize(READ_SIZE, 0);
-        self.sent = 0;
         let got = match rustix::io::read(self.source, &mut self.input) {
-            Err(Errno::AGAIN | Errno::INTR) => {
-                self.input.clear();
-                return;
-            }
+            Err(Errno::AGAIN | Errno::INTR) => 0,
             // A terminal that was hung up gives EIO: for the command that is the end of input.
             Ok(0) | Err(_) => {
                 self.input_open = false;

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
-use crate::interrupt;
+use crate::wait;
 
 /// A connection that is refused in the node ends within this time.
 const REFUSAL: Duration = Duration::from_millis(250);
@@ -19,16 +19,10 @@ const TRY_EVERY: Duration = Duration::from_millis(200);
 /// # Errors
 /// [`crate::error::Kind::Interrupted`] on Ctrl-C.
 pub fn wait_open(port: u16, limit: Duration) -> Result<bool> {
-    let end = Instant::now() + limit;
-    loop {
-        if is_open(port) {
-            return Ok(true);
-        }
-        if Instant::now() >= end {
-            return Ok(false);
-        }
-        interrupt::sleep(TRY_EVERY)?;
-    }
+    let open = wait::poll(Instant::now() + limit, TRY_EVERY, || {
+        Ok(is_open(port).then_some(()))
+    })?;
+    Ok(open.is_some())
 }
 
 /// Returns whether a connection reaches the node. QEMU accepts every connection on the host and

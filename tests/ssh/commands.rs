@@ -29,7 +29,7 @@ fn output_streams_and_status_come_back() {
     assert_eq!(output.stdout, b"out\n");
     assert_eq!(output.stderr, b"err\n");
     assert_eq!(ssh.run("true").unwrap().status, 0);
-    assert_eq!(ssh.run_ok("echo ' text '").unwrap(), " text");
+    assert_eq!(ssh.run("echo ' text '").unwrap().text(), " text");
 }
 
 #[test]
@@ -47,7 +47,8 @@ fn a_signal_counts_128_and_its_number() {
 #[test]
 fn a_failure_names_the_command_and_shows_its_last_output() {
     let (_site, _running, mut ssh) = connected();
-    let e = ssh.run_ok("echo secret; seq 100 >&2; exit 3").unwrap_err();
+    let output = ssh.run("echo secret; seq 100 >&2; exit 3").unwrap();
+    let e = output.require("`seq 100`").unwrap_err();
     assert_eq!(e.kind(), Kind::Unhealthy);
     assert!(
         e.message().contains("seq 100") && e.message().contains("status 3"),
@@ -55,7 +56,8 @@ fn a_failure_names_the_command_and_shows_its_last_output() {
     );
     assert!(e.details()[0].1.ends_with("\n100"), "{e:?}");
     assert!(!format!("{e:?}").contains("secret\n"), "{e:?}");
-    let e = ssh.run_ok("kubby-no-such-program").unwrap_err();
+    let output = ssh.run("kubby-no-such-program").unwrap();
+    let e = output.require("a program").unwrap_err();
     assert!(e.details()[0].1.contains("kubby-no-such-program"), "{e:?}");
 }
 
@@ -97,10 +99,12 @@ fn a_command_need_not_read_its_input() {
 
 #[test]
 fn a_hanging_command_meets_its_limit_and_the_next_one_works() {
-    let (site, _running, ssh) = connected();
-    let mut ssh = ssh.with_limit(Duration::from_secs(3));
+    let (site, _running, mut ssh) = connected();
     let begin = Instant::now();
-    let e = ssh.run("echo so far >&2; sleep 20").unwrap_err();
+    let limit = Some(Duration::from_secs(3));
+    let e = ssh
+        .exec("echo so far >&2; sleep 20", &[], limit)
+        .unwrap_err();
     assert!(
         begin.elapsed() < Duration::from_secs(10),
         "{:?}",

@@ -141,9 +141,10 @@ fn a_command_that_writes_without_end_is_ended() {
 #[test]
 fn what_a_failed_command_says_is_kept_short() {
     let (_site, _running, mut ssh) = connected();
-    let e = ssh
-        .run_ok("head -c 3000000 /dev/zero | tr '\\0' x >&2; exit 1")
-        .unwrap_err();
+    let output = ssh
+        .run("head -c 3000000 /dev/zero | tr '\\0' x >&2; exit 1")
+        .unwrap();
+    let e = output.require("a command").unwrap_err();
     assert!(
         e.details()[0].1.len() < 20_000,
         "{}",

@@ -10,13 +10,12 @@ mod http;
 mod reader;
 mod verify;
 
-use std::fs;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result, ResultExt};
+use crate::fsutil::WholeFile;
 use crate::progress::StepSink;
 
 pub use checksums::{is_sha256, sha256_of};
@@ -118,28 +117,17 @@ pub fn check(bytes: &[u8], expected: &str, what: &str) -> Result<()> {
 /// As [`fetch_to_file`].
 pub fn write_verified(reader: impl Read, what: &str, dest: &Path, expected: &str) -> Result<()> {
     let fail = || format!("cannot write {}", dest.display());
-    let dir = dest
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix(".kubby-download-")
-        .tempfile_in(dir)
-        .context(Kind::Assets, fail)?;
+    let mut file = WholeFile::create(dest, 0o600).context(Kind::Assets, fail)?;
     let mut reader = VerifyingReader::new(reader, expected, what);
     copy(
         &mut reader,
-        file.as_file_mut(),
+        &mut file,
         || format!("cannot read {}", printable(what)),
         fail,
     )?;
-    let mode = fs::Permissions::from_mode(0o644);
-    file.as_file()
-        .set_permissions(mode)
-        .context(Kind::Assets, fail)?;
-    file.as_file().sync_all().context(Kind::Assets, fail)?;
-    file.persist(dest).context(Kind::Assets, fail)?;
-    Ok(())
+    file.set_mode(0o644)
+        .and_then(|()| file.finish())
+        .context(Kind::Assets, fail)
 }
 
 /// [`io::copy`] that knows which side failed.

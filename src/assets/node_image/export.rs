@@ -1,19 +1,18 @@
 //! One file that holds a node image, to carry it to hosts that cannot or should not build it.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use sha2::{Digest, Sha256};
 
-use super::{NodeImage, manifest};
+use super::NodeImage;
 use crate::error::{Error, Kind, Result, ResultExt};
+use crate::fsutil::{self, Digesting, WholeFile};
+use crate::interrupt;
 use crate::progress::{Progress, Step};
 use crate::units::human_bytes;
-use crate::{fsutil, interrupt};
 
 /// What [`export`] wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,31 +46,18 @@ pub fn export(
         ));
     };
     let step = progress.step("Export the node image");
-    let dir = to
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let mut temporary = tempfile::Builder::new()
-        .prefix(".kubby-export-")
-        .permissions(fs::Permissions::from_mode(0o644))
-        .tempfile_in(dir)
-        .context(Kind::Assets, fail)?;
-    let hashing = HashingWriter {
-        inner: temporary.as_file_mut(),
-        hash: Sha256::new(),
-        size: 0,
-    };
-    let (hash, size) = if gzip {
-        let mut encoder = GzEncoder::new(hashing, Compression::default());
+    let mut file = WholeFile::create(to, 0o644).context(Kind::Assets, fail)?;
+    let digesting = Digesting::new(&mut file);
+    let (_, size, hash) = if gzip {
+        let mut encoder = GzEncoder::new(digesting, Compression::default());
         copy(&image.disk, &mut encoder, &step)?;
-        encoder.finish().context(Kind::Assets, fail)?.result()
+        encoder.finish().context(Kind::Assets, fail)?.finish()
     } else {
-        let mut hashing = hashing;
-        copy(&image.disk, &mut hashing, &step)?;
-        hashing.result()
+        let mut digesting = digesting;
+        copy(&image.disk, &mut digesting, &step)?;
+        digesting.finish()
     };
-    temporary.as_file().sync_all().context(Kind::Assets, fail)?;
-    temporary.persist(to).context(Kind::Assets, fail)?;
+    file.finish().context(Kind::Assets, fail)?;
 
     let mut checksum_file = to.as_os_str().to_owned();
     checksum_file.push(".sha256");
@@ -99,7 +85,9 @@ fn copy(from: &Path, to: &mut impl Write, step: &Step) -> Result<()> {
         if n == 0 {
             return Ok(());
         }
-        to.write_all(&buffer[..n]).context(Kind::Assets, || {
+        let written = to.write_all(&buffer[..n]);
+        interrupt::check()?;
+        written.context(Kind::Assets, || {
             "cannot write the exported node image".into()
         })?;
         done += n as u64;
@@ -107,36 +95,12 @@ fn copy(from: &Path, to: &mut impl Write, step: &Step) -> Result<()> {
     }
 }
 
-/// Hashes and counts what passes through, which is the file as it will be given to others.
-struct HashingWriter<W> {
-    inner: W,
-    hash: Sha256,
-    size: u64,
-}
-
-impl<W> HashingWriter<W> {
-    fn result(self) -> (String, u64) {
-        (manifest::hex(&self.hash.finalize()), self.size)
-    }
-}
-
-impl<W: Write> Write for HashingWriter<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = self.inner.write(bytes)?;
-        self.hash.update(&bytes[..n]);
-        self.size += n as u64;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::manifest;
     use super::*;
     use crate::progress::Silent;
+    use std::fs;
 
     fn image(dir: &Path) -> NodeImage {
         let disk = dir.join("disk");

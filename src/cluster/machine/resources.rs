@@ -8,7 +8,7 @@ use crate::cluster::Access;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil;
 use crate::hypervisor::{
-    self, Acceleration, CacheMode, Change, DomainSpec, Hypervisor, Owner, PortForward, Volume,
+    self, Acceleration, Change, DomainSpec, Hypervisor, Owner, PortForward, Volume,
 };
 use crate::network::{API_PORT, SSH_PORT};
 use crate::profile::{Profile, ProfileName};
@@ -357,7 +357,6 @@ pub fn domain(
         initrd: path(&base.initrd)?,
         kernel_args: kernel_args(&profile.kernel_args),
         root_disk: path(&names.disk)?,
-        root_cache: CacheMode::Writeback,
         components: path(&base.components)?,
         seed: path(&names.seed)?,
         console_log: names

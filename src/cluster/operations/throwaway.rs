@@ -175,11 +175,11 @@ pub(crate) fn clear(dir: &ProfileDir) -> Result<()> {
 }
 
 fn is_abandoned(dir: &ProfileDir) -> Result<bool> {
-    Ok(Lock::holder(&dir.throwaway())? == Some(fsutil::Holder::Nobody))
+    Ok(Lock::is_held(&dir.throwaway())? == Some(false))
 }
 
 fn is_held(dir: &ProfileDir) -> Result<bool> {
-    Ok(Lock::holder(&dir.throwaway())? == Some(fsutil::Holder::Somebody))
+    Ok(Lock::is_held(&dir.throwaway())? == Some(true))
 }
 
 #[cfg(test)]

@@ -149,7 +149,7 @@ fn look(
     let step = progress.step("Look at the node");
     let mut ssh = identity::connect_introduced(access, pki, watcher, limit, &step)?;
     let span = trace::span("compare the files");
-    let changed = remote::changed_unless_empty(&mut ssh, &wanted.files, &wanted.optional)?;
+    let changed = remote::changed(&mut ssh, &wanted.files, &wanted.optional)?;
     drop(span);
     if changed.is_empty() {
         provision::verify(&mut ssh)?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use virt::connect::Connect;
 
-use super::failure;
+use super::failure::{self, Answer};
 use crate::error::{Error, Kind, Result};
 use crate::hypervisor::host::{Capabilities, HostInfo, Version, is_local, meminfo};
 use crate::units::Mebibytes;
@@ -14,8 +14,8 @@ use crate::units::Mebibytes;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Time for any other call. Most take milliseconds, but the first one after QEMU changed makes
-/// the daemon probe it anew, which took 8 s on a slow machine.
-pub(super) const CALL_DEADLINE: Duration = Duration::from_secs(120);
+/// the daemon probe it again, which took 8 s on a slow machine.
+const CALL_DEADLINE: Duration = Duration::from_secs(120);
 
 /// A connection to libvirt. Cheap to share: calls from several threads are fine.
 pub struct Libvirt {
@@ -31,14 +31,14 @@ impl std::fmt::Debug for Libvirt {
     }
 }
 
-/// The version of the libvirt client library that kubby runs with.
+/// Returns the version of the libvirt client library that kubby runs with.
 pub fn library_version() -> Version {
     // Only a null pointer fails here, and the binding passes none.
     Version::decode(virt::connect::Connect::version().unwrap_or_default())
 }
 
-/// The URI to connect to: `--connect`, else `LIBVIRT_DEFAULT_URI`, else the system's libvirt for
-/// root and the user's own for everybody else.
+/// Returns the URI to connect to: `--connect`, else `LIBVIRT_DEFAULT_URI`, else the system's libvirt
+/// for root and the user's own for every other user.
 pub fn default_uri(connect: Option<&str>) -> String {
     let environment = std::env::var("LIBVIRT_DEFAULT_URI").ok();
     choose_uri(
@@ -105,26 +105,26 @@ impl Libvirt {
     pub(super) fn call<T: Send + 'static>(
         &self,
         what: &str,
-        work: impl FnOnce(&Connect) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&Connect) -> Answer<T> + Send + 'static,
     ) -> Result<T> {
         let connection = self.connection();
-        with_deadline(CALL_DEADLINE, move || work(&connection))
-            .unwrap_or_else(|| Err(failure::no_answer(&self.uri, what, CALL_DEADLINE)))
+        match with_deadline(CALL_DEADLINE, move || work(&connection)) {
+            Some(answer) => answer.map_err(|failure| failure.explain(what)),
+            None => Err(failure::no_answer(&self.uri, what, CALL_DEADLINE)),
+        }
     }
 
     pub(super) fn host_info(&self) -> Result<HostInfo> {
-        let what = "ask about the host";
-        let mut info = self.call(what, move |c| {
-            let fail = |e| failure::call(what, &e);
-            let node = c.node_info().map_err(fail)?;
-            let capabilities = Capabilities::parse(&c.capabilities().map_err(fail)?)?;
+        let mut info = self.call("ask about the host", |c| {
+            let node = c.node_info()?;
+            let capabilities = Capabilities::parse(&c.capabilities()?)?;
             Ok(HostInfo {
                 uri: String::new(),
-                libvirt_version: Version::decode(c.lib_version().map_err(fail)?),
-                qemu_version: Version::decode(c.hyp_version().map_err(fail)?),
+                libvirt_version: Version::decode(c.lib_version()?),
+                qemu_version: Version::decode(c.hyp_version()?),
                 cpus: node.cpus,
                 memory: Mebibytes(node.memory / 1024),
-                available_memory: Mebibytes(c.free_memory().map_err(fail)? / (1024 * 1024)),
+                available_memory: Mebibytes(c.free_memory()? / (1024 * 1024)),
                 domain_types: capabilities.domain_types,
                 emulator: capabilities.emulator,
                 qemu_ids: capabilities.qemu_ids,
@@ -145,8 +145,8 @@ impl Libvirt {
     }
 }
 
-/// Runs `work` on a thread; `None` when it has not ended by the deadline. The thread is then left
-/// to itself, as a call within libvirt cannot be cancelled.
+/// Runs `work` on a thread; returns `None` when it has not ended by the deadline. The thread then
+/// runs on, as a call within libvirt cannot be cancelled.
 fn with_deadline<T: Send + 'static>(
     deadline: Duration,
     work: impl FnOnce() -> T + Send + 'static,
@@ -158,7 +158,7 @@ fn with_deadline<T: Send + 'static>(
     match receiver.recv_timeout(deadline) {
         Ok(value) => Some(value),
         Err(RecvTimeoutError::Timeout) => None,
-        // The thread panicked: go on with its panic here rather than lose it.
+        // The thread panicked: panic here as well rather than lose that.
         Err(RecvTimeoutError::Disconnected) => match thread.join() {
             Err(panic) => std::panic::resume_unwind(panic),
             Ok(()) => None,

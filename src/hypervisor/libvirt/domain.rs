@@ -1,4 +1,4 @@
-//! Domains: finding, defining, starting, stopping.
+//! Domains: finding, describing, defining, removing.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use virt::error::ErrorNumber;
 use virt::sys;
 
 use super::connection::Libvirt;
-use super::failure;
+use super::failure::{self, Answer};
 use crate::error::{Error, Kind, Result};
 use crate::hypervisor::owner::{NAMESPACE, Owner};
 use crate::hypervisor::{Change, Domain, State};
@@ -25,33 +25,55 @@ impl Libvirt {
     /// [`Kind::Hypervisor`] when libvirt refuses it.
     pub fn define_xml(&self, name: &str, xml: &str) -> Result<()> {
         let xml = xml.to_owned();
-        let what = format!("define the domain {name}");
-        self.call(&what.clone(), move |c| {
-            c.define_domain_xml(&xml)
-                .map(drop)
-                .map_err(|e| failure::call(&what, &e))
+        self.call(&format!("define the domain {name}"), move |c| {
+            c.define_domain_xml(&xml)?;
+            Ok(())
+        })
+    }
+
+    /// Runs calls on a domain, if there is one; `verb` completes `cannot … the domain x`.
+    pub(super) fn try_domain<T: Send + 'static>(
+        &self,
+        verb: &str,
+        name: &str,
+        work: impl FnOnce(Option<Handle>) -> Answer<T> + Send + 'static,
+    ) -> Result<T> {
+        let what = format!("{verb} the domain {name}");
+        let name = name.to_owned();
+        self.call(&what, move |c| work(lookup(c, &name)?))
+    }
+
+    /// Runs calls on a domain that has to be there; see [`try_domain`](Self::try_domain).
+    pub(super) fn with_domain<T: Send + 'static>(
+        &self,
+        verb: &str,
+        name: &str,
+        work: impl FnOnce(Handle) -> Answer<T> + Send + 'static,
+    ) -> Result<T> {
+        let missing = Error::new(Kind::Hypervisor, format!("there is no domain {name}"));
+        self.try_domain(verb, name, move |found| work(found.ok_or(missing)?))
+    }
+
+    /// Gives QEMU's monitor a command and returns its answer.
+    pub(super) fn monitor(&self, domain: &str, command: String, flags: u32) -> Result<String> {
+        self.with_domain("ask QEMU's monitor of", domain, move |domain| {
+            Ok(domain.qemu_monitor_command(&command, flags)?)
         })
     }
 }
 
-pub(super) fn lookup(connection: &Connect, name: &str) -> Result<Option<Handle>> {
+fn lookup(connection: &Connect, name: &str) -> Result<Option<Handle>, virt::error::Error> {
     match connection.lookup_domain_by_name(name) {
         Ok(found) => Ok(Some(found)),
         Err(e) if failure::is(&e, ErrorNumber::NoDomain) => Ok(None),
-        Err(e) => Err(failure::call(&format!("look for the domain {name}"), &e)),
+        Err(e) => Err(e),
     }
 }
 
-pub(super) fn require(connection: &Connect, name: &str) -> Result<Handle> {
-    lookup(connection, name)?
-        .ok_or_else(|| Error::new(Kind::Hypervisor, format!("there is no domain {name}")))
-}
-
-/// `None` when the domain vanished while it was asked about.
-fn describe(handle: &Handle) -> Result<Option<Domain>, virt::error::Error> {
+/// Returns kubby's view of a domain; `None` when the domain vanished meanwhile.
+pub(super) fn describe(handle: &Handle) -> Result<Option<Domain>, virt::error::Error> {
     let described = || {
         let (state, reason) = handle.state()?;
-        let (state, reason) = (state_of(state), reason_of(reason));
         let owner = match handle.metadata(
             sys::VIR_DOMAIN_METADATA_ELEMENT as i32,
             Some(NAMESPACE),
@@ -64,8 +86,8 @@ fn describe(handle: &Handle) -> Result<Option<Domain>, virt::error::Error> {
         Ok(Domain {
             name: handle.name()?,
             uuid: handle.uuid()?,
-            state,
-            reason,
+            state: state_of(state),
+            reason: reason_of(reason).map(str::to_owned),
             owner,
             cpu_time: Duration::from_nanos(handle.info()?.cpu_time),
         })
@@ -77,99 +99,18 @@ fn describe(handle: &Handle) -> Result<Option<Domain>, virt::error::Error> {
     }
 }
 
-pub(super) fn find(libvirt: &Libvirt, name: &str) -> Result<Option<Domain>> {
-    let name = name.to_owned();
-    let what = format!("ask about the domain {name}");
-    libvirt.call(&what.clone(), move |c| match lookup(c, &name)? {
-        Some(handle) => describe(&handle).map_err(|e| failure::call(&what, &e)),
-        None => Ok(None),
-    })
+/// Lists the domains with kubby's mark, sorted by name.
+pub(super) fn list_owned(connection: &Connect) -> Answer<Vec<Domain>> {
+    let mut owned = Vec::new();
+    for handle in connection.list_all_domains(0)? {
+        owned.extend(describe(&handle)?.filter(|d| d.owner.is_some()));
+    }
+    owned.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(owned)
 }
 
-/// The XML of a domain that is there, the running one's before the defined one's.
-pub(super) fn definition(libvirt: &Libvirt, name: &str) -> Result<Option<String>> {
-    let name = name.to_owned();
-    let what = format!("ask for the definition of the domain {name}");
-    libvirt.call(&what.clone(), move |c| {
-        let Some(handle) = lookup(c, &name)? else {
-            return Ok(None);
-        };
-        let xml = handle.xml_desc(0).map_err(|e| failure::call(&what, &e))?;
-        Ok(Some(xml))
-    })
-}
-
-pub(super) fn list_owned(libvirt: &Libvirt) -> Result<Vec<Domain>> {
-    let what = "list the domains";
-    libvirt.call(what, move |c| {
-        let fail = |e| failure::call(what, &e);
-        let mut owned = Vec::new();
-        for handle in c.list_all_domains(0).map_err(fail)? {
-            owned.extend(
-                describe(&handle)
-                    .map_err(fail)?
-                    .filter(|d| d.owner.is_some()),
-            );
-        }
-        owned.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(owned)
-    })
-}
-
-pub(super) fn start(libvirt: &Libvirt, name: &str) -> Result<Change> {
-    let name = name.to_owned();
-    let what = format!("start the domain {name}");
-    libvirt.call(&what.clone(), move |c| {
-        let fail = |e| failure::call(&what, &e);
-        let handle = require(c, &name)?;
-        if handle.is_active().map_err(fail)? {
-            return Ok(Change::Nothing);
-        }
-        handle.create().map_err(fail)?;
-        Ok(Change::Done)
-    })
-}
-
-pub(super) fn resume(libvirt: &Libvirt, name: &str) -> Result<Change> {
-    let name = name.to_owned();
-    let what = format!("resume the domain {name}");
-    libvirt.call(&what.clone(), move |c| {
-        let fail = |e| failure::call(&what, &e);
-        let handle = require(c, &name)?;
-        if !is_paused(&handle).map_err(fail)? {
-            return Ok(Change::Nothing);
-        }
-        handle.resume().map_err(fail)?;
-        Ok(Change::Done)
-    })
-}
-
-pub(super) fn shutdown(libvirt: &Libvirt, name: &str) -> Result<Change> {
-    let name = name.to_owned();
-    let what = format!("shut the domain {name} down");
-    libvirt.call(&what.clone(), move |c| {
-        let fail = |e| failure::call(&what, &e);
-        let handle = require(c, &name)?;
-        if !handle.is_active().map_err(fail)? {
-            return Ok(Change::Nothing);
-        }
-        ended(handle.shutdown()).map_err(fail)
-    })
-}
-
-pub(super) fn destroy(libvirt: &Libvirt, name: &str) -> Result<Change> {
-    let name = name.to_owned();
-    let what = format!("stop the domain {name}");
-    libvirt.call(&what.clone(), move |c| match lookup(c, &name)? {
-        Some(handle) if handle.is_active().map_err(|e| failure::call(&what, &e))? => {
-            ended(handle.destroy()).map_err(|e| failure::call(&what, &e))
-        }
-        _ => Ok(Change::Nothing),
-    })
-}
-
-/// A domain that ended meanwhile cannot be stopped, which is what was wanted.
-fn ended(result: Result<(), virt::error::Error>) -> Result<Change, virt::error::Error> {
+/// Reads the result of a stop: a domain that ended meanwhile cannot be stopped, which is fine.
+pub(super) fn ended(result: Result<(), virt::error::Error>) -> Result<Change, virt::error::Error> {
     match result {
         Ok(()) => Ok(Change::Done),
         Err(e) if failure::is(&e, ErrorNumber::OperationInvalid) => Ok(Change::Nothing),
@@ -178,35 +119,25 @@ fn ended(result: Result<(), virt::error::Error>) -> Result<Change, virt::error::
     }
 }
 
-pub(super) fn undefine(libvirt: &Libvirt, name: &str) -> Result<Change> {
-    let name = name.to_owned();
-    let what = format!("remove the domain {name}");
-    libvirt.call(&what.clone(), move |c| {
-        let fail = |e| failure::call(&what, &e);
-        let Some(handle) = lookup(c, &name)? else {
-            return Ok(Change::Nothing);
-        };
-        // libvirt would let a running domain live on and forget it when it ends.
-        if handle.is_active().map_err(fail)? {
-            return Err(Error::new(
-                Kind::Hypervisor,
-                format!("cannot {what}: it runs"),
-            ));
-        }
-        let common =
-            sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA;
-        let of_qemu =
-            sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA | sys::VIR_DOMAIN_UNDEFINE_NVRAM;
-        match handle.undefine_flags(common | of_qemu) {
-            // Not every driver knows what only QEMU's has.
-            Err(e) if failure::is(&e, ErrorNumber::InvalidArg) => handle.undefine_flags(common),
-            result => result,
-        }
-        .map_err(fail)?;
-        Ok(Change::Done)
-    })
+/// Removes a domain that does not run, with all that libvirt keeps for it.
+pub(super) fn undefine(handle: &Handle) -> Answer<Change> {
+    // libvirt would let a running domain live on and forget it when it ends.
+    if handle.is_active()? {
+        let message = format!("cannot remove the domain {}: it runs", handle.name()?);
+        return Err(Error::new(Kind::Hypervisor, message).into());
+    }
+    let common =
+        sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA;
+    let of_qemu = sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA | sys::VIR_DOMAIN_UNDEFINE_NVRAM;
+    match handle.undefine_flags(common | of_qemu) {
+        // Not every driver knows the flags that only QEMU's has.
+        Err(e) if failure::is(&e, ErrorNumber::InvalidArg) => handle.undefine_flags(common),
+        result => result,
+    }?;
+    Ok(Change::Done)
 }
 
+/// Returns whether a domain is paused.
 pub(super) fn is_paused(handle: &Handle) -> Result<bool, virt::error::Error> {
     Ok(state_of(handle.state()?.0) == State::Paused)
 }
@@ -221,11 +152,11 @@ fn state_of(state: Enum<DomainState, sys::virDomainState>) -> State {
     }
 }
 
-fn reason_of(reason: Enum<DomainStateReason, i32>) -> Option<String> {
+fn reason_of(reason: Enum<DomainStateReason, i32>) -> Option<&'static str> {
     let Enum::Known(reason) = reason else {
         return None;
     };
-    let text = match reason {
+    Some(match reason {
         DomainStateReason::Shutoff(Enum::Known(reason)) => match reason {
             DomainShutoffReason::Shutdown => "the guest shut down",
             DomainShutoffReason::Destroyed => "it was stopped by force",
@@ -239,7 +170,7 @@ fn reason_of(reason: Enum<DomainStateReason, i32>) -> Option<String> {
             "the guest's kernel panicked"
         }
         DomainStateReason::Paused(Enum::Known(reason)) => match reason {
-            DomainPausedReason::User => "somebody paused it",
+            DomainPausedReason::User => "it was paused by a command",
             DomainPausedReason::IOError => "a disk error, such as a full disk on the host",
             DomainPausedReason::Crashed => "the guest crashed",
             DomainPausedReason::Save => "its state is being saved",
@@ -247,6 +178,5 @@ fn reason_of(reason: Enum<DomainStateReason, i32>) -> Option<String> {
             _ => return None,
         },
         _ => return None,
-    };
-    Some(text.to_owned())
+    })
 }

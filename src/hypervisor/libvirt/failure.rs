@@ -1,40 +1,105 @@
 //! libvirt's errors turned into kubby's: what failed, in libvirt's words, and what to do.
+//!
+//! libvirt's number and the part of it that failed decide wherever they can, because a daemon
+//! writes its messages in the language of its own locale. Where text decides, it is English:
+//!
+//! - QEMU's words: libvirt starts QEMU with `LC_ALL=C` and passes on what it prints as it is.
+//! - The words of libvirt's client library, which all failures to connect have: it takes the locale
+//!   of the process that it is part of, and kubby never leaves the C locale.
+//! - The operating system's words for an error number, such as `No space left on device`. The number
+//!   itself does not get through libvirt's binding, and a daemon with another locale translates the
+//!   words: such an error has no hint.
 
 use std::time::Duration;
 
-use virt::error::ErrorNumber;
+use virt::enumutil::Enum;
+use virt::error::{ErrorDomain, ErrorNumber};
 
 use crate::error::{Error, Kind};
 
-/// Whether the error is of this number.
+/// libvirt's number of an error, and the part of libvirt that it comes from.
+type Origin = Option<(ErrorNumber, ErrorDomain)>;
+
+fn origin(error: &virt::error::Error) -> Origin {
+    match (error.code(), error.domain()) {
+        (Enum::Known(number), Enum::Known(domain)) => Some((number, domain)),
+        _ => None,
+    }
+}
+
+/// Returns whether the error is of this number.
 pub(super) fn is(error: &virt::error::Error, number: ErrorNumber) -> bool {
     error.code().is_known_and(|code| code == number)
 }
 
-/// libvirt is at work on the same object and says so; a moment later the call may succeed.
-pub(super) fn is_busy(error: &virt::error::Error) -> bool {
-    let text = error.message();
-    [
-        "has asynchronous jobs running",
-        "is still in use",
-        "is still being allocated",
-    ]
-    .iter()
-    .any(|busy| text.contains(busy))
+/// Returns whether the storage driver may have refused because something else uses the pool or the
+/// volume at this moment; a moment later the call may succeed. A few lasting errors have the same
+/// numbers.
+pub(super) fn may_be_busy(error: &virt::error::Error) -> bool {
+    is_of_busy_storage(origin(error))
 }
 
-/// The error of a call that was to `what`, in the form `start the domain x`.
-pub(super) fn call(what: &str, error: &virt::error::Error) -> Error {
-    explain(what, error.message())
+fn is_of_busy_storage(origin: Origin) -> bool {
+    use ErrorNumber::{InternalError, OperationInvalid};
+    matches!(
+        origin,
+        Some((InternalError | OperationInvalid, ErrorDomain::Storage))
+    )
 }
 
-/// The error of writing to a volume's file, in the words that libvirt would have passed on.
-pub(super) fn file(what: &str, error: &std::io::Error) -> Error {
-    explain(what, &error.to_string())
+/// Why calls to libvirt did not succeed.
+pub(super) enum Failure {
+    /// libvirt's own error.
+    Libvirt(virt::error::Error),
+    /// libvirt's error when it was to make a pool's directory.
+    Directory(virt::error::Error),
+    /// The operating system's error when kubby wrote to a volume's file.
+    File(std::io::Error),
+    /// An error that says what failed already.
+    Explained(Error),
 }
 
-/// The pure part of [`call`]: class and hints by libvirt's text.
-fn explain(what: &str, text: &str) -> Error {
+/// The result of calls to libvirt before it is known what they were for.
+pub(super) type Answer<T> = Result<T, Failure>;
+
+impl From<virt::error::Error> for Failure {
+    fn from(error: virt::error::Error) -> Self {
+        Failure::Libvirt(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Explained(error)
+    }
+}
+
+impl Failure {
+    /// Returns the error of calls that were to `what`, in the form `start the domain x`.
+    pub(super) fn explain(self, what: &str) -> Error {
+        match self {
+            Failure::Libvirt(e) => explain(what, origin(&e), e.message()),
+            Failure::Directory(e) => explain_directory(what, origin(&e), e.message()),
+            // In the words that libvirt would have passed on.
+            Failure::File(e) => explain(what, None, &e.to_string()),
+            Failure::Explained(e) => e,
+        }
+    }
+}
+
+fn explain_directory(what: &str, origin: Origin, text: &str) -> Error {
+    match origin {
+        Some((ErrorNumber::SystemError, _)) => {
+            Error::new(Kind::Preflight, format!("cannot {what}"))
+                .with_source(text.trim().to_owned())
+                .with_hint("choose a home directory in which libvirt may make directories")
+        }
+        _ => explain(what, origin, text),
+    }
+}
+
+/// Returns an error with class and hints.
+fn explain(what: &str, origin: Origin, text: &str) -> Error {
     if let Some(port) = taken_port(text) {
         return Error::new(
             Kind::Preflight,
@@ -43,58 +108,46 @@ fn explain(what: &str, text: &str) -> Error {
         .with_hint(format!("see what uses it: ss -ltnp 'sport = :{port}'"))
         .with_hint("stop that program, or choose another port");
     }
-    let failed = format!("cannot {what}");
-    let (kind, hint) = if text.contains("No space left on device") {
-        (
-            Kind::Preflight,
-            Some("free some space on the disk that holds the storage pool: df -h"),
-        )
-    } else if text.contains("failed to create directory") {
-        (
-            Kind::Preflight,
-            Some("choose a home directory in which libvirt may make directories"),
-        )
-    } else if text.contains("Permission denied") {
-        (
-            Kind::Preflight,
-            Some(
-                "the user that QEMU runs as must be able to pass through every directory above \
-                 its files: chmod o+x them, choose another home directory, or use --connect qemu:///session",
-            ),
-        )
-    } else if text.contains("Cannot allocate memory") || text.contains("cannot set up guest memory")
-    {
-        (
-            Kind::Preflight,
-            Some("give the node less memory with --memory, or free some: free -h"),
-        )
-    } else if text.contains("already exists with uuid") {
-        (
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    let (kind, hint) = match origin {
+        Some((ErrorNumber::OperationFailed, ErrorDomain::Domain)) => (
             Kind::Hypervisor,
-            Some("another machine has this name: see virsh list --all"),
-        )
-    } else if text.contains("invalid domain type") || text.contains("KVM is not supported") {
-        (
+            "another machine has this name: see virsh list --all",
+        ),
+        Some((_, ErrorDomain::Rpc)) => (
             Kind::Hypervisor,
-            Some("this host has no KVM; use --accel tcg"),
-        )
-    } else if text.contains("client socket is closed") || text.contains("End of file while reading")
-    {
-        (
-            Kind::Hypervisor,
-            Some("libvirt's daemon ended; run the command again"),
-        )
-    } else {
-        (Kind::Hypervisor, None)
+            "libvirt's daemon ended; run the command again",
+        ),
+        Some((ErrorNumber::InvalidArg, ErrorDomain::Capabilities)) => {
+            (Kind::Hypervisor, "this host has no KVM; use --accel tcg")
+        }
+        _ if says(&["failed to initialize kvm", "failed to initialize KVM"]) => {
+            (Kind::Hypervisor, "this host has no KVM; use --accel tcg")
+        }
+        _ if says(&["No space left on device"]) => (
+            Kind::Preflight,
+            "free some space on the disk that holds the storage pool: df -h",
+        ),
+        _ if says(&["Permission denied"]) => (
+            Kind::Preflight,
+            "the user that QEMU runs as must be able to pass through every directory above its \
+             files: chmod o+x them, choose another home directory, or use --connect qemu:///session",
+        ),
+        _ if says(&["Cannot allocate memory", "cannot set up guest memory"]) => (
+            Kind::Preflight,
+            "give the node less memory with --memory, or free some: free -h",
+        ),
+        _ => {
+            return Error::new(Kind::Hypervisor, format!("cannot {what}"))
+                .with_source(text.trim().to_owned());
+        }
     };
-    let mut error = Error::new(kind, failed).with_source(text.trim().to_owned());
-    if let Some(hint) = hint {
-        error = error.with_hint(hint);
-    }
-    error
+    Error::new(kind, format!("cannot {what}"))
+        .with_source(text.trim().to_owned())
+        .with_hint(hint)
 }
 
-/// The port of QEMU's `Could not set up host forwarding rule 'tcp:127.0.0.1:40022-:22'`.
+/// Returns the port of QEMU's `Could not set up host forwarding rule 'tcp:127.0.0.1:40022-:22'`.
 fn taken_port(text: &str) -> Option<u16> {
     let rule = text
         .split_once("Could not set up host forwarding rule '")?
@@ -103,52 +156,56 @@ fn taken_port(text: &str) -> Option<u16> {
     host_end.rsplit(':').next()?.parse().ok()
 }
 
-/// The error of a connection that could not be opened.
+/// Returns the error of a connection that could not be opened.
 pub(super) fn connect(uri: &str, error: &virt::error::Error) -> Error {
-    explain_connect(uri, error.message())
+    explain_connect(uri, origin(error), error.message())
 }
 
-fn explain_connect(uri: &str, text: &str) -> Error {
-    let denied = text.contains("Permission denied")
-        || text.contains("authentication unavailable")
-        || text.contains("access denied")
-        || text.contains("authentication failed");
-    let no_driver = text.contains("no connection driver available");
-    let no_daemon = text.contains("does not exist in $PATH")
-        || text.contains("Cannot find")
-        || text.contains("Failed to find program");
-    // polkit decides who may use the system's libvirt, and it is reached over D-Bus.
-    let no_judge = text.contains("Unable to get system bus connection");
-    let unreachable =
-        text.contains("Cannot recv data") || text.contains("unable to connect to server");
-    let (what, hint) = if unreachable {
-        (
-            "the host cannot be reached, or libvirt does not run there",
-            "try to log in there with ssh, without a password, and run virsh list".to_owned(),
-        )
-    } else if no_judge {
+fn explain_connect(uri: &str, origin: Origin, text: &str) -> Error {
+    use ErrorNumber::{
+        AccessDenied, AuthCancelled, AuthFailed, AuthUnavailable, NoConnect, OperationDenied,
+    };
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    let number = origin.map(|(number, _)| number);
+    let (what, hint) = if matches!(origin, Some((_, ErrorDomain::Dbus))) {
+        // polkit decides who may use the system's libvirt, and it is reached over D-Bus.
         (
             "libvirt cannot ask polkit whether this user may use it, as there is no system D-Bus",
             "use your own libvirt with --connect qemu:///session, or run as root".to_owned(),
         )
-    } else if no_driver && !uri.starts_with("qemu") {
+    } else if number == Some(NoConnect) && !uri.starts_with("qemu") {
         (
             "libvirt has no driver for it, and kubby needs QEMU's",
             "use --connect qemu:///session".to_owned(),
         )
-    } else if no_driver || no_daemon {
+    } else if number == Some(NoConnect)
+        || says(&[
+            "does not exist in $PATH",
+            "Cannot find",
+            "Failed to find program",
+        ])
+    {
         (
             "libvirt's QEMU driver is not installed",
             "on Debian: sudo apt-get install libvirt-daemon-system qemu-system-x86, or run scripts/setup"
                 .to_owned(),
         )
-    } else if denied {
+    } else if says(&["Cannot recv data", "unable to connect to server"]) {
+        (
+            "the host cannot be reached, or libvirt does not run there",
+            "try to log in there with ssh, without a password, and run virsh list".to_owned(),
+        )
+    } else if matches!(
+        number,
+        Some(AuthUnavailable | AuthFailed | AuthCancelled | AccessDenied | OperationDenied)
+    ) || says(&["Permission denied"])
+    {
         (
             "this user may not use libvirt",
             "join its group, then log in again: sudo usermod -aG libvirt \"$USER\"; or use your own: --connect qemu:///session"
                 .to_owned(),
         )
-    } else if text.contains("Failed to connect socket") || text.contains("Connection refused") {
+    } else if says(&["Failed to connect socket", "Connection refused"]) {
         ("libvirt's daemon does not run", restart_hint(uri))
     } else {
         (
@@ -161,7 +218,7 @@ fn explain_connect(uri: &str, text: &str) -> Error {
         .with_hint(hint)
 }
 
-/// How to get a daemon that answers.
+/// Returns the command that starts a daemon, or shows why it does not start.
 pub(super) fn restart_hint(uri: &str) -> String {
     if uri.ends_with("/session") {
         "see why it does not start: virsh -c qemu:///session list".into()
@@ -171,7 +228,7 @@ pub(super) fn restart_hint(uri: &str) -> String {
     }
 }
 
-/// The error of a call that did not return in time.
+/// Returns the error of a call that did not return in time.
 pub(super) fn no_answer(uri: &str, what: &str, deadline: Duration) -> Error {
     Error::new(
         Kind::Hypervisor,
@@ -187,47 +244,67 @@ pub(super) fn no_answer(uri: &str, what: &str, deadline: Duration) -> Error {
 mod tests {
     use super::*;
 
+    /// A German message: where a number decides, the language does not matter.
+    const GERMAN: &str = "Auf den Vorgang kann nicht zugegriffen werden";
+
     #[test]
     fn failures_of_calls_get_class_and_hint() {
+        use ErrorDomain::{Capabilities, Domain, Qemu, Rpc, Storage};
+        use ErrorNumber::{InternalError, InvalidArg, OperationFailed, SystemError};
         let table = [
             (
+                Some((InternalError, Qemu)),
                 "internal error: process exited while connecting to monitor: 2025-01-01T00:00:00Z qemu-system-x86_64: -netdev user,id=kubby0: Could not set up host forwarding rule 'tcp:127.0.0.1:40022-:22'",
                 Kind::Preflight,
                 "sport = :40022",
             ),
             (
+                Some((SystemError, Storage)),
                 "Unable to write data: No space left on device",
                 Kind::Preflight,
                 "df -h",
             ),
+            (None, "No space left on device", Kind::Preflight, "df -h"),
             (
+                Some((SystemError, Storage)),
                 "Cannot access storage file '/root/x/a.qcow2' (as uid:64055, gid:64055): Permission denied",
                 Kind::Preflight,
                 "chmod o+x",
             ),
             (
-                "failed to create directory '/x': Permission denied",
-                Kind::Preflight,
-                "may make directories",
-            ),
-            (
+                Some((InternalError, Qemu)),
                 "qemu-system-x86_64: cannot set up guest memory 'pc.ram': Cannot allocate memory",
                 Kind::Preflight,
                 "--memory",
             ),
             (
-                "operation failed: domain 'k' already exists with uuid 1-2",
+                Some((InternalError, Qemu)),
+                "qemu-system-x86_64: failed to initialize kvm: No such file or directory",
+                Kind::Hypervisor,
+                "--accel tcg",
+            ),
+            (
+                Some((InvalidArg, Capabilities)),
+                GERMAN,
+                Kind::Hypervisor,
+                "--accel tcg",
+            ),
+            (
+                Some((OperationFailed, Domain)),
+                GERMAN,
                 Kind::Hypervisor,
                 "virsh list",
             ),
             (
-                "internal error: client socket is closed",
+                Some((InternalError, Rpc)),
+                GERMAN,
                 Kind::Hypervisor,
                 "again",
             ),
+            (Some((SystemError, Rpc)), GERMAN, Kind::Hypervisor, "again"),
         ];
-        for (text, kind, hint) in table {
-            let e = explain("start the domain k", text);
+        for (origin, text, kind, hint) in table {
+            let e = explain("start the domain k", origin, text);
             assert_eq!(e.kind(), kind, "{text}");
             assert!(
                 e.hints().iter().any(|h| h.contains(hint)),
@@ -236,58 +313,111 @@ mod tests {
             );
             assert!(e.message().starts_with("cannot start the domain k"), "{e}");
         }
-        let unknown = explain("x", "internal error: something else\n");
+        let unknown = Some((InternalError, Qemu));
+        let unknown = explain("x", unknown, "internal error: something else\n");
         assert!(unknown.hints().is_empty());
         assert_eq!(unknown.causes(), ["internal error: something else"]);
     }
 
     #[test]
+    fn a_directory_that_cannot_be_made_is_the_home_that_was_chosen() {
+        let e = explain_directory(
+            "x",
+            Some((ErrorNumber::SystemError, ErrorDomain::None)),
+            GERMAN,
+        );
+        assert_eq!(e.kind(), Kind::Preflight);
+        assert!(e.hints()[0].contains("may make directories"), "{e:?}");
+        let e = explain_directory(
+            "x",
+            Some((ErrorNumber::SystemError, ErrorDomain::Rpc)),
+            GERMAN,
+        );
+        assert_eq!(e.causes(), [GERMAN]);
+        let other = Some((ErrorNumber::InternalError, ErrorDomain::Storage));
+        assert!(explain_directory("x", other, GERMAN).hints().is_empty());
+    }
+
+    #[test]
+    fn storage_that_is_in_use_is_known_by_its_number() {
+        use ErrorDomain::{Qemu, Storage};
+        use ErrorNumber::{InternalError, NoStoragePool, OperationInvalid, SystemError};
+        for (number, domain, busy) in [
+            (InternalError, Storage, true),
+            (OperationInvalid, Storage, true),
+            (SystemError, Storage, false),
+            (NoStoragePool, Storage, false),
+            (OperationInvalid, Qemu, false),
+        ] {
+            let origin = Some((number, domain));
+            assert_eq!(is_of_busy_storage(origin), busy, "{origin:?}");
+        }
+        assert!(!is_of_busy_storage(None));
+    }
+
+    #[test]
     fn failures_to_connect_are_told_apart() {
+        use ErrorDomain::{Dbus, Polkit, Rpc};
+        use ErrorNumber::{AuthUnavailable, InternalError, InvalidArg, NoConnect, SystemError};
         let table = [
             (
+                (SystemError, Rpc),
                 "Failed to connect socket to '/var/run/libvirt/libvirt-sock': No such file or directory",
                 "does not run",
                 "systemctl",
             ),
             (
+                (SystemError, Rpc),
                 "Failed to connect socket to '/var/run/libvirt/libvirt-sock': Permission denied",
                 "may not use",
                 "usermod",
             ),
             (
-                "authentication unavailable: no polkit agent available to authenticate action 'org.libvirt.unix.manage'",
+                (AuthUnavailable, Polkit),
+                GERMAN,
                 "may not use",
                 "qemu:///session",
             ),
             (
-                "no connection driver available for qemu:///system",
+                (NoConnect, ErrorDomain::None),
+                GERMAN,
                 "not installed",
                 "apt-get install",
             ),
             (
+                (SystemError, Rpc),
                 "binary 'virtqemud' does not exist in $PATH: No such file or directory",
                 "not installed",
                 "scripts/setup",
             ),
             (
-                "internal error: Unable to get system bus connection: Could not connect: No such file or directory",
+                (InternalError, Dbus),
+                GERMAN,
                 "no system D-Bus",
                 "qemu:///session",
             ),
             (
+                (SystemError, Rpc),
                 "Cannot recv data: ssh: connect to host a port 22: Connection refused: Connection reset by peer",
                 "cannot be reached",
                 "ssh",
             ),
-            ("invalid argument: no URI scheme", "refused", "--connect"),
+            (
+                (InvalidArg, ErrorDomain::Uri),
+                "invalid argument: no URI scheme",
+                "refused",
+                "--connect",
+            ),
         ];
-        for (text, what, hint) in table {
-            let e = explain_connect("qemu:///system", text);
+        for (origin, text, what, hint) in table {
+            let e = explain_connect("qemu:///system", Some(origin), text);
             assert_eq!(e.kind(), Kind::Preflight);
             assert!(e.message().contains(what), "{text}: {e}");
             assert!(e.hints()[0].contains(hint), "{text}: {:?}", e.hints());
             assert_eq!(e.causes(), [text]);
         }
+        let e = explain_connect("nonsense:///", Some((NoConnect, Rpc)), GERMAN);
+        assert!(e.message().contains("needs QEMU's"), "{e}");
     }
 
     #[test]

@@ -1,40 +1,41 @@
 //! Ports of the host that lead into a running machine, through QEMU's monitor.
 
-use virt::sys;
+use virt::sys::VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP;
 
 use super::connection::Libvirt;
-use super::{domain, failure};
 use crate::error::Result;
-use crate::hypervisor::Change;
+use crate::fault;
 use crate::hypervisor::forward::{self, PortForward};
+use crate::hypervisor::{Change, Forwarding};
 
-/// Gives QEMU's human monitor a command; there is no other way to these settings. libvirt marks
-/// the machine as tainted by custom commands, which `kubby` machines are anyway.
-fn monitor(libvirt: &Libvirt, name: &str, command: String) -> Result<String> {
-    let name = name.to_owned();
-    let what = format!("ask QEMU's monitor of the domain {name}");
-    libvirt.call(&what.clone(), move |c| {
-        domain::require(c, &name)?
-            .qemu_monitor_command(&command, sys::VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP)
-            .map_err(|e| failure::call(&what, &e))
-    })
+impl Libvirt {
+    /// Gives QEMU's human monitor a command; there is no other way to these settings. libvirt marks
+    /// the machine as tainted by custom commands, which kubby's machines are anyway.
+    fn human_monitor(&self, domain: &str, command: String) -> Result<String> {
+        self.monitor(domain, command, VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP)
+    }
 }
 
-pub(super) fn list(libvirt: &Libvirt, name: &str) -> Result<Vec<PortForward>> {
-    let answer = monitor(libvirt, name, forward::LIST_COMMAND.to_owned())?;
-    Ok(forward::parse_list(&answer))
-}
+impl Forwarding for Libvirt {
+    fn forwards(&self, domain: &str) -> Result<Vec<PortForward>> {
+        let answer = self.human_monitor(domain, forward::LIST_COMMAND.to_owned())?;
+        Ok(forward::parse_list(&answer))
+    }
 
-pub(super) fn add(libvirt: &Libvirt, name: &str, forward: PortForward) -> Result<()> {
-    let answer = monitor(libvirt, name, forward.add_command())?;
-    forward::check_added(forward, &answer)
-}
+    fn add_forward(&self, domain: &str, forward: PortForward) -> Result<()> {
+        fault::step("add a forward", || {
+            let answer = self.human_monitor(domain, forward.add_command())?;
+            forward::check_added(forward, &answer)
+        })
+    }
 
-pub(super) fn remove(libvirt: &Libvirt, name: &str, forward: PortForward) -> Result<Change> {
-    let answer = monitor(libvirt, name, forward.remove_command())?;
-    Ok(if forward::check_removed(&answer)? {
-        Change::Done
-    } else {
-        Change::Nothing
-    })
+    fn remove_forward(&self, domain: &str, forward: PortForward) -> Result<Change> {
+        fault::step("remove a forward", || {
+            let answer = self.human_monitor(domain, forward.remove_command())?;
+            Ok(match forward::check_removed(&answer)? {
+                true => Change::Done,
+                false => Change::Nothing,
+            })
+        })
+    }
 }

@@ -9,27 +9,29 @@ use virt::storage_pool::StoragePool;
 
 use super::connection::Libvirt;
 use super::volume::lookup;
-use super::{failure, pool, stream};
+use super::{pool, stream};
 use crate::error::{Kind, Result, ResultExt};
 
-/// How much of a log [`read`] returns.
+/// The most bytes of a log that [`read`] returns, from its end.
 const LOG_LIMIT: u64 = 256 * 1024;
 
+/// Returns the end of a file in a pool; empty while there is none.
 pub(super) fn read(libvirt: &Libvirt, pool: &str, file: &str) -> Result<String> {
-    let (pool, file) = (pool.to_owned(), file.to_owned());
     let what = format!("read {file} of the storage pool {pool}");
-    let local = libvirt.is_local();
+    let (pool, file, local) = (pool.to_owned(), file.to_owned(), libvirt.is_local());
     let content = libvirt.call(&what.clone(), move |c| {
-        let handle = pool::require(c, &pool)?;
+        let pool = pool::require(c, &pool)?;
         if local {
-            match read_end(&pool::target(&handle, &pool)?.join(&file)) {
+            match read_end(&pool::target(&pool)?.join(&file)) {
                 Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
                 // The system's libvirt keeps it from us, but hands it out.
                 Err(e) if e.kind() == ErrorKind::PermissionDenied => {}
-                result => return result.context(Kind::Hypervisor, || format!("cannot {what}")),
+                result => {
+                    return Ok(result.context(Kind::Hypervisor, || format!("cannot {what}"))?);
+                }
             }
         }
-        download_end(c, &handle, &file).map_err(|e| failure::call(&what, &e))
+        Ok(download_end(c, &pool, &file)?)
     })?;
     Ok(String::from_utf8_lossy(&content).into_owned())
 }
@@ -48,15 +50,10 @@ fn download_end(
     pool: &StoragePool,
     file: &str,
 ) -> Result<Vec<u8>, virt::error::Error> {
-    pool::while_busy(|| pool.refresh(0))?;
+    pool::refresh(pool)?;
     let Some(volume) = lookup(pool, file)? else {
         return Ok(Vec::new());
     };
-    let length = volume.info()?.capacity;
-    stream::receive(
-        connection,
-        &volume,
-        length.saturating_sub(LOG_LIMIT),
-        LOG_LIMIT,
-    )
+    let offset = volume.info()?.capacity.saturating_sub(LOG_LIMIT);
+    stream::receive(connection, &volume, offset, LOG_LIMIT)
 }

@@ -1,4 +1,4 @@
-//! The libvirt implementation of [`Hypervisor`](super::Hypervisor): one file a concern.
+//! The implementation of [`Hypervisor`] over libvirt, the only user of the `virt` crate.
 
 mod connection;
 mod domain;
@@ -14,14 +14,9 @@ mod volume;
 pub use connection::{Libvirt, default_uri, library_version};
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use super::channel;
-use super::{
-    Change, Domain, DomainSpec, Forwarding, HostInfo, Hypervisor, Incoming, Pool, PoolRemoval,
-    PortForward, Saving, Volume,
-};
-use crate::error::Result;
+use super::{Change, Domain, DomainSpec, HostInfo, Hypervisor, Pool, PoolRemoval, State, Volume};
+use crate::error::{Error, Kind, Result};
 use crate::fault;
 use crate::progress::Step;
 
@@ -35,27 +30,66 @@ impl Hypervisor for Libvirt {
     }
 
     fn ensure_pool(&self, pool: &str, target: &Path) -> Result<Change> {
-        fault::step("make the pool", || pool::ensure(self, pool, target))
-    }
-
-    fn pool_available_bytes(&self, pool: &str) -> Result<u64> {
-        pool::available_bytes(self, pool)
-    }
-
-    fn has_pool(&self, pool: &str) -> Result<bool> {
-        pool::exists(self, pool)
+        let target = target.to_str().map(str::to_owned).ok_or_else(|| {
+            let message = format!("the directory {} is not valid UTF-8", target.display());
+            Error::new(Kind::Usage, message)
+        })?;
+        let what = format!("set up the storage pool {pool} in {target}");
+        let pool = pool.to_owned();
+        fault::step("make the pool", || {
+            self.call(&what, move |c| pool::ensure(c, &pool, &target))
+        })
     }
 
     fn find_pool(&self, pool: &str) -> Result<Option<Pool>> {
-        pool::find(self, pool)
+        let what = format!("ask about the storage pool {pool}");
+        self.try_pool(&what, pool, |found| {
+            let Some(pool) = found else {
+                return Ok(None);
+            };
+            Ok(Some(Pool {
+                active: pool.is_active()?,
+                target: pool::target(&pool)?,
+            }))
+        })
+    }
+
+    fn pool_available_bytes(&self, pool: &str) -> Result<u64> {
+        let what = format!("ask for the free space of the storage pool {pool}");
+        self.with_pool(&what, pool, |pool| {
+            // Only a look at the directory renews the figure.
+            pool::refresh(&pool)?;
+            Ok(pool.info()?.available)
+        })
     }
 
     fn refresh_pool(&self, pool: &str) -> Result<()> {
-        pool::refresh(self, pool)
+        let what = format!("refresh the storage pool {pool}");
+        self.with_pool(&what, pool, |pool| Ok(pool::refresh(&pool)?))
     }
 
     fn remove_pool(&self, pool: &str) -> Result<PoolRemoval> {
-        fault::step("remove the pool", || pool::remove(self, pool))
+        let what = format!("remove the storage pool {pool}");
+        fault::step("remove the pool", || {
+            self.try_pool(&what, pool, |found| {
+                let Some(pool) = found else {
+                    return Ok(PoolRemoval::Removed);
+                };
+                if pool.is_active()? {
+                    pool::refresh(&pool)?;
+                    volume::remove_orphaned_markers(&pool)?;
+                    let left = pool.list_volumes()?;
+                    if !left.is_empty() {
+                        return Ok(PoolRemoval::Kept(left));
+                    }
+                    pool::while_busy(&pool, || pool.destroy())?;
+                    // The directory is removed only if it is empty, and it need not be there at all.
+                    let _ = pool.delete(0);
+                }
+                pool.undefine()?;
+                Ok(PoolRemoval::Removed)
+            })
+        })
     }
 
     fn upload(&self, pool: &str, volume: &str, source: &Path, step: &Step) -> Result<Change> {
@@ -75,21 +109,50 @@ impl Hypervisor for Libvirt {
         backing: &str,
         bytes: u64,
     ) -> Result<Change> {
+        let what = format!("make the volume {volume} over {backing} in the storage pool {pool}");
+        let (volume, backing) = (volume.to_owned(), backing.to_owned());
         fault::step("make the overlay", || {
-            volume::create_overlay(self, pool, volume, backing, bytes)
+            self.with_pool(&what, pool, move |pool| {
+                volume::create_overlay(&pool, &volume, &backing, bytes)
+            })
         })
     }
 
     fn delete_volume(&self, pool: &str, volume: &str) -> Result<Change> {
-        fault::step("delete a volume", || volume::delete(self, pool, volume))
+        let what = format!("delete the volume {volume} of the storage pool {pool}");
+        let volume = volume.to_owned();
+        fault::step("delete a volume", || {
+            self.try_pool(&what, pool, move |found| {
+                let Some(pool) = found else {
+                    return Ok(Change::Nothing);
+                };
+                if !pool.is_active()? {
+                    pool.create(0)?;
+                }
+                if volume::remove(&pool, &volume)? == Change::Done {
+                    return Ok(Change::Done);
+                }
+                // Files such as a console log get there without libvirt's storage driver knowing.
+                pool::refresh(&pool)?;
+                Ok(volume::remove(&pool, &volume)?)
+            })
+        })
     }
 
     fn volume_path(&self, pool: &str, volume: &str) -> Result<PathBuf> {
-        volume::path(self, pool, volume)
+        let what = format!("find the volume {volume} of the storage pool {pool}");
+        let volume = volume.to_owned();
+        self.with_pool(&what, pool, move |pool| {
+            Ok(pool.lookup_storage_vol_by_name(&volume)?.path()?.into())
+        })
     }
 
     fn list_volumes(&self, pool: &str) -> Result<Vec<Volume>> {
-        volume::list(self, pool)
+        let what = format!("list the volumes of the storage pool {pool}");
+        self.try_pool(&what, pool, |found| match found {
+            Some(pool) if pool.is_active()? => volume::list(&pool),
+            _ => Ok(Vec::new()),
+        })
     }
 
     fn read_log(&self, pool: &str, file: &str) -> Result<String> {
@@ -97,15 +160,20 @@ impl Hypervisor for Libvirt {
     }
 
     fn find(&self, domain: &str) -> Result<Option<Domain>> {
-        domain::find(self, domain)
+        self.try_domain("ask about", domain, |found| {
+            let found = found.map(|domain| domain::describe(&domain));
+            Ok(found.transpose()?.flatten())
+        })
     }
 
     fn definition(&self, domain: &str) -> Result<Option<String>> {
-        domain::definition(self, domain)
+        self.try_domain("ask for the definition of", domain, |found| {
+            Ok(found.map(|domain| domain.xml_desc(0)).transpose()?)
+        })
     }
 
     fn list_owned(&self) -> Result<Vec<Domain>> {
-        domain::list_owned(self)
+        self.call("list the domains", domain::list_owned)
     }
 
     fn define(&self, spec: &DomainSpec) -> Result<()> {
@@ -114,96 +182,57 @@ impl Hypervisor for Libvirt {
     }
 
     fn start(&self, domain: &str) -> Result<Change> {
-        fault::step("start", || domain::start(self, domain))
+        fault::step("start", || {
+            self.with_domain("start", domain, |domain| {
+                if domain.is_active()? {
+                    return Ok(Change::Nothing);
+                }
+                domain.create()?;
+                Ok(Change::Done)
+            })
+        })
     }
 
     fn resume(&self, domain: &str) -> Result<Change> {
-        if self
-            .find(domain)?
-            .is_some_and(|found| found.state == super::State::Paused)
-        {
+        let found = self.find(domain)?;
+        if found.is_some_and(|found| found.state == State::Paused) {
             saving::end_abandoned(self, domain)?;
         }
-        fault::step("resume", || domain::resume(self, domain))
+        fault::step("resume", || {
+            self.with_domain("resume", domain, |domain| {
+                if !domain::is_paused(&domain)? {
+                    return Ok(Change::Nothing);
+                }
+                domain.resume()?;
+                Ok(Change::Done)
+            })
+        })
     }
 
     fn shutdown(&self, domain: &str) -> Result<Change> {
-        fault::step("shut down", || domain::shutdown(self, domain))
+        fault::step("shut down", || {
+            self.with_domain("shut down", domain, |domain| match domain.is_active()? {
+                true => Ok(domain::ended(domain.shutdown())?),
+                false => Ok(Change::Nothing),
+            })
+        })
     }
 
     fn destroy(&self, domain: &str) -> Result<Change> {
-        fault::step("destroy", || domain::destroy(self, domain))
+        fault::step("destroy", || {
+            self.try_domain("stop", domain, |found| match found {
+                Some(domain) if domain.is_active()? => Ok(domain::ended(domain.destroy())?),
+                _ => Ok(Change::Nothing),
+            })
+        })
     }
 
     fn undefine(&self, domain: &str) -> Result<Change> {
-        fault::step("undefine", || domain::undefine(self, domain))
-    }
-}
-
-impl Saving for Libvirt {
-    fn pause(&self, domain: &str) -> Result<Change> {
-        fault::step("pause", || saving::pause(self, domain))
-    }
-
-    fn save_memory(&self, domain: &str, file: &Path) -> Result<()> {
-        fault::step("save memory", || saving::save_memory(self, domain, file))
-    }
-
-    fn switch_disk(&self, domain: &str, overlay: &Path) -> Result<()> {
-        fault::step("switch the disk", || {
-            saving::switch_disk(self, domain, overlay)
-        })
-    }
-
-    fn root_disk(&self, domain: &str) -> Result<Option<PathBuf>> {
-        saving::root_disk(self, domain)
-    }
-
-    fn mapped_memory(&self, domain: &str) -> Result<Option<PathBuf>> {
-        saving::mapped_memory(self, domain)
-    }
-
-    fn start_paused_from(&self, spec: &DomainSpec, incoming: &Incoming) -> Result<()> {
-        fault::step("load memory", || {
-            saving::start_paused_from(self, spec, incoming)
-        })
-    }
-
-    fn is_half_loaded(&self, domain: &str) -> Result<bool> {
-        saving::is_half_loaded(self, domain)
-    }
-
-    fn ensure_channel(&self, channel: &Path) -> Result<()> {
-        fault::step("make the channel", || channel::ensure(channel))
-    }
-
-    fn remove_channel(&self, channel: &Path) -> Result<bool> {
-        fault::step("remove the channel", || channel::remove(channel))
-    }
-
-    fn tell(&self, channel: &Path, script: &str, limit: Duration) -> Result<()> {
-        fault::step("tell", || channel::run(channel, script, limit))
-    }
-
-    fn create_state_file(&self, path: &Path) -> Result<()> {
-        fault::step("make a state file", || {
-            saving::create_state_file(self, path)
-        })
-    }
-}
-
-impl Forwarding for Libvirt {
-    fn forwards(&self, domain: &str) -> Result<Vec<PortForward>> {
-        forward::list(self, domain)
-    }
-
-    fn add_forward(&self, domain: &str, forward: PortForward) -> Result<()> {
-        fault::step("add a forward", || forward::add(self, domain, forward))
-    }
-
-    fn remove_forward(&self, domain: &str, forward: PortForward) -> Result<Change> {
-        fault::step("remove a forward", || {
-            forward::remove(self, domain, forward)
+        fault::step("undefine", || {
+            self.try_domain("remove", domain, |found| match found {
+                Some(domain) => domain::undefine(&domain),
+                None => Ok(Change::Nothing),
+            })
         })
     }
 }

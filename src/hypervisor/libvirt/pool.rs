@@ -8,22 +8,52 @@ use virt::error::ErrorNumber;
 use virt::storage_pool::StoragePool;
 
 use super::connection::Libvirt;
-use super::{failure, volume};
+use super::failure::{self, Answer, Failure};
 use crate::error::{Error, Kind, Result};
-use crate::hypervisor::{Change, Pool, PoolRemoval, storage_xml};
+use crate::hypervisor::{Change, storage_xml};
 
-/// Time for libvirt to end what it does with a pool or volume otherwise: looking at a directory
-/// anew after an upload, or an upload of another kubby. Less than the deadline of a call.
+/// Time for what else uses a pool or volume: libvirt's own look at the directory after an upload,
+/// or an upload of another kubby process. Less than the deadline of a call.
 const BUSY_DEADLINE: Duration = Duration::from_secs(100);
 
-/// Repeats a call as long as libvirt is at work on the same object.
+impl Libvirt {
+    /// Runs calls on a pool, running or not, if there is one; see [`call`](Self::call).
+    pub(super) fn try_pool<T: Send + 'static>(
+        &self,
+        what: &str,
+        pool: &str,
+        work: impl FnOnce(Option<StoragePool>) -> Answer<T> + Send + 'static,
+    ) -> Result<T> {
+        let pool = pool.to_owned();
+        self.call(what, move |c| work(lookup(c, &pool)?))
+    }
+
+    /// Runs calls on a pool that has to be there; see [`call`](Self::call).
+    pub(super) fn with_pool<T: Send + 'static>(
+        &self,
+        what: &str,
+        pool: &str,
+        work: impl FnOnce(StoragePool) -> Answer<T> + Send + 'static,
+    ) -> Result<T> {
+        let pool = pool.to_owned();
+        self.call(what, move |c| work(require(c, &pool)?))
+    }
+}
+
+/// Repeats a call as long as something else may be using the active pool, or a volume of it.
 pub(super) fn while_busy<T>(
+    pool: &StoragePool,
     mut work: impl FnMut() -> Result<T, virt::error::Error>,
 ) -> Result<T, virt::error::Error> {
     let end = Instant::now() + BUSY_DEADLINE;
     loop {
         match work() {
-            Err(e) if failure::is_busy(&e) && Instant::now() < end => {
+            // The same numbers say that the pool is not active, which lasts.
+            Err(e)
+                if failure::may_be_busy(&e)
+                    && pool.is_active() == Ok(true)
+                    && Instant::now() < end =>
+            {
                 std::thread::sleep(Duration::from_millis(10));
             }
             result => return result,
@@ -31,88 +61,65 @@ pub(super) fn while_busy<T>(
     }
 }
 
-/// The pool of this name, running or not, if there is one.
-pub(super) fn lookup(connection: &Connect, pool: &str) -> Result<Option<StoragePool>> {
+/// Lets libvirt look at the pool's directory again.
+pub(super) fn refresh(pool: &StoragePool) -> Result<(), virt::error::Error> {
+    while_busy(pool, || pool.refresh(0))
+}
+
+fn lookup(connection: &Connect, pool: &str) -> Result<Option<StoragePool>, virt::error::Error> {
     match connection.lookup_storage_pool_by_name(pool) {
         Ok(found) => Ok(Some(found)),
         Err(e) if failure::is(&e, ErrorNumber::NoStoragePool) => Ok(None),
-        Err(e) => Err(failure::call(
-            &format!("look for the storage pool {pool}"),
-            &e,
-        )),
+        Err(e) => Err(e),
     }
 }
 
-/// The pool of this name, or an error that says how to get one.
-pub(super) fn require(connection: &Connect, pool: &str) -> Result<StoragePool> {
+/// Returns the pool of this name.
+///
+/// # Errors
+/// When there is none; the error says how to get one.
+pub(super) fn require(connection: &Connect, pool: &str) -> Answer<StoragePool> {
     lookup(connection, pool)?.ok_or_else(|| {
         Error::new(Kind::Hypervisor, format!("there is no storage pool {pool}"))
-            .with_hint("kubby start makes it anew")
+            .with_hint("create it again: kubby start")
+            .into()
     })
 }
 
-pub(super) fn exists(libvirt: &Libvirt, pool: &str) -> Result<bool> {
-    let name = pool.to_owned();
-    libvirt.call(&format!("look for the storage pool {pool}"), move |c| {
-        Ok(lookup(c, &name)?.is_some())
-    })
-}
-
-pub(super) fn find(libvirt: &Libvirt, pool: &str) -> Result<Option<Pool>> {
-    let name = pool.to_owned();
-    let what = format!("ask about the storage pool {pool}");
-    libvirt.call(&what.clone(), move |c| {
-        let Some(pool) = lookup(c, &name)? else {
-            return Ok(None);
-        };
-        Ok(Some(Pool {
-            active: pool.is_active().map_err(|e| failure::call(&what, &e))?,
-            target: target(&pool, &name)?,
-        }))
-    })
-}
-
-pub(super) fn ensure(libvirt: &Libvirt, name: &str, target: &Path) -> Result<Change> {
-    let target = target.to_str().map(str::to_owned).ok_or_else(|| {
-        Error::new(
-            Kind::Usage,
-            format!("the directory {} is not valid UTF-8", target.display()),
-        )
-    })?;
-    let name = name.to_owned();
-    let what = format!("set up the storage pool {name} in {target}");
-    libvirt.call(&what.clone(), move |c| {
-        let fail = |e| failure::call(&what, &e);
-        let mut change = Change::Nothing;
-        let pool = match lookup(c, &name)? {
-            Some(pool) => {
-                check_target(&name, &pool.xml_desc(0).map_err(fail)?, &target)?;
-                if !pool.is_active().map_err(fail)? {
-                    change = Change::Done;
-                    pool.build(0).and_then(|()| pool.create(0)).map_err(fail)?;
-                }
-                pool
-            }
-            None => {
+/// Makes sure that there is an active pool of this name in this directory.
+pub(super) fn ensure(connection: &Connect, name: &str, target: &str) -> Answer<Change> {
+    let mut change = Change::Nothing;
+    let build = |pool: &StoragePool| -> Answer<()> {
+        pool.build(0).map_err(Failure::Directory)?;
+        Ok(pool.create(0)?)
+    };
+    let pool = match lookup(connection, name)? {
+        Some(pool) => {
+            check_target(name, &pool.xml_desc(0)?, target)?;
+            if !pool.is_active()? {
                 change = Change::Done;
-                let xml = storage_xml::pool(&name, &target)?;
-                let pool = c.define_storage_pool_xml(&xml, 0).map_err(fail)?;
-                pool.build(0).and_then(|()| pool.create(0)).map_err(|e| {
-                    // Its name must stay free for a better directory.
-                    let _ = pool.undefine();
-                    fail(e)
-                })?;
-                pool
+                build(&pool)?;
             }
-        };
-        if !pool.autostart().map_err(fail)? {
-            pool.set_autostart(true).map_err(fail)?;
+            pool
         }
-        Ok(change)
-    })
+        None => {
+            change = Change::Done;
+            let xml = storage_xml::pool(name, target)?;
+            let pool = connection.define_storage_pool_xml(&xml, 0)?;
+            build(&pool).inspect_err(|_| {
+                // Its name must stay free for a better directory.
+                let _ = pool.undefine();
+            })?;
+            pool
+        }
+    };
+    if !pool.autostart()? {
+        pool.set_autostart(true)?;
+    }
+    Ok(change)
 }
 
-/// A pool of our name in another directory is not ours to use or to move.
+/// Refuses a pool of our name in another directory: it is not ours to use or to move.
 fn check_target(name: &str, xml: &str, wanted: &str) -> Result<()> {
     let target = storage_xml::pool_target(xml).unwrap_or_default();
     if Path::new(&target)
@@ -130,63 +137,8 @@ fn check_target(name: &str, xml: &str, wanted: &str) -> Result<()> {
     )))
 }
 
-pub(super) fn available_bytes(libvirt: &Libvirt, name: &str) -> Result<u64> {
-    let name = name.to_owned();
-    let what = format!("ask for the free space of the storage pool {name}");
-    libvirt.call(&what.clone(), move |c| {
-        let pool = require(c, &name)?;
-        // Only a look at the directory renews the figure.
-        while_busy(|| pool.refresh(0))
-            .and_then(|()| pool.info())
-            .map(|info| info.available)
-            .map_err(|e| failure::call(&what, &e))
-    })
-}
-
-pub(super) fn refresh(libvirt: &Libvirt, name: &str) -> Result<()> {
-    let name = name.to_owned();
-    let what = format!("look at the storage pool {name} anew");
-    libvirt.call(&what.clone(), move |c| {
-        let pool = require(c, &name)?;
-        while_busy(|| pool.refresh(0)).map_err(|e| failure::call(&what, &e))
-    })
-}
-
-pub(super) fn remove(libvirt: &Libvirt, name: &str) -> Result<PoolRemoval> {
-    let name = name.to_owned();
-    let what = format!("remove the storage pool {name}");
-    libvirt.call(&what.clone(), move |c| {
-        let fail = |e| failure::call(&what, &e);
-        let Some(pool) = lookup(c, &name)? else {
-            return Ok(PoolRemoval::Removed);
-        };
-        if pool.is_active().map_err(fail)? {
-            while_busy(|| pool.refresh(0)).map_err(fail)?;
-            volume::sweep_markers(&pool).map_err(fail)?;
-            let left = pool.list_volumes().map_err(fail)?;
-            if !left.is_empty() {
-                return Ok(PoolRemoval::Kept(left));
-            }
-            while_busy(|| pool.destroy()).map_err(fail)?;
-            // The directory goes only if it is empty, and it need not be there at all.
-            let _ = pool.delete(0);
-        }
-        pool.undefine().map_err(fail)?;
-        Ok(PoolRemoval::Removed)
-    })
-}
-
-/// The directory of a pool on libvirt's host.
-pub(super) fn target(pool: &StoragePool, name: &str) -> Result<PathBuf> {
-    let xml = pool
-        .xml_desc(0)
-        .map_err(|e| failure::call(&format!("ask about the storage pool {name}"), &e))?;
-    storage_xml::pool_target(&xml)
-        .map(PathBuf::from)
-        .ok_or_else(|| {
-            Error::new(
-                Kind::Hypervisor,
-                format!("the storage pool {name} has no directory"),
-            )
-        })
+/// Returns the directory of a pool on libvirt's host.
+pub(super) fn target(pool: &StoragePool) -> Answer<PathBuf> {
+    let target = storage_xml::pool_target(&pool.xml_desc(0)?).map(PathBuf::from);
+    target.ok_or_else(|| Error::new(Kind::Hypervisor, "the storage pool has no directory").into())
 }

@@ -5,14 +5,15 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
 
 use rustix::fs::SeekFrom;
 use virt::connect::Connect;
 use virt::storage_vol::StorageVol;
 use virt::stream::Stream;
 
+use super::failure::{Answer, Failure};
 use crate::error::{Error, Kind, Result};
-use crate::hypervisor::libvirt::failure;
 use crate::interrupt;
 
 /// The largest payload that goes in one message of libvirt's protocol; more is cut into several.
@@ -28,7 +29,7 @@ pub(super) struct Segment {
     pub length: u64,
 }
 
-/// The parts of a file that must be sent; what is between them is zero and stays unallocated.
+/// Returns the parts of a file that must be sent; between them are zeros, which stay unallocated.
 pub(super) fn data_segments(file: &File, length: u64) -> Vec<Segment> {
     let whole = vec![Segment { offset: 0, length }];
     let mut segments = Vec::new();
@@ -71,11 +72,11 @@ fn merge(segments: Vec<Segment>) -> Vec<Segment> {
     merged
 }
 
-/// What a transfer reports to and asks whether to go on.
+/// What a transfer reports to, and where it learns that it should stop.
 pub(super) struct Watch {
-    /// Called with the number of bytes of each chunk that is through.
-    pub sent: Box<dyn FnMut(u64) + Send>,
-    /// Set when nobody waits for the transfer any more.
+    /// Gets the number of bytes of each chunk that is through.
+    pub sent: Sender<u64>,
+    /// Set when the transfer is no longer waited for.
     pub abandoned: Arc<AtomicBool>,
 }
 
@@ -88,62 +89,44 @@ impl Watch {
     }
 }
 
-/// Writes `segment.length` bytes of `source` to the volume from `segment.offset` on. `what` says
-/// what is done, in the form `upload the volume x`.
+/// Writes the next `segment.length` bytes of `source` to the volume, from `segment.offset` on.
 pub(super) fn send(
     connection: &Connect,
     volume: &StorageVol,
     segment: Segment,
-    source: &mut dyn Read,
-    what: &str,
-    watch: &mut Watch,
-) -> Result<()> {
+    source: &mut impl Read,
+    watch: &Watch,
+) -> Answer<()> {
     if segment.length == 0 {
         return Ok(());
     }
-    let fail = |e| failure::call(what, &e);
-    let stream = Stream::new(connection, 0).map_err(fail)?;
-    volume
-        .upload(&stream, segment.offset, segment.length, 0)
-        .map_err(fail)?;
-    match send_all(&stream, segment.length, source, what, watch) {
-        Ok(()) => stream.finish().map_err(fail),
-        Err(e) => {
-            // Without this the daemon would wait for the rest.
-            let _ = stream.abort();
-            Err(e)
-        }
-    }
-}
-
-fn send_all(
-    stream: &Stream,
-    length: u64,
-    source: &mut dyn Read,
-    what: &str,
-    watch: &mut Watch,
-) -> Result<()> {
-    in_chunks(length, source, what, watch, |mut chunk, _| {
+    let stream = Stream::new(connection, 0)?;
+    volume.upload(&stream, segment.offset, segment.length, 0)?;
+    let sent = in_chunks(segment.length, source, watch, |mut chunk, _| {
         while !chunk.is_empty() {
-            let sent = stream.send(chunk).map_err(|e| failure::call(what, &e))?;
-            let sent = usize::try_from(sent).unwrap_or(0).min(chunk.len());
-            chunk = &chunk[sent..];
+            let sent = usize::try_from(stream.send(chunk)?).unwrap_or(0);
+            chunk = &chunk[sent.min(chunk.len())..];
         }
         Ok(())
-    })
+    });
+    if sent.is_err() {
+        // Without this the daemon would wait for the rest.
+        let _ = stream.abort();
+        return sent;
+    }
+    Ok(stream.finish()?)
 }
 
-/// [`send`] for a volume whose file is at hand.
+/// Does what [`send`] does to a volume whose file this process may write to.
 pub(super) fn write(
     file: &File,
     segment: Segment,
-    source: &mut dyn Read,
-    what: &str,
-    watch: &mut Watch,
-) -> Result<()> {
-    in_chunks(segment.length, source, what, watch, |chunk, done| {
+    source: &mut impl Read,
+    watch: &Watch,
+) -> Answer<()> {
+    in_chunks(segment.length, source, watch, |chunk, done| {
         file.write_all_at(chunk, segment.offset + done)
-            .map_err(|e| failure::file(what, &e))
+            .map_err(Failure::File)
     })
 }
 
@@ -151,33 +134,29 @@ pub(super) fn write(
 /// bytes before it.
 fn in_chunks(
     length: u64,
-    source: &mut dyn Read,
-    what: &str,
-    watch: &mut Watch,
-    mut take: impl FnMut(&[u8], u64) -> Result<()>,
-) -> Result<()> {
+    source: &mut impl Read,
+    watch: &Watch,
+    mut take: impl FnMut(&[u8], u64) -> Answer<()>,
+) -> Answer<()> {
     let mut buffer = vec![0; CHUNK];
     let mut done = 0;
     while done < length {
         watch.check()?;
         let want = usize::try_from(length - done).unwrap_or(CHUNK).min(CHUNK);
-        source
-            .read_exact(&mut buffer[..want])
-            .map_err(|e| unreadable(what, e))?;
+        source.read_exact(&mut buffer[..want]).map_err(unreadable)?;
         take(&buffer[..want], done)?;
-        (watch.sent)(want as u64);
+        let _ = watch.sent.send(want as u64);
         done += want as u64;
     }
     Ok(())
 }
 
-fn unreadable(what: &str, error: io::Error) -> Error {
-    let cause = if error.kind() == io::ErrorKind::UnexpectedEof {
-        "the source became shorter meanwhile"
-    } else {
-        "the source cannot be read"
+fn unreadable(error: io::Error) -> Error {
+    let message = match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the file became shorter while it was uploaded",
+        _ => "cannot read the file to upload",
     };
-    Error::new(Kind::Assets, format!("cannot {what}: {cause}")).with_source(error)
+    Error::new(Kind::Assets, message).with_source(error)
 }
 
 /// Reads a volume from `offset` to its end, at most `limit` bytes.
@@ -230,25 +209,29 @@ mod tests {
     }
 
     #[test]
-    fn a_file_gets_its_bytes_where_they_belong_and_a_full_disk_is_told() {
-        let watch = || Watch {
-            sent: Box::new(|_| {}),
+    fn a_file_gets_its_bytes_where_they_belong_and_a_full_disk_is_reported() {
+        let watch = Watch {
+            sent: std::sync::mpsc::channel().0,
             abandoned: Arc::default(),
         };
-        let length = CHUNK as u64 + 7;
-        let segment = Segment { offset: 5, length };
+        let write = |file: &File, mut source: &[u8]| {
+            let segment = Segment {
+                offset: 5,
+                length: CHUNK as u64 + 7,
+            };
+            super::write(file, segment, &mut source, &watch).map_err(|e| e.explain("upload"))
+        };
         let content: Vec<u8> = (0..=250).cycle().take(CHUNK + 7).collect();
         let file = tempfile::tempfile().unwrap();
-        write(&file, segment, &mut &content[..], "upload", &mut watch()).unwrap();
+        write(&file, &content).unwrap();
         let mut written = vec![0; content.len() + 5];
         file.read_exact_at(&mut written, 0).unwrap();
         assert!(written[..5] == [0; 5] && written[5..] == content);
 
-        let mut short = &content[..CHUNK];
-        let error = write(&file, segment, &mut short, "upload", &mut watch()).unwrap_err();
+        let error = write(&file, &content[..CHUNK]).unwrap_err();
         assert!(error.message().contains("shorter"), "{error}");
         let full = File::options().write(true).open("/dev/full").unwrap();
-        let error = write(&full, segment, &mut &content[..], "upload", &mut watch()).unwrap_err();
+        let error = write(&full, &content).unwrap_err();
         assert_eq!(error.kind(), Kind::Preflight);
         assert!(error.hints()[0].contains("free some space"), "{error:?}");
     }

@@ -1,27 +1,28 @@
 //! Uploads that are whole or not there.
 
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use virt::connect::Connect;
 use virt::storage_vol::StorageVol;
 
 use super::connection::Libvirt;
+use super::failure::{self, Answer};
+use super::pool;
 use super::stream::{self, Segment, Watch};
 use super::volume::{create, lookup, marker, remove};
-use super::{failure, pool};
 use crate::error::{Kind, Result, ResultExt};
 use crate::fault;
 use crate::hypervisor::Change;
 use crate::hypervisor::storage_xml::{self, VolumeFormat};
 use crate::progress::Step;
 
-/// An upload that does not move for so long is given up.
+/// An upload that does not move for this long is given up.
 const STALL_DEADLINE: Duration = Duration::from_secs(60);
 
 pub(super) fn file(
@@ -32,23 +33,14 @@ pub(super) fn file(
     step: &Step,
 ) -> Result<Change> {
     let unreadable = || format!("cannot read {}", source.display());
-    let mut opened = File::open(source).context(Kind::Assets, unreadable)?;
+    let opened = File::open(source).context(Kind::Assets, unreadable)?;
     let length = opened.metadata().context(Kind::Assets, unreadable)?.len();
     if !prepare(libvirt, pool, name, length, Existing::KeepComplete)? {
         return Ok(Change::Nothing);
     }
     let segments = stream::data_segments(&opened, length);
     let total = segments.iter().map(|s| s.length).sum();
-    let parts = move |send: &mut SendPart<'_>| {
-        for segment in segments {
-            opened
-                .seek(SeekFrom::Start(segment.offset))
-                .context(Kind::Assets, || "cannot read the file to upload".into())?;
-            send(segment, &mut opened)?;
-        }
-        Ok(())
-    };
-    transfer(libvirt, pool, name, parts, &mut |done| {
+    transfer(libvirt, pool, name, opened, segments, &mut |done| {
         step.bytes(done, Some(total))
     })?;
     Ok(Change::Done)
@@ -57,10 +49,9 @@ pub(super) fn file(
 pub(super) fn bytes(libvirt: &Libvirt, pool: &str, name: &str, content: &[u8]) -> Result<()> {
     let length = content.len() as u64;
     prepare(libvirt, pool, name, length, Existing::Replace)?;
-    let content = content.to_vec();
-    let parts =
-        move |send: &mut SendPart<'_>| send(Segment { offset: 0, length }, &mut content.as_slice());
-    transfer(libvirt, pool, name, parts, &mut |_| {})
+    let source = Cursor::new(content.to_vec());
+    let whole = vec![Segment { offset: 0, length }];
+    transfer(libvirt, pool, name, source, whole, &mut |_| {})
 }
 
 /// What to do with a complete volume of the name.
@@ -70,7 +61,7 @@ enum Existing {
     Replace,
 }
 
-/// Makes an empty volume for an upload; false when there is nothing to upload.
+/// Makes an empty volume for an upload; returns false when there is nothing to upload.
 fn prepare(
     libvirt: &Libvirt,
     pool: &str,
@@ -78,31 +69,20 @@ fn prepare(
     length: u64,
     existing: Existing,
 ) -> Result<bool> {
-    let (pool, name) = (pool.to_owned(), name.to_owned());
     let what = format!("make the volume {name} in the storage pool {pool}");
-    libvirt.call(&what.clone(), move |c| {
-        let fail = |e| failure::call(&what, &e);
-        let pool = pool::require(c, &pool)?;
+    let name = name.to_owned();
+    libvirt.with_pool(&what, pool, move |pool| {
         // A file that libvirt's record lacks, such as one of a restored backup, would be in the way.
-        pool::while_busy(|| pool.refresh(0)).map_err(fail)?;
-        let there = lookup(&pool, &name).map_err(fail)?.is_some();
-        let complete = there && lookup(&pool, &marker(&name)).map_err(fail)?.is_some();
+        pool::refresh(&pool)?;
+        let complete = lookup(&pool, &name)?.is_some() && lookup(&pool, &marker(&name))?.is_some();
         if complete && existing == Existing::KeepComplete {
             return Ok(false);
         }
-        remove(&pool, &name).map_err(fail)?;
+        remove(&pool, &name)?;
         let xml = storage_xml::volume(&name, length, VolumeFormat::Raw, None)?;
-        create(&pool, &what, &xml)?;
+        create(&pool, &xml)?;
         Ok(true)
     })
-}
-
-/// Sends one part of a volume's content.
-type SendPart<'a> = dyn FnMut(Segment, &mut dyn Read) -> Result<()> + 'a;
-
-enum Message {
-    Sent(u64),
-    Ended(Result<()>),
 }
 
 /// Runs an upload on a thread of its own, so that a daemon that hangs does not hang kubby, and
@@ -111,98 +91,87 @@ fn transfer(
     libvirt: &Libvirt,
     pool: &str,
     name: &str,
-    parts: impl FnOnce(&mut SendPart<'_>) -> Result<()> + Send + 'static,
+    source: impl Read + Seek + Send + 'static,
+    segments: Vec<Segment>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<()> {
     let what = format!("upload the volume {name} to the storage pool {pool}");
-    let (sender, receiver) = mpsc::channel();
+    let (sent, receiver) = mpsc::channel();
     let abandoned = Arc::new(AtomicBool::new(false));
-    let worker = Worker {
+    let watch = Watch {
+        sent,
+        abandoned: Arc::clone(&abandoned),
+    };
+    let target = Target {
         connection: libvirt.connection(),
         pool: pool.to_owned(),
         name: name.to_owned(),
-        what: what.clone(),
         local: libvirt.is_local(),
     };
-    let (progress_sender, flag) = (sender.clone(), Arc::clone(&abandoned));
-    std::thread::spawn(move || {
-        let sent = Box::new(move |bytes| {
-            let _ = progress_sender.send(Message::Sent(bytes));
-        });
-        let result = worker.run(
-            parts,
-            Watch {
-                sent,
-                abandoned: flag,
-            },
-        );
-        let _ = sender.send(Message::Ended(result));
-    });
+    let thread = std::thread::spawn(move || target.fill(source, segments, &watch));
     let mut done = 0;
     loop {
         match receiver.recv_timeout(STALL_DEADLINE) {
-            Ok(Message::Sent(bytes)) => {
+            Ok(bytes) => {
                 done += bytes;
                 progress(done);
             }
-            Ok(Message::Ended(result)) => return result,
-            Err(_) => {
+            Err(RecvTimeoutError::Timeout) => {
                 abandoned.store(true, Ordering::Relaxed);
-                return Err(failure::no_answer(
-                    libvirt.connected_uri(),
-                    &what,
-                    STALL_DEADLINE,
-                ));
+                let uri = libvirt.connected_uri();
+                return Err(failure::no_answer(uri, &what, STALL_DEADLINE));
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                let answer = thread.join();
+                let answer = answer.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                return answer.map_err(|failure| failure.explain(&what));
             }
         }
     }
 }
 
-/// An upload under way.
-struct Worker {
+/// The volume that an upload fills.
+struct Target {
     connection: Connect,
     pool: String,
     name: String,
-    what: String,
     local: bool,
 }
 
-impl Worker {
-    fn run(
+impl Target {
+    fn fill(
         &self,
-        parts: impl FnOnce(&mut SendPart<'_>) -> Result<()>,
-        mut watch: Watch,
-    ) -> Result<()> {
-        let fail = |e| failure::call(&self.what, &e);
+        mut source: impl Read + Seek,
+        segments: Vec<Segment>,
+        watch: &Watch,
+    ) -> Answer<()> {
         let pool = pool::require(&self.connection, &self.pool)?;
-        let volume = pool.lookup_storage_vol_by_name(&self.name).map_err(fail)?;
+        let volume = pool.lookup_storage_vol_by_name(&self.name)?;
         let file = self.open(&volume, File::options().write(true));
-        let mut send = |segment: Segment, source: &mut dyn Read| match &file {
-            Some(file) => stream::write(file, segment, source, &self.what, &mut watch),
-            None => stream::send(
-                &self.connection,
-                &volume,
-                segment,
-                source,
-                &self.what,
-                &mut watch,
-            ),
-        };
-        let result = parts(&mut send).and_then(|()| {
+        let filled = || -> Answer<()> {
+            for segment in segments {
+                source
+                    .seek(SeekFrom::Start(segment.offset))
+                    .context(Kind::Assets, || "cannot read the file to upload".into())?;
+                match &file {
+                    Some(file) => stream::write(file, segment, &mut source, watch)?,
+                    None => stream::send(&self.connection, &volume, segment, &mut source, watch)?,
+                }
+            }
             fault::point("unmarked", "upload");
-            self.settle(&volume);
+            self.sync(&volume);
             let xml = storage_xml::volume(&marker(&self.name), 0, VolumeFormat::Raw, None)?;
-            create(&pool, &self.what, &xml).map(drop)
-        });
-        if result.is_err() {
-            // The first error is the one to tell; without a marker the rest is harmless.
+            create(&pool, &xml)?;
+            Ok(())
+        };
+        filled().inspect_err(|_| {
+            // The first error is the one to report; without a marker the rest is harmless.
             let _ = remove(&pool, &self.name);
-        }
-        result
+        })
     }
 
-    /// The volume's file where it is on this host and this user may open it so: root may, a member
-    /// of the group `libvirt` may not. Writing to it takes a quarter of the time that libvirt's
+    /// Opens the volume's file where it is on this host and this user may: root may, a member of
+    /// the group `libvirt` may not. Writing to it takes a quarter of the time that libvirt's
     /// stream takes.
     fn open(&self, volume: &StorageVol, options: &fs::OpenOptions) -> Option<File> {
         let path = volume.path().ok().filter(|_| self.local)?;
@@ -210,9 +179,9 @@ impl Worker {
         file.metadata().ok()?.is_file().then_some(file)
     }
 
-    /// Gets the content to the disk before it is called complete, where we have the file at
-    /// hand: the marker must not survive a power loss that the content did not.
-    fn settle(&self, volume: &StorageVol) {
+    /// Gets the content to the disk before it is called complete, where this user may open the
+    /// file: the marker must not survive a power loss that the content did not.
+    fn sync(&self, volume: &StorageVol) {
         if let Some(file) = self.open(volume, File::options().read(true)) {
             let _ = file.sync_data();
         }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use kubby::hypervisor::{Acceleration, CacheMode, DomainSpec, Hypervisor, Libvirt, Owner, Saving};
+use kubby::hypervisor::{Acceleration, DomainSpec, Hypervisor, Libvirt, Owner, Saving};
 use kubby::kubeconfig::{self, Entry};
 use kubby::pki::{self, CertName, Pki, PkiSpec};
 use kubby::profile::{Assets, FILE_VERSION, Ports, Profile, ProfileName};
@@ -170,7 +170,6 @@ impl<'e> Place<'e> {
             initrd: path(&format!("base-{KEY}.initrd")),
             kernel_args: Vec::new(),
             root_disk: disk.display().to_string(),
-            root_cache: CacheMode::Writeback,
             components: path(&format!("components-{KEY}.erofs")),
             seed: path(&format!("{}.seed.tar", self.domain())),
             console_log: path(&format!("{}.console.log", self.domain())),

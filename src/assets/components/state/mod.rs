@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 use super::cache::Stage;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::hypervisor::ports;
-use crate::interrupt;
 use crate::progress::Progress;
 use crate::tool::{Tool, find};
+use crate::wait;
 use programs::Run;
 
 /// What has to be there to make it.
@@ -157,44 +157,39 @@ impl Run<'_> {
         })
     }
 
-    /// Waits until no more accounts come. False when the controllers have ended.
+    /// Waits until no more accounts come. Returns false when the controllers have ended.
     fn wait_for_accounts(&self, ended: impl Fn() -> bool) -> Result<bool> {
-        let end = Instant::now() + LIMIT;
         let (mut seen, mut since) = (0, Instant::now());
-        while !ended() {
+        let made = wait::poll(Instant::now() + LIMIT, ASK_EVERY, || {
+            if ended() {
+                return Ok(Some(false));
+            }
             let keys = self.etcdctl(&["get", "--prefix", ACCOUNTS, "--keys-only"])?;
             let (accounts, _) = sort_out(&keys);
             if accounts.len() != seen {
                 (seen, since) = (accounts.len(), Instant::now());
             } else if seen > 0 && since.elapsed() > NO_MORE {
-                return Ok(true);
+                return Ok(Some(true));
             }
-            if Instant::now() > end {
-                let message = "the controllers made no accounts";
-                return Err(Error::new(Kind::Assets, message));
-            }
-            interrupt::sleep(ASK_EVERY)?;
-        }
-        Ok(false)
+            Ok(None)
+        })?;
+        made.ok_or_else(|| Error::new(Kind::Assets, "the controllers made no accounts"))
     }
 
-    /// Waits until the API server is ready, which it is once all has been written. False when one
-    /// of both programs has ended.
+    /// Waits until the API server is ready, which it is once all has been written. Returns false when
+    /// one of both programs has ended.
     fn wait(&self, ended: impl Fn() -> bool) -> Result<bool> {
-        let end = Instant::now() + LIMIT;
-        while !ended() {
+        wait::retry(Instant::now() + LIMIT, ASK_EVERY, Kind::Assets, || {
+            if ended() {
+                return Ok(false);
+            }
             let answer = Tool::new(self.program("kubectl"), Kind::Assets)
                 .arg(format!("--kubeconfig={}", self.path("kubeconfig")))
                 .args(["--request-timeout=5s", "get", "--raw=/readyz"])
                 .deadline(Duration::from_secs(20))
                 .run(None);
-            match answer {
-                Ok(_) => return Ok(true),
-                Err(e) if e.kind() == Kind::Interrupted || Instant::now() > end => return Err(e),
-                Err(_) => interrupt::sleep(ASK_EVERY)?,
-            }
-        }
-        Ok(false)
+            answer.map(|_| true)
+        })
     }
 
     /// Removes what is not to be kept, also from etcd's history. Answers with how many keys are

@@ -1,6 +1,6 @@
 //! A bundle as one file.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,7 +8,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::Bundle;
-use crate::error::{Error, Kind, Result, ResultExt};
+use crate::error::{Kind, Result, ResultExt};
 use crate::fsutil;
 
 /// Checks that a bundle could be written to this file, or with `-` to standard output.
@@ -16,31 +16,8 @@ use crate::fsutil;
 /// # Errors
 /// [`Kind::Usage`] otherwise.
 pub fn check_destination(to: &Path) -> Result<()> {
-    if to == Path::new("-") {
-        if io::stdout().is_terminal() {
-            return Err(Error::new(
-                Kind::Usage,
-                "standard output is a terminal, which a bundle would fill with garbage",
-            )
-            .with_hint("kubby logs --bundle FILE.tar.gz"));
-        }
-        return Ok(());
-    }
-    if to.is_dir() {
-        return Err(Error::new(
-            Kind::Usage,
-            format!("{} is a folder, not a file to write", to.display()),
-        ));
-    }
-    let folder = fsutil::folder_of(to);
-    if !folder.is_dir() {
-        return Err(Error::new(
-            Kind::Usage,
-            format!("there is no folder {}", folder.display()),
-        )
-        .with_hint(format!("mkdir -p {}", folder.display())));
-    }
-    Ok(())
+    let hint = "kubby logs --bundle FILE.tar.gz";
+    fsutil::check_destination(to, "a bundle", "bundle.tar.gz", hint)
 }
 
 impl Bundle {

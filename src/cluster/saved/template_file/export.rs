@@ -1,13 +1,11 @@
 //! Writing a template to one file.
 
 use std::fs::{self, File};
-use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::header::{Base, FORMAT, HEADER, Header, Member};
-use super::stream::Output;
 use super::{BESIDE, COMPONENTS, DEVICES, DISK, LEVEL, MEMORY, NODE_IMAGE};
 use crate::assets::{components, node_image};
 use crate::cluster::machine::resources::{BaseVolumes, Names};
@@ -15,7 +13,7 @@ use crate::cluster::saved::load;
 use crate::cluster::saved::state::{self, Saved, SavedDir};
 use crate::cluster::saved::templates;
 use crate::error::{Error, Kind, Result, ResultExt};
-use crate::fsutil;
+use crate::fsutil::{self, Digesting, Output};
 use crate::hypervisor::{Hypervisor, Libvirt};
 use crate::interrupt;
 use crate::progress::Progress;
@@ -46,7 +44,8 @@ pub fn export(
     images: bool,
     progress: &dyn Progress,
 ) -> Result<Exported> {
-    check_destination(to)?;
+    let hint = "kubby template export --file FILE";
+    fsutil::check_destination(to, "a template", "template.tar.zst", hint)?;
     let (key, dir) = templates::choose(store, key)?;
     let step = progress.step(&format!("Export the template {key}"));
     let (header, mut files) = {
@@ -54,7 +53,8 @@ pub fn export(
         let _shared = store.lock_shared(|| {})?;
         gather(store, &key, &dir, images)?
     };
-    let mut sink = Output::open(to)?;
+    // Keys are in it.
+    let mut sink = Digesting::new(Output::open(to, 0o600)?);
     let mut total = 0;
     let written = write(&header, &mut files, &mut sink, &mut |done| {
         total = done;
@@ -63,40 +63,14 @@ pub fn export(
     // What Ctrl-C broke off looks like a full disk from further inside.
     interrupt::check()?;
     written?;
-    let (bytes, sha256) = sink.finish()?;
+    let (output, bytes, sha256) = sink.finish();
+    output.finish()?;
     step.done(format!(
         "{} ({} before)",
         human_bytes(bytes),
         human_bytes(total)
     ));
     Ok(Exported { key, bytes, sha256 })
-}
-
-fn check_destination(to: &Path) -> Result<()> {
-    if to == Path::new("-") {
-        if io::stdout().is_terminal() {
-            return Err(Error::new(
-                Kind::Usage,
-                "standard output is a terminal, which a template would fill with garbage",
-            )
-            .with_hint("kubby template export --file FILE"));
-        }
-        return Ok(());
-    }
-    if to.is_dir() {
-        return Err(Error::new(
-            Kind::Usage,
-            format!("{} is a folder, not a file to write", to.display()),
-        ));
-    }
-    if !fsutil::folder_of(to).is_dir() {
-        return Err(Error::new(
-            Kind::Usage,
-            format!("there is no folder {}", fsutil::folder_of(to).display()),
-        )
-        .with_hint(format!("mkdir -p {}", fsutil::folder_of(to).display())));
-    }
-    Ok(())
 }
 
 /// The members of a template: open files, and what they must be.
@@ -222,7 +196,7 @@ fn files_below(root: &Path) -> Result<Vec<PathBuf>> {
 fn write(
     header: &Header,
     files: &mut [(String, File)],
-    sink: &mut Output,
+    sink: &mut Digesting<Output>,
     report: &mut dyn FnMut(u64),
 ) -> Result<()> {
     let fail = || "cannot write the template".to_owned();

@@ -1,86 +1,15 @@
-//! The file itself: where it comes from and where it goes, counted and digested on the way.
+//! Reading the file itself, digested on the way.
 
-use std::fs::{self, File};
-use std::io::{self, IsTerminal as _, Read, Write};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Read};
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::units::hex;
-use crate::{fsutil, interrupt};
 
-/// Where the file goes; counts and digests what goes there.
-pub struct Output {
-    to: To,
-    digest: Sha256,
-    bytes: u64,
-}
-
-enum To {
-    Stdout(io::Stdout),
-    File(tempfile::NamedTempFile, PathBuf),
-}
-
-impl Output {
-    pub fn open(path: &Path) -> Result<Self> {
-        let to = if path == Path::new("-") {
-            To::Stdout(io::stdout())
-        } else {
-            // Keys are in it.
-            let file = tempfile::Builder::new()
-                .prefix(".kubby-")
-                .permissions(fs::Permissions::from_mode(0o600))
-                .tempfile_in(fsutil::folder_of(path))
-                .context(Kind::Usage, || format!("cannot write {}", path.display()))?;
-            To::File(file, path.to_owned())
-        };
-        Ok(Output {
-            to,
-            digest: Sha256::new(),
-            bytes: 0,
-        })
-    }
-
-    pub fn finish(self) -> Result<(u64, String)> {
-        match self.to {
-            To::Stdout(mut out) => out
-                .flush()
-                .context(Kind::Internal, || "cannot write standard output".into())?,
-            To::File(file, path) => {
-                let fail = || format!("cannot write {}", path.display());
-                file.as_file().sync_all().context(Kind::Internal, fail)?;
-                file.persist(&path).context(Kind::Internal, fail)?;
-            }
-        }
-        Ok((self.bytes, hex(&self.digest.finalize())))
-    }
-}
-
-impl Write for Output {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        if interrupt::check().is_err() {
-            return Err(io::Error::other("interrupted"));
-        }
-        let n = match &mut self.to {
-            To::Stdout(out) => out.write(buffer)?,
-            To::File(file, _) => file.write(buffer)?,
-        };
-        self.digest.update(&buffer[..n]);
-        self.bytes += n as u64;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match &mut self.to {
-            To::Stdout(out) => out.flush(),
-            To::File(file, _) => file.flush(),
-        }
-    }
-}
-
-/// Where the file comes from; counts and digests what is read.
+/// The file or standard input that is read, which digests what passes.
 pub struct Input {
     /// How messages call it.
     pub label: String,
