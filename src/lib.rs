@@ -33,6 +33,7 @@ pub mod profile;
 pub mod progress;
 pub mod provision;
 pub mod remote;
+pub mod role;
 pub mod saved;
 pub mod service;
 pub mod store;

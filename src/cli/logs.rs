@@ -9,7 +9,7 @@ use clap::Args;
 pub struct LogsArgs {
     /// Components: etcd, kube-apiserver, kubelet … [default: all]
     #[arg(value_name = "COMPONENT", value_parser = clap::builder::PossibleValuesParser::new(
-        crate::provision::PROCESSES.map(|(process, _)| process)))]
+        crate::provision::processes(crate::role::Role::ControlPlane).map(|(process, _)| process)))]
     pub components: Vec<String>,
     /// How many lines from the end
     #[arg(short = 'n', long, default_value_t = 100, value_name = "N")]

@@ -30,6 +30,7 @@ use crate::pki::{self, Pki, PkiSpec};
 use crate::profile::{Profile, ProfileName};
 use crate::progress::Progress;
 use crate::provision::{self, Inputs, Wanted};
+use crate::role::Role;
 use crate::saved::Stamp;
 use crate::store::Store;
 
@@ -220,6 +221,7 @@ impl Start<'_> {
         Ok(provision::plan(&Inputs {
             network: &network,
             node: &network.first_node(),
+            role: Role::ControlPlane,
             egress: &egress,
             pki,
             pause_image: &access.profile.assets.pause_image,

@@ -11,16 +11,9 @@ use crate::pki::{CertName, Pki};
 use crate::remote::NodeFile;
 
 pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
-    let parts = [
-        api_server(inputs),
-        controller_manager(inputs),
-        scheduler(inputs),
-    ];
-    let mut all = Wanted::default();
-    for part in parts {
-        all.files.extend(part.files);
-        all.units.extend(part.units);
-    }
+    let mut all = api_server(inputs);
+    all.add(controller_manager(inputs));
+    all.add(scheduler(inputs));
     all.files.push(operator_kubeconfig(inputs.pki));
     all
 }

@@ -17,7 +17,7 @@ pub use apply::{Applied, apply, settled, start_all};
 pub use control_plane::operator_files;
 pub use runtime::{BUILDKIT_SOCKET, CONTAINERD_SOCKET, NO_ARCHIVE, SEEDED_IMAGES, import_command};
 pub use unit::Unit;
-pub use verify::{PROCESSES, booted_at, crash_looping, journal_tail, verify};
+pub use verify::{booted_at, crash_looping, journal_tail, processes, verify};
 
 use sha2::{Digest, Sha256};
 
@@ -27,6 +27,7 @@ use crate::kubeconfig::{self, ComponentConfig};
 use crate::network::{API_URL, Network, NodeNetwork};
 use crate::pki::{CertName, Pki};
 use crate::remote::NodeFile;
+use crate::role::Role;
 use crate::units::hex;
 
 /// Where the component volume is mounted in the node.
@@ -45,6 +46,8 @@ pub struct Inputs<'a> {
     pub network: &'a Network,
     /// The node that the plan is for.
     pub node: &'a NodeNetwork,
+    /// The node's part in the cluster.
+    pub role: Role,
     /// Keys and certificates of the cluster.
     pub pki: &'a Pki,
     /// The sandbox image, as the component volume has it.
@@ -89,22 +92,26 @@ pub struct Tidy {
     pub mark: &'static str,
 }
 
-/// Everything that is wanted in the node, in the order in which it is started.
-pub fn plan(inputs: &Inputs<'_>) -> Wanted {
-    let mut all = Wanted::default();
-    for part in [
-        egress::wanted(inputs),
-        runtime::wanted(inputs),
-        etcd::wanted(inputs),
-        control_plane::wanted(inputs),
-        node::wanted(inputs),
-    ] {
-        all.files.extend(part.files);
-        all.units.extend(part.units);
-        all.optional.extend(part.optional);
-        all.actions.extend(part.actions);
-        all.tidy.extend(part.tidy);
+impl Wanted {
+    /// Adds another concern's files and units.
+    fn add(&mut self, part: Wanted) {
+        self.files.extend(part.files);
+        self.units.extend(part.units);
+        self.optional.extend(part.optional);
+        self.actions.extend(part.actions);
+        self.tidy.extend(part.tidy);
     }
+}
+
+/// Returns everything that is wanted in the node, in the order in which it is started.
+pub fn plan(inputs: &Inputs<'_>) -> Wanted {
+    let mut all = egress::wanted(inputs);
+    all.add(runtime::wanted(inputs));
+    if inputs.role == Role::ControlPlane {
+        all.add(etcd::wanted(inputs));
+        all.add(control_plane::wanted(inputs));
+    }
+    all.add(node::wanted(inputs));
     let targets = [unit::target(&all.units), unit::first_target(&all.units)];
     all.units.extend(targets);
     let unit_files: Vec<NodeFile> = all.units.iter().map(Unit::file).collect();
@@ -196,18 +203,24 @@ fn binary(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+
     use super::*;
     use crate::pki::{self, PkiSpec};
 
-    fn wanted() -> Wanted {
+    fn wanted(role: Role) -> Wanted {
         let dir = tempfile::tempdir().unwrap();
         let spec = PkiSpec::of_first_node(time::OffsetDateTime::now_utc());
-        let pki = pki::ensure(&dir.path().join("pki"), &spec).unwrap();
+        wanted_with(role, &pki::ensure(dir.path(), &spec).unwrap())
+    }
+
+    fn wanted_with(role: Role, pki: &Pki) -> Wanted {
         let network = Network::default();
         plan(&Inputs {
             network: &network,
             node: &network.first_node(),
-            pki: &pki,
+            role,
+            pki,
             pause_image: "registry.k8s.io/pause:3.10.2",
             version: crate::assets::version::DEFAULT,
             egress: &Egress::default(),
@@ -216,7 +229,7 @@ mod tests {
 
     #[test]
     fn keys_are_secret_and_nothing_is_listed_twice() {
-        let wanted = wanted();
+        let wanted = wanted(Role::ControlPlane);
         let mut paths: Vec<&str> = wanted.files.iter().map(|f| f.path.as_str()).collect();
         for file in &wanted.files {
             let text = String::from_utf8_lossy(&file.content);
@@ -233,7 +246,7 @@ mod tests {
 
     #[test]
     fn every_file_that_a_unit_reads_is_in_the_plan() {
-        let wanted = wanted();
+        let wanted = wanted(Role::ControlPlane);
         for unit in &wanted.units {
             for path in &unit.reads {
                 assert!(
@@ -247,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_node_has_all_before_its_boot_but_what_somebody_has_to_be_told_of() {
-        let wanted = wanted();
+        let wanted = wanted(Role::ControlPlane);
         let brought = before_boot(&wanted);
         for file in &wanted.files {
             let is_brought = brought.iter().any(|b| b.path == file.path);
@@ -264,29 +277,27 @@ mod tests {
 
     #[test]
     fn every_process_has_its_unit() {
-        let wanted = wanted();
-        for (process, unit) in PROCESSES {
-            assert!(
-                wanted.units.iter().any(|u| u.name == unit),
-                "{process}: {unit}"
-            );
+        for role in [Role::ControlPlane, Role::Worker] {
+            let units = wanted(role).units;
+            for (process, unit) in processes(role) {
+                assert!(units.iter().any(|u| u.name == unit), "{process}: {unit}");
+            }
         }
     }
 
     #[test]
     fn timers_are_shared_but_not_by_pods() {
-        let wanted = wanted();
+        let wanted = wanted(Role::ControlPlane);
         for unit in &wanted.units {
             let starts_pods = ["containerd.service", "buildkit.service"].contains(&&*unit.name);
-            let is_process = PROCESSES.iter().any(|(_, name)| *name == unit.name);
+            let is_process = processes(Role::ControlPlane).any(|(_, name)| name == unit.name);
             let unhurried = unit.lines.iter().any(|(key, _)| *key == "TimerSlackNSec");
             assert_eq!(unhurried, is_process && !starts_pods, "{}", unit.name);
         }
     }
 
-    #[test]
-    fn what_the_node_is_told() {
-        let wanted = wanted();
+    /// The files of a plan without what is secret or differs each time.
+    fn readable(wanted: &Wanted) -> String {
         let mut text = String::new();
         for file in &wanted.files {
             text.push_str(&format!("--- {} {:o}\n", file.path, file.mode));
@@ -296,6 +307,47 @@ mod tests {
                 text.push_str(&String::from_utf8_lossy(&file.content));
             }
         }
-        insta::assert_snapshot!(text);
+        text
+    }
+
+    #[test]
+    fn what_the_node_is_told() {
+        insta::assert_snapshot!(readable(&wanted(Role::ControlPlane)));
+    }
+
+    #[test]
+    fn the_plan_of_a_worker() {
+        insta::assert_snapshot!(readable(&wanted(Role::Worker)));
+    }
+
+    #[test]
+    fn a_worker_has_no_secret_of_the_control_plane() {
+        let dir = tempfile::tempdir().unwrap();
+        let spec = PkiSpec::of_first_node(time::OffsetDateTime::now_utc());
+        let pki = pki::ensure(dir.path(), &spec).unwrap();
+        let holds = |role, secret: &str| {
+            let wanted = wanted_with(role, &pki);
+            let encoded = base64::engine::general_purpose::STANDARD.encode(secret);
+            wanted.files.iter().any(|file| {
+                let text = String::from_utf8_lossy(&file.content);
+                text.contains(secret.trim()) || text.contains(&encoded)
+            })
+        };
+        let own = [
+            CertName::KubeProxy,
+            CertName::KubeletClient,
+            CertName::KubeletServing,
+        ];
+        for name in CertName::ALL {
+            assert_eq!(
+                holds(Role::Worker, pki.key(name)),
+                own.contains(&name),
+                "{name:?}"
+            );
+        }
+        assert!(!holds(Role::Worker, pki.service_account_key()));
+        // Otherwise the test would look for the wrong text.
+        assert!(holds(Role::ControlPlane, pki.key(CertName::Admin)));
+        assert!(holds(Role::ControlPlane, pki.service_account_key()));
     }
 }

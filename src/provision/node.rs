@@ -9,13 +9,20 @@ use super::{
 use crate::assets::version::KubernetesVersion;
 use crate::network::Network;
 use crate::pki::CertName;
+use crate::role::Role;
 
 pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
     let mut all = kubelet(inputs);
-    let proxy = kube_proxy(inputs);
-    all.files.extend(proxy.files);
-    all.units.extend(proxy.units);
+    all.add(kube_proxy(inputs));
     all
+}
+
+/// Returns the unit of the API server where the node has one.
+fn api_server(role: Role) -> &'static [&'static str] {
+    match role {
+        Role::ControlPlane => &["kube-apiserver.service"],
+        Role::Worker => &[],
+    }
 }
 
 fn kubelet(inputs: &Inputs<'_>) -> Wanted {
@@ -27,6 +34,13 @@ fn kubelet(inputs: &Inputs<'_>) -> Wanted {
         super::kubeconfig(&kubeconfig, pki, CertName::KubeletClient),
     ];
     files.extend(key_pair(pki, CertName::KubeletServing));
+    if inputs.role == Role::Worker {
+        // On a control plane node the API server's files have it.
+        files.push(public(
+            certificate_path(CertName::Ca),
+            pki.cert(CertName::Ca),
+        ));
+    }
     let reads = paths(&files);
     let command = vec![
         binary("kubelet"),
@@ -39,8 +53,9 @@ fn kubelet(inputs: &Inputs<'_>) -> Wanted {
         .line("OOMScoreAdjust", "-999")
         .unhurried()
         .requires(&[runtime::MOUNT])
-        // After the API server: a kubelet that finds nobody backs off for seconds.
-        .after(&["containerd.service", "kube-apiserver.service"])
+        .after(&["containerd.service"])
+        // A kubelet that does not reach the API server waits for seconds before it tries again.
+        .after(api_server(inputs.role))
         .reads(reads);
     Wanted {
         files,
@@ -96,7 +111,7 @@ fn kube_proxy(inputs: &Inputs<'_>) -> Wanted {
         .line("OOMScoreAdjust", "-998")
         .unhurried()
         .requires(&[runtime::MOUNT])
-        .after(&["kube-apiserver.service"])
+        .after(api_server(inputs.role))
         .reads(reads)
         .late();
     Wanted {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::parts::{Content, Parts};
 use crate::cluster::{Access, HostState};
-use crate::provision::PROCESSES;
+use crate::provision::processes;
 use crate::remote::{Remote, Ssh};
+use crate::role::Role;
 
 /// How long the node may take to let kubby in.
 const CONNECT: Duration = Duration::from_secs(20);
@@ -40,7 +41,7 @@ pub(super) fn collect(access: &Access, host: HostState, parts: &mut Parts) {
         Err(e) => return parts.problem("node/", &e),
     };
     let mut looks: Vec<(String, String)> = vec![("node/system.txt".into(), SYSTEM.into())];
-    for (process, unit) in PROCESSES {
+    for (process, unit) in processes(Role::ControlPlane) {
         let command = format!("journalctl --no-pager -o short-precise -n {LINES} -u {unit}");
         looks.push((format!("node/journal-{process}.txt"), command));
     }
