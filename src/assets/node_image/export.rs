@@ -9,10 +9,10 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
-use super::{NodeImage, manifest};
+use super::NodeImage;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::progress::{Progress, Step};
-use crate::units::human_bytes;
+use crate::units::{hex, human_bytes};
 use crate::{fsutil, interrupt};
 
 /// What [`export`] wrote.
@@ -116,7 +116,7 @@ struct HashingWriter<W> {
 
 impl<W> HashingWriter<W> {
     fn result(self) -> (String, u64) {
-        (manifest::hex(&self.hash.finalize()), self.size)
+        (hex(&self.hash.finalize()), self.size)
     }
 }
 
@@ -158,7 +158,10 @@ mod tests {
             let to = dir.path().join(name);
             fs::write(&to, "an older one").unwrap();
             let out = export(&image, &to, gzip, &Silent).unwrap();
-            assert_eq!(out.sha256, manifest::sha256_of_file(&to).unwrap());
+            assert_eq!(
+                out.sha256,
+                crate::assets::record::sha256_of_file(&to).unwrap()
+            );
             assert_eq!(out.size, fs::metadata(&to).unwrap().len());
             assert_eq!(
                 fs::read_to_string(&out.checksum_file).unwrap(),
