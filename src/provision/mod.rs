@@ -12,96 +12,20 @@ mod node;
 mod runtime;
 mod unit;
 mod verify;
+mod wanted;
 
 pub use apply::{Applied, apply, settled, start_all};
 pub use control_plane::operator_files;
 pub use runtime::{BUILDKIT_SOCKET, CONTAINERD_SOCKET, NO_ARCHIVE, SEEDED_IMAGES, import_command};
-pub use unit::Unit;
+pub use unit::{FIRST_TARGET, TARGET, Unit};
 pub use verify::{booted_at, crash_looping, journal_tail, processes, verify};
+pub use wanted::{Action, COMPONENTS_DIR, Inputs, KUBERNETES_DIR, Tidy, Wanted};
 
 use sha2::{Digest, Sha256};
 
-use crate::assets::version::KubernetesVersion;
-use crate::egress::Egress;
-use crate::kubeconfig::{self, ComponentConfig};
-use crate::network::{API_URL, Network, NodeNetwork};
-use crate::pki::{CertName, Pki};
 use crate::remote::NodeFile;
 use crate::role::Role;
 use crate::units::hex;
-
-/// Where the component volume is mounted in the node.
-pub const COMPONENTS_DIR: &str = "/opt/kubby";
-/// Kubernetes' configuration in the node.
-pub const KUBERNETES_DIR: &str = "/etc/kubernetes";
-/// The systemd target that holds all of kubby's units.
-pub const TARGET: &str = "kubby.target";
-/// The systemd target that holds those of them that a new node begins with; the node starts it by
-/// itself as soon as its seed has brought it.
-pub const FIRST_TARGET: &str = "kubby-first.target";
-
-/// What the plan depends on.
-pub struct Inputs<'a> {
-    /// The network of the cluster.
-    pub network: &'a Network,
-    /// The node that the plan is for.
-    pub node: &'a NodeNetwork,
-    /// The node's part in the cluster.
-    pub role: Role,
-    /// Keys and certificates of the cluster.
-    pub pki: &'a Pki,
-    /// The sandbox image, as the component volume has it.
-    pub pause_image: &'a str,
-    /// The version of Kubernetes.
-    pub version: KubernetesVersion,
-    /// How the node reaches the world.
-    pub egress: &'a Egress,
-}
-
-/// What a concern wants in the node.
-#[derive(Debug, Default)]
-pub struct Wanted {
-    /// Files with their modes.
-    pub files: Vec<NodeFile>,
-    /// systemd units; each becomes a file as well.
-    pub units: Vec<Unit>,
-    /// Files among them that need not be there while they are empty.
-    pub optional: Vec<&'static str>,
-    /// What else has to be done when files change.
-    pub actions: Vec<Action>,
-    /// Files to look for that nothing wants any more.
-    pub tidy: Vec<Tidy>,
-}
-
-/// A command for when a file has changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Action {
-    /// The file.
-    pub path: &'static str,
-    /// The command.
-    pub command: &'static str,
-}
-
-/// Files whose names depend on what they are about, so that the plan cannot name those of an
-/// earlier plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tidy {
-    /// A shell's pattern that finds them.
-    pub pattern: &'static str,
-    /// Their first line; a file without it is somebody else's.
-    pub mark: &'static str,
-}
-
-impl Wanted {
-    /// Adds another concern's files and units.
-    fn add(&mut self, part: Wanted) {
-        self.files.extend(part.files);
-        self.units.extend(part.units);
-        self.optional.extend(part.optional);
-        self.actions.extend(part.actions);
-        self.tidy.extend(part.tidy);
-    }
-}
 
 /// Returns everything that is wanted in the node, in the order in which it is started.
 pub fn plan(inputs: &Inputs<'_>) -> Wanted {
@@ -144,69 +68,14 @@ pub fn before_boot(wanted: &Wanted) -> Vec<NodeFile> {
     files.cloned().collect()
 }
 
-/// A file that anybody may read.
-fn public(path: impl Into<String>, content: impl Into<Vec<u8>>) -> NodeFile {
-    NodeFile {
-        path: path.into(),
-        mode: 0o644,
-        content: content.into(),
-    }
-}
-
-/// A file that only root may read.
-fn secret(path: impl Into<String>, content: impl Into<Vec<u8>>) -> NodeFile {
-    NodeFile {
-        path: path.into(),
-        mode: 0o600,
-        content: content.into(),
-    }
-}
-
-/// The files of a certificate and its key in the node.
-fn key_pair(pki: &Pki, name: CertName) -> [NodeFile; 2] {
-    [
-        public(certificate_path(name), pki.cert(name)),
-        secret(key_path(name), pki.key(name)),
-    ]
-}
-
-/// Where a certificate is in the node: laid out as kubeadm does it.
-fn certificate_path(name: CertName) -> String {
-    format!("{KUBERNETES_DIR}/pki/{}.crt", name.stem())
-}
-
-/// Where a certificate's key is in the node.
-fn key_path(name: CertName) -> String {
-    format!("{KUBERNETES_DIR}/pki/{}.key", name.stem())
-}
-
-/// The kubeconfig of a component in the node, at `path`.
-fn kubeconfig(path: &str, pki: &Pki, name: CertName) -> NodeFile {
-    let config = kubeconfig::render_component(&ComponentConfig {
-        name: name.stem(),
-        server: API_URL,
-        ca_pem: pki.cert(CertName::Ca),
-        cert_pem: pki.cert(name),
-        key_pem: pki.key(name),
-    });
-    secret(path, config)
-}
-
-/// What a unit reads when it has these files.
-fn paths(files: &[NodeFile]) -> Vec<String> {
-    files.iter().map(|f| f.path.clone()).collect()
-}
-
-fn binary(name: &str) -> String {
-    format!("{COMPONENTS_DIR}/bin/{name}")
-}
-
 #[cfg(test)]
 mod tests {
     use base64::Engine as _;
 
     use super::*;
-    use crate::pki::{self, PkiSpec};
+    use crate::egress::Egress;
+    use crate::network::Network;
+    use crate::pki::{self, CertName, Pki, PkiSpec};
 
     fn wanted(role: Role) -> Wanted {
         let dir = tempfile::tempdir().unwrap();

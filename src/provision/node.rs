@@ -2,9 +2,11 @@
 
 use serde_json::json;
 
-use super::{
-    Inputs, KUBERNETES_DIR, Unit, Wanted, binary, certificate_path, key_pair, key_path, paths,
-    public, runtime,
+use super::runtime;
+use super::unit::Unit;
+use super::wanted::{
+    self, Inputs, KUBERNETES_DIR, Wanted, binary, certificate_path, key_pair, key_path, paths,
+    public,
 };
 use crate::assets::version::KubernetesVersion;
 use crate::network::Network;
@@ -31,7 +33,7 @@ fn kubelet(inputs: &Inputs<'_>) -> Wanted {
     let kubeconfig = format!("{KUBERNETES_DIR}/kubelet.conf");
     let mut files = vec![
         public(&config, kubelet_config(inputs.version, inputs.network)),
-        super::kubeconfig(&kubeconfig, pki, CertName::KubeletClient),
+        wanted::kubeconfig(&kubeconfig, pki, CertName::KubeletClient),
     ];
     files.extend(key_pair(pki, CertName::KubeletServing));
     if inputs.role == Role::Worker {
@@ -57,11 +59,7 @@ fn kubelet(inputs: &Inputs<'_>) -> Wanted {
         // A kubelet that does not reach the API server waits for seconds before it tries again.
         .after(api_server(inputs.role))
         .reads(reads);
-    Wanted {
-        files,
-        units: vec![unit],
-        ..Wanted::default()
-    }
+    Wanted::unit(files, unit)
 }
 
 /// The first minor version whose kubelet checks who may use an image that is there.
@@ -99,7 +97,7 @@ fn kube_proxy(inputs: &Inputs<'_>) -> Wanted {
     let kubeconfig = format!("{KUBERNETES_DIR}/kube-proxy.conf");
     let files = vec![
         public(&config, kube_proxy_config(&kubeconfig, inputs.network)),
-        super::kubeconfig(&kubeconfig, inputs.pki, CertName::KubeProxy),
+        wanted::kubeconfig(&kubeconfig, inputs.pki, CertName::KubeProxy),
     ];
     let reads = paths(&files);
     let command = vec![
@@ -114,11 +112,7 @@ fn kube_proxy(inputs: &Inputs<'_>) -> Wanted {
         .after(api_server(inputs.role))
         .reads(reads)
         .late();
-    Wanted {
-        files,
-        units: vec![unit],
-        ..Wanted::default()
-    }
+    Wanted::unit(files, unit)
 }
 
 fn kube_proxy_config(kubeconfig: &str, network: &Network) -> String {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::{Unit, runtime};
+use super::runtime;
+use super::unit::Unit;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
 use crate::remote::{Remote, quote};
