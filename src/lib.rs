@@ -34,6 +34,7 @@ pub mod profile;
 pub mod progress;
 pub mod provision;
 pub mod remote;
+pub mod role;
 pub mod service;
 pub mod store;
 pub mod tool;

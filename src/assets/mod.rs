@@ -1,7 +1,9 @@
 //! Where the node image and the Kubernetes components come from: cache, download or build.
 
+mod cache;
 pub mod components;
 pub mod download;
 pub mod node_image;
 pub mod recipes;
+pub(crate) mod record;
 pub mod version;

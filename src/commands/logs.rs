@@ -10,7 +10,8 @@ use crate::cluster;
 use crate::cluster::Access;
 use crate::context::Context;
 use crate::error::Result;
-use crate::provision::PROCESSES;
+use crate::provision::processes;
+use crate::role::Role;
 use crate::{remote, ui};
 
 /// Runs the command.
@@ -28,7 +29,7 @@ pub fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode> {
     if args.follow {
         command.push_str(" -f");
     }
-    for (process, unit) in PROCESSES {
+    for (process, unit) in processes(Role::ControlPlane) {
         if args.components.is_empty() || args.components.iter().any(|c| c == process) {
             command.push_str(&format!(" -u {unit}"));
         }

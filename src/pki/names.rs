@@ -121,6 +121,20 @@ impl CertName {
         CertName::ALL.into_iter().find(|name| name.stem() == stem)
     }
 
+    /// Returns whether each node needs one of its own, since the node's name or address is in it.
+    /// All others are the cluster's: its authorities, and the clients and servers that have the
+    /// same name on each node.
+    pub fn is_of_node(self) -> bool {
+        matches!(
+            self,
+            CertName::Apiserver
+                | CertName::EtcdServer
+                | CertName::EtcdPeer
+                | CertName::KubeletClient
+                | CertName::KubeletServing
+        )
+    }
+
     /// The authority that signs it; nothing for an authority, which signs itself.
     pub fn authority(self) -> Option<CertName> {
         match self {

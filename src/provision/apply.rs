@@ -1,6 +1,8 @@
 //! Brings the node to what the plan wants: compares, pushes what differs, starts the units.
 
-use super::{COMPONENTS_DIR, FIRST_TARGET, TARGET, Tidy, Wanted, runtime};
+use super::runtime;
+use super::unit::{FIRST_TARGET, TARGET};
+use super::wanted::{COMPONENTS_DIR, Tidy, Wanted};
 use crate::error::{Error, Kind, Result};
 use crate::remote::{self, Remote};
 use crate::trace;
@@ -325,7 +327,7 @@ mod tests {
 
     #[test]
     fn an_action_is_for_its_file() {
-        let action = |path| super::super::Action {
+        let action = |path| crate::provision::Action {
             path,
             command: "reload it",
         };

@@ -2,25 +2,20 @@
 
 use serde_json::json;
 
-use super::{
-    Inputs, KUBERNETES_DIR, Unit, Wanted, binary, certificate_path, etcd, key_pair, key_path,
-    paths, public, runtime, secret,
+use super::unit::Unit;
+use super::wanted::{
+    self, Inputs, KUBERNETES_DIR, Wanted, binary, cert_option, certificate_path, key_option,
+    key_pair, key_path, paths, public, secret,
 };
+use super::{etcd, runtime};
 use crate::network::API_PORT;
 use crate::pki::{CertName, Pki};
 use crate::remote::NodeFile;
 
 pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
-    let parts = [
-        api_server(inputs),
-        controller_manager(inputs),
-        scheduler(inputs),
-    ];
-    let mut all = Wanted::default();
-    for part in parts {
-        all.files.extend(part.files);
-        all.units.extend(part.units);
-    }
+    let mut all = api_server(inputs);
+    all.add(controller_manager(inputs));
+    all.add(scheduler(inputs));
     all.files.push(operator_kubeconfig(inputs.pki));
     all
 }
@@ -37,7 +32,7 @@ fn client_authorities(pki: &Pki) -> NodeFile {
 }
 
 fn operator_kubeconfig(pki: &Pki) -> NodeFile {
-    super::kubeconfig("/root/.kube/config", pki, CertName::Admin)
+    wanted::kubeconfig("/root/.kube/config", pki, CertName::Admin)
 }
 
 /// Rejects anonymous requests but for the health paths, which hold no data and which load
@@ -67,8 +62,8 @@ fn service_account(half: &str) -> String {
 /// 9 s.
 fn serving(name: CertName) -> [String; 2] {
     [
-        format!("--tls-cert-file={}", certificate_path(name)),
-        format!("--tls-private-key-file={}", key_path(name)),
+        cert_option("tls-cert-file", name),
+        key_option("tls-private-key-file", name),
     ]
 }
 
@@ -95,55 +90,7 @@ fn api_server(inputs: &Inputs<'_>) -> Wanted {
     let reads = paths(&files);
     // Not among what a restart follows: the API server looks at this file by itself.
     files.push(client_authorities(pki));
-    let mut command = vec![
-        binary("kube-apiserver"),
-        format!("--advertise-address={}", inputs.node.ip),
-        "--allow-privileged=true".into(),
-        format!("--authentication-config={authentication}"),
-        "--authorization-mode=Node,RBAC".into(),
-        format!("--client-ca-file={CLIENT_AUTHORITIES}"),
-        "--enable-admission-plugins=NodeRestriction".into(),
-        "--enable-bootstrap-token-auth=true".into(),
-        format!("--etcd-servers={}", etcd::SOCKET_URL),
-        format!(
-            "--kubelet-certificate-authority={}",
-            certificate_path(CertName::Ca)
-        ),
-        format!(
-            "--kubelet-client-certificate={}",
-            certificate_path(CertName::ApiserverKubeletClient)
-        ),
-        format!(
-            "--kubelet-client-key={}",
-            key_path(CertName::ApiserverKubeletClient)
-        ),
-        // The node's name does not resolve anywhere: exec and logs must go by its address.
-        "--kubelet-preferred-address-types=InternalIP".into(),
-        format!(
-            "--proxy-client-cert-file={}",
-            certificate_path(CertName::FrontProxyClient)
-        ),
-        format!(
-            "--proxy-client-key-file={}",
-            key_path(CertName::FrontProxyClient)
-        ),
-        "--requestheader-allowed-names=front-proxy-client".into(),
-        format!(
-            "--requestheader-client-ca-file={}",
-            certificate_path(CertName::FrontProxyCa)
-        ),
-        "--requestheader-extra-headers-prefix=X-Remote-Extra-".into(),
-        "--requestheader-group-headers=X-Remote-Group".into(),
-        "--requestheader-username-headers=X-Remote-User".into(),
-        format!("--secure-port={API_PORT}"),
-        format!("--service-account-issuer={}", inputs.network.token_issuer()),
-        format!("--service-account-key-file={}", service_account("pub")),
-        format!(
-            "--service-account-signing-key-file={}",
-            service_account("key")
-        ),
-        format!("--service-cluster-ip-range={}", inputs.network.services),
-    ];
+    let mut command = api_server_command(inputs, &authentication);
     command.extend(serving(CertName::Apiserver));
     let unit = Unit::service("kube-apiserver", "Kubernetes API server", &command)
         .line("Type", "notify")
@@ -160,11 +107,44 @@ fn api_server(inputs: &Inputs<'_>) -> Wanted {
         // Not after etcd: it asks for etcd only seconds after it has begun, and then waits for it.
         .requires(&[runtime::MOUNT])
         .reads(reads);
-    Wanted {
-        files,
-        units: vec![unit],
-        ..Wanted::default()
-    }
+    Wanted::unit(files, unit)
+}
+
+fn api_server_command(inputs: &Inputs<'_>, authentication: &str) -> Vec<String> {
+    vec![
+        binary("kube-apiserver"),
+        format!("--advertise-address={}", inputs.node.ip),
+        "--allow-privileged=true".into(),
+        format!("--authentication-config={authentication}"),
+        "--authorization-mode=Node,RBAC".into(),
+        format!("--client-ca-file={CLIENT_AUTHORITIES}"),
+        "--enable-admission-plugins=NodeRestriction".into(),
+        "--enable-bootstrap-token-auth=true".into(),
+        format!("--etcd-servers={}", etcd::SOCKET_URL),
+        cert_option("kubelet-certificate-authority", CertName::Ca),
+        cert_option(
+            "kubelet-client-certificate",
+            CertName::ApiserverKubeletClient,
+        ),
+        key_option("kubelet-client-key", CertName::ApiserverKubeletClient),
+        // The node's name does not resolve anywhere: exec and logs must go by its address.
+        "--kubelet-preferred-address-types=InternalIP".into(),
+        cert_option("proxy-client-cert-file", CertName::FrontProxyClient),
+        key_option("proxy-client-key-file", CertName::FrontProxyClient),
+        "--requestheader-allowed-names=front-proxy-client".into(),
+        cert_option("requestheader-client-ca-file", CertName::FrontProxyCa),
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-".into(),
+        "--requestheader-group-headers=X-Remote-Group".into(),
+        "--requestheader-username-headers=X-Remote-User".into(),
+        format!("--secure-port={API_PORT}"),
+        format!("--service-account-issuer={}", inputs.network.token_issuer()),
+        format!("--service-account-key-file={}", service_account("pub")),
+        format!(
+            "--service-account-signing-key-file={}",
+            service_account("key")
+        ),
+        format!("--service-cluster-ip-range={}", inputs.network.services),
+    ]
 }
 
 fn controller_manager(inputs: &Inputs<'_>) -> Wanted {
@@ -172,7 +152,7 @@ fn controller_manager(inputs: &Inputs<'_>) -> Wanted {
     let kubeconfig = format!("{KUBERNETES_DIR}/controller-manager.conf");
     let ca_key = key_path(CertName::Ca);
     let mut files = vec![
-        super::kubeconfig(&kubeconfig, pki, CertName::ControllerManager),
+        wanted::kubeconfig(&kubeconfig, pki, CertName::ControllerManager),
         // Signs certificate requests, such as a kubelet's.
         secret(&ca_key, pki.key(CertName::Ca)),
     ];
@@ -184,12 +164,9 @@ fn controller_manager(inputs: &Inputs<'_>) -> Wanted {
         format!("--authentication-kubeconfig={kubeconfig}"),
         format!("--authorization-kubeconfig={kubeconfig}"),
         "--bind-address=127.0.0.1".into(),
-        format!("--client-ca-file={}", certificate_path(CertName::Ca)),
+        cert_option("client-ca-file", CertName::Ca),
         format!("--cluster-cidr={}", inputs.network.pods),
-        format!(
-            "--cluster-signing-cert-file={}",
-            certificate_path(CertName::Ca)
-        ),
+        cert_option("cluster-signing-cert-file", CertName::Ca),
         format!("--cluster-signing-key-file={ca_key}"),
         "--controllers=*,bootstrapsigner,tokencleaner".into(),
         // Each of its three dozen controllers asks for an account, a token and what it watches. The
@@ -200,11 +177,8 @@ fn controller_manager(inputs: &Inputs<'_>) -> Wanted {
         format!("--kubeconfig={kubeconfig}"),
         // One replica: nobody to agree with, and no wait for an old lease after a restart.
         "--leader-elect=false".into(),
-        format!(
-            "--requestheader-client-ca-file={}",
-            certificate_path(CertName::FrontProxyCa)
-        ),
-        format!("--root-ca-file={}", certificate_path(CertName::Ca)),
+        cert_option("requestheader-client-ca-file", CertName::FrontProxyCa),
+        cert_option("root-ca-file", CertName::Ca),
         format!(
             "--service-account-private-key-file={}",
             service_account("key")
@@ -223,16 +197,12 @@ fn controller_manager(inputs: &Inputs<'_>) -> Wanted {
     .after(&["kube-apiserver.service"])
     .reads(reads)
     .late();
-    Wanted {
-        files,
-        units: vec![unit],
-        ..Wanted::default()
-    }
+    Wanted::unit(files, unit)
 }
 
 fn scheduler(inputs: &Inputs<'_>) -> Wanted {
     let kubeconfig = format!("{KUBERNETES_DIR}/scheduler.conf");
-    let mut files = vec![super::kubeconfig(
+    let mut files = vec![wanted::kubeconfig(
         &kubeconfig,
         inputs.pki,
         CertName::Scheduler,
@@ -254,9 +224,5 @@ fn scheduler(inputs: &Inputs<'_>) -> Wanted {
         .after(&["kube-apiserver.service"])
         .reads(reads)
         .late();
-    Wanted {
-        files,
-        units: vec![unit],
-        ..Wanted::default()
-    }
+    Wanted::unit(files, unit)
 }

@@ -1,7 +1,7 @@
 //! The node's way to the world: registries, proxies, private authorities and name servers, as
 //! the host has them. Where nothing is set, nothing is written and nothing runs.
 
-use super::{Action, Inputs, Tidy, Wanted, public, secret};
+use super::wanted::{Action, Inputs, Tidy, Wanted, public, secret};
 use crate::egress::{Dns, Egress};
 use crate::network::{HOST_IN_NODE, Network, NodeNetwork};
 

@@ -1,9 +1,11 @@
 //! etcd: a socket that only root reaches, TLS on both sides of its ports, loopback only, every
 //! acknowledged write on disk.
 
-use super::{
-    COMPONENTS_DIR, Inputs, Unit, Wanted, binary, certificate_path, key_pair, key_path, paths,
-    public, runtime,
+use super::runtime;
+use super::unit::Unit;
+use super::wanted::{
+    Inputs, Wanted, binary, cert_option, certificate_path, key_option, key_pair, paths, public,
+    script,
 };
 use crate::network::{ETCD_CLIENT_URL, ETCD_PEER_URL};
 use crate::pki::CertName;
@@ -18,34 +20,6 @@ const DATA: &str = "/var/lib/etcd";
 
 const SEED_SCRIPT: &str = "/usr/local/lib/kubby/seed-etcd";
 
-/// Gives an etcd that has never run what the component volume has for it: the objects that each API
-/// server makes for itself, which costs an emulated one ten seconds. Data that is there is left
-/// alone; what goes wrong costs no more than those seconds.
-fn seed_script() -> String {
-    format!(
-        r#"#!/bin/sh
-# Usage: seed-etcd
-# Takes the first objects of a cluster from the component volume over into an etcd that has never run.
-set -eu
-from={COMPONENTS_DIR}/etcd
-member={DATA}/member
-new=$member.new
-[ -d $from/snap ] || exit 0
-[ ! -e $member ] || exit 0
-rm -rf $new
-umask 077
-mkdir $new $new/snap $new/wal
-cp $from/snap/* $new/snap/
-cp $from/wal/* $new/wal/
-# The room that etcd makes for a log of its own, so that writing need not lengthen the file.
-fallocate -l 64000000 $new/wal/*.wal
-chmod -R u=rwX,go= $new
-sync -f $new
-mv -T $new $member
-"#
-    )
-}
-
 pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
     let pki = inputs.pki;
     let mut files = vec![public(
@@ -57,26 +31,23 @@ pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
     let reads = paths(&files);
     // What a person names to etcdctl.
     files.extend(key_pair(pki, CertName::ApiserverEtcdClient));
-    files.push(super::NodeFile {
-        mode: 0o755,
-        ..public(SEED_SCRIPT, seed_script())
-    });
+    // Gives an etcd that has never run what the component volume has for it: the objects that each
+    // API server makes for itself, which costs an emulated one ten seconds. Data that is there is
+    // left alone; a failure costs no more than those seconds.
+    files.push(script(SEED_SCRIPT, include_str!("files/seed-etcd")));
     let mut command = vec![binary("etcd")];
     command.extend(inputs.node.etcd_member(DATA));
     command.extend([
         format!("--listen-client-urls={SOCKET_URL},{ETCD_CLIENT_URL}"),
         format!("--listen-peer-urls={ETCD_PEER_URL}"),
-        format!("--cert-file={}", certificate_path(CertName::EtcdServer)),
-        format!("--key-file={}", key_path(CertName::EtcdServer)),
+        cert_option("cert-file", CertName::EtcdServer),
+        key_option("key-file", CertName::EtcdServer),
         "--client-cert-auth=true".into(),
-        format!("--trusted-ca-file={}", certificate_path(CertName::EtcdCa)),
-        format!("--peer-cert-file={}", certificate_path(CertName::EtcdPeer)),
-        format!("--peer-key-file={}", key_path(CertName::EtcdPeer)),
+        cert_option("trusted-ca-file", CertName::EtcdCa),
+        cert_option("peer-cert-file", CertName::EtcdPeer),
+        key_option("peer-key-file", CertName::EtcdPeer),
         "--peer-client-cert-auth=true".into(),
-        format!(
-            "--peer-trusted-ca-file={}",
-            certificate_path(CertName::EtcdCa)
-        ),
+        cert_option("peer-trusted-ca-file", CertName::EtcdCa),
         "--logger=zap".into(),
         "--log-level=warn".into(),
         // On a laptop or under emulation a slow request is no news, and writing that down costs
@@ -97,9 +68,18 @@ pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
         .requires(&[runtime::MOUNT])
         .early()
         .reads(reads);
-    Wanted {
-        files,
-        units: vec![unit],
-        ..Wanted::default()
+    Wanted::unit(files, unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provision::wanted::COMPONENTS_DIR;
+
+    #[test]
+    fn the_script_has_the_same_paths_as_the_code() {
+        let seed = include_str!("files/seed-etcd");
+        assert!(seed.contains(&format!("from={COMPONENTS_DIR}/etcd\n")));
+        assert!(seed.contains(&format!("member={DATA}/member\n")));
     }
 }

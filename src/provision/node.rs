@@ -2,20 +2,29 @@
 
 use serde_json::json;
 
-use super::{
-    Inputs, KUBERNETES_DIR, Unit, Wanted, binary, certificate_path, key_pair, key_path, paths,
-    public, runtime,
+use super::runtime;
+use super::unit::Unit;
+use super::wanted::{
+    self, Inputs, KUBERNETES_DIR, Wanted, binary, certificate_path, key_pair, key_path, paths,
+    public,
 };
 use crate::assets::version::KubernetesVersion;
 use crate::network::Network;
 use crate::pki::CertName;
+use crate::role::Role;
 
 pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
     let mut all = kubelet(inputs);
-    let proxy = kube_proxy(inputs);
-    all.files.extend(proxy.files);
-    all.units.extend(proxy.units);
+    all.add(kube_proxy(inputs));
     all
+}
+
+/// Returns the unit of the API server where the node has one.
+fn api_server(role: Role) -> &'static [&'static str] {
+    match role {
+        Role::ControlPlane => &["kube-apiserver.service"],
+        Role::Worker => &[],
+    }
 }
 
 fn kubelet(inputs: &Inputs<'_>) -> Wanted {
@@ -24,9 +33,16 @@ fn kubelet(inputs: &Inputs<'_>) -> Wanted {
     let kubeconfig = format!("{KUBERNETES_DIR}/kubelet.conf");
     let mut files = vec![
         public(&config, kubelet_config(inputs.version, inputs.network)),
-        super::kubeconfig(&kubeconfig, pki, CertName::KubeletClient),
+        wanted::kubeconfig(&kubeconfig, pki, CertName::KubeletClient),
     ];
     files.extend(key_pair(pki, CertName::KubeletServing));
+    if inputs.role == Role::Worker {
+        // On a control plane node the API server's files have it.
+        files.push(public(
+            certificate_path(CertName::Ca),
+            pki.cert(CertName::Ca),
+        ));
+    }
     let reads = paths(&files);
     let command = vec![
         binary("kubelet"),
@@ -39,14 +55,11 @@ fn kubelet(inputs: &Inputs<'_>) -> Wanted {
         .line("OOMScoreAdjust", "-999")
         .unhurried()
         .requires(&[runtime::MOUNT])
-        // After the API server: a kubelet that finds nobody backs off for seconds.
-        .after(&["containerd.service", "kube-apiserver.service"])
+        .after(&["containerd.service"])
+        // A kubelet that does not reach the API server waits for seconds before it tries again.
+        .after(api_server(inputs.role))
         .reads(reads);
-    Wanted {
-        files,
-        units: vec![unit],
-        ..Wanted::default()
-    }
+    Wanted::unit(files, unit)
 }
 
 /// The first minor version whose kubelet checks who may use an image that is there.
@@ -84,7 +97,7 @@ fn kube_proxy(inputs: &Inputs<'_>) -> Wanted {
     let kubeconfig = format!("{KUBERNETES_DIR}/kube-proxy.conf");
     let files = vec![
         public(&config, kube_proxy_config(&kubeconfig, inputs.network)),
-        super::kubeconfig(&kubeconfig, inputs.pki, CertName::KubeProxy),
+        wanted::kubeconfig(&kubeconfig, inputs.pki, CertName::KubeProxy),
     ];
     let reads = paths(&files);
     let command = vec![
@@ -96,14 +109,10 @@ fn kube_proxy(inputs: &Inputs<'_>) -> Wanted {
         .line("OOMScoreAdjust", "-998")
         .unhurried()
         .requires(&[runtime::MOUNT])
-        .after(&["kube-apiserver.service"])
+        .after(api_server(inputs.role))
         .reads(reads)
         .late();
-    Wanted {
-        files,
-        units: vec![unit],
-        ..Wanted::default()
-    }
+    Wanted::unit(files, unit)
 }
 
 fn kube_proxy_config(kubeconfig: &str, network: &Network) -> String {

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use super::{COMPONENTS_DIR, Inputs, Unit, Wanted, binary, egress, public};
+use super::egress;
+use super::unit::Unit;
+use super::wanted::{COMPONENTS_DIR, Inputs, Wanted, binary, public, script};
 use crate::network::Cidr;
 
 /// The component volume's disk in the node.
@@ -31,28 +33,38 @@ const BUILDKIT_CONFIG: &str = "/etc/buildkit/buildkitd.toml";
 const IMPORT_SCRIPT: &str = "/usr/local/lib/kubby/import-images";
 const SEED_SCRIPT: &str = "/usr/local/lib/kubby/seed-images";
 
-/// Where containerd keeps images.
-const CONTAINERD_ROOT: &str = "/var/lib/containerd";
-
 /// The names of the images that a new node has from the volume, until [`end_of_seed`].
 pub const SEEDED_IMAGES: &str = "/run/kubby-seeded-images";
 
 pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
+    let pods = inputs.node.pods;
     Wanted {
         files: vec![
-            public(CNI_CONFIG, cni_config(inputs.node.pods)),
-            public(MASQUERADE, masquerade(inputs.node.pods)),
-            public(CONTAINERD_CONFIG, containerd_config(inputs.pause_image)),
-            public(CRICTL_CONFIG, crictl_config()),
-            public(BUILDKIT_CONFIG, buildkit_config()),
-            super::NodeFile {
-                mode: 0o755,
-                ..public(IMPORT_SCRIPT, import_script())
-            },
-            super::NodeFile {
-                mode: 0o755,
-                ..public(SEED_SCRIPT, seed_script())
-            },
+            public(CNI_CONFIG, cni_config(pods)),
+            // Pods go out under the node's address, by one rule for all of them: the bridge plugin
+            // would have a chain for each pod and run iptables half a dozen times for it, which an
+            // emulated node takes a third of a second for. As there, not between pods and not to
+            // multicast groups.
+            public(
+                MASQUERADE,
+                include_str!("files/masquerade.nft").replace("@PODS@", &pods.to_string()),
+            ),
+            public(
+                CONTAINERD_CONFIG,
+                include_str!("files/containerd.toml").replace("@PAUSE_IMAGE@", inputs.pause_image),
+            ),
+            // For people in the node: without it crictl tries other runtimes' sockets first.
+            public(CRICTL_CONFIG, include_str!("files/crictl.yaml")),
+            // Results go straight into the images that pods run from. The cache of builds shares the
+            // disk with them, so it has bounds.
+            public(BUILDKIT_CONFIG, include_str!("files/buildkitd.toml")),
+            // Imports only what containerd lacks: a person or the kubelet may have removed an image.
+            script(IMPORT_SCRIPT, include_str!("files/import-images")),
+            // Gives a containerd that has never run the store that the component volume has, so that
+            // nothing need be imported: its databases are copied, the images' files are links into
+            // the volume. A store that is there is left alone; a failure costs no more than the
+            // import.
+            script(SEED_SCRIPT, include_str!("files/seed-images")),
         ],
         units: vec![
             mount(),
@@ -169,81 +181,6 @@ pub fn import_command(images: &[(&str, &str)]) -> String {
     command
 }
 
-/// Imports what containerd lacks: a person or the kubelet may have removed an image since.
-fn import_script() -> String {
-    format!(
-        r#"#!/bin/sh
-# Usage: import-images IMAGE ARCHIVE [IMAGE ARCHIVE]...
-# Imports images of the component volume into containerd, those that it lacks, side by side.
-set -eu
-import() {{
-    ctr --namespace k8s.io images import --local "$1" >/dev/null 2>&1 ||
-        ctr --namespace k8s.io images import "$1" >/dev/null
-}}
-running=
-# Nobody can have removed what a new node began with; asking containerd costs seconds of an
-# emulated processor.
-have=$(cat {SEEDED_IMAGES} 2>/dev/null) ||
-    have=$(ctr --namespace k8s.io images list --quiet)
-while [ $# -ge 2 ]; do
-    image=$1
-    archive={COMPONENTS_DIR}/images/$2.tar
-    shift 2
-    if printf '%s\n' "$have" | grep -qxF -e "$image"; then
-        continue
-    fi
-    if [ ! -e "$archive" ]; then
-        echo "the component volume has no $archive for the image $image" >&2
-        exit {NO_ARCHIVE}
-    fi
-    import "$archive" &
-    running="$running $!"
-done
-for job in $running; do
-    wait "$job"
-done
-"#
-    )
-}
-
-/// Gives a containerd that has never run the store that the component volume has, so that nothing
-/// need be imported: its databases are copied, the images' files are links into the volume. A store
-/// that is there is left alone; what goes wrong costs no more than the import.
-fn seed_script() -> String {
-    format!(
-        r#"#!/bin/sh
-# Usage: seed-images
-# Takes the images of the component volume over into a containerd that has never run.
-set -eu
-from={COMPONENTS_DIR}/containerd
-root={CONTAINERD_ROOT}
-new=$root.new
-[ -e $from/images ] || exit 0
-if [ -d $root ]; then
-    rmdir $root 2>/dev/null || exit 0
-fi
-content=io.containerd.content.v1.content
-snapshots=io.containerd.snapshotter.v1.overlayfs
-rm -rf $new
-umask 077
-mkdir -p -m 711 $new
-mkdir -p $new/io.containerd.metadata.v1.bolt $new/$content/blobs/sha256 $new/$content/ingest     $new/$snapshots/snapshots
-cp $from/io.containerd.metadata.v1.bolt/meta.db $new/io.containerd.metadata.v1.bolt/
-cp $from/$snapshots/metadata.db $new/$snapshots/
-ln -s $from/$content/blobs/sha256/* $new/$content/blobs/sha256/
-for snapshot in $from/$snapshots/snapshots/*; do
-    to=$new/$snapshots/snapshots/${{snapshot##*/}}
-    mkdir $to
-    ln -s $snapshot/fs $to/fs
-    mkdir -m 711 $to/work
-done
-sync -f $new
-mv -T $new $root
-cp $from/images {SEEDED_IMAGES}
-"#
-    )
-}
-
 /// Ends the time in which a new node has just the images that it began with; part of a script.
 pub fn end_of_seed() -> String {
     format!("rm -f {SEEDED_IMAGES}")
@@ -280,78 +217,23 @@ fn cni_config(pods: Cidr) -> String {
     format!("{config:#}\n")
 }
 
-/// Pods go out under the node's address, by one rule for all of them: the bridge plugin would have
-/// a chain for each pod and run iptables half a dozen times for it, which an emulated node takes a
-/// third of a second for. As there, not between pods and not to multicast groups.
-fn masquerade(pods: Cidr) -> String {
-    format!(
-        r#"#!/usr/sbin/nft -f
-# Written by kubby; `kubby start` puts it back as it was.
-table ip kubby-pods
-delete table ip kubby-pods
-table ip kubby-pods {{
-	chain postrouting {{
-		type nat hook postrouting priority srcnat; policy accept;
-		ip saddr {pods} ip daddr != {{ {pods}, 224.0.0.0/4 }} masquerade
-	}}
-}}
-"#
-    )
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn containerd_config(pause_image: &str) -> String {
-    format!(
-        r#"# Written by kubby; `kubby start` puts it back as it was.
-version = 2
-
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "{pause_image}"
-
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/usr/lib/cni"
-    conf_dir = "/etc/cni/net.d"
-
-  [plugins."io.containerd.grpc.v1.cri".registry]
-    config_path = "/etc/containerd/certs.d"
-
-  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-    runtime_type = "io.containerd.runc.v2"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-      SystemdCgroup = true
-"#
-    )
-}
-
-/// For people in the node: without it crictl tries other runtimes' sockets first.
-fn crictl_config() -> String {
-    format!(
-        "runtime-endpoint: {CONTAINERD_SOCKET}\nimage-endpoint: {CONTAINERD_SOCKET}\ntimeout: 60\n"
-    )
-}
-
-/// Results go straight into the images that pods run from. The cache of builds shares the disk
-/// with them, so it has bounds.
-fn buildkit_config() -> String {
-    format!(
-        r#"# Written by kubby; `kubby start` puts it back as it was.
-root = "/var/lib/buildkit"
-
-[grpc]
-  address = ["unix://{BUILDKIT_SOCKET}"]
-
-[worker.oci]
-  enabled = false
-
-[worker.containerd]
-  enabled = true
-  address = "/run/containerd/containerd.sock"
-  namespace = "k8s.io"
-  snapshotter = "overlayfs"
-  networkMode = "host"
-  gc = true
-  reservedSpace = "512MB"
-  maxUsedSpace = "4GB"
-  minFreeSpace = "2GB"
-"#
-    )
+    #[test]
+    fn files_have_the_same_paths_as_the_code() {
+        let import = include_str!("files/import-images");
+        assert!(import.contains(&format!("archive={COMPONENTS_DIR}/images/$2.tar")));
+        assert!(import.contains(&format!("exit {NO_ARCHIVE}\n")));
+        let seed = include_str!("files/seed-images");
+        assert!(seed.contains(&format!("from={COMPONENTS_DIR}/containerd\n")));
+        for script in [import, seed] {
+            assert!(script.contains(SEEDED_IMAGES), "{script}");
+        }
+        let buildkit = include_str!("files/buildkitd.toml");
+        assert!(buildkit.contains(&format!("\"unix://{BUILDKIT_SOCKET}\"")));
+        let crictl = include_str!("files/crictl.yaml");
+        assert!(crictl.contains(&format!("runtime-endpoint: {CONTAINERD_SOCKET}\n")));
+    }
 }

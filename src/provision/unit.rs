@@ -2,8 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::{FIRST_TARGET, TARGET, public};
 use crate::remote::NodeFile;
+
+/// The systemd target that holds all of kubby's units.
+pub const TARGET: &str = "kubby.target";
+/// The systemd target that holds those of them that a new node begins with; the node starts it by
+/// itself as soon as its seed has brought it.
+pub const FIRST_TARGET: &str = "kubby-first.target";
 
 /// How late timers may fire, see [`Unit::unhurried`]. Kubernetes has hundreds of them that look for
 /// work every tenth of a second or so, and none that counts milliseconds.
@@ -124,7 +129,7 @@ impl Unit {
 
     /// The unit's file.
     pub fn file(&self) -> NodeFile {
-        public(self.path(), self.render())
+        NodeFile::new(self.path(), 0o644, self.render())
     }
 
     fn render(&self) -> String {

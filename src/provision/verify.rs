@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::{Unit, runtime};
+use super::runtime;
+use super::unit::Unit;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
 use crate::remote::{Remote, quote};
+use crate::role::Role;
 
-/// The processes that make a Kubernetes node, as `(process, unit)`.
-pub const PROCESSES: [(&str, &str); 7] = [
+/// The processes of a control plane node, as `(process, unit)`.
+const PROCESSES: [(&str, &str); 7] = [
     ("etcd", "etcd.service"),
     ("kube-apiserver", "kube-apiserver.service"),
     ("kube-scheduler", "kube-scheduler.service"),
@@ -20,33 +22,44 @@ pub const PROCESSES: [(&str, &str); 7] = [
     ("containerd", "containerd.service"),
 ];
 
+/// The number of [`PROCESSES`] in front that a worker does not have.
+const CONTROL_PLANE: usize = 4;
+
+/// Returns the processes of a node of this role, as `(process, unit)`.
+pub fn processes(role: Role) -> impl ExactSizeIterator<Item = (&'static str, &'static str)> {
+    let first = match role {
+        Role::ControlPlane => 0,
+        Role::Worker => CONTROL_PLANE,
+    };
+    PROCESSES.into_iter().skip(first)
+}
+
 /// After so many restarts a unit is taken for broken rather than for waiting.
 const CRASH_LOOP: u32 = 4;
 
 /// How often to look again when a process is missing.
 const LOOKS: u32 = 3;
 
-/// Checks that each of [`PROCESSES`] runs.
+/// Checks that each process of a node of this role runs.
 ///
 /// # Errors
 /// [`Kind::Unhealthy`] naming the first one that is missing, with the end of its journal.
-pub fn verify(remote: &mut dyn Remote) -> Result<()> {
-    let mut missing = look(remote)?;
+pub fn verify(remote: &mut dyn Remote, role: Role) -> Result<()> {
+    let mut missing = look(remote, role)?;
     for _ in 0..LOOKS {
         if missing.is_empty() {
             return Ok(());
         }
         // One that has just failed is started again within a second.
         interrupt::sleep(Duration::from_secs(1))?;
-        missing = look(remote)?;
+        missing = look(remote, role)?;
     }
     let Some(first) = missing.first() else {
         return Ok(());
     };
-    let unit = PROCESSES
-        .iter()
-        .find(|(p, _)| p == first)
-        .map_or(*first, |(_, unit)| *unit);
+    let unit = processes(role)
+        .find(|(process, _)| process == first)
+        .map_or(*first, |(_, unit)| unit);
     let journal = journal_tail(remote, unit, 25)?;
     Err(Error::new(
         Kind::Unhealthy,
@@ -57,25 +70,24 @@ pub fn verify(remote: &mut dyn Remote) -> Result<()> {
 }
 
 /// One look for all: under emulation each program that runs in the node takes its time.
-fn look(remote: &mut dyn Remote) -> Result<Vec<&'static str>> {
+fn look(remote: &mut dyn Remote, role: Role) -> Result<Vec<&'static str>> {
     let output = remote.run(&format!(
         "{}\ncat /proc/[0-9]*/comm 2>/dev/null",
         runtime::end_of_seed()
     ))?;
-    Ok(missing(&String::from_utf8_lossy(&output.stdout)))
+    Ok(missing(&String::from_utf8_lossy(&output.stdout), role))
 }
 
-/// Which of [`PROCESSES`] are not among the names of running programs, one a line. The kernel
-/// keeps 15 characters of a name.
-fn missing(running: &str) -> Vec<&'static str> {
+/// Returns the processes of a node of this role that are not among the names of running programs,
+/// one a line. The kernel keeps 15 characters of a name.
+fn missing(running: &str, role: Role) -> Vec<&'static str> {
     let runs = |name: &str| {
         running
             .lines()
             .any(|line| line == &name[..name.len().min(15)])
     };
-    PROCESSES
-        .iter()
-        .map(|(process, _)| *process)
+    processes(role)
+        .map(|(process, _)| process)
         .filter(|process| !runs(process))
         .collect()
 }
@@ -150,6 +162,7 @@ mod tests {
     #[test]
     fn a_missing_process_is_named_by_its_whole_name() {
         let all = "systemd\netcd\nkube-apiserver\nkube-scheduler\nkube-controller\nkubelet\nkube-proxy\ncontainerd\n";
+        let missing = |running: &str| missing(running, Role::ControlPlane);
         assert!(missing(all).is_empty());
         assert_eq!(
             missing(&all.replace("kube-controller\n", "")),
@@ -161,6 +174,7 @@ mod tests {
             ["containerd"]
         );
         assert_eq!(missing("").len(), PROCESSES.len());
+        assert!(super::missing("kubelet\nkube-proxy\ncontainerd\n", Role::Worker).is_empty());
     }
 
     #[test]

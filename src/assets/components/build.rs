@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::cache::Stage;
+use super::catalog::{KUBERNETES_PROGRAMS, PAUSE_VERSION};
 use super::go::{COMPLETE, Go, GoFailure, Job, READ, classify, explain};
-use super::manifest::Images;
-use super::{KUBERNETES_PROGRAMS, PAUSE_VERSION, extras, gomod, oci, seed};
+use super::stage::{Images, Stage};
+use super::{extras, gomod, oci, seed};
 use crate::assets::recipes;
 use crate::assets::version::KubernetesVersion;
 use crate::error::{Error, Kind, Result, ResultExt};

@@ -8,13 +8,15 @@ use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 
-use super::cache::Stage;
+use super::catalog::BUILDCTL;
 use super::go::{self, Go, Job, READ};
-use super::manifest::{Images, hex};
+use super::stage::{Images, Stage};
 use super::{oci, seed};
 use crate::assets::recipes;
+use crate::assets::version::KubernetesVersion;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::progress::Progress;
+use crate::units::hex;
 
 /// One program.
 #[derive(Debug)]
@@ -95,7 +97,7 @@ pub(super) const ALL: [Extra; 6] = [
     Extra {
         module: "buildkit",
         package: "github.com/moby/buildkit/cmd/buildctl",
-        program: super::BUILDCTL,
+        program: BUILDCTL,
         stamp: "-X github.com/moby/buildkit/version.Version=v0.34.2",
         product: Product::Program,
     },
@@ -177,7 +179,7 @@ pub(super) fn copy(dir: &Path, stage: &Stage, images: &mut Images) -> Result<()>
         match extra.in_folder(dir) {
             None => {}
             Some(from) if from.starts_with(dir.join("images")) => {
-                oci::adopt(&from, extra.module, stage, images)?;
+                oci::copy(&from, extra.module, stage, images)?;
             }
             Some(from) => {
                 fs::copy(&from, extra.built(stage))
@@ -189,12 +191,13 @@ pub(super) fn copy(dir: &Path, stage: &Stage, images: &mut Images) -> Result<()>
     Ok(())
 }
 
-/// Builds `extras` into the stage. `label` begins the names of the logs.
+/// Builds `extras` into the stage of a set for this version of Kubernetes.
 pub(super) fn build(
     extras: &[&Extra],
+    version: KubernetesVersion,
     stage: &Stage,
     images: &mut Images,
-    (logs, label): (&Path, &str),
+    logs: &Path,
     progress: &dyn Progress,
 ) -> Result<()> {
     if extras.is_empty() {
@@ -207,7 +210,7 @@ pub(super) fn build(
     let go = Go {
         source,
         logs,
-        label: label.to_owned(),
+        label: version.to_string(),
         sink: step.sink(),
     };
     let mut jobs: Vec<Job> = extras.iter().map(|extra| extra.job(stage)).collect();
@@ -261,7 +264,9 @@ mod tests {
             for name in ["go.mod", "go.sum"] {
                 assert!(recipe.iter().any(|(path, _)| path == name), "{extra:?}");
             }
-            let named = super::super::IMAGES.iter().any(|(n, _)| *n == extra.module);
+            let named = super::super::catalog::IMAGES
+                .iter()
+                .any(|(n, _)| *n == extra.module);
             assert_eq!(named, extra.product != Product::Program, "{extra:?}");
             if let Product::Image { files, .. } = extra.product {
                 for (_, from) in files {
@@ -292,7 +297,7 @@ mod tests {
             for extra in ALL.iter().filter(|extra| extra.module == module) {
                 assert!(extra.stamp.ends_with(&format!("={version}")), "{extra:?}");
             }
-            if let Ok(reference) = super::super::reference(module) {
+            if let Ok(reference) = super::super::catalog::reference(module) {
                 let tag = reference.rsplit(':').next().unwrap();
                 assert_eq!(tag.trim_start_matches('v'), version.trim_start_matches('v'));
             }

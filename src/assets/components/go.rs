@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::parallel;
+use super::{catalog, parallel};
 use crate::error::{Error, Kind, Result};
 use crate::progress::StepSink;
 use crate::tool::Tool;
@@ -64,7 +64,7 @@ impl Go<'_> {
             .dir(self.source.join(module))
             .env("CGO_ENABLED", "0")
             .env("GOOS", "linux")
-            .env("GOARCH", super::arch()?)
+            .env("GOARCH", catalog::arch()?)
             .env("GOWORK", "off")
             .log(self.logs.join(format!("{}-{log}.log", self.label)))
             .deadline(DEADLINE))

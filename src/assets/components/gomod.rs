@@ -116,12 +116,12 @@ mod tests {
         );
         let etcd = format!(
             "go.etcd.io/etcd/server/v3 v{}\n",
-            super::super::ETCD_VERSION
+            super::super::catalog::ETCD_VERSION
         );
         assert!(file("etcd/go.mod").contains(&etcd));
         let coredns = format!(
             "github.com/coredns/coredns v{}\n",
-            super::super::COREDNS_VERSION
+            super::super::catalog::COREDNS_VERSION
         );
         assert!(file("coredns/go.mod").contains(&coredns));
     }

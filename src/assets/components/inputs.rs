@@ -1,16 +1,21 @@
 //! All that a set is made from, and the key that stands for it.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{COREDNS_VERSION, ETCD_VERSION, PAUSE_VERSION, extras, local, volume};
+use super::catalog::{self, COREDNS_VERSION, ETCD_VERSION, PAUSE_VERSION};
+use super::{extras, volume};
 use crate::assets::version::KubernetesVersion;
 use crate::assets::{download, recipes};
-use crate::error::Result;
+use crate::error::{Kind, Result, ResultExt};
+use crate::units::hex;
 
-/// Counts changes of how this code lays out a volume, so that older sets are made anew.
+/// Counts changes of how this code lays out a volume, so that older sets are made again.
 const LAYOUT: u32 = 6;
 
 /// Everything that decides what is in a set.
@@ -52,7 +57,7 @@ impl Inputs {
             mirror,
             recipe: extras.is_none().then(extras::digest),
             go,
-            directory: extras.map(local::fingerprint).transpose()?,
+            directory: extras.map(fingerprint).transpose()?,
             ..Self::common("download", version)?
         })
     }
@@ -67,23 +72,8 @@ impl Inputs {
         })
     }
 
-    /// What the folder lacks is built, by any Go if `go` is `None`.
-    pub(super) fn directory(
-        version: KubernetesVersion,
-        programs: &local::Programs,
-        go: Option<String>,
-    ) -> Result<Self> {
-        Ok(Inputs {
-            directory: Some(programs.fingerprint.clone()),
-            etcd: programs.versions.etcd.clone(),
-            coredns: programs.versions.coredns.clone(),
-            recipe: (!programs.lacks.is_empty()).then(extras::digest),
-            go,
-            ..Self::common("directory", version)?
-        })
-    }
-
-    fn common(source: &str, version: KubernetesVersion) -> Result<Self> {
+    /// Returns what all sources have in common, without a recipe.
+    pub(super) fn common(source: &str, version: KubernetesVersion) -> Result<Self> {
         Ok(Inputs {
             layout: LAYOUT,
             source: source.to_owned(),
@@ -91,7 +81,7 @@ impl Inputs {
             etcd: ETCD_VERSION.to_owned(),
             coredns: COREDNS_VERSION.to_owned(),
             pause: PAUSE_VERSION.to_owned(),
-            arch: super::arch()?.to_owned(),
+            arch: catalog::arch()?.to_owned(),
             mkfs: volume::OPTIONS.join(" "),
             mirror: None,
             recipe: None,
@@ -104,7 +94,7 @@ impl Inputs {
     pub(super) fn key(&self) -> String {
         // The field order is fixed and strings are escaped, so different inputs never look alike.
         let text = serde_json::json!(self).to_string();
-        super::manifest::hex(&Sha256::digest(text))
+        hex(&Sha256::digest(text))
     }
 
     /// Whether a set made from `made` is what these inputs ask for.
@@ -120,6 +110,32 @@ impl Inputs {
             }
         }
     }
+}
+
+/// Names, sizes and times of all files, which is quick; hashing them would take a second at every
+/// start.
+pub(super) fn fingerprint(dir: &Path) -> Result<String> {
+    let fail = || format!("cannot read {}", dir.display());
+    let mut lines = BTreeSet::from([dir.to_string_lossy().into_owned()]);
+    for folder in ["bin", "images"] {
+        let Ok(entries) = fs::read_dir(dir.join(folder)) else {
+            continue;
+        };
+        for entry in entries {
+            let path = entry.context(Kind::Assets, fail)?.path();
+            let meta = fs::metadata(&path).context(Kind::Assets, fail)?;
+            let target = fs::read_link(&path).unwrap_or_default();
+            lines.insert(format!(
+                "{path:?} {target:?} {} {}.{:09} {}",
+                meta.len(),
+                meta.mtime(),
+                meta.mtime_nsec(),
+                meta.ino()
+            ));
+        }
+    }
+    let text: Vec<String> = lines.into_iter().collect();
+    Ok(hex(&Sha256::digest(text.join("\n"))))
 }
 
 #[cfg(test)]

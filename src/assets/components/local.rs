@@ -1,18 +1,17 @@
 //! `--components DIR`: what somebody else prepared.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-
-use super::cache::{self, Stage};
+use super::catalog::{IMAGES, KUBERNETES_PROGRAMS};
 use super::extras::{self, Extra};
-use super::manifest::{Images, hex};
-use super::{ComponentSet, KUBERNETES_PROGRAMS, oci};
+use super::inputs::{self, Inputs};
+use super::manifest::Manifest;
+use super::oci;
+use super::set::ComponentSet;
+use super::stage::{Images, Stage};
 use crate::assets::version::KubernetesVersion;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::tool::Tool;
@@ -30,18 +29,10 @@ pub(super) enum Found {
 #[derive(Debug)]
 pub(super) struct Programs {
     dir: PathBuf,
-    /// Changes when a file in the folder does.
-    pub fingerprint: String,
-    pub versions: Versions,
+    /// With any Go that builds what is not there.
+    pub inputs: Inputs,
     /// What must be built, since it is not there.
     pub lacks: Vec<&'static Extra>,
-}
-
-/// The versions of what is not Kubernetes itself.
-#[derive(Debug)]
-pub(super) struct Versions {
-    pub etcd: String,
-    pub coredns: String,
 }
 
 /// Looks at what is in `dir` and whether it is of `version`.
@@ -70,12 +61,15 @@ pub(super) fn look(dir: &Path, version: KubernetesVersion) -> Result<Found> {
         None => version_of(&dir, "coredns", "-version", "CoreDNS-")?,
     };
     let etcd = version_of(&dir, "etcd", "--version", "etcd Version: ")?;
-    Ok(Found::Programs(Programs {
-        fingerprint: fingerprint(&dir)?,
-        versions: Versions { etcd, coredns },
-        lacks: extras::missing_in(&dir),
-        dir,
-    }))
+    let lacks = extras::missing_in(&dir);
+    let inputs = Inputs {
+        directory: Some(inputs::fingerprint(&dir)?),
+        etcd,
+        coredns,
+        recipe: (!lacks.is_empty()).then(extras::digest),
+        ..Inputs::common("directory", version)?
+    };
+    Ok(Found::Programs(Programs { dir, inputs, lacks }))
 }
 
 /// A folder that is laid out like an entry of the cache.
@@ -103,14 +97,14 @@ fn volume(dir: &Path, version: KubernetesVersion) -> Result<ComponentSet> {
         let message = format!("{} is not an erofs image", path.display());
         return Err(Error::new(Kind::Assets, message));
     }
-    let manifest = cache::verified(dir)?;
+    let manifest = Manifest::verified(dir)?;
     expect(
         dir,
         version,
         &manifest.inputs.kubernetes,
         "components.erofs",
     )?;
-    Ok(cache::set(version, dir, manifest))
+    Ok(manifest.set(version, dir))
 }
 
 fn expect(dir: &Path, wanted: KubernetesVersion, found: &str, what: &str) -> Result<()> {
@@ -166,39 +160,13 @@ fn version_of(dir: &Path, program: &str, flag: &str, prefix: &str) -> Result<Str
 /// The references of the archives that are there.
 fn named(dir: &Path) -> Result<Images> {
     let mut out = Images::new();
-    for (name, _) in super::IMAGES {
+    for (name, _) in IMAGES {
         let archive = dir.join(format!("images/{name}.tar"));
         if archive.is_file() {
             out.insert(name.to_owned(), oci::name_of(&archive)?);
         }
     }
     Ok(out)
-}
-
-/// Names, sizes and times of all files, which is quick; hashing them would take a second at every
-/// start.
-pub(super) fn fingerprint(dir: &Path) -> Result<String> {
-    let fail = || format!("cannot read {}", dir.display());
-    let mut lines = BTreeSet::from([dir.to_string_lossy().into_owned()]);
-    for folder in ["bin", "images"] {
-        let Ok(entries) = fs::read_dir(dir.join(folder)) else {
-            continue;
-        };
-        for entry in entries {
-            let path = entry.context(Kind::Assets, fail)?.path();
-            let meta = fs::metadata(&path).context(Kind::Assets, fail)?;
-            let target = fs::read_link(&path).unwrap_or_default();
-            lines.insert(format!(
-                "{path:?} {target:?} {} {}.{:09} {}",
-                meta.len(),
-                meta.mtime(),
-                meta.mtime_nsec(),
-                meta.ino()
-            ));
-        }
-    }
-    let text: Vec<String> = lines.into_iter().collect();
-    Ok(hex(&Sha256::digest(text.join("\n"))))
 }
 
 /// Copies the programs into the stage and makes the images that are not there.
@@ -230,7 +198,7 @@ pub(super) fn stage(programs: &Programs, stage: &Stage) -> Result<Images> {
     for name in ["pause", "coredns"] {
         let archive = programs.dir.join(format!("images/{name}.tar"));
         if archive.is_file() {
-            oci::adopt(&archive, name, stage, &mut images)?;
+            oci::copy(&archive, name, stage, &mut images)?;
         } else {
             oci::pack(
                 &oci::Program::alone(&bin.join(name)),

@@ -1,135 +1,129 @@
-//! `manifest.json` of a cached set: what it is, what it was made from, what its files must be.
+//! `manifest.json` of a finished set: its key, its inputs, and what its files must be.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::fmt::Display;
+use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
+use super::catalog::BUILDCTL;
 use super::inputs::Inputs;
-use crate::error::{Kind, Result, ResultExt};
+use super::set::ComponentSet;
+use super::stage::Images;
+use crate::assets::record::FileRecord;
+use crate::assets::version::KubernetesVersion;
+use crate::error::{Error, Kind, Result};
+use crate::fsutil;
 
 /// The format of [`Manifest`]; a set of another format is left to the kubby that made it.
-pub(super) const FORMAT: u32 = 2;
+const FORMAT: u32 = 2;
 
-/// The manifest in a cache entry.
+const MANIFEST: &str = "manifest.json";
+/// The file of the volume in a finished set.
+pub(super) const VOLUME: &str = "components.erofs";
+const KUBECTL: &str = "bin/kubectl";
+/// The files of a finished set beside its manifest.
+pub(super) const FILES: [&str; 3] = [VOLUME, KUBECTL, "bin/buildctl"];
+
+/// The manifest of a finished set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Manifest {
-    pub format: u32,
+    format: u32,
     pub key: String,
     pub inputs: Inputs,
-    pub images: Images,
+    images: Images,
     pub volume: FileRecord,
-    pub kubectl: FileRecord,
-    pub buildctl: FileRecord,
+    kubectl: FileRecord,
+    buildctl: FileRecord,
 }
 
-/// The references of the images in a volume, by the names of their archives in `/images`.
-pub(super) type Images = BTreeMap<String, String>;
-
-/// What a file must be. The modification time is only a shortcut: a file with the recorded size
-/// and time is taken as unchanged, any other time costs a hash.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct FileRecord {
-    pub size: u64,
-    pub sha256: String,
-    pub modified: i64,
-    pub modified_nanoseconds: i64,
-}
-
-/// How a file compares with its record.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Check {
-    Good,
-    /// Good as well, by its digest: the record is to be renewed.
-    Touched(FileRecord),
-    /// With the reason, for people.
-    Bad(String),
-}
-
-impl FileRecord {
-    pub(super) fn of(path: &Path) -> Result<Self> {
-        let fail = || format!("cannot read {}", path.display());
-        let meta = fs::metadata(path).context(Kind::Assets, fail)?;
-        Ok(FileRecord {
-            size: meta.len(),
-            sha256: sha256(path).context(Kind::Assets, fail)?,
-            modified: meta.mtime(),
-            modified_nanoseconds: meta.mtime_nsec(),
+impl Manifest {
+    /// Describes the set whose files are in `dir`.
+    ///
+    /// # Errors
+    /// [`Kind::Assets`] when a file is missing; [`Kind::Interrupted`] on Ctrl-C.
+    pub(super) fn of(dir: &Path, inputs: &Inputs, images: Images) -> Result<Self> {
+        let [volume, kubectl, buildctl] = FILES.map(|name| FileRecord::of(&dir.join(name)));
+        Ok(Manifest {
+            format: FORMAT,
+            key: inputs.key(),
+            inputs: inputs.clone(),
+            images,
+            volume: volume?,
+            kubectl: kubectl?,
+            buildctl: buildctl?,
         })
     }
 
-    pub(super) fn check(&self, path: &Path) -> Check {
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        let meta = match fs::metadata(path) {
-            Ok(meta) if meta.is_file() => meta,
-            Ok(_) => return Check::Bad(format!("{name} is not a file")),
-            Err(e) => return Check::Bad(format!("{name}: {e}")),
-        };
-        if meta.len() != self.size {
-            return Check::Bad(format!(
-                "{name} has {} bytes, not {}",
-                meta.len(),
-                self.size
-            ));
-        }
-        if (meta.mtime(), meta.mtime_nsec()) == (self.modified, self.modified_nanoseconds) {
-            return Check::Good;
-        }
-        match FileRecord::of(path) {
-            Ok(now) if now.sha256 == self.sha256 => Check::Touched(now),
-            Ok(_) => Check::Bad(format!("{name} has another SHA-256")),
-            Err(e) => Check::Bad(e.to_string()),
+    /// Reads the manifest of the set in `dir`; `None` where it is of another format.
+    ///
+    /// # Errors
+    /// [`Kind::Assets`] when it is missing or damaged.
+    pub(super) fn read(dir: &Path) -> Result<Option<Self>> {
+        let bad = |why: &dyn Display| Error::new(Kind::Assets, format!("{MANIFEST}: {why}"));
+        let text = fs::read_to_string(dir.join(MANIFEST)).map_err(|e| bad(&e))?;
+        let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| bad(&e))?;
+        match value.get("format").and_then(serde_json::Value::as_u64) {
+            Some(format) if format != u64::from(FORMAT) => Ok(None),
+            _ => serde_json::from_value(value).map(Some).map_err(|e| bad(&e)),
         }
     }
-}
 
-/// The SHA-256 of a file in hex.
-pub(super) fn sha256(path: &Path) -> io::Result<String> {
-    let mut hash = Sha256::new();
-    io::copy(&mut File::open(path)?, &mut hash)?;
-    Ok(hex(&hash.finalize()))
-}
+    /// Compares the files in `dir` with the manifest, and returns it with their times as they are
+    /// now.
+    ///
+    /// # Errors
+    /// [`Kind::Assets`] when one differs; [`Kind::Interrupted`] on Ctrl-C.
+    pub(super) fn check(&self, dir: &Path) -> Result<Self> {
+        let mut found = self.clone();
+        let records = [&mut found.volume, &mut found.kubectl, &mut found.buildctl];
+        for (name, record) in FILES.into_iter().zip(records) {
+            record.check(dir, name)?;
+        }
+        Ok(found)
+    }
 
-pub(super) use crate::units::hex;
+    /// Reads and compares the set in `dir`, and changes nothing there.
+    ///
+    /// # Errors
+    /// [`Kind::Assets`] when it is damaged or of another format; [`Kind::Interrupted`] on Ctrl-C.
+    pub(super) fn verified(dir: &Path) -> Result<Self> {
+        let unknown = "is of a format that this kubby does not know";
+        Self::read(dir)
+            .and_then(|manifest| {
+                manifest.ok_or_else(|| Error::new(Kind::Assets, format!("{MANIFEST} {unknown}")))
+            })
+            .and_then(|manifest| manifest.check(dir))
+            .map_err(|e| match e.kind() {
+                Kind::Assets => Error::new(
+                    Kind::Assets,
+                    format!("the components in {} are damaged: {e}", dir.display()),
+                ),
+                _ => e,
+            })
+    }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::{Duration, SystemTime};
+    /// Writes it into `dir`.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when the file system refuses.
+    pub(super) fn write(&self, dir: &Path) -> Result<()> {
+        let text = format!("{:#}\n", serde_json::json!(self));
+        fsutil::write_atomic(&dir.join(MANIFEST), text.as_bytes(), 0o644)
+    }
 
-    #[test]
-    fn files_are_checked_cheaply_and_hashed_in_doubt() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("f");
-        fs::write(&path, "one").unwrap();
-        let record = FileRecord::of(&path).unwrap();
-        assert_eq!(record.check(&path), Check::Good);
-
-        let later = SystemTime::now() + Duration::from_secs(9);
-        File::options()
-            .write(true)
-            .open(&path)
-            .unwrap()
-            .set_modified(later)
-            .unwrap();
-        let Check::Touched(renewed) = record.check(&path) else {
-            panic!("not touched")
-        };
-        assert_eq!(renewed.check(&path), Check::Good);
-
-        fs::write(&path, "two").unwrap();
-        assert!(matches!(renewed.check(&path), Check::Bad(why) if why.contains("SHA-256")));
-        fs::write(&path, "three").unwrap();
-        assert!(matches!(renewed.check(&path), Check::Bad(why) if why.contains("5 bytes, not 3")));
-        fs::remove_file(&path).unwrap();
-        assert!(matches!(renewed.check(&path), Check::Bad(_)));
+    /// Returns the set in `dir`.
+    pub(super) fn set(self, version: KubernetesVersion, dir: &Path) -> ComponentSet {
+        ComponentSet {
+            version,
+            key: self.key,
+            volume: dir.join(VOLUME),
+            kubectl: dir.join(KUBECTL),
+            buildctl: dir.join("bin").join(BUILDCTL),
+            images: self.images,
+            etcd_version: self.inputs.etcd,
+            coredns_version: self.inputs.coredns,
+            origin: self.inputs.source,
+        }
     }
 }

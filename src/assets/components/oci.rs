@@ -7,9 +7,10 @@ use std::path::Path;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::cache::Stage;
-use super::manifest::{Images, hex};
+use super::catalog;
+use super::stage::{Images, Stage};
 use crate::error::{Error, Kind, Result, ResultExt};
+use crate::units::hex;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -48,7 +49,7 @@ impl<'a> Program<'a> {
     }
 }
 
-/// Puts the image that runs `program` into the stage, under the reference that [`super::IMAGES`]
+/// Puts the image that runs `program` into the stage, under the reference that [`catalog::IMAGES`]
 /// has for `name`.
 pub(super) fn pack(
     program: &Program,
@@ -56,14 +57,14 @@ pub(super) fn pack(
     stage: &Stage,
     images: &mut Images,
 ) -> Result<()> {
-    let reference = super::reference(name)?;
-    write_program_image(&stage.image(name), reference, super::arch()?, program)?;
+    let reference = catalog::reference(name)?;
+    write_program_image(&stage.image(name), reference, catalog::arch()?, program)?;
     images.insert(name.to_owned(), reference.to_owned());
     Ok(())
 }
 
 /// Puts the archive of an image into the stage, under the reference that the archive names.
-pub(super) fn adopt(archive: &Path, name: &str, stage: &Stage, images: &mut Images) -> Result<()> {
+pub(super) fn copy(archive: &Path, name: &str, stage: &Stage, images: &mut Images) -> Result<()> {
     images.insert(name.to_owned(), name_of(archive)?);
     fs::copy(archive, stage.image(name)).context(Kind::Assets, || {
         format!("cannot copy {}", archive.display())

@@ -5,13 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::cache::Stage;
-use super::manifest::Images;
+use super::catalog::{self, COREDNS_VERSION, ETCD_VERSION, KUBERNETES_PROGRAMS, PAUSE_VERSION};
 use super::parallel::{self, Sum};
-use super::{
-    COREDNS_VERSION, ETCD_VERSION, KUBERNETES_PROGRAMS, PAUSE_VERSION, Request, archive, oci,
-    registry,
-};
+use super::set::Request;
+use super::stage::{Images, Stage};
+use super::{archive, oci, registry};
 use crate::assets::download::{self, Failure, Limits, failure};
 use crate::assets::version::KubernetesVersion;
 use crate::error::{Error, Kind, Result, ResultExt};
@@ -115,7 +113,7 @@ pub(super) fn stage(
     progress: &dyn Progress,
 ) -> Result<Images> {
     let version = request.version;
-    let arch = super::arch()?;
+    let arch = catalog::arch()?;
     let bases = Bases::new(request.binary_mirror)?;
     let items = items(&bases, version, arch, stage);
     let step = progress.step(&format!("Download the Kubernetes {version} components"));
@@ -143,7 +141,7 @@ pub(super) fn stage(
             tag: PAUSE_VERSION,
             arch,
         };
-        let (reference, out) = (super::reference("pause")?, stage.image("pause"));
+        let (reference, out) = (catalog::reference("pause")?, stage.image("pause"));
         registry::fetch(&bases.registry, &image, reference, &out, &limits)?;
         let sum = Sum::new(step.sink(), items.len());
         parallel::for_each(WIDTH, &items, &limits.stop, |index, item| {
@@ -153,7 +151,7 @@ pub(super) fn stage(
         })
     });
     if let Err(e) = fetched {
-        if super::may_build(request.source, failure(&e)) {
+        if request.source.may_build(failure(&e)) {
             step.skipped("the hosts are out of reach");
         }
         return Err(e);
@@ -180,7 +178,7 @@ pub(super) fn stage(
         }
     }
     let mut images = Images::new();
-    images.insert("pause".into(), super::reference("pause")?.into());
+    images.insert("pause".into(), catalog::reference("pause")?.into());
     let coredns = stage.work.join("coredns");
     oci::pack(
         &oci::Program::alone(&coredns),

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cache::Stage;
 use super::go::{Job, READ};
-use super::manifest::Images;
+use super::stage::{Images, Stage};
 use crate::assets::recipes;
 use crate::error::{Kind, Result};
 use crate::progress::StepSink;

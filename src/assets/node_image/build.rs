@@ -207,10 +207,10 @@ impl Host<'_> {
 fn check_host(store: &Store, host: &Host<'_>) -> Result<()> {
     host.check()?;
     let temporary = temporary();
-    let (cache_free, cache_device) = room(store.root())?;
+    let (cache_free, cache_device) = room(store.cache.root())?;
     let (temporary_free, temporary_device) = room(&temporary)?;
     for (path, free, needed) in needs(
-        (store.root(), cache_free),
+        (store.cache.root(), cache_free),
         (&temporary, temporary_free),
         cache_device == temporary_device,
     ) {
@@ -267,6 +267,7 @@ pub(super) fn no_room(path: &Path, free: u64, needed: u64) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::assets::record::sha256_of_file;
     use crate::progress::Silent;
 
     fn host<'a>(has: &'a dyn Fn(&str) -> bool, root: bool, ids: &str) -> Host<'a> {
@@ -376,10 +377,7 @@ mod tests {
             (&taken.kernel, &image.kernel),
             (&taken.initrd, &image.initrd),
         ] {
-            assert_eq!(
-                manifest::sha256_of_file(a).unwrap(),
-                manifest::sha256_of_file(b).unwrap()
-            );
+            assert_eq!(sha256_of_file(a).unwrap(), sha256_of_file(b).unwrap());
         }
     }
 }

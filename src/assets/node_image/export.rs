@@ -1,18 +1,19 @@
 //! One file that holds a node image, to carry it to hosts that cannot or should not build it.
 
-use std::fs::File;
-use std::io::{Read, Write};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use sha2::{Digest, Sha256};
 
 use super::NodeImage;
 use crate::error::{Error, Kind, Result, ResultExt};
-use crate::fsutil::{self, Digesting, WholeFile};
-use crate::interrupt;
 use crate::progress::{Progress, Step};
-use crate::units::human_bytes;
+use crate::units::{hex, human_bytes};
+use crate::{fsutil, interrupt};
 
 /// What [`export`] wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,18 +47,31 @@ pub fn export(
         ));
     };
     let step = progress.step("Export the node image");
-    let mut file = WholeFile::create(to, 0o644).context(Kind::Assets, fail)?;
-    let digesting = Digesting::new(&mut file);
-    let (_, size, hash) = if gzip {
-        let mut encoder = GzEncoder::new(digesting, Compression::default());
-        copy(&image.disk, &mut encoder, &step)?;
-        encoder.finish().context(Kind::Assets, fail)?.finish()
-    } else {
-        let mut digesting = digesting;
-        copy(&image.disk, &mut digesting, &step)?;
-        digesting.finish()
+    let dir = to
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let mut temporary = tempfile::Builder::new()
+        .prefix(".kubby-export-")
+        .permissions(fs::Permissions::from_mode(0o644))
+        .tempfile_in(dir)
+        .context(Kind::Assets, fail)?;
+    let hashing = HashingWriter {
+        inner: temporary.as_file_mut(),
+        hash: Sha256::new(),
+        size: 0,
     };
-    file.finish().context(Kind::Assets, fail)?;
+    let (hash, size) = if gzip {
+        let mut encoder = GzEncoder::new(hashing, Compression::default());
+        copy(&image.disk, &mut encoder, &step)?;
+        encoder.finish().context(Kind::Assets, fail)?.result()
+    } else {
+        let mut hashing = hashing;
+        copy(&image.disk, &mut hashing, &step)?;
+        hashing.result()
+    };
+    temporary.as_file().sync_all().context(Kind::Assets, fail)?;
+    temporary.persist(to).context(Kind::Assets, fail)?;
 
     let mut checksum_file = to.as_os_str().to_owned();
     checksum_file.push(".sha256");
@@ -85,9 +99,7 @@ fn copy(from: &Path, to: &mut impl Write, step: &Step) -> Result<()> {
         if n == 0 {
             return Ok(());
         }
-        let written = to.write_all(&buffer[..n]);
-        interrupt::check()?;
-        written.context(Kind::Assets, || {
+        to.write_all(&buffer[..n]).context(Kind::Assets, || {
             "cannot write the exported node image".into()
         })?;
         done += n as u64;
@@ -95,12 +107,36 @@ fn copy(from: &Path, to: &mut impl Write, step: &Step) -> Result<()> {
     }
 }
 
+/// Hashes and counts what passes through, which is the file as it will be given to others.
+struct HashingWriter<W> {
+    inner: W,
+    hash: Sha256,
+    size: u64,
+}
+
+impl<W> HashingWriter<W> {
+    fn result(self) -> (String, u64) {
+        (hex(&self.hash.finalize()), self.size)
+    }
+}
+
+impl<W: Write> Write for HashingWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.inner.write(bytes)?;
+        self.hash.update(&bytes[..n]);
+        self.size += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::manifest;
     use super::*;
     use crate::progress::Silent;
-    use std::fs;
 
     fn image(dir: &Path) -> NodeImage {
         let disk = dir.join("disk");
@@ -122,7 +158,10 @@ mod tests {
             let to = dir.path().join(name);
             fs::write(&to, "an older one").unwrap();
             let out = export(&image, &to, gzip, &Silent).unwrap();
-            assert_eq!(out.sha256, manifest::sha256_of_file(&to).unwrap());
+            assert_eq!(
+                out.sha256,
+                crate::assets::record::sha256_of_file(&to).unwrap()
+            );
             assert_eq!(out.size, fs::metadata(&to).unwrap().len());
             assert_eq!(
                 fs::read_to_string(&out.checksum_file).unwrap(),

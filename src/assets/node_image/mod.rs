@@ -5,19 +5,21 @@
 //! copy under that name (a libvirt volume) keeps the right one.
 
 mod build;
-mod carried;
 mod export;
+mod import;
 mod kernel;
 pub(crate) mod manifest;
 mod prebuilt;
 pub(crate) mod qcow2;
 mod store;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use crate::fsutil;
 
 pub use build::{build, ensure};
-pub use carried::{adopt, cached, check_key, load, staging};
 pub use export::{Exported, export};
+pub use import::{check_key, import, load, staging};
 pub use prebuilt::prebuilt;
 pub use qcow2::check_overlay;
 
@@ -45,4 +47,11 @@ pub struct NodeImage {
     pub initrd: PathBuf,
     /// The size of the disk as a node sees it, in bytes; an overlay must not be smaller.
     pub virtual_size: u64,
+}
+
+impl NodeImage {
+    /// Returns the folder of its files, which is its entry in the cache.
+    pub fn folder(&self) -> &Path {
+        fsutil::folder_of(&self.disk)
+    }
 }

@@ -11,6 +11,7 @@ use super::kernel::take_kernel;
 use super::store::Store;
 use super::{NodeImage, manifest, qcow2};
 use crate::assets::download::{self, VerifyingReader};
+use crate::assets::record::sha256_of_file;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::interrupt;
 use crate::progress::Progress;
@@ -57,7 +58,7 @@ pub fn prebuilt(
                 "add --image-sha256 HEX, which whoever made the image publishes beside it",
             ));
         }
-        None => manifest::sha256_of_file(Path::new(source))?,
+        None => sha256_of_file(Path::new(source))?,
     };
     let store = Store::open(cache)?;
     let inputs = format!("prebuilt-{}-{}", manifest::FORMAT, &digest[..32]);
@@ -242,7 +243,7 @@ mod tests {
         let plain = good(dir.path());
         for source in [gzip(&plain), plain.clone()] {
             let cache = dir.path().join("a cache with spaces");
-            let digest = manifest::sha256_of_file(&source).unwrap();
+            let digest = sha256_of_file(&source).unwrap();
             let image = take(&source, Some(&digest.to_uppercase()), &cache).unwrap();
             assert_eq!(
                 std::fs::read(&image.disk).unwrap(),
@@ -289,7 +290,7 @@ mod tests {
             dir.path(),
         );
         let other = "0".repeat(64);
-        let packed_digest = manifest::sha256_of_file(&packed).unwrap();
+        let packed_digest = sha256_of_file(&packed).unwrap();
         let table = [
             (&plain, Some(other.as_str()), "SHA-256 expected 000"),
             (&packed, Some(other.as_str()), "SHA-256 expected 000"),

@@ -1,64 +1,56 @@
-//! The node images in the cache: each in a directory of its own that comes into being complete,
-//! by a rename, and never changes after that.
+//! The node images in the cache.
 //!
 //! `node-images/INPUTS-CONTENT/` holds an image; INPUTS says what it was made from, CONTENT what
-//! came out. `INPUTS.lock` is held while one is made, in a directory `.INPUTS.….tmp`.
+//! came out. `INPUTS.lock` is held while one is made, in a folder `.INPUTS.….tmp`.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{NodeImage, manifest};
-use crate::error::{Kind, Result, ResultExt};
-use crate::fsutil::{self, Lock};
+use crate::assets::cache::{self, Cache};
+use crate::error::{Error, Kind, Result};
+use crate::fsutil;
 use crate::progress::{Progress, Silent};
 
 /// The part of the cache that holds node images.
 pub(super) struct Store {
-    root: PathBuf,
+    pub(super) cache: Cache,
 }
 
 impl Store {
-    /// Opens, and makes where needed, the node images of a cache directory.
+    /// Opens, and makes where needed, the node images of a cache folder.
     ///
     /// # Errors
-    /// [`Kind::Internal`] when the directory cannot be made.
+    /// [`Kind::Internal`] when the folder cannot be made.
     pub(super) fn open(cache: &Path) -> Result<Self> {
-        let root = cache.join("node-images");
-        fsutil::create_private_dir(&root)?;
-        Ok(Store { root })
+        let cache = Cache::open(cache, "node-images")?;
+        Ok(Store { cache })
     }
 
-    /// Where the output of a build goes, so that it outlives a failed one.
+    /// Returns the file for the output of a build, so that it outlives a failed one.
     pub(super) fn log(&self, inputs: &str) -> PathBuf {
-        self.root.join(format!("{inputs}.log"))
+        self.cache.root().join(format!("{inputs}.log"))
     }
 
-    /// The directory of the store, to ask how much room there is.
-    pub(super) fn root(&self) -> &Path {
-        &self.root
-    }
-
-    /// The intact image made from `inputs`, if there is one. Says why others do not count.
+    /// Returns the intact image made from `inputs`, if there is one. Warns of damaged ones.
     ///
     /// # Errors
     /// [`Kind::Internal`] when the cache cannot be read; [`Kind::Interrupted`].
     pub(super) fn find(&self, inputs: &str, progress: &dyn Progress) -> Result<Option<NodeImage>> {
         for dir in self.made_from(inputs)? {
-            match manifest::check(&dir)? {
-                Ok(image) => return Ok(Some(image)),
-                Err(why) => progress.warn(&format!(
+            match manifest::check(&dir) {
+                Err(why) if why.kind() == Kind::Assets => progress.warn(&format!(
                     "the cached node image {} is damaged and not used: {why}",
                     dir.display()
                 )),
+                image => return image.map(Some),
             }
         }
         Ok(None)
     }
 
-    /// The image made from `inputs`: the cached one, or, where there is none or `anew` is set, a
-    /// new one that replaces it. `make` puts disk, kernel and initrd into the directory it is
-    /// given. Of several processes that want the same image one makes it and the others wait.
+    /// Returns the image made from `inputs`: the cached one, or, where there is none or `force` is
+    /// set, a new one that replaces it. `make` puts disk, kernel and initrd into the folder that it
+    /// gets. Of several processes that want the same image one makes it and the others wait.
     ///
     /// # Errors
     /// Those of `make`; [`Kind::Assets`] and [`Kind::Internal`] when the files are not usable or
@@ -66,97 +58,63 @@ impl Store {
     pub(super) fn provide(
         &self,
         inputs: &str,
-        anew: bool,
+        force: bool,
         progress: &dyn Progress,
         make: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<NodeImage> {
-        let lock = self.root.join(format!("{inputs}.lock"));
-        let _lock = Lock::acquire(&lock, || {
+        let _lock = self.cache.lock(inputs, |lock| {
             progress.note(&format!(
                 "another kubby is making the same node image; waiting for it (it holds {})",
                 lock.display()
             ));
         })?;
-        // Whoever made these no longer runs, or it would hold the lock.
-        for left in self.with_prefix(&format!(".{inputs}."))? {
-            fsutil::remove_all(&left)?;
-        }
-        // Silent: callers look without the lock first, and what is wrong was said then.
-        if !anew && let Some(image) = self.find(inputs, &Silent)? {
+        // The process that made these no longer runs, or it would hold the lock.
+        let unfinished = format!(".{inputs}.");
+        self.cache.clean(&unfinished)?;
+        // Silent: callers look without the lock first, and have warned then.
+        if !force && let Some(image) = self.find(inputs, &Silent)? {
             return Ok(image);
         }
-        let work = tempfile::Builder::new()
-            .prefix(&format!(".{inputs}."))
-            .suffix(".tmp")
-            // A build by an ordinary user leaves a file in it open to other users for a while.
-            .permissions(fs::Permissions::from_mode(0o700))
-            .tempdir_in(&self.root)
-            .context(Kind::Internal, || {
-                format!("cannot make a directory in {}", self.root.display())
-            })?;
+        let work = self.cache.work(&unfinished, ".tmp")?;
         make(work.path())?;
-        self.publish(work, inputs)
+        let key = manifest::write(work.path(), inputs)?;
+        cache::sync(work.path(), &manifest::FILES)?;
+        self.replace(&work.keep(), inputs, &key)
     }
 
-    fn publish(&self, work: tempfile::TempDir, inputs: &str) -> Result<NodeImage> {
-        let key = manifest::write(work.path(), inputs)?;
-        for name in [manifest::DISK, manifest::KERNEL, manifest::INITRD] {
-            let path = work.path().join(name);
-            fs::File::open(&path)
-                .and_then(|file| file.sync_all())
-                .context(Kind::Assets, || format!("cannot write {}", path.display()))?;
-        }
+    /// Makes `work` the only image made from `inputs`.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when the file system refuses; [`Kind::Assets`] when it is not usable.
+    pub(super) fn replace(&self, work: &Path, inputs: &str, key: &str) -> Result<NodeImage> {
         let superseded = self.made_from(inputs)?;
-        let dir = self.root.join(&key);
-        // The same content again can only be here damaged, or it would have been used.
-        if superseded.contains(&dir) {
-            fsutil::remove_all(&dir)?;
-        }
-        let work = work.keep();
-        fsutil::rename(&work, &dir).context(Kind::Internal, || {
-            format!("cannot rename {} to {}", work.display(), dir.display())
-        })?;
+        let dir = self.cache.publish(work, key)?;
         for old in superseded.iter().filter(|old| **old != dir) {
             fsutil::remove_all(old)?;
         }
-        manifest::check(&dir)?.map_err(|why| {
-            crate::error::Error::new(
-                Kind::Internal,
-                format!("the new node image {} is not usable: {why}", dir.display()),
-            )
+        manifest::check(&dir).map_err(|why| match why.kind() {
+            Kind::Assets => Error::new(
+                Kind::Assets,
+                format!("the node image {} is not usable: {why}", dir.display()),
+            ),
+            _ => why,
         })
     }
 
-    /// The directories of all images made from `inputs`, whatever came out.
-    ///
-    /// # Errors
-    /// [`Kind::Internal`] when the cache cannot be read.
-    pub(super) fn made_from(&self, inputs: &str) -> Result<Vec<PathBuf>> {
-        self.with_prefix(&format!("{inputs}-"))
-    }
-
-    fn with_prefix(&self, prefix: &str) -> Result<Vec<PathBuf>> {
-        let fail = || format!("cannot read {}", self.root.display());
-        let mut out = Vec::new();
-        for entry in fs::read_dir(&self.root).context(Kind::Internal, fail)? {
-            let entry = entry.context(Kind::Internal, fail)?;
-            if entry.file_name().to_string_lossy().starts_with(prefix) && entry.path().is_dir() {
-                out.push(entry.path());
-            }
-        }
-        out.sort();
-        Ok(out)
+    /// Returns the folders of all images made from `inputs`, whatever came out.
+    fn made_from(&self, inputs: &str) -> Result<Vec<PathBuf>> {
+        self.cache.entries(&format!("{inputs}-"))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::super::manifest::tests::fake;
     use super::*;
-    use crate::error::Error;
     use crate::progress::Step;
 
     fn store() -> (tempfile::TempDir, Store) {
@@ -166,7 +124,7 @@ mod tests {
     }
 
     fn names(store: &Store) -> Vec<String> {
-        let mut names: Vec<String> = fs::read_dir(&store.root)
+        let mut names: Vec<String> = fs::read_dir(store.cache.root())
             .unwrap()
             .map(|e| e.unwrap().file_name().into_string().unwrap())
             .collect();
@@ -282,8 +240,8 @@ mod tests {
     #[test]
     fn what_a_killed_process_left_is_removed() {
         let (_cache, store) = store();
-        let left = store.root.join(".i.x1.tmp");
-        let others = store.root.join(".j.x1.tmp");
+        let left = store.cache.root().join(".i.x1.tmp");
+        let others = store.cache.root().join(".j.x1.tmp");
         fs::create_dir(&left).unwrap();
         fs::create_dir(&others).unwrap();
         store

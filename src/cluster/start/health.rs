@@ -15,6 +15,7 @@ use crate::error::Result;
 use crate::interrupt;
 use crate::provision;
 use crate::remote::Ssh;
+use crate::role::Role;
 
 /// How often systemd is asked whether restarts are through.
 const SETTLE_EVERY: Duration = Duration::from_secs(1);
@@ -122,8 +123,11 @@ impl Start<'_> {
         step.done("at work");
         self.stage("rollouts");
         let step = self.progress.step("Verify the processes");
-        provision::verify(waiting.remote)?;
-        step.done(format!("{} run", provision::PROCESSES.len()));
+        provision::verify(waiting.remote, Role::ControlPlane)?;
+        step.done(format!(
+            "{} run",
+            provision::processes(Role::ControlPlane).len()
+        ));
         Ok(node.kubelet_version)
     }
 }

@@ -19,6 +19,7 @@ use crate::pki::Pki;
 use crate::progress::{Progress, Step};
 use crate::provision::{self, Wanted};
 use crate::remote::{self, Output, Remote, Ssh, Target};
+use crate::role::Role;
 use crate::trace;
 
 /// A node that is connected to when something has to be asked of it over SSH: only when a check
@@ -152,7 +153,7 @@ fn look(
     let changed = remote::changed(&mut ssh, &wanted.files, &wanted.optional)?;
     drop(span);
     if changed.is_empty() {
-        provision::verify(&mut ssh)?;
+        provision::verify(&mut ssh, Role::ControlPlane)?;
         step.done("as it should be");
     } else {
         step.skipped("something has to be put right");

@@ -189,13 +189,10 @@ fn only_what_no_longer_fits_is_renewed() {
         ),
         (
             |s| s.node.name = "other".into(),
-            vec![
-                Apiserver,
-                EtcdServer,
-                EtcdPeer,
-                KubeletClient,
-                KubeletServing,
-            ],
+            CertName::ALL
+                .into_iter()
+                .filter(|n| n.is_of_node())
+                .collect(),
         ),
         (|s| s.now += Duration::days(330), vec![]),
         (|s| s.now += Duration::days(336), all_leaves),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::cache::Stage;
+use super::stage::Stage;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::hypervisor::ports;
 use crate::progress::Progress;

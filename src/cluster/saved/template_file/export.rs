@@ -146,8 +146,9 @@ fn gather(
 /// The cache entries that the template's machine was made of, with the folder of each in the file.
 fn cached(store: &Store, saved: &Saved) -> Result<[(&'static str, PathBuf); 2]> {
     let assets = &saved.profile.assets;
-    let image = node_image::cached(store.cache(), &assets.node_image)?;
-    let set = components::cached(store.cache(), saved.profile.version()?, &assets.components)?;
+    let image = node_image::load(store.cache(), &assets.node_image)?.map(|i| i.folder().to_owned());
+    let set = components::load(store.cache(), saved.profile.version()?, &assets.components)?
+        .map(|s| s.folder().to_owned());
     match (image, set) {
         (Some(image), Some(set)) => Ok([(NODE_IMAGE, image), (COMPONENTS, set)]),
         (image, _) => {

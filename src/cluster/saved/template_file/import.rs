@@ -354,12 +354,12 @@ impl<'a> Import<'a> {
         let assets = self.saved.profile.assets.clone();
         let version = self.saved.profile.version()?;
         let image = match self.image.take() {
-            Some(staged) => node_image::adopt(cache, &assets.node_image, staged)?,
+            Some(staged) => node_image::import(cache, &assets.node_image, staged)?,
             None => node_image::load(cache, &assets.node_image)?
                 .ok_or_else(|| lacks("the node image", &assets.node_image))?,
         };
         let set = match self.components.take() {
-            Some(staged) => components::adopt(cache, version, &assets.components, staged)?,
+            Some(staged) => components::import(cache, version, &assets.components, staged)?,
             None => components::load(cache, version, &assets.components)?
                 .ok_or_else(|| lacks("the components", &assets.components))?,
         };

@@ -1,76 +1,60 @@
-//! Images that come from another host's cache, as they were there.
+//! Images that come from another host's cache, in a template.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::store::Store;
 use super::{NodeImage, manifest, qcow2};
-use crate::error::{Error, Kind, Result, ResultExt};
-use crate::fsutil::{self, Lock};
+use crate::assets::record;
+use crate::error::{Error, Kind, Result};
 
-/// The folder of the intact image with this key in the cache, if it is there.
+/// Returns the intact image with this key, if it is in the cache.
 ///
 /// # Errors
 /// [`Kind::Internal`] when the cache cannot be used, [`Kind::Interrupted`].
-pub fn cached(cache: &Path, key: &str) -> Result<Option<PathBuf>> {
-    let image = load(cache, key)?;
-    Ok(image.and_then(|image| Some(image.disk.parent()?.to_owned())))
-}
-
-/// The intact image with this key, if it is in the cache.
-///
-/// # Errors
-/// As [`cached`].
 pub fn load(cache: &Path, key: &str) -> Result<Option<NodeImage>> {
     check_key(key)?;
-    let dir = Store::open(cache)?.root().join(key);
+    let dir = Store::open(cache)?.cache.root().join(key);
     if !dir.is_dir() {
         return Ok(None);
     }
-    Ok(manifest::check(&dir)?.ok())
+    record::intact(manifest::check(&dir))
 }
 
-/// A folder in the cache to put the files of an image into, below a folder named by its key.
+/// Makes a folder in the cache to put the files of an image into, below a folder named by its key.
 ///
 /// # Errors
 /// [`Kind::Internal`] when it cannot be made.
 pub fn staging(cache: &Path) -> Result<tempfile::TempDir> {
-    fsutil::staging_dir(Store::open(cache)?.root())
+    Store::open(cache)?.cache.staging()
 }
 
 /// Moves an image from a [`staging`] folder into the cache, unless the same is there. Another
-/// image that was made from the same inputs gives way: builds take the one that is found.
+/// image that was made from the same inputs is removed: builds take the one that is found.
 ///
 /// # Errors
 /// [`Kind::Assets`] when the files are not what their manifest and the key say, or the disk is
 /// not one that stands alone.
-pub fn adopt(cache: &Path, key: &str, staged: tempfile::TempDir) -> Result<NodeImage> {
+pub fn import(cache: &Path, key: &str, staged: tempfile::TempDir) -> Result<NodeImage> {
     check_key(key)?;
     let store = Store::open(cache)?;
     let inputs = key.rsplit_once('-').map_or(key, |(inputs, _)| inputs);
-    let _lock = Lock::acquire(&store.root().join(format!("{inputs}.lock")), || {})?;
+    let _lock = store.cache.lock(inputs, |_| {})?;
     if let Some(there) = load(cache, key)? {
         return Ok(there);
     }
-    let bad = |why: &str| {
-        Error::new(
+    let from = staged.path().join(key);
+    let image = manifest::check(&from).map_err(|why| match why.kind() {
+        Kind::Assets => Error::new(
             Kind::Assets,
             format!("the node image {key} is damaged: {why}"),
-        )
-    };
-    let from = staged.path().join(key);
-    let image = manifest::check(&from)?.map_err(|why| bad(&why))?;
-    qcow2::virtual_size(&image.disk)?;
-    let to = store.root().join(key);
-    for old in store.made_from(inputs)? {
-        fsutil::remove_all(&old)?;
-    }
-    fsutil::rename(&from, &to).context(Kind::Internal, || {
-        format!("cannot move the node image to {}", to.display())
+        ),
+        _ => why,
     })?;
-    manifest::check(&to)?.map_err(|why| bad(&why))
+    qcow2::virtual_size(&image.disk)?;
+    store.replace(&from, inputs, key)
 }
 
-/// Refuses what is no key of a node image: it becomes a folder's name.
+/// Refuses what is not the key of a node image: it becomes a folder's name.
 ///
 /// # Errors
 /// [`Kind::Assets`] for such a text.
@@ -81,7 +65,7 @@ pub fn check_key(key: &str) -> Result<()> {
     }
     Err(Error::new(
         Kind::Assets,
-        format!("`{key}` is no key of a node image"),
+        format!("`{key}` is not the key of a node image"),
     ))
 }
 
@@ -91,6 +75,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::fsutil;
     use crate::progress::Silent;
 
     fn made(cache: &Path, mark: &str) -> NodeImage {
@@ -117,7 +102,7 @@ mod tests {
         let original = made(there.path(), "theirs");
         let own = made(here.path(), "own");
         let staged = staged(here.path(), &original);
-        let image = adopt(here.path(), &original.key, staged).unwrap();
+        let image = import(here.path(), &original.key, staged).unwrap();
         assert_eq!(image.key, original.key);
         // The next build finds this one, and the other one is gone.
         let found = Store::open(here.path()).unwrap().find("i", &Silent);
@@ -133,7 +118,7 @@ mod tests {
         let staged = staged(here.path(), &original);
         let kernel = staged.path().join(&original.key).join(manifest::KERNEL);
         fs::write(&kernel, "other").unwrap();
-        assert!(adopt(here.path(), &original.key, staged).is_err());
+        assert!(import(here.path(), &original.key, staged).is_err());
         assert_eq!(load(here.path(), &original.key).unwrap(), None);
         for key in ["", "../x", "a/b"] {
             assert!(load(here.path(), key).is_err(), "{key}");

@@ -1,0 +1,23 @@
+//! The folder in which a set is put together.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// The references of the images in a volume, by the names of their archives in `/images`.
+pub(super) type Images = BTreeMap<String, String>;
+
+/// The folders in which a set is put together: `bin` and `images`, and what is beside them, become
+/// the volume.
+pub(super) struct Stage {
+    pub bin: PathBuf,
+    pub images: PathBuf,
+    /// For files that are not part of the set.
+    pub work: PathBuf,
+}
+
+impl Stage {
+    /// Returns the path of an image's archive.
+    pub(super) fn image(&self, name: &str) -> PathBuf {
+        self.images.join(format!("{name}.tar"))
+    }
+}
