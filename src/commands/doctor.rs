@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::context::Context;
 use crate::cli::DoctorArgs;
-use crate::context::Context;
 use crate::doctor::{self, Finding, Repaired, State};
 use crate::error::{Kind, Result};
 
-/// Runs the command. A failure is a result, not an error: the exit code tells.
+/// Runs the command. A failed check is a result and not an error; the exit code shows it.
 pub fn run(context: &Context, args: &DoctorArgs) -> Result<ExitCode> {
     let (repairs, findings) = if args.fix {
         doctor::treat(&context.store, context.progress.as_ref())?
