@@ -1,4 +1,4 @@
-//! The libvirt implementation of [`Hypervisor`](super::Hypervisor): one file a concern.
+//! The libvirt implementation of [`Hypervisor`]: one file a concern.
 
 mod connection;
 mod domain;
