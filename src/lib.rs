@@ -11,7 +11,6 @@ pub mod browser;
 pub mod cli;
 pub mod cluster;
 pub mod commands;
-pub mod context;
 pub mod dashboard;
 pub mod doctor;
 pub mod egress;

@@ -1,5 +1,5 @@
 //! Measures kubby: the floor under every start, cold and warm starts, kubeadm beside them, what a
-//! node costs. `scripts/bench --help` tells how; docs/performance.md has figures and what they mean.
+//! node costs. `scripts/bench --help` lists the flags; docs/performance.md explains the figures.
 
 mod app;
 mod archive;

@@ -11,7 +11,7 @@ fail() {
 }
 
 # quietly LOG COMMAND…: all output goes to the log; its end is shown when the command fails. A
-# command that takes long says every 20 s that it is at work.
+# long command prints its last line every 20 s.
 quietly() {
     local log=$1 code=0 pid ticker
     shift

@@ -2,13 +2,11 @@
 
 use std::process::ExitCode;
 
-use comfy_table::{Table, TableStyle};
 use serde_json::json;
 
+use super::context::Context;
 use crate::cli::AddonCommand;
-use crate::cluster;
-use crate::cluster::AddonRow;
-use crate::context::Context;
+use crate::cluster::{self, AddonRow};
 use crate::error::Result;
 
 /// Runs the command.
@@ -57,19 +55,16 @@ pub fn run(context: &Context, command: &AddonCommand) -> Result<ExitCode> {
 }
 
 fn table(rows: &[AddonRow]) -> String {
-    let mut table = Table::new();
-    table.load_style(TableStyle::new());
-    table.set_header(["ADD-ON", "ENABLED", "DESCRIPTION"]);
-    for row in rows {
+    let row = |row: &AddonRow| {
         let origin = row
             .folder
             .as_ref()
             .map_or_else(String::new, |folder| format!(" ({})", folder.display()));
-        table.add_row([
+        [
             row.name.clone(),
             if row.enabled { "yes" } else { "no" }.to_owned(),
             format!("{}{origin}", row.description),
-        ]);
-    }
-    crate::ui::table(&table)
+        ]
+    };
+    super::table(["ADD-ON", "ENABLED", "DESCRIPTION"], rows.iter().map(row))
 }

@@ -2,13 +2,11 @@
 
 use std::process::ExitCode;
 
-use comfy_table::{Table, TableStyle};
 use serde_json::json;
 
+use super::context::Context;
 use crate::cli::CertsCommand;
-use crate::cluster;
-use crate::cluster::Certificate;
-use crate::context::Context;
+use crate::cluster::{self, Certificate};
 use crate::error::Result;
 use crate::pki::CertName;
 use crate::units::human_time;
@@ -42,19 +40,9 @@ pub fn run(context: &Context, command: &CertsCommand) -> Result<ExitCode> {
 }
 
 fn table(all: &[Certificate]) -> String {
-    let mut table = Table::new();
-    table.load_style(TableStyle::new());
-    table.set_header([
-        "CERTIFICATE",
-        "SUBJECT",
-        "AUTHORITY",
-        "ENDS",
-        "DAYS LEFT",
-        "NEXT START",
-    ]);
     let none = || "-".to_owned();
-    for row in all {
-        table.add_row([
+    let row = |row: &Certificate| {
+        [
             row.name.to_owned(),
             row.subject.clone().unwrap_or_else(none),
             row.authority.unwrap_or("itself").to_owned(),
@@ -62,7 +50,15 @@ fn table(all: &[Certificate]) -> String {
             row.days_left.map_or_else(none, |days| days.to_string()),
             row.renewal
                 .map_or_else(|| "keeps it".to_owned(), |why| format!("renews it: {why}")),
-        ]);
-    }
-    crate::ui::table(&table)
+        ]
+    };
+    let header = [
+        "CERTIFICATE",
+        "SUBJECT",
+        "AUTHORITY",
+        "ENDS",
+        "DAYS LEFT",
+        "NEXT START",
+    ];
+    super::table(header, all.iter().map(row))
 }

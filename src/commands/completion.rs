@@ -1,4 +1,4 @@
-//! `kubby completion` and `kubby man`: generated from the command line's own definition.
+//! `kubby completion` and `kubby man`, generated from the definition of the command line.
 
 use std::process::ExitCode;
 
@@ -14,7 +14,7 @@ pub fn run(args: &CompletionArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes a man page for each command.
+/// Writes a manual page for each command.
 pub fn man(args: &ManArgs) -> Result<ExitCode> {
     fsutil::create_private_dir(&args.dir)?;
     clap_mangen::generate_to(Cli::definition(), &args.dir).context(Kind::Internal, || {

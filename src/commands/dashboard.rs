@@ -7,29 +7,28 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::context::Context;
 use crate::cli::{DashboardArgs, OutputFormat};
-use crate::cluster;
-use crate::cluster::Access;
-use crate::context::Context;
+use crate::cluster::{self, Access};
 use crate::dashboard::{Dashboard, Subject};
 use crate::error::{Kind, Result};
 use crate::progress::Progress;
 use crate::{browser, fsutil};
 
-/// Runs the command, which ends by a signal.
+/// Runs the command. It serves the page until a signal ends it.
 pub fn run(context: &Context, args: &DashboardArgs) -> Result<ExitCode> {
     let access = Access::open(&context.store, &context.global.profile)?;
     cluster::require_running(&context.store, &access, "there is nothing to show")?;
     let api = access.api()?;
     let version: Value = api.get_json("/version").map_err(|e| {
         let flag = access.profile.name.flag();
-        e.with_hint(format!("kubby status{flag} tells what runs"))
+        e.with_hint(format!("kubby status{flag} shows what is running"))
     })?;
     let version = version["gitVersion"].as_str().unwrap_or_default();
     let dashboard = Dashboard::bind(args.port.unwrap_or(0))?;
     let url = dashboard.url();
-    tell(context, args, &url)?;
-    // Goes with the command.
+    report(context, args, &url)?;
+    // The file is removed when the command ends.
     let page = Page(access.dir.root().join("dashboard.html"));
     if !args.url && has_browser() {
         page.open(&url, &context.progress)?;
@@ -45,7 +44,8 @@ pub fn run(context: &Context, args: &DashboardArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn tell(context: &Context, args: &DashboardArgs, url: &str) -> Result<()> {
+/// Prints the address.
+fn report(context: &Context, args: &DashboardArgs, url: &str) -> Result<()> {
     let text = match args.url {
         true => format!("{url}\n"),
         false => format!(
@@ -59,20 +59,20 @@ fn tell(context: &Context, args: &DashboardArgs, url: &str) -> Result<()> {
     if context.global.output == OutputFormat::Text && !args.url && !has_browser() {
         context
             .progress
-            .note("there is no browser to open it in here");
+            .note("no graphical browser found; open the address above yourself");
     }
     Ok(())
 }
 
-/// Whether somebody sits in front of this host who would see a browser.
+/// Returns whether this terminal belongs to a graphical session with a browser.
 fn has_browser() -> bool {
     let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let screen = set("DISPLAY") || set("WAYLAND_DISPLAY");
     screen && std::io::stdout().is_terminal() && browser::is_there()
 }
 
-/// A file that leads the browser to the page. The address itself would be among the arguments of the
-/// browser's process, which every user of the host can read.
+/// A file that redirects the browser to the page. The address itself, with its token, would be among the
+/// arguments of the browser's process, which every user of the host can read.
 struct Page(PathBuf);
 
 impl Page {
@@ -84,8 +84,8 @@ impl Page {
         fsutil::write_atomic(&self.0, text.as_bytes(), 0o600)
     }
 
-    /// Lets the browser begin while the page is served to it. That it could not be opened is told and
-    /// no more: the address is printed.
+    /// Opens the browser in a thread, because the page is served meanwhile. A browser that does not
+    /// open is a warning only, because the address has been printed.
     fn open(&self, url: &str, progress: &Arc<dyn Progress>) -> Result<()> {
         self.write(url)?;
         let (file, progress) = (self.0.clone(), Arc::clone(progress));
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_browser_is_led_by_a_private_file() {
+    fn the_redirect_is_a_private_file() {
         let tmp = tempfile::tempdir().unwrap();
         let path = tmp.path().join("dashboard.html");
         let page = Page(path.clone());

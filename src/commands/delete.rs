@@ -4,14 +4,14 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::context::Context;
 use crate::cli::DeleteArgs;
 use crate::cluster;
-use crate::context::Context;
 use crate::error::{Kind, Result};
 
 /// Runs the command.
 pub fn run(context: &Context, args: &DeleteArgs) -> Result<ExitCode> {
-    // Throwaway clusters of killed processes go as well; one that cannot is no reason to stop.
+    // Throwaway clusters of killed processes are deleted too. If that fails, this command continues.
     let swept = match cluster::sweep(&context.store, context.progress.as_ref()) {
         Err(e) if e.kind() != Kind::Interrupted => {
             context.progress.warn(e.message());

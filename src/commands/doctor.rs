@@ -4,17 +4,17 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::context::Context;
 use crate::cli::DoctorArgs;
-use crate::context::Context;
 use crate::doctor::{self, Finding, Repaired, State};
 use crate::error::{Kind, Result};
 
-/// Runs the command. A failure is a result, not an error: the exit code shows it.
+/// Runs the command. A failed check is a result and not an error; the exit code shows it.
 pub fn run(context: &Context, args: &DoctorArgs) -> Result<ExitCode> {
     let (repairs, findings) = if args.fix {
-        doctor::repair(&context.store, context.progress.as_ref())?
+        doctor::treat(&context.store, context.progress.as_ref())?
     } else {
-        (Vec::new(), doctor::diagnose(&context.store)?)
+        (Vec::new(), doctor::examine(&context.store)?)
     };
     let healthy = doctor::is_healthy(&findings);
     let mut data = json!({"healthy": healthy, "findings": findings});

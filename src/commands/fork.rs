@@ -4,10 +4,9 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::context::Context;
 use crate::cli::ForkArgs;
-use crate::cluster;
-use crate::cluster::StartOptions;
-use crate::context::Context;
+use crate::cluster::{self, StartOptions};
 use crate::error::Result;
 
 /// Runs the command.

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::context::Context;
 use crate::cli::{
     ImageBuildArgs, ImageCommand, ImageLoadArgs, ImagePullArgs, ImageRemoveArgs, ImageSaveArgs,
     ImageTagArgs,
 };
 use crate::cluster::Access;
-use crate::context::Context;
 use crate::error::Result;
 use crate::image::node::{self, ImageStore, NodeImage};
 use crate::image::{self, BuildOptions, Destination, Reference};
@@ -66,14 +66,13 @@ fn list(context: &Context, access: &Access) -> Result<()> {
     context.report("ImageList", &images, &table(&images))
 }
 
-/// One line a name, so that each can be copied into a pod.
+/// Returns the table with one line for each name, so that names can be copied into pods.
 fn table(images: &[NodeImage]) -> String {
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::TableStyle::new());
-    table.set_header(["NAME", "TAG", "ID", "SIZE"]);
+    let mut rows = Vec::new();
     for image in images {
         let mut row = |name: &str, tag: &str| {
-            table.add_row([name, tag, image.short_id(), &human_bytes(image.size_bytes)]);
+            let size = human_bytes(image.size_bytes);
+            rows.push([name, tag, image.short_id(), &size].map(str::to_owned));
         };
         for name in &image.names {
             match name.parse::<Reference>() {
@@ -86,7 +85,7 @@ fn table(images: &[NodeImage]) -> String {
             row(name.unwrap_or("<none>"), "<none>");
         }
     }
-    lines(table.trim_fmt().lines().map(|l| l.trim_start_matches(' ')))
+    super::table(["NAME", "TAG", "ID", "SIZE"], rows)
 }
 
 fn pull(context: &Context, access: &Access, args: &ImagePullArgs) -> Result<()> {
@@ -103,7 +102,7 @@ fn pull(context: &Context, access: &Access, args: &ImagePullArgs) -> Result<()> 
 fn save(context: &Context, access: &Access, args: &ImageSaveArgs) -> Result<()> {
     let progress = context.progress.as_ref();
     if args.file == Path::new("-") {
-        // The archive is the output, so nothing else may be.
+        // Standard output contains the archive and nothing else.
         return image::save(access, &args.names, Destination::Stdout, progress).map(drop);
     }
     let size = image::save(access, &args.names, Destination::File(&args.file), progress)?;
@@ -116,7 +115,7 @@ fn tag(context: &Context, access: &Access, args: &ImageTagArgs) -> Result<()> {
     let images = store.images()?;
     let meant = node::find(&images, &args.source, store.flag())?;
     let id = meant.image.id.clone();
-    // containerd knows every image by its id as well.
+    // In containerd, the ID of an image is also one of its names.
     let source = meant.name.unwrap_or_else(|| id.clone());
     store.tag(&source, &args.name)?;
     store.await_names(&id, std::slice::from_ref(&args.name))?;

@@ -3,17 +3,17 @@
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
+use super::context::Context;
 use crate::cli::KubectlArgs;
 use crate::cluster::Access;
-use crate::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::tool;
 
-/// Becomes the kubectl of the cluster's version, with the cluster's own kubeconfig.
+/// Replaces this process by the kubectl of the cluster's version, with the cluster's own kubeconfig.
 pub fn run(context: &Context, args: &KubectlArgs) -> Result<ExitCode> {
     let access = Access::open(&context.store, &context.global.profile)?;
     let cached = access.profile.assets.kubectl.clone();
-    // The cache may be deleted at any time; the host's own kubectl does as well.
+    // Users may delete the cache at any time; then the host's own kubectl is used.
     let program = Some(cached.clone())
         .filter(|p| p.is_file())
         .or_else(|| tool::find("kubectl"));
@@ -21,12 +21,12 @@ pub fn run(context: &Context, args: &KubectlArgs) -> Result<ExitCode> {
         return Err(Error::new(
             Kind::Assets,
             format!(
-                "there is no kubectl: {} is gone and none is installed",
+                "kubectl not found: {} no longer exists, and this host has none in PATH",
                 cached.display()
             ),
         )
         .with_hint(format!(
-            "kubby start{} gets it again",
+            "kubby start{} downloads or builds it again",
             access.profile.name.flag()
         )));
     };

@@ -2,12 +2,10 @@
 
 use std::process::ExitCode;
 
-use comfy_table::{Table, TableStyle};
 use serde_json::json;
 
-use crate::cluster;
-use crate::cluster::Status;
-use crate::context::Context;
+use super::context::Context;
+use crate::cluster::{self, Status};
 use crate::error::Result;
 
 /// Runs the command. A damaged cluster is a row, not an error.
@@ -36,26 +34,19 @@ pub fn run(context: &Context) -> Result<ExitCode> {
 
 fn table(all: &[Status]) -> String {
     if all.is_empty() {
-        return "There are no clusters; `kubby start` makes one.\n".to_owned();
+        return "There are no clusters; `kubby start` creates one.\n".to_owned();
     }
-    let mut table = Table::new();
-    table.load_style(TableStyle::new());
-    table.set_header(["PROFILE", "HOST", "KUBERNETES", "SERVER", "CONTEXT"]);
-    for status in all {
-        table.add_row([
+    let none = || "-".to_owned();
+    let row = |status: &Status| {
+        let current = if status.current_context { " *" } else { "" };
+        [
             status.profile.to_string(),
             format!("{:?}", status.host),
-            status
-                .kubernetes_version
-                .clone()
-                .unwrap_or_else(|| "-".into()),
-            status.server.clone().unwrap_or_else(|| "-".into()),
-            format!(
-                "{}{}",
-                status.context,
-                if status.current_context { " *" } else { "" }
-            ),
-        ]);
-    }
-    crate::ui::table(&table)
+            status.kubernetes_version.clone().unwrap_or_else(none),
+            status.server.clone().unwrap_or_else(none),
+            format!("{}{current}", status.context),
+        ]
+    };
+    let header = ["PROFILE", "HOST", "KUBERNETES", "SERVER", "CONTEXT"];
+    super::table(header, all.iter().map(row))
 }

@@ -5,10 +5,9 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::context::Context;
 use crate::cli::LogsArgs;
-use crate::cluster;
-use crate::cluster::Access;
-use crate::context::Context;
+use crate::cluster::{self, Access};
 use crate::error::Result;
 use crate::provision::processes;
 use crate::role::Role;
@@ -43,8 +42,8 @@ pub fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode> {
     Ok(super::ssh::exit_code(code))
 }
 
-/// `--bundle`. What could not be had is told, and is no failure: that the node is dead may be what
-/// the bundle is to show.
+/// Writes the bundle for `--bundle`. Parts that cannot be collected are warnings, because users need a
+/// bundle most when the node is dead.
 fn bundle(context: &Context, file: &Path) -> Result<ExitCode> {
     cluster::check_bundle_destination(file)?;
     let progress = context.progress.as_ref();
@@ -53,7 +52,7 @@ fn bundle(context: &Context, file: &Path) -> Result<ExitCode> {
         progress.warn(problem);
     }
     let bytes = bundle.write(file)?;
-    // Standard output has the bundle itself.
+    // Otherwise standard output contains the bundle.
     if file != Path::new("-") {
         let names: Vec<&str> = bundle.names().collect();
         let data = json!({

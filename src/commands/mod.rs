@@ -3,6 +3,7 @@
 mod addon;
 mod certs;
 mod completion;
+mod context;
 mod dashboard;
 mod delete;
 mod doctor;
@@ -26,8 +27,9 @@ mod version;
 
 use std::process::ExitCode;
 
+use context::Context;
+
 use crate::cli::{Cli, Command, NodeImageCommand, OutputFormat};
-use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::{interrupt, ui};
 
@@ -50,6 +52,14 @@ fn show_error(error: &Error, format: OutputFormat) {
         let _ = ui::print(&crate::output::error_json(error));
     }
     ui::show_error(error);
+}
+
+/// Renders a table of results.
+fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::TableStyle::new());
+    table.set_header(header).add_rows(rows);
+    ui::table(&table)
 }
 
 fn dispatch(cli: Cli) -> Result<ExitCode> {

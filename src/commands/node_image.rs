@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::context::Context;
 use crate::assets::node_image;
 use crate::cli::NodeImageBuildArgs;
-use crate::context::Context;
 use crate::error::Result;
 
 /// Builds the node image into the cache, and exports it if asked.

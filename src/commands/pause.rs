@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::context::Context;
 use crate::cluster;
-use crate::context::Context;
 use crate::error::Result;
 
 /// Runs `kubby pause`.
@@ -25,8 +25,8 @@ pub fn suspend(context: &Context) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs `kubby resume`: a start of what is in memory, here or on the disk.
+/// Runs `kubby resume`: starts the cluster if it is paused or suspended.
 pub fn resume(context: &Context) -> Result<ExitCode> {
     cluster::check_resumable(&context.store, &context.global.profile)?;
-    super::start::go_on(context)
+    super::start::start_again(context)
 }

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::context::Context;
 use crate::cli::{PortArgs, PortName};
 use crate::cluster::Access;
-use crate::context::Context;
 use crate::error::Result;
 
 /// Runs `kubby port`.
@@ -23,7 +23,7 @@ pub fn run(context: &Context, args: &PortArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs `kubby ip`. The node is behind ports of the host's loopback, so that is its address.
+/// Runs `kubby ip`. Ports of the host's loopback lead to the node, so its address is 127.0.0.1.
 pub fn ip(context: &Context) -> Result<ExitCode> {
     Access::open(&context.store, &context.global.profile)?;
     context.report("Ip", &json!({"ip": "127.0.0.1"}), "127.0.0.1\n")?;

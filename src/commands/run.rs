@@ -1,35 +1,33 @@
-//! `kubby run`: a throwaway cluster around a command.
+//! `kubby run`: runs a command on a throwaway cluster.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+use super::context::Context;
 use crate::cli::RunArgs;
-use crate::cluster;
-use crate::cluster::Access;
-use crate::cluster::Throwaway;
-use crate::context::Context;
+use crate::cluster::{self, Access, Throwaway};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::foreground::{self, Ending, Obstacle};
 use crate::interrupt::{self, Alarm};
 use crate::{fsutil, ui};
 
-/// The exit code for a limit that passed, as timeout(1) has it.
+/// The exit code after the time limit, the same as that of timeout(1).
 const TIMED_OUT: u8 = 124;
 
-/// The exit code for a defect of kubby's: 1 is what most commands fail with.
+/// The exit code for a defect of kubby. Most failing commands exit with 1, so that cannot be it.
 const DEFECT: u8 = 125;
 
-/// What came of it.
+/// The result of a run.
 enum Outcome {
-    /// The command ran, or could not.
+    /// The command ran or could not be executed.
     Command(Ending),
-    /// There was no cluster in time.
+    /// The time limit ended the start.
     StartTimedOut,
-    /// A signal came before the command.
+    /// A signal ended the start.
     StartInterrupted(i32),
-    /// There was no cluster.
+    /// The start failed.
     StartFailed(Error),
 }
 
@@ -45,18 +43,18 @@ pub fn run(context: &Context, args: &RunArgs) -> Result<ExitCode> {
 }
 
 fn run_on_cluster(context: &Context, args: &RunArgs) -> Result<ExitCode> {
-    // What is wrong already now needs no cluster to be told.
+    // Report errors that need no cluster before starting one.
     let options = super::start::options(&args.cluster)?;
     if let Some(dir) = &args.logs {
         prepare_logs(dir)?;
     }
     let program = &args.command[0];
-    // kubectl is the cluster's own.
+    // kubectl comes with the cluster.
     if program != "kubectl"
         && let Some(obstacle) = foreground::obstacle(program)
     {
         let outcome = Outcome::Command(Ending::NotRun(obstacle));
-        tell(context, args, &outcome);
+        report(context, args, &outcome);
         return Ok(exit(&outcome));
     }
     interrupt::be_thorough()?;
@@ -67,14 +65,17 @@ fn run_on_cluster(context: &Context, args: &RunArgs) -> Result<ExitCode> {
     if let Err(e) = cluster::sweep(&context.store, progress)
         && e.kind() != Kind::Interrupted
     {
-        progress.warn(&format!("a throwaway cluster is left: {}", e.message()));
+        progress.warn(&format!(
+            "could not delete a leftover throwaway cluster: {}",
+            e.message()
+        ));
     }
     let global = &context.global;
     let name = global.profile_given.then_some(&global.profile);
     let cluster = match Throwaway::begin(&context.store, name, args.keep, progress) {
         Err(e) if e.kind() == Kind::Interrupted => {
             let outcome = interrupted(alarm.as_ref());
-            tell(context, args, &outcome);
+            report(context, args, &outcome);
             return Ok(exit(&outcome));
         }
         begun => begun?,
@@ -91,11 +92,11 @@ fn run_on_cluster(context: &Context, args: &RunArgs) -> Result<ExitCode> {
                 .and_then(|command| foreground::run(command, deadline))
                 .map_or_else(Outcome::StartFailed, Outcome::Command)
         }
-        // Also where it looks like something else from further inside.
+        // An interrupted start may return any kind of error.
         Err(_) if interrupt::requested() => interrupted(alarm.as_ref()),
         Err(e) => Outcome::StartFailed(e),
     };
-    tell(context, args, &outcome);
+    report(context, args, &outcome);
     finish(context, args, cluster, &outcome)
 }
 
@@ -106,7 +107,7 @@ fn interrupted(alarm: Option<&Alarm>) -> Outcome {
     }
 }
 
-/// Makes the folder for logs, so that a bad one is told before there is anything to log.
+/// Creates the folder for logs and checks that it is writable, before the start.
 fn prepare_logs(dir: &Path) -> Result<()> {
     let fail = || format!("logs cannot be written to {}", dir.display());
     std::fs::create_dir_all(dir).context(Kind::Usage, fail)?;
@@ -114,7 +115,7 @@ fn prepare_logs(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The command, with the cluster's kubeconfig, profile and kubectl.
+/// Returns the command with the cluster's kubeconfig, profile and kubectl in its environment.
 fn command(args: &RunArgs, access: &Access) -> Result<Command> {
     let mut command = Command::new(&args.command[0]);
     command
@@ -122,7 +123,7 @@ fn command(args: &RunArgs, access: &Access) -> Result<Command> {
         .env("KUBECONFIG", access.dir.kubeconfig())
         .env("KUBBY_PROFILE", access.profile.name.as_str());
     let kubectl = &access.profile.assets.kubectl;
-    // The cache may be deleted at any time; the host's own kubectl does as well.
+    // Users may delete the cache at any time; then the host's own kubectl is used.
     if kubectl.is_file() {
         let bin = access.dir.bin();
         fsutil::create_private_dir(&bin)?;
@@ -135,16 +136,16 @@ fn command(args: &RunArgs, access: &Access) -> Result<Command> {
     Ok(command)
 }
 
-/// The search path, with a folder before all others.
+/// Returns the search path with a folder before all others.
 fn with_first(folder: PathBuf) -> Result<OsString> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let others = std::env::split_paths(&path).filter(|p| !p.as_os_str().is_empty());
     std::env::join_paths(std::iter::once(folder).chain(others)).context(Kind::Internal, || {
-        "the folder of kubectl has a colon".into()
+        "the path of kubectl's folder contains a colon".into()
     })
 }
 
-/// Keeps logs and the cluster as it was asked for; else nothing of it is left.
+/// Saves logs and keeps the cluster if the flags say so; otherwise deletes the cluster.
 fn finish(
     context: &Context,
     args: &RunArgs,
@@ -153,13 +154,13 @@ fn finish(
 ) -> Result<ExitCode> {
     let progress = context.progress.as_ref();
     let failed = code(outcome) != 0;
-    // Who sends signals wants an end, and may lose patience.
+    // After a signal, exit soon: the sender may send SIGKILL next.
     let hurried = matches!(
         outcome,
         Outcome::StartInterrupted(_) | Outcome::Command(Ending::Interrupted(_))
     );
     if failed && !hurried {
-        // A limit that has passed is no reason to stop any more.
+        // The time limit does not apply to logs and deletion.
         interrupt::forget();
         keep_logs(context, args, &cluster, outcome);
     }
@@ -183,12 +184,13 @@ fn finish(
     Ok(exit(outcome))
 }
 
-/// Writes a bundle of what can still be seen of a failure; that it cannot changes no exit code.
+/// Writes a support bundle after a failure. An error here does not change the exit code.
 fn keep_logs(context: &Context, args: &RunArgs, cluster: &Throwaway<'_>, outcome: &Outcome) {
     let progress = context.progress.as_ref();
     let name = cluster.name();
     let Some(dir) = &args.logs else {
-        progress.note("kubby run --logs DIR keeps the logs of a run that fails, --keep-on-failure the cluster");
+        progress
+            .note("--logs DIR saves the logs of a failed run, --keep-on-failure keeps its cluster");
         return;
     };
     let failure = match outcome {
@@ -205,19 +207,19 @@ fn keep_logs(context: &Context, args: &RunArgs, cluster: &Throwaway<'_>, outcome
             }
             progress.note(&format!("The logs are in {}", file.display()));
         }
-        Err(e) => progress.warn(&format!("there are no logs: {}", e.message())),
+        Err(e) => progress.warn(&format!("could not save the logs: {}", e.message())),
     }
 }
 
-/// Says what went wrong, and whose exit code this is.
-fn tell(context: &Context, args: &RunArgs, outcome: &Outcome) {
+/// Reports a failure, and whether the exit code is the command's or kubby's.
+fn report(context: &Context, args: &RunArgs, outcome: &Outcome) {
     let program = args.command[0].display();
     let within = args.timeout.unwrap_or_default();
     let text = match outcome {
         Outcome::StartFailed(e) => return super::show_error(e, context.global.output),
         Outcome::Command(Ending::Exited(0)) => return,
         Outcome::Command(Ending::Exited(code)) => {
-            // For people: a script has the code.
+            // Scripts use the exit code, so this is progress only.
             return context
                 .progress
                 .note(&format!("`{program}` ended with {code}"));
@@ -242,7 +244,7 @@ fn tell(context: &Context, args: &RunArgs, outcome: &Outcome) {
     ui::say(&format!("error: {text}"));
 }
 
-/// The exit code of what came of it.
+/// Returns the exit code for a result.
 fn code(outcome: &Outcome) -> u8 {
     let signal = |signal: i32| u8::try_from(128 + signal).unwrap_or(255);
     match outcome {

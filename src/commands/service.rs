@@ -3,14 +3,11 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use comfy_table::{Table, TableStyle};
 use serde_json::{Value, json};
 
+use super::context::Context;
 use crate::cli::{OutputFormat, ServiceArgs, ServiceCommand, ServiceListArgs, ServiceRemoveArgs};
-use crate::cluster;
-use crate::cluster::Reachable;
-use crate::cluster::ServiceRequest;
-use crate::context::Context;
+use crate::cluster::{self, Reachable, ServiceRequest};
 use crate::error::{Error, Kind, Result};
 use crate::service::ServicePort;
 use crate::{browser, ui};
@@ -62,7 +59,7 @@ fn reach(context: &Context, args: &ServiceArgs) -> Result<()> {
     Ok(())
 }
 
-/// Looked for before anything is changed.
+/// Checks for a browser before anything is changed.
 fn check_browser() -> Result<()> {
     if browser::is_there() {
         return Ok(());
@@ -128,36 +125,28 @@ fn data(reachable: &Reachable, https: bool) -> Value {
 }
 
 fn table(all: &[Reachable], https: bool) -> String {
-    let mut table = Table::new();
-    table.load_style(TableStyle::new());
-    table.set_header(["NAMESPACE", "NAME", "TYPE", "PORT", "NODE PORT", "URL"]);
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let mut rows = Vec::new();
     for Reachable { service, ports } in all {
-        let head = [
-            service.namespace.clone(),
-            service.name.clone(),
-            service.kind.name().to_owned(),
-        ];
-        let none = [or_dash(None), or_dash(None), or_dash(None)];
-        let rows = ports.iter().map(|(port, host)| {
+        let row = |port, node_port, url| {
             [
-                port.label(),
-                or_dash(port.node_port.map(|p| p.to_string())),
-                or_dash(host.map(|h| port.url(h, https))),
+                service.namespace.clone(),
+                service.name.clone(),
+                service.kind.name().to_owned(),
+                or_dash(port),
+                or_dash(node_port),
+                or_dash(url),
             ]
-        });
-        let rows: Vec<_> = if ports.is_empty() {
-            vec![none]
-        } else {
-            rows.collect()
         };
-        for row in rows {
-            table.add_row(head.iter().cloned().chain(row));
+        rows.extend(ports.iter().map(|(port, host)| {
+            let url = host.map(|host| port.url(host, https));
+            let node_port = port.node_port.map(|port| port.to_string());
+            row(Some(port.label()), node_port, url)
+        }));
+        if ports.is_empty() {
+            rows.push(row(None, None, None));
         }
     }
-    table
-        .trim_fmt()
-        .lines()
-        .map(|line| format!("{}\n", line.trim()))
-        .collect()
+    let header = ["NAMESPACE", "NAME", "TYPE", "PORT", "NODE PORT", "URL"];
+    super::table(header, rows)
 }

@@ -2,13 +2,11 @@
 
 use std::process::ExitCode;
 
-use comfy_table::{Table, TableStyle};
 use serde_json::json;
 
+use super::context::Context;
 use crate::cli::SnapshotCommand;
-use crate::cluster;
-use crate::cluster::Snapshot;
-use crate::context::Context;
+use crate::cluster::{self, Snapshot};
 use crate::error::Result;
 use crate::units::{human_bytes, human_time};
 
@@ -35,7 +33,7 @@ pub fn run(context: &Context, command: &SnapshotCommand) -> Result<ExitCode> {
         SnapshotCommand::Restore(args) => {
             cluster::restore_snapshot(store, profile, &args.name, progress)?;
             if !args.no_start {
-                return super::start::go_on(context);
+                return super::start::start_again(context);
             }
             let data = json!({"profile": profile, "snapshot": args.name});
             context.report("SnapshotRestore", &data, "")?;
@@ -51,23 +49,19 @@ pub fn run(context: &Context, command: &SnapshotCommand) -> Result<ExitCode> {
 
 fn table(all: &[Snapshot]) -> String {
     if all.is_empty() {
-        return "There are no snapshots; `kubby snapshot save NAME` makes one.\n".to_owned();
+        return "There are no snapshots; `kubby snapshot save NAME` creates one.\n".to_owned();
     }
-    let mut table = Table::new();
-    table.load_style(TableStyle::new());
-    table.set_header(["SNAPSHOT", "SAVED", "MEMORY", "STATE"]);
-    for snapshot in all {
-        let memory = if snapshot.memory {
-            human_bytes(snapshot.bytes)
-        } else {
-            "-".to_owned()
-        };
-        table.add_row([
+    let row = |snapshot: &Snapshot| {
+        let memory = snapshot.memory.then(|| human_bytes(snapshot.bytes));
+        [
             snapshot.name.to_string(),
             snapshot.created.map_or("-".to_owned(), human_time),
-            memory,
+            memory.unwrap_or_else(|| "-".to_owned()),
             snapshot.problem.clone().unwrap_or_else(|| "good".into()),
-        ]);
-    }
-    crate::ui::table(&table)
+        ]
+    };
+    super::table(
+        ["SNAPSHOT", "SAVED", "MEMORY", "STATE"],
+        all.iter().map(row),
+    )
 }

@@ -2,20 +2,20 @@
 
 use std::process::ExitCode;
 
+use super::context::Context;
 use crate::cli::SshArgs;
 use crate::cluster::Access;
-use crate::context::Context;
 use crate::error::Result;
 use crate::remote;
 
-/// Runs the command. The exit code is the remote one.
+/// Runs the command and returns the remote exit code.
 pub fn run(context: &Context, args: &SshArgs) -> Result<ExitCode> {
     let access = Access::open(&context.store, &context.global.profile)?;
     let target = access.target()?;
     let hint = |e: crate::error::Error| {
         let flag = access.profile.name.flag();
         e.with_hint(format!(
-            "kubby status{flag} tells what runs; kubby start{flag} brings it back"
+            "kubby status{flag} shows what is running; kubby start{flag} repairs it"
         ))
     };
     let code = if args.command.is_empty() {
@@ -26,7 +26,7 @@ pub fn run(context: &Context, args: &SshArgs) -> Result<ExitCode> {
     Ok(exit_code(code))
 }
 
-/// A remote code as this process's: what does not fit a byte is a failure all the same.
+/// Returns a remote exit code as this process's own; 255 if it does not fit into a byte.
 pub fn exit_code(code: i32) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(255))
 }

@@ -5,13 +5,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::context::Context;
 use crate::assets::version::DEFAULT;
 use crate::cli::{ClusterArgs, StartArgs};
-use crate::cluster;
-use crate::cluster::StartOptions;
-use crate::cluster::Started;
-use crate::cluster::Templates;
-use crate::context::Context;
+use crate::cluster::{self, StartOptions, Started, Templates};
 use crate::error::Result;
 use crate::profile::ProfileName;
 use crate::progress::Progress;
@@ -26,7 +23,7 @@ pub fn run(context: &Context, args: &StartArgs) -> Result<ExitCode> {
     let recording = Recording::begin(file)?;
     let progress = Traced::new(context.progress.as_ref());
     let result = start(context, args, &progress);
-    // Where the start failed, that is what the user has to hear of.
+    // If both fail, the error of the start is the one that the user needs.
     let written = recording.end();
     let code = result?;
     written?;
@@ -46,8 +43,8 @@ fn start(context: &Context, args: &StartArgs, progress: &dyn Progress) -> Result
     start_traced(context, &context.global.profile, &options, progress)
 }
 
-/// Starts the context's cluster as it is, and prints what came of it.
-pub(super) fn go_on(context: &Context) -> Result<ExitCode> {
+/// Starts the selected cluster with its present settings and prints the result.
+pub(super) fn start_again(context: &Context) -> Result<ExitCode> {
     let options = StartOptions {
         keep_context: true,
         ..StartOptions::default()
@@ -55,7 +52,7 @@ pub(super) fn go_on(context: &Context) -> Result<ExitCode> {
     start_profile(context, &context.global.profile, &options)
 }
 
-/// Starts a cluster and prints what came of it.
+/// Starts a cluster and prints the result.
 pub(super) fn start_profile(
     context: &Context,
     name: &ProfileName,
@@ -102,18 +99,18 @@ fn start_traced(
     if context.global.output == crate::cli::OutputFormat::Json {
         context.report("Start", &data, "")?;
     } else if !context.global.quiet {
-        // For people, and not a result that a script would parse: stderr, as all progress.
+        // Scripts use the JSON or the exit code, so the summary is progress and goes to stderr.
         ui::say(&summary(&started, seconds));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Seconds with two decimals.
+/// Rounds seconds to two decimals.
 fn hundredths(seconds: f64) -> f64 {
     (seconds * 100.0).round() / 100.0
 }
 
-/// `--download-only`: fills the cache.
+/// Fills the cache for `--download-only`.
 fn download(context: &Context, args: &StartArgs, progress: &dyn Progress) -> Result<ExitCode> {
     let args = &args.cluster;
     let version = args.kubernetes_version.unwrap_or(DEFAULT);
@@ -135,7 +132,7 @@ fn download(context: &Context, args: &StartArgs, progress: &dyn Progress) -> Res
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the flags ask for.
+/// Returns the options that the flags set.
 pub(super) fn options(args: &ClusterArgs) -> Result<StartOptions> {
     Ok(StartOptions {
         kubernetes_version: args.kubernetes_version,
@@ -164,7 +161,7 @@ pub(super) fn options(args: &ClusterArgs) -> Result<StartOptions> {
     })
 }
 
-/// What was made, and three commands to try next.
+/// Returns the summary of a start, with three commands to try next.
 fn summary(started: &Started, seconds: f64) -> String {
     let profile = &started.access.profile;
     let flag = profile.name.flag();

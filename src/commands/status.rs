@@ -2,11 +2,9 @@
 
 use std::process::ExitCode;
 
+use super::context::Context;
 use crate::cli::StatusArgs;
-use crate::cluster;
-use crate::cluster::HostState;
-use crate::cluster::Status;
-use crate::context::Context;
+use crate::cluster::{self, HostState, Status};
 use crate::error::{Kind, Result};
 
 /// Runs the command.

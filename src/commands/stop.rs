@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::context::Context;
 use crate::cli::StopArgs;
-use crate::cluster;
-use crate::cluster::StopOptions;
-use crate::context::Context;
+use crate::cluster::{self, StopOptions};
 use crate::error::Result;
 
 /// Runs the command.

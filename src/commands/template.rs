@@ -3,13 +3,11 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use comfy_table::{Table, TableStyle};
 use serde_json::json;
 
+use super::context::Context;
 use crate::cli::{TemplateCommand, TemplateExportArgs};
-use crate::cluster;
-use crate::cluster::TemplateRow;
-use crate::context::Context;
+use crate::cluster::{self, TemplateRow};
 use crate::error::Result;
 use crate::units::{Mebibytes, human_bytes, human_time};
 
@@ -54,7 +52,7 @@ fn export(context: &Context, args: &TemplateExportArgs) -> Result<ExitCode> {
         !args.without_images,
         context.progress.as_ref(),
     )?;
-    // Standard output has the template itself.
+    // Otherwise standard output contains the template.
     if args.file != Path::new("-") {
         let line = format!("{}  {}\n", exported.sha256, args.file.display());
         context.report("TemplateExport", &json!(exported), &line)?;
@@ -64,24 +62,11 @@ fn export(context: &Context, args: &TemplateExportArgs) -> Result<ExitCode> {
 
 fn table(all: &[TemplateRow], bytes: u64) -> String {
     if all.is_empty() {
-        return "There are no warm templates; the next `kubby start` makes one.\n".to_owned();
+        return "There are no warm templates; the next `kubby start` saves one.\n".to_owned();
     }
-    let mut table = Table::new();
-    table.load_style(TableStyle::new());
-    table.set_header([
-        "TEMPLATE",
-        "KUBERNETES",
-        "CPUS",
-        "MEMORY",
-        "ADD-ONS",
-        "SAVED",
-        "DISK",
-        "USED BY",
-        "STATE",
-    ]);
-    for row in all {
+    let row = |row: &TemplateRow| {
         let used_by: Vec<&str> = row.used_by.iter().map(|name| name.as_str()).collect();
-        table.add_row([
+        [
             row.key.clone(),
             row.kubernetes_version.clone(),
             row.cpus.to_string(),
@@ -95,11 +80,19 @@ fn table(all: &[TemplateRow], bytes: u64) -> String {
                 used_by.join(",")
             },
             row.problem.clone().unwrap_or_else(|| "good".into()),
-        ]);
-    }
-    format!(
-        "{}{} in all\n",
-        crate::ui::table(&table),
-        human_bytes(bytes)
-    )
+        ]
+    };
+    let header = [
+        "TEMPLATE",
+        "KUBERNETES",
+        "CPUS",
+        "MEMORY",
+        "ADD-ONS",
+        "SAVED",
+        "DISK",
+        "USED BY",
+        "STATE",
+    ];
+    let table = super::table(header, all.iter().map(row));
+    format!("{table}{} in all\n", human_bytes(bytes))
 }

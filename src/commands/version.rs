@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::hypervisor::library_version;
 use crate::{output, ui};
 
-/// Runs the command. It asks no daemon, so that it answers whatever state the host is in.
+/// Runs the command. It connects to no daemon, so that it works in every state of the host.
 pub fn run(global: &Global) -> Result<ExitCode> {
     let kubby = env!("CARGO_PKG_VERSION");
     let libvirt = library_version().to_string();

@@ -1,6 +1,6 @@
 //! Keys and certificates of a cluster: made on the host, ECDSA P-256, laid out as kubeadm does.
 //!
-//! [`ensure`] makes what is missing and renews what no longer fits or ends soon. The keys of
+//! [`ensure()`] makes what is missing and renews what no longer fits or ends soon. The keys of
 //! authorities and of service accounts are what a cluster's identity hangs on: they are made once,
 //! and a lost one is an error rather than a new one that an existing cluster would not know. An
 //! authority's certificate is renewed with the key that it has, so that all it signed stays valid.
@@ -151,7 +151,7 @@ impl Pki {
         self.expiry().min_by_key(|(_, end)| *end)
     }
 
-    /// What [`ensure`] made or renewed this time; a running component must be given it.
+    /// What [`ensure()`] made or renewed this time; a running component must be given it.
     pub fn changed(&self) -> &[CertName] {
         &self.changed
     }

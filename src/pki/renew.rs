@@ -6,7 +6,7 @@ use super::{CertName, Pki, PkiSpec, ensure, files};
 use crate::error::Result;
 use crate::fsutil;
 
-/// Takes the operator's authority and certificate away, so that [`ensure`] makes new ones: what a
+/// Takes the operator's authority and certificate away, so that [`ensure()`] makes new ones: what a
 /// copy of a cluster begins with.
 ///
 /// # Errors
@@ -21,13 +21,13 @@ pub fn forget_operator(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes these certificates anew, and whatever else [`ensure`] would; [`Pki::changed`] says which. All but authorities get new
+/// Makes these certificates anew, and whatever else [`ensure()`] would; [`Pki::changed`] says which. All but authorities get new
 /// keys; an authority keeps its key, so that what it signed stays valid, but for the operator's:
 /// that is replaced, and then the cluster refuses what the earlier one signed. What a crash leaves
-/// is completed by the next [`ensure`].
+/// is completed by the next [`ensure()`].
 ///
 /// # Errors
-/// As [`ensure`].
+/// As [`ensure()`].
 pub fn renew(dir: &Path, spec: &PkiSpec, names: &[CertName]) -> Result<Pki> {
     // Nothing is taken away that could not be made again.
     let first = ensure(dir, spec)?;

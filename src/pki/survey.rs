@@ -1,4 +1,4 @@
-//! What certificates are there, and what the next [`super::ensure`] would do about them.
+//! What certificates are there, and what the next [`super::ensure()`] would do about them.
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! Turning a booted node into a Kubernetes node, over SSH.
 //!
 //! Each concern (runtime, etcd, control plane, node) is a file here that says which files and
-//! systemd units it wants; [`apply`] compares that with the node and changes only what differs,
+//! systemd units it wants; [`apply()`] compares that with the node and changes only what differs,
 //! so that running it again repairs what is missing and touches nothing else.
 
 mod apply;

@@ -22,7 +22,7 @@ pub struct Exported {
     pub file: PathBuf,
     /// The file beside it that holds the digest, in the form that `sha256sum --check` reads.
     pub checksum_file: PathBuf,
-    /// The SHA-256 of `file` in lower-case hex, as [`prebuilt`](super::prebuilt) takes it.
+    /// The SHA-256 of `file` in lower-case hex, as [`prebuilt`](super::prebuilt()) takes it.
     pub sha256: String,
     /// The size of `file` in bytes.
     pub size: u64,

@@ -24,7 +24,7 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 const LARGEST: u64 = 32 << 30;
 
 /// The node image in a file or behind an `http://` or `https://` URL: a qcow2 disk, also
-/// gzip-compressed, with its kernel and initrd in `/boot`, as [`export`](super::export) writes it.
+/// gzip-compressed, with its kernel and initrd in `/boot`, as [`export`](super::export()) writes it.
 /// `sha256` is that of the file as given; without it a URL is refused, and a file is taken as it
 /// is. What was taken once is in the cache and not read again.
 ///

@@ -48,7 +48,7 @@ pub struct Imported {
     pub imported: bool,
 }
 
-/// Makes a template of a file that [`super::export`] has written.
+/// Makes a template of a file that [`super::export()`] has written.
 ///
 /// # Errors
 /// [`Kind::Usage`] for a file that is no template; [`Kind::Assets`] for one that is cut, changed,

@@ -1,4 +1,4 @@
-//! What every command works with: flags, folders, progress.
+//! The context of a command: flags, store and progress.
 
 use std::sync::Arc;
 
@@ -10,21 +10,21 @@ use crate::progress::Progress;
 use crate::store::Store;
 use crate::{output, ui};
 
-/// The surroundings of one command.
+/// The context of one command.
 pub struct Context {
     /// The global flags.
     pub global: Global,
-    /// State and assets.
+    /// The folders of state and assets.
     pub store: Store,
-    /// Where progress goes.
+    /// The receiver of progress.
     pub progress: Arc<dyn Progress>,
 }
 
 impl Context {
-    /// From the global flags and the environment.
+    /// Creates the context from the global flags and the environment.
     ///
     /// # Errors
-    /// When `KUBBY_HOME` or `KUBBY_CACHE` make no sense.
+    /// When `KUBBY_HOME` or `KUBBY_CACHE` is invalid.
     pub fn new(global: Global) -> Result<Self> {
         let style = ui::Style {
             quiet: global.quiet,
@@ -37,7 +37,7 @@ impl Context {
         })
     }
 
-    /// Prints a result: `text` for people, `data` for programs as an object of `kind`.
+    /// Prints a result: `text`, or with `-o json` `data` as an object of this `kind`.
     ///
     /// # Errors
     /// When stdout cannot be written.
