@@ -7,22 +7,15 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::env::{Env, Run, Test, eventually};
+use crate::env::Env;
+use crate::group::Test;
+use crate::program::{Run, eventually};
 
-pub const TESTS: &[Test] = &[
-    (
-        "a_browser_shows_what_is_in_the_cluster",
-        a_browser_shows_what_is_in_the_cluster,
-    ),
-    (
-        "the_page_changes_what_is_in_the_cluster",
-        the_page_changes_what_is_in_the_cluster,
-    ),
-    (
-        "strangers_get_nothing_from_the_dashboard",
-        strangers_get_nothing_from_the_dashboard,
-    ),
-    ("a_dashboard_may_only_look", a_dashboard_may_only_look),
+pub const TESTS: &[Test] = tests![
+    a_browser_shows_what_is_in_the_cluster,
+    the_page_changes_what_is_in_the_cluster,
+    strangers_get_nothing_from_the_dashboard,
+    a_dashboard_may_only_look,
 ];
 
 /// What `scripts/setup --test` installs.

@@ -6,19 +6,15 @@ use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
-use crate::env::{Env, Run, Test, eventually};
+use crate::env::Env;
+use crate::group::Test;
 use crate::image;
 use crate::outside::{self, RESOLVED, Server};
+use crate::program::{Run, eventually};
 
-pub const TESTS: &[Test] = &[
-    (
-        "images_come_through_mirrors_authorities_and_proxies",
-        images_come_through_mirrors_authorities_and_proxies,
-    ),
-    (
-        "names_resolve_as_the_host_says",
-        names_resolve_as_the_host_says,
-    ),
+pub const TESTS: &[Test] = tests![
+    images_come_through_mirrors_authorities_and_proxies,
+    names_resolve_as_the_host_says,
 ];
 
 /// Time for a pod to start on a slow machine.

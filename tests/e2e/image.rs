@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::env::{Env, Run};
+use crate::env::Env;
+use crate::program::Run;
 
 /// What the image is called where it is loaded into the node.
 pub const NAME: &str = "kubby.dev/test:1";
@@ -135,8 +136,12 @@ fn docker_archive(name: &str) -> Vec<u8> {
     archive.into_inner().expect("the archive")
 }
 
-/// Puts the image into the node of the shared cluster.
+/// Puts the image into the node of the group's cluster.
 pub fn load(env: &Env) {
+    env.once("the test image", || import(env));
+}
+
+fn import(env: &Env) {
     let dir = tempfile::tempdir().expect("a folder");
     let file = dir.path().join("image.tar");
     std::fs::write(&file, docker_archive(NAME)).expect("the archive");

@@ -4,35 +4,22 @@ use std::io::Write;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::env::{Env, Run, Test, eventually};
+use crate::env::Env;
+use crate::group::Test;
+use crate::program::{Run, eventually};
 use crate::saving;
 
-pub const TESTS: &[Test] = &[
-    (
-        "status_tells_what_runs_in_a_second",
-        status_tells_what_runs_in_a_second,
-    ),
-    ("ssh_shows_the_processes", ssh_shows_the_processes),
-    (
-        "ssh_keeps_streams_and_codes_apart",
-        ssh_keeps_streams_and_codes_apart,
-    ),
-    ("ssh_passes_stdin_on", ssh_passes_stdin_on),
-    (
-        "ssh_opens_a_shell_on_a_terminal",
-        ssh_opens_a_shell_on_a_terminal,
-    ),
-    (
-        "logs_show_journals_and_console",
-        logs_show_journals_and_console,
-    ),
-    ("ports_are_told", ports_are_told),
-    (
-        "a_node_whose_host_slept_knows_the_time_again",
-        a_node_whose_host_slept_knows_the_time_again,
-    ),
-    ("list_knows_the_cluster", list_knows_the_cluster),
-    ("secrets_are_private", secrets_are_private),
+pub const TESTS: &[Test] = tests![
+    status_tells_what_runs_in_a_second,
+    ssh_shows_the_processes,
+    ssh_keeps_streams_and_codes_apart,
+    ssh_passes_stdin_on,
+    ssh_opens_a_shell_on_a_terminal,
+    logs_show_journals_and_console,
+    ports_are_told,
+    a_node_whose_host_slept_knows_the_time_again,
+    list_knows_the_cluster,
+    secrets_are_private,
 ];
 
 fn status_tells_what_runs_in_a_second(env: &Env) {
@@ -47,7 +34,7 @@ fn status_tells_what_runs_in_a_second(env: &Env) {
         .map(|_| env.kubby(&["status"]).ok().took)
         .min()
         .expect("three runs");
-    eprintln!("  status: {:.2} s", best.as_secs_f64());
+    note!("status: {:.2} s", best.as_secs_f64());
     assert!(best.as_secs_f64() < 1.0, "status took {best:?}");
     env.kubby(&["status"])
         .ok()
@@ -233,8 +220,8 @@ fn a_node_whose_host_slept_knows_the_time_again(env: &Env) {
             _ => Err("not yet"),
         },
     );
-    eprintln!(
-        "  the clock is right after {:.1} s",
+    note!(
+        "the clock is right after {:.1} s",
         began.elapsed().as_secs_f64()
     );
     saving::clock_is_right(env, &env.profile);

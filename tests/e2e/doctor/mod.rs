@@ -14,28 +14,19 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::env::{Env, Run, Test};
+use crate::env::Env;
+use crate::group::Test;
+use crate::program::Run;
 use place::Place;
 
-pub const TESTS: &[Test] = &[
-    (
-        "the_doctor_finds_planted_faults",
-        the_doctor_finds_planted_faults,
-    ),
-    (
-        "the_doctor_leaves_others_alone",
-        the_doctor_leaves_others_alone,
-    ),
-    (
-        "a_fork_that_was_not_started_is_well",
-        a_fork_that_was_not_started_is_well,
-    ),
+pub const TESTS: &[Test] = tests![
+    the_doctor_finds_planted_faults,
+    the_doctor_leaves_others_alone,
+    a_fork_that_was_not_started_is_well,
 ];
 
-pub const LATER: &[Test] = &[(
-    "the_doctor_finds_a_running_cluster_well",
-    the_doctor_finds_a_running_cluster_well,
-)];
+/// On the group's cluster, which runs.
+pub const RUNNING: &[Test] = tests![the_doctor_finds_a_running_cluster_well,];
 
 /// What takes a fault away again, where the doctor does not or not all of it.
 type Undo<'a> = Box<dyn FnOnce() + 'a>;
@@ -194,7 +185,7 @@ fn the_doctor_finds_planted_faults(env: &Env) {
         let rest: Vec<_> = after.difference(&usual).collect();
         assert!(rest.is_empty(), "{what} is left: {rest:?}\n{result:#}");
     }
-    eprintln!("  {planted} faults planted, {found} found, {repaired} repaired");
+    note!("{planted} faults planted, {found} found, {repaired} repaired");
     assert!(planted >= 12 && found == planted, "{planted} {found}");
     place.remove();
 }
@@ -257,7 +248,6 @@ fn a_fork_that_was_not_started_is_well(env: &Env) {
     place.remove();
 }
 
-/// The cluster of the other tests, which runs, on a host that is well.
 fn the_doctor_finds_a_running_cluster_well(env: &Env) {
     let run = env.kubby(&["doctor", "-o", "json"]).ok();
     let result = run.json();
@@ -279,5 +269,5 @@ fn the_doctor_finds_a_running_cluster_well(env: &Env) {
     }
     let people = env.kubby(&["doctor"]).ok();
     people.prints("ok       clusters").prints("0 failures");
-    eprintln!("  a look: {:.2} s", run.took.as_secs_f64());
+    note!("a look: {:.2} s", run.took.as_secs_f64());
 }

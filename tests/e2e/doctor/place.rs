@@ -13,7 +13,8 @@ use kubby::store::{ProfileDir, Store};
 use kubby::units::Mebibytes;
 use time::OffsetDateTime;
 
-use crate::env::{Env, Run, uri};
+use crate::env::{Env, uri};
+use crate::program::Run;
 
 /// The key of the images, which nobody ever boots.
 const KEY: &str = "00112233445566778899aabbccddeeff";

@@ -3,30 +3,17 @@
 use super::images::busybox;
 use super::{LIMIT, apply, delete, get, wait_for};
 use crate::archive_samples::{Image, MANIFEST, digest, docker_files, tar};
-use crate::env::{Env, Test, eventually};
+use crate::env::Env;
+use crate::group::Test;
+use crate::program::eventually;
 
-pub const TESTS: &[Test] = &[
-    (
-        "default_addons_are_there_and_repaired",
-        default_addons_are_there_and_repaired,
-    ),
-    (
-        "what_others_changed_is_left_alone",
-        what_others_changed_is_left_alone,
-    ),
-    (
-        "kubectl_top_works_with_its_addon",
-        kubectl_top_works_with_its_addon,
-    ),
-    (
-        "the_registry_takes_pushes_from_the_host",
-        the_registry_takes_pushes_from_the_host,
-    ),
-    ("a_folder_is_an_addon", a_folder_is_an_addon),
-    (
-        "addons_that_make_no_sense_are_refused",
-        addons_that_make_no_sense_are_refused,
-    ),
+pub const TESTS: &[Test] = tests![
+    default_addons_are_there_and_repaired,
+    what_others_changed_is_left_alone,
+    kubectl_top_works_with_its_addon,
+    the_registry_takes_pushes_from_the_host,
+    a_folder_is_an_addon,
+    addons_that_make_no_sense_are_refused,
 ];
 
 fn default_addons_are_there_and_repaired(env: &Env) {

@@ -9,7 +9,8 @@ pub mod workloads;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::env::{Env, Run};
+use crate::env::Env;
+use crate::program::Run;
 
 /// How long a workload may take on a slow machine under emulation.
 pub const LIMIT: Duration = Duration::from_secs(300);

@@ -6,13 +6,12 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::{delete, healthy, kubectl, named};
-use crate::env::{Env, Test, eventually};
-use crate::exercises::rolled_out;
+use crate::env::Env;
+use crate::exercises::{database::database, rolled_out};
+use crate::group::Test;
+use crate::program::{Running, eventually};
 
-pub const TESTS: &[Test] = &[(
-    "a_fork_holds_all_that_was_acknowledged",
-    a_fork_holds_all_that_was_acknowledged,
-)];
+pub const TESTS: &[Test] = tests![a_fork_holds_all_that_was_acknowledged,];
 
 const CLIENT: &str = "mysql -h 127.0.0.1 -u user -ppassword db -N";
 
@@ -44,6 +43,7 @@ fn rows(env: &Env, profile: &str) -> u64 {
 
 fn a_fork_holds_all_that_was_acknowledged(env: &Env) {
     let fork = named(env, "fork");
+    database(env);
     rolled_out(env, "statefulset/mysql");
     let client: Vec<&str> = CLIENT.split(' ').collect();
     let sql = |statement: &str| {
@@ -53,7 +53,7 @@ fn a_fork_holds_all_that_was_acknowledged(env: &Env) {
     sql("DROP TABLE IF EXISTS ticks; CREATE TABLE ticks (n INT PRIMARY KEY) ENGINE=InnoDB");
     let mut child = writer(env);
     let (sender, receiver) = mpsc::channel();
-    let lines = BufReader::new(child.stdout.take().expect("stdout")).lines();
+    let lines = BufReader::new(child.child().stdout.take().expect("stdout")).lines();
     let reader = std::thread::spawn(move || {
         for line in lines.map_while(Result::ok) {
             if let Ok(number) = line.trim().parse::<u64>() {
@@ -89,13 +89,12 @@ fn a_fork_holds_all_that_was_acknowledged(env: &Env) {
         .map(|pair| pair[1].0 - pair[0].0)
         .max()
         .unwrap_or_default();
-    eprintln!(
-        "  fork under load: {:.1} s; the source's longest pause: {:.2} s",
+    note!(
+        "fork under load: {:.1} s; the source's longest pause: {:.2} s",
         run.took.as_secs_f64(),
         pause.as_secs_f64()
     );
-    let _ = child.kill();
-    let _ = child.wait();
+    child.kill();
     reader.join().expect("the reader ends");
 
     healthy(env, &fork);
@@ -112,7 +111,7 @@ fn a_fork_holds_all_that_was_acknowledged(env: &Env) {
     sql("DROP TABLE ticks");
 }
 
-fn writer(env: &Env) -> std::process::Child {
+fn writer(env: &Env) -> Running {
     let mut command: Command = env.kubby_command();
     command
         .args(["-p", &env.profile, "kubectl", "--"])
@@ -120,5 +119,5 @@ fn writer(env: &Env) -> std::process::Child {
         .args(inserts())
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
-    command.spawn().expect("kubectl runs")
+    Running::start(&mut command)
 }

@@ -4,22 +4,15 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::env::{Env, Run, Test, eventually};
+use crate::env::Env;
+use crate::group::Test;
 use crate::image;
+use crate::program::{Run, eventually};
 
-pub const TESTS: &[Test] = &[
-    (
-        "pods_reach_neither_etcd_nor_the_hosts_loopback",
-        pods_reach_neither_etcd_nor_the_hosts_loopback,
-    ),
-    (
-        "strangers_get_nothing_from_the_api",
-        strangers_get_nothing_from_the_api,
-    ),
-    (
-        "without_the_key_nobody_logs_in",
-        without_the_key_nobody_logs_in,
-    ),
+pub const TESTS: &[Test] = tests![
+    pods_reach_neither_etcd_nor_the_hosts_loopback,
+    strangers_get_nothing_from_the_api,
+    without_the_key_nobody_logs_in,
 ];
 
 /// A program to connect with, and a Service of the user's that leads to the host's loopback.

@@ -6,14 +6,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::env::{Env, Run, Test};
+use crate::env::Env;
+use crate::group::Test;
+use crate::program::Run;
 use crate::saving::{delete, folder, named};
 
-/// Begins a cluster: by then there is a template, so in seconds.
-pub const STARTING: &[Test] = &[(
-    "a_start_tells_no_secret_to_anyone",
-    a_start_tells_no_secret_to_anyone,
-)];
+pub const TESTS: &[Test] = tests![a_start_tells_no_secret_to_anyone,];
 
 /// The arguments and environments of all processes, again and again until it is enough.
 fn watch(done: &AtomicBool) -> HashSet<Vec<u8>> {
