@@ -15,8 +15,8 @@ pub const TESTS: &[Test] = tests![
     a_taken_port_is_named,
     sizes_beyond_the_host_are_refused,
     kvm_where_there_is_none_is_refused.needs(NO_KVM),
-    no_libvirt_is_told,
-    no_permission_is_told.needs(ROOT),
+    no_libvirt_is_reported,
+    no_permission_is_reported.needs(ROOT),
     a_newer_profile_is_left_alone,
     a_damaged_profile_is_broken_and_deletable,
 ];
@@ -125,7 +125,7 @@ fn kvm_where_there_is_none_is_refused(env: &Env) {
     nothing_made(env, "mine");
 }
 
-fn no_libvirt_is_told(env: &Env) {
+fn no_libvirt_is_reported(env: &Env) {
     let run = env.kubby_on(
         "mine",
         &[
@@ -139,7 +139,7 @@ fn no_libvirt_is_told(env: &Env) {
     nothing_made(env, "mine");
 }
 
-fn no_permission_is_told(env: &Env) {
+fn no_permission_is_reported(env: &Env) {
     // A stranger's home that the stranger can write to.
     let home = env.root().join("stranger");
     std::fs::create_dir_all(&home).expect("a folder");

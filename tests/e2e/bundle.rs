@@ -1,4 +1,4 @@
-//! What `kubby logs --bundle` collects, and what must never be in it.
+//! What `kubby logs --bundle` collects, without secrets.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;

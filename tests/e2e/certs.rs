@@ -38,7 +38,7 @@ fn later(env: &Env, days: u32, args: &[&str]) -> Run {
         .env("KUBBY_PROFILE", &env.profile)
         .env("LD_PRELOAD", faketime())
         .env("FAKETIME", format!("+{days}d"))
-        // What waits, and the times of files, go on as they are.
+        // Waiting, and the times of files, stay as they are.
         .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
         .env("NO_FAKE_STAT", "1")
         .args(args);
@@ -116,8 +116,8 @@ fn certificates_are_listed_and_renewed(env: &Env) {
     // A template is not used when its copies would have to renew what they begin with.
     let templates = later(env, 340, &["template", "list", "-o", "json"]).ok();
     let problem = templates.json()["templates"][0]["problem"].clone();
-    let told = problem.as_str().is_some_and(|p| p.contains("ends soon"));
-    assert!(told, "{problem}");
+    let said = problem.as_str().is_some_and(|p| p.contains("ends soon"));
+    assert!(said, "{problem}");
     assert_eq!(template(env)["problem"], Value::Null);
 
     let look = |command: &str| env.kubby_on(name, &["ssh", "--", command]).ok().stdout;
@@ -146,9 +146,9 @@ fn certificates_are_listed_and_renewed(env: &Env) {
     assert_eq!(before[2], after[2], "what does not runs on");
     kubectl(env, name, &["get", "configmap", "kept"]).ok();
     let refused = kubectl(env, name, &[&earlier, "get", "configmap", "kept"]).exits(1);
-    let told = ["Unauthorized", "must be logged in"];
+    let reasons = ["Unauthorized", "must be logged in"];
     assert!(
-        told.iter().any(|words| refused.stderr.contains(words)),
+        reasons.iter().any(|words| refused.stderr.contains(words)),
         "{}",
         refused.stderr
     );
@@ -167,8 +167,8 @@ fn a_cluster_resumes_after_its_certificates_have_ended(env: &Env) {
     env.kubby(&["suspend"]).ok();
     assert_eq!(due(env, RESUMES), 14);
     let status = later(env, RESUMES, &["status", "-o", "json"]).ok().json();
-    let told = status["certificatesDue"].as_array().map(Vec::len);
-    assert_eq!(told, Some(14), "{status}");
+    let due = status["certificatesDue"].as_array().map(Vec::len);
+    assert_eq!(due, Some(14), "{status}");
     let run = later(env, RESUMES, &["start", "--keep-context", "-o", "json"]).ok();
     note!("resume in the future: {:.1} s", run.took.as_secs_f64());
     let run = run.says("Wake the node done").says("it has ended");

@@ -169,7 +169,7 @@ fn start_repairs_what_is_missing(env: &Env) {
 }
 
 fn a_missing_process_is_named(env: &Env) {
-    // A drop-in that somebody made: not kubby's file, so not kubby's to remove.
+    // A drop-in of the user's: not kubby's file, so not kubby's to remove.
     let break_it = "mkdir -p /etc/systemd/system/kube-proxy.service.d && \
         printf '[Service]\\nExecStart=\\nExecStart=/bin/sh -c \"echo deliberately broken; exit 1\"\\n' \
         > /etc/systemd/system/kube-proxy.service.d/broken.conf && \
@@ -220,7 +220,7 @@ fn strangers_are_kept_out(env: &Env) {
     // etcd without a client certificate.
     env.kubby(&["ssh", "--", "! curl -sk https://127.0.0.1:2379/version"])
         .ok();
-    // Nor by its socket, for anybody but root.
+    // Nor by its socket, but for root.
     env.kubby(&["ssh", "--", "stat -c '%a %U' /run/etcd"])
         .ok()
         .prints("700 root");

@@ -1,4 +1,4 @@
-//! Where a group of tests works: a folder, a kubeconfig and profile names of its own, in the run's
+//! The surroundings of a group of tests: a folder, a kubeconfig and profile names of its own, in the run's
 //! home, whose template all groups share. The cache of images and components is the user's, since
 //! making it takes minutes.
 
@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::program::Run;
 use crate::tidy;
 
-/// What starts take on the machines that the limits in seconds were chosen on, as copies of a
+/// The seconds that starts take on the machines that the limits in seconds were chosen on, as copies of a
 /// template and without one.
 const USUAL_WARM: f64 = 3.0;
 const USUAL_COLD: f64 = 60.0;
@@ -30,14 +30,14 @@ pub struct Env {
     cluster: Mutex<Cluster>,
 }
 
-/// What is known of the group's cluster.
+/// The state of the group's cluster.
 #[derive(Default)]
 struct Cluster {
     /// The result of its start.
     start: Option<Value>,
     /// A test has failed on it since.
     in_doubt: bool,
-    /// What tests have made on it for all others.
+    /// Things that tests have made on it for all others.
     fixtures: BTreeSet<&'static str>,
 }
 

@@ -9,9 +9,9 @@ use crate::program::Run;
 use crate::saving::{named, pool};
 
 pub const TESTS: &[Test] = tests![
-    a_kernel_panic_is_told_at_once,
-    a_machine_that_rests_is_told,
-    a_full_disk_is_told.needs(ROOT),
+    a_kernel_panic_is_reported_at_once,
+    a_machine_that_rests_is_reported,
+    a_full_disk_is_reported.needs(ROOT),
 ];
 
 /// Starts a machine that runs this program for an init: it gets two more chances, then is given up.
@@ -26,7 +26,7 @@ fn with_init(env: &Env, suffix: &str, init: &str) -> Run {
         .exits(13)
         .says("switching it off and on again: try 3 of 3")
         .says(&format!("kubby logs -p {profile} --console"));
-    note!("told after {:.1} s", run.took.as_secs_f64());
+    note!("reported after {:.1} s", run.took.as_secs_f64());
     env.kubby_on(profile, &["delete"]).ok();
     let domains = env.virsh(&["list", "--all", "--name"]).ok().stdout;
     assert!(!domains.contains(profile), "{domains}");
@@ -34,14 +34,14 @@ fn with_init(env: &Env, suffix: &str, init: &str) -> Run {
     run
 }
 
-fn a_kernel_panic_is_told_at_once(env: &Env) {
+fn a_kernel_panic_is_reported_at_once(env: &Env) {
     with_init(env, "panic", "/bin/false")
         .says("panicked")
         .says("the console's last lines");
 }
 
 /// As one whose processor lost an interrupt: nothing on the console, and nothing ever happens.
-fn a_machine_that_rests_is_told(env: &Env) {
+fn a_machine_that_rests_is_reported(env: &Env) {
     let run = with_init(env, "rest", "/bin/cat").says("does nothing");
     assert_eq!(
         run.stderr.matches("tries again").count(),
@@ -53,7 +53,7 @@ fn a_machine_that_rests_is_told(env: &Env) {
 }
 
 /// The pool's folder is on a file system that is too small for the images.
-fn a_full_disk_is_told(env: &Env) {
+fn a_full_disk_is_reported(env: &Env) {
     let full = env.another_home("full");
     let folder = Path::new("/var/lib/libvirt/images").join(pool(&full));
     let tool = |program: &str, args: &[&str]| {

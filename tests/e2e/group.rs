@@ -71,7 +71,7 @@ macro_rules! tests {
     };
 }
 
-/// What a test needs of the host.
+/// A condition of a test on the host.
 #[derive(Clone, Copy)]
 pub struct Need {
     pub is_met: fn() -> bool,
@@ -134,7 +134,7 @@ impl Group {
     }
 }
 
-/// What came of a test.
+/// The outcome of a test.
 enum Outcome {
     Passed,
     Skipped(String),

@@ -1,6 +1,6 @@
 //! Services reached from the host.
 
-use std::io::{BufRead, Read, Write};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub const TESTS: &[Test] = tests![
     a_taken_port_is_passed_over,
 ];
 
-/// Time for a pod to start on a slow machine.
+/// The limit of a pod's start on a slow machine.
 const POD_LIMIT: Duration = Duration::from_secs(180);
 
 const WEB: &str = r#"

@@ -1,4 +1,4 @@
-//! What a group of tests may leave behind: nothing.
+//! The end of a group of tests: its clusters are deleted, and a look for what is left.
 
 use std::collections::BTreeSet;
 use std::fs;

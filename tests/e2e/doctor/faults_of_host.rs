@@ -90,7 +90,7 @@ fn pools<'a>(place: &'a Place<'_>) -> Vec<Fault<'a>> {
         fs::rename(&there, &away).expect("a move");
         Box::new(move || {
             // As the disk comes back that the folder is on.
-            fs::remove_dir(&there).expect("an empty folder, made anew");
+            fs::remove_dir(&there).expect("an empty folder, made again");
             fs::rename(&away, &there).expect("a move");
             virsh("pool-refresh");
         })

@@ -88,7 +88,7 @@ pub fn busybox() -> &'static Image {
 fn make_busybox() -> Image {
     let dir = tempfile::tempdir().expect("a folder");
     let work = dir.path();
-    // With lists of its own: the host's may be missing, and are not for everybody to renew.
+    // With lists of its own: the host's may be missing, and not every user can renew them.
     let mut get = Command::new("sh");
     get.current_dir(work).arg("-euc").arg(
         "mkdir -p lists/partial

@@ -323,9 +323,9 @@ fn a_claim_beyond_the_disk_says_so(env: &Env) {
     let path = apply(env, "too-big", TOO_BIG);
     eventually(LIMIT, "the claim's events say why", || {
         let claim = env.kubectl(&["describe", "pvc", "too-big"]).ok().stdout;
-        let told = claim.contains("ProvisioningFailed")
+        let said = claim.contains("ProvisioningFailed")
             && claim.contains("wants 100Ti, but the node's whole disk has");
-        if told { Ok(()) } else { Err(claim) }
+        if said { Ok(()) } else { Err(claim) }
     });
     delete(env, &path);
 }

@@ -1,4 +1,4 @@
-//! What kubby stands on fails in the middle: QEMU, the machine, SSH, a component, the disk, the
+//! Failures in the middle of what kubby builds on: QEMU, the machine, SSH, a component, the disk, the
 //! clock.
 
 use std::time::{Duration, Instant};

@@ -66,7 +66,7 @@ fn sample(places: &[String]) -> Vec<String> {
     places.iter().filter(is_taken).cloned().collect()
 }
 
-/// What was tried of a command, and what came of it.
+/// The places at which a command was ended, and what came of it.
 struct Cases<'a> {
     env: &'a Env,
     before: World,

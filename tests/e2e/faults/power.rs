@@ -18,7 +18,7 @@ pub const TESTS: &[Test] = tests![acknowledged_writes_survive_power_loss,];
 
 /// Writes of a round, all of them acknowledged where the power lasts.
 const WRITES: u32 = 1000;
-/// How many write at a time.
+/// The number of those that write at a time.
 const WRITERS: u32 = 8;
 
 /// Returns the number of rounds: one, or as many as `KUBBY_E2E_POWER_LOSSES` says.

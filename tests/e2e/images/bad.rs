@@ -66,7 +66,7 @@ fn bad_archives_change_nothing(env: &Env) {
             .says(name);
         assert!(run.stdout.is_empty(), "{}", run.stdout);
     }
-    // A layer that is no tar: right by every digest, and noticed by containerd only.
+    // A layer that is not a tar file: right by every digest, and noticed by containerd only.
     let broken = Image::new(arch(), vec![b"not a layer at all".repeat(100)], &["/x"]);
     let file = write(
         &dir.join("broken.tar"),

@@ -1,47 +1,49 @@
 //! Images that are built in the node.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
 use serde_json::Value;
 
-use super::{delete_pods, folder, has_demos, names, pod_prints, program, run_pod};
+use super::{delete_pods, folder, has_demos, names, pod_prints, program, run_pod, write};
 use crate::env::Env;
 use crate::group::Test;
 
 pub const TESTS: &[Test] = tests![images_are_built_in_the_node, a_failing_build_says_why];
 
-fn images_are_built_in_the_node(env: &Env) {
-    has_demos(env, &["oci"]);
+/// Makes a folder with what the image `built:1` is made of.
+fn context(env: &Env) -> PathBuf {
     let dir = folder(env, "build");
-    std::fs::write(dir.join("hello"), program(env)).expect("a file");
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let mode = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(dir.join("hello"), mode).expect("a mode");
-    }
-    std::fs::write(dir.join("secret"), "not for images").expect("a file");
-    std::fs::write(dir.join(".dockerignore"), "secret\n").expect("a file");
-    std::fs::write(dir.join("greeting"), "built").expect("a file");
     let file = "# syntax=docker/dockerfile:1\nFROM scratch AS base\nARG WORD=none\n\
         COPY hello /bin/hello\nCOPY greeting /etc/greeting\nLABEL word=$WORD\n\
         ENTRYPOINT [\"/bin/hello\"]\nFROM base AS extra\nCMD [\"extra\"]\n";
-    std::fs::write(dir.join("Dockerfile"), file).expect("a file");
+    write(&dir.join("hello"), &program(env));
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(dir.join("hello"), mode).expect("a mode");
+    for (name, text) in [
+        ("secret", "not for images"),
+        (".dockerignore", "secret\n"),
+        ("greeting", "built"),
+        ("Dockerfile", file),
+    ] {
+        write(&dir.join(name), text.as_bytes());
+    }
+    dir
+}
+
+fn images_are_built_in_the_node(env: &Env) {
+    has_demos(env, &["oci"]);
+    let dir = context(env);
     let path = dir.to_str().expect("a path");
-    let run = env
-        .kubby(&[
-            "image",
-            "build",
-            path,
-            "-t",
-            "built:1",
-            "-t",
-            "host.example/built:2",
-            "--build-arg",
-            "WORD=said",
-            "--target",
-            "base",
-            "-o",
-            "json",
-        ])
-        .ok();
+    let names_and_parts = [
+        ["-t", "built:1"],
+        ["-t", "host.example/built:2"],
+        ["--build-arg", "WORD=said"],
+        ["--target", "base"],
+        ["-o", "json"],
+    ];
+    let build = [&["image", "build", path][..], &names_and_parts.concat()].concat();
+    let run = env.kubby(&build).ok();
     note!("first build: {:.1} s", run.took.as_secs_f64());
     let value: Value = run.json();
     assert_eq!(value["kind"], "ImageBuild");
@@ -50,45 +52,29 @@ fn images_are_built_in_the_node(env: &Env) {
 
     // The next one is built on what was just built, which no registry has; in a Containerfile.
     let next = folder(env, "build-next");
-    std::fs::write(next.join("greeting"), "built on top").expect("a file");
+    write(&next.join("greeting"), b"built on top");
     let file = "FROM built:1\nCOPY greeting /etc/greeting\nCMD [\"twice\"]\n";
-    std::fs::write(next.join("Containerfile"), file).expect("a file");
+    write(&next.join("Containerfile"), file.as_bytes());
+    let next = next.to_str().expect("a path");
     let run = env
-        .kubby(&[
-            "image",
-            "build",
-            next.to_str().expect("a path"),
-            "-t",
-            "built:top",
-        ])
+        .kubby(&["image", "build", next, "-t", "built:top"])
         .ok()
         .prints("docker.io/library/built:top");
     note!("second build: {:.1} s", run.took.as_secs_f64());
     // And one on what was loaded.
-    let file = dir.join("OnLoaded");
-    std::fs::write(&file, "FROM demo:oci\nCOPY greeting /etc/greeting\n").expect("a file");
-    let file = file.to_str().expect("a path");
-    env.kubby(&[
-        "image",
-        "build",
-        path,
-        "-f",
-        file,
-        "-t",
-        "built:loaded",
-        "-q",
-    ])
-    .ok();
+    let file = "FROM demo:oci\nCOPY greeting /etc/greeting\n";
+    let file = write(&dir.join("OnLoaded"), file.as_bytes());
+    let on_loaded = ["-f", &file, "-t", "built:loaded", "-q"];
+    let build = [&["image", "build", path][..], &on_loaded].concat();
+    env.kubby(&build).ok();
     run_pod(env, "image-built", "built:top", &[]);
     run_pod(env, "image-on-loaded", "built:loaded", &["over"]);
     pod_prints(env, "image-built", "built on top twice");
     pod_prints(env, "image-on-loaded", "built over");
     delete_pods(env, &["image-built", "image-on-loaded"]);
     // What .dockerignore names is not sent.
-    let secret = dir.join("WithSecret");
-    std::fs::write(&secret, "FROM scratch\nCOPY secret /\n").expect("a file");
-    let secret = secret.to_str().expect("a path");
-    env.kubby(&["image", "build", path, "-f", secret, "-t", "secret:1"])
+    let secret = write(&dir.join("WithSecret"), b"FROM scratch\nCOPY secret /\n");
+    env.kubby(&["image", "build", path, "-f", &secret, "-t", "secret:1"])
         .exits(2)
         .says("secret");
     env.kubby(&["ssh", "--", "stat -c %a /run/buildkit"])

@@ -68,7 +68,6 @@ fn images_of_every_format_are_loaded_and_run(env: &Env) {
     pod_prints(env, "image-oci", "oci in gzip");
     pod_prints(env, "image-zst", "zstd all over");
     delete_pods(env, &["image-older", "image-oci", "image-zst"]);
-
     // The second time there is nothing to send but the index.
     let again = env
         .kubby(&["image", "load", &oci_file, "-o", "json"])

@@ -1,4 +1,4 @@
-//! What ends a template, in the home of another host that has imported it: a template that was cut is
+//! The end of templates, in the home of another host that has imported it: a template that was cut is
 //! made again, copies of one that was deleted run on, and in the end nothing is left.
 
 use std::fs::FileTimes;

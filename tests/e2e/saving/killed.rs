@@ -117,7 +117,7 @@ fn a_killed_fork_does_no_harm(env: &Env) {
         let rows = list["profiles"].as_array().expect("a list");
         let broken = rows.iter().find(|row| row["host"] == "Broken");
         assert!(broken.is_none(), "{list}");
-        // Again, and it works; or it is there already and is taken up.
+        // Again, and it works; or it is there already and the start continues with it.
         if folder(env, &fork).join("profile.toml").exists() {
             start(env, &fork);
         } else {

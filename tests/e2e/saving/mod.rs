@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::env::Env;
 use crate::program::{Run, eventually};
 
-/// How long a cluster may take to answer once it runs.
+/// The limit of a running cluster's answer.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Returns the name of a further cluster of the group.

@@ -19,7 +19,7 @@ fn a_paused_cluster_resumes(env: &Env) {
     env.kubby_on(name, &["pause"]).ok();
     assert_eq!(host(env, name), "Paused");
     env.kubby_on(name, &["pause"]).ok().says("paused already");
-    // Long enough that a clock that was not told would be found out.
+    // Long enough that a clock that was not set would be noticed.
     std::thread::sleep(std::time::Duration::from_secs(3));
     let run = env.kubby_on(name, &["resume"]).ok();
     note!("resume: {:.2} s", run.took.as_secs_f64());
