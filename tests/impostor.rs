@@ -1,4 +1,4 @@
-//! Another program on the API's port: kubby tells it nothing.
+//! Another program on the API's port: kubby gives it nothing.
 
 #![expect(clippy::unwrap_used, reason = "a test's own set-up may fail by panic")]
 

@@ -26,12 +26,34 @@ fn every_line_has_tests_that_exist() {
             let path = root.join(format!("{file}.rs"));
             let code = std::fs::read_to_string(&path);
             let code = code.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-            assert!(
-                code.contains(&format!("fn {test}(")),
-                "{file}.rs has no {test}"
-            );
+            // Of those on virtual machines the end-to-end tests themselves say that they have run.
+            match file.starts_with("tests/e2e/") {
+                true => assert!(
+                    code.contains(&format!("fn {test}(")),
+                    "{file}.rs has no {test}"
+                ),
+                false => assert!(
+                    runs(&code, test),
+                    "{file}.rs has no {test} that always runs"
+                ),
+            }
         }
         lines += 1;
     }
     assert!(lines >= 15, "only {lines} lines");
+}
+
+/// Returns whether a file has a test of this name that is not ignored.
+fn runs(code: &str, test: &str) -> bool {
+    let function = format!("fn {test}(");
+    let Some((before, _)) = code.split_once(&function) else {
+        return false;
+    };
+    let lines = before.lines().rev();
+    let attributes: Vec<&str> = lines
+        .map(str::trim)
+        .skip_while(|line| line.is_empty())
+        .take_while(|line| line.starts_with("#["))
+        .collect();
+    attributes.contains(&"#[test]") && !attributes.iter().any(|a| a.starts_with("#[ignore"))
 }

@@ -1,4 +1,4 @@
-//! What `kubby logs --bundle` collects, and what must never be in it.
+//! What `kubby logs --bundle` collects, without secrets.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -8,9 +8,13 @@ use std::time::Duration;
 
 use base64::Engine as _;
 
-use crate::env::{Env, Run, eventually};
-use crate::run::kept;
+use crate::env::Env;
+use crate::group::Test;
+use crate::program::{Run, eventually};
 use crate::saving::{delete, folder, kubectl};
+use crate::throwaway::kept;
+
+pub const TESTS: &[Test] = tests![a_bundle_has_no_secrets, a_bundle_of_a_dead_node];
 
 /// A bundle's files by their names in it.
 pub struct Unpacked(BTreeMap<String, String>);
@@ -56,7 +60,7 @@ fn random() -> String {
     Run::of(command).ok().stdout
 }
 
-/// Lines of all private keys, and of the kubeconfig's, that the profile has.
+/// Returns the lines of all private keys, and of the kubeconfig's, that the profile has.
 fn keys(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for inner in ["pki", "ssh", "."] {
@@ -77,21 +81,13 @@ fn keys(folder: &Path) -> Vec<String> {
     found
 }
 
-pub fn has_no_secrets(env: &Env) {
-    let name = kept(env);
+/// Plants secrets in a Secret, a pod, and the journal, and returns them in each form that they have.
+/// The last is a proxy's password.
+fn plant(env: &Env, name: &str) -> Vec<String> {
     let [secret, variable, argument, message, proxy] = std::array::from_fn(|_| random());
-    kubectl(
-        env,
-        &name,
-        &[
-            "create",
-            "secret",
-            "generic",
-            "planted",
-            &format!("--from-literal=password={secret}"),
-        ],
-    )
-    .ok();
+    let literal = format!("--from-literal=password={secret}");
+    let create = ["create", "secret", "generic", "planted", &literal];
+    kubectl(env, name, &create).ok();
     let pod = format!(
         r#"{{"apiVersion": "v1", "kind": "Pod", "metadata": {{"name": "planted"}}, "spec":
         {{"containers": [{{"name": "c", "image": "planted.invalid/x:1", "args": ["{argument}"],
@@ -99,8 +95,8 @@ pub fn has_no_secrets(env: &Env) {
     );
     let file = env.root().join("planted.json");
     std::fs::write(&file, pod).expect("a file");
-    kubectl(env, &name, &["apply", "-f", file.to_str().expect("a path")]).ok();
-    let token = kubectl(env, &name, &["create", "token", "default"])
+    kubectl(env, name, &["apply", "-f", file.to_str().expect("a path")]).ok();
+    let token = kubectl(env, name, &["create", "token", "default"])
         .ok()
         .stdout;
     let token = token.trim();
@@ -111,41 +107,28 @@ pub fn has_no_secrets(env: &Env) {
          cat /etc/ssh/ssh_host_ed25519_key; echo planted-end) | systemd-cat -t careless; \
          journalctl --sync"
     );
-    env.kubby_on(&name, &["ssh", "--", &log]).ok();
+    env.kubby_on(name, &["ssh", "--", &log]).ok();
 
     eventually(
         Duration::from_secs(120),
         "the pod's image is asked for",
         || {
-            let events = kubectl(env, &name, &["get", "events"]).stdout;
+            let events = kubectl(env, name, &["get", "events"]).stdout;
             let there = events.contains("planted.invalid/x:1");
             there.then_some(()).ok_or(events)
         },
     );
+    let encoded = base64::engine::general_purpose::STANDARD.encode(&secret);
+    let signature = token.rsplit('.').next().expect("a signature").to_owned();
+    [
+        encoded, signature, secret, variable, argument, message, proxy,
+    ]
+    .into()
+}
 
-    let file = env.root().join("bundle.tar.gz");
-    let mut command = env.kubby_command();
-    command
-        .args([
-            "-p",
-            &name,
-            "logs",
-            "-o",
-            "json",
-            "--bundle",
-            file.to_str().expect("a path"),
-        ])
-        .env("HTTPS_PROXY", format!("http://me:{proxy}@10.1.2.3:3128"));
-    let run = Run::of(command).ok();
-    eprintln!("  bundle: {:.1} s", run.took.as_secs_f64());
-    assert_eq!(
-        run.json()["problems"],
-        serde_json::json!([]),
-        "{}",
-        run.stderr
-    );
-    let bundle = Unpacked::of(&file);
-    // What is to be there is, or the rest would prove nothing.
+/// Checks that the bundle has what it is for, or its lack of secrets would prove nothing.
+#[track_caller]
+fn is_whole(bundle: &Unpacked) {
     let journal = bundle.text("node/journal.txt");
     for word in [
         "planted-begin",
@@ -169,11 +152,28 @@ pub fn has_no_secrets(env: &Env) {
     ] {
         assert!(bundle.text(part).contains(word), "no `{word}` in {part}");
     }
-    let mut secrets = keys(&folder(env, &name));
-    assert!(secrets.len() > 10, "{} keys only", secrets.len());
-    secrets.push(base64::engine::general_purpose::STANDARD.encode(&secret));
-    secrets.push(token.rsplit('.').next().expect("a signature").to_owned());
-    secrets.extend([secret, variable, argument, message, proxy]);
+}
+
+fn a_bundle_has_no_secrets(env: &Env) {
+    let name = kept(env);
+    let mut secrets = plant(env, &name);
+    let proxy = secrets.last().expect("the proxy's password");
+    let proxy = format!("http://me:{proxy}@10.1.2.3:3128");
+    let file = env.root().join("bundle.tar.gz");
+    let path = file.to_str().expect("a path");
+    let mut command = env.kubby_command();
+    command
+        .args(["-p", &name, "logs", "-o", "json", "--bundle", path])
+        .env("HTTPS_PROXY", proxy);
+    let run = Run::of(command).ok();
+    note!("bundle: {:.1} s", run.took.as_secs_f64());
+    let problems = &run.json()["problems"];
+    assert_eq!(*problems, serde_json::json!([]), "{}", run.stderr);
+    let bundle = Unpacked::of(&file);
+    is_whole(&bundle);
+    let keys = keys(&folder(env, &name));
+    assert!(keys.len() > 10, "{} keys only", keys.len());
+    secrets.extend(keys);
     secrets.push("PRIVATE KEY".into());
     for (part, text) in &bundle.0 {
         for secret in &secrets {
@@ -182,7 +182,7 @@ pub fn has_no_secrets(env: &Env) {
     }
 }
 
-pub fn of_a_dead_node(env: &Env) {
+fn a_bundle_of_a_dead_node(env: &Env) {
     let name = kept(env);
     env.virsh(&["destroy", &format!("kubby-{name}")]).ok();
     let mut command = env.kubby_command();

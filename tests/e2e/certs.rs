@@ -1,53 +1,44 @@
 //! Certificates as time passes: kubby and the node live in the future, the rest of the host does
-//! not. kubby's clock is moved by libfaketime. It tells a node that wakes the time; one that boots
-//! asks the host's real clock, so a unit in the node moves that by as much.
+//! not. kubby's clock is moved by libfaketime. It sets the clock of a node that resumes; one that
+//! boots asks the host's real clock, so a unit in the node moves that by as much.
 
 use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::env::{Env, Run, Test};
-use crate::saving::{delete, folder, healthy, kubectl, named, start, template};
+use crate::env::Env;
+use crate::group::Test;
+use crate::program::Run;
+use crate::saving::{delete, folder, healthy, kubectl, start, template};
 
-pub const TESTS: &[Test] = &[
-    (
-        "an_earlier_profile_is_taken_over",
-        an_earlier_profile_is_taken_over,
-    ),
-    (
-        "certificates_are_listed_and_renewed",
-        certificates_are_listed_and_renewed,
-    ),
+pub const TESTS: &[Test] = tests![
+    an_earlier_profile_is_taken_over,
+    certificates_are_listed_and_renewed,
+    a_cluster_resumes_after_its_certificates_have_ended.long(),
+    a_killed_cluster_boots_after_its_certificates_have_ended,
 ];
 
-/// Minutes, of a path that shares most of its code with the boot's.
-pub const LONG: &[Test] = &[(
-    "a_cluster_wakes_after_its_certificates_have_ended",
-    wakes_after_they_have_ended,
-)];
-
-pub const LAST: &[Test] = &[(
-    "a_cluster_boots_after_its_certificates_have_ended",
-    boots_after_they_have_ended,
-)];
-
-/// Days after which all but the authorities' certificates have ended; another year has passed when
+/// The days after which all but the authorities' certificates have ended; another year has passed when
 /// the node boots.
-const WAKES: u32 = 400;
+const RESUMES: u32 = 400;
 const BOOTS: u32 = 800;
 
-fn name(env: &Env) -> String {
-    named(env, "t")
+/// Makes the data that have to be there afterwards.
+fn keep(env: &Env) {
+    env.once("the data", || {
+        let create = ["create", "configmap", "kept", "--from-literal=a=b"];
+        kubectl(env, &env.profile, &create).ok();
+    });
 }
 
-/// kubby on the cluster, so many days from now.
+/// Runs kubby on the cluster, so many days from now.
 fn later(env: &Env, days: u32, args: &[&str]) -> Run {
     let mut command = env.kubby_command();
     command
-        .env("KUBBY_PROFILE", name(env))
+        .env("KUBBY_PROFILE", &env.profile)
         .env("LD_PRELOAD", faketime())
         .env("FAKETIME", format!("+{days}d"))
-        // What waits, and the times of files, go on as they are.
+        // Waiting, and the times of files, stay as they are.
         .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
         .env("NO_FAKE_STAT", "1")
         .args(args);
@@ -64,7 +55,7 @@ fn faketime() -> PathBuf {
         .expect("libfaketime, which scripts/setup --test installs")
 }
 
-/// What `kubby certs list` says so many days from now: each name with why it is to be renewed.
+/// Returns what `kubby certs list` says so many days from now: each name with why it is to be renewed.
 #[track_caller]
 fn list(env: &Env, days: u32) -> Vec<(String, Option<String>)> {
     let list = later(env, days, &["certs", "list", "-o", "json"]).ok();
@@ -82,8 +73,8 @@ fn due(env: &Env, days: u32) -> usize {
     all.iter().filter(|(_, renewal)| renewal.is_some()).count()
 }
 
-/// Everything runs in the future and what was written long ago is there. kubectl's clock cannot be
-/// moved, so the node's own is asked, which lives in the same time.
+/// Checks that everything runs in the future and what was written long ago is there. kubectl's clock
+/// cannot be moved, so the node's own is asked, which lives in the same time.
 #[track_caller]
 fn healthy_then(env: &Env, days: u32) {
     later(env, days, &["status", "--exit-code"]).ok();
@@ -102,40 +93,34 @@ fn healthy_then(env: &Env, days: u32) {
 }
 
 fn an_earlier_profile_is_taken_over(env: &Env) {
-    let name = name(env);
-    start(env, &name);
-    kubectl(
-        env,
-        &name,
-        &["create", "configmap", "kept", "--from-literal=a=b"],
-    )
-    .ok();
-    let path = folder(env, &name).join("profile.toml");
+    let name = &env.profile;
+    let path = folder(env, name).join("profile.toml");
     let text = std::fs::read_to_string(&path).expect("the profile");
     assert!(text.starts_with("version = 2\n"), "{text}");
     let earlier = text.replacen("version = 2\n", "version = 1\n", 1);
     std::fs::write(&path, &earlier).expect("the profile");
-    let (run, result) = start(env, &name);
+    let (run, result) = start(env, name);
     assert_eq!(result["wasRunning"], true, "{result}");
     run.says("was of version 1 and is now of version 2");
     assert_eq!(std::fs::read_to_string(&path).expect("the profile"), text);
     let kept = std::fs::read_to_string(path.with_extension("toml.v1"));
     assert_eq!(kept.expect("the earlier one"), earlier);
-    healthy(env, &name);
+    healthy(env, name);
 }
 
 fn certificates_are_listed_and_renewed(env: &Env) {
-    let name = name(env);
+    let name = &env.profile;
+    keep(env);
     assert_eq!(due(env, 0), 0);
     assert_eq!(due(env, 340), 14, "all but the authorities");
     // A template is not used when its copies would have to renew what they begin with.
     let templates = later(env, 340, &["template", "list", "-o", "json"]).ok();
     let problem = templates.json()["templates"][0]["problem"].clone();
-    let told = problem.as_str().is_some_and(|p| p.contains("ends soon"));
-    assert!(told, "{problem}");
+    let said = problem.as_str().is_some_and(|p| p.contains("ends soon"));
+    assert!(said, "{problem}");
     assert_eq!(template(env)["problem"], Value::Null);
 
-    let look = |command: &str| env.kubby_on(&name, &["ssh", "--", command]).ok().stdout;
+    let look = |command: &str| env.kubby_on(name, &["ssh", "--", command]).ok().stdout;
     let config = "cat /etc/kubernetes/kube-proxy.conf";
     let [restarted, left] = [
         "pgrep -x kube-proxy",
@@ -143,12 +128,12 @@ fn certificates_are_listed_and_renewed(env: &Env) {
     ];
     let before = [config, restarted, left].map(look);
     let earlier = env.root().join("earlier-kubeconfig");
-    std::fs::copy(folder(env, &name).join("kubeconfig"), &earlier).expect("a copy");
+    std::fs::copy(folder(env, name).join("kubeconfig"), &earlier).expect("a copy");
     let earlier = format!("--kubeconfig={}", earlier.display());
-    kubectl(env, &name, &[&earlier, "get", "configmap", "kept"]).ok();
+    kubectl(env, name, &[&earlier, "get", "configmap", "kept"]).ok();
     let renew = ["certs", "renew", "kube-proxy", "operator-ca", "-o", "json"];
-    let renewal = env.kubby_on(&name, &renew).ok();
-    eprintln!("  certs renew: {:.1} s", renewal.took.as_secs_f64());
+    let renewal = env.kubby_on(name, &renew).ok();
+    note!("certs renew: {:.1} s", renewal.took.as_secs_f64());
     let renewal = renewal.json();
     assert_eq!(
         renewal["renewed"],
@@ -159,35 +144,37 @@ fn certificates_are_listed_and_renewed(env: &Env) {
     assert_ne!(before[0], after[0], "the node has the new certificate");
     assert_ne!(before[1], after[1], "what uses it was restarted");
     assert_eq!(before[2], after[2], "what does not runs on");
-    kubectl(env, &name, &["get", "configmap", "kept"]).ok();
-    let refused = kubectl(env, &name, &[&earlier, "get", "configmap", "kept"]).exits(1);
-    let told = ["Unauthorized", "must be logged in"];
+    kubectl(env, name, &["get", "configmap", "kept"]).ok();
+    let refused = kubectl(env, name, &[&earlier, "get", "configmap", "kept"]).exits(1);
+    let reasons = ["Unauthorized", "must be logged in"];
     assert!(
-        told.iter().any(|words| refused.stderr.contains(words)),
+        reasons.iter().any(|words| refused.stderr.contains(words)),
         "{}",
         refused.stderr
     );
-    healthy(env, &name);
+    healthy(env, name);
     for bad in [&["renew", "nonsense"][..], &["renew", "--all", "admin"]] {
-        env.kubby_on(&name, &[&["certs"], bad].concat()).exits(2);
+        env.kubby_on(name, &[&["certs"], bad].concat()).exits(2);
     }
 }
 
-fn wakes_after_they_have_ended(env: &Env) {
+/// Minutes, of a path that shares most of its code with the boot's.
+fn a_cluster_resumes_after_its_certificates_have_ended(env: &Env) {
+    keep(env);
     // The hardware's clock knows nothing of the future.
     let keeper = ["ssh", "--", "systemctl", "stop", "kubby-clock"];
-    env.kubby_on(&name(env), &keeper).ok();
-    env.kubby_on(&name(env), &["suspend"]).ok();
-    assert_eq!(due(env, WAKES), 14);
-    let status = later(env, WAKES, &["status", "-o", "json"]).ok().json();
-    let told = status["certificatesDue"].as_array().map(Vec::len);
-    assert_eq!(told, Some(14), "{status}");
-    let run = later(env, WAKES, &["start", "--keep-context", "-o", "json"]).ok();
-    eprintln!("  wake in the future: {:.1} s", run.took.as_secs_f64());
+    env.kubby(&keeper).ok();
+    env.kubby(&["suspend"]).ok();
+    assert_eq!(due(env, RESUMES), 14);
+    let status = later(env, RESUMES, &["status", "-o", "json"]).ok().json();
+    let due = status["certificatesDue"].as_array().map(Vec::len);
+    assert_eq!(due, Some(14), "{status}");
+    let run = later(env, RESUMES, &["start", "--keep-context", "-o", "json"]).ok();
+    note!("resume in the future: {:.1} s", run.took.as_secs_f64());
     let run = run.says("Wake the node done").says("it has ended");
     let renewed = run.json()["renewedCertificates"].as_array().map(Vec::len);
     assert_eq!(renewed, Some(14), "{}", run.stdout);
-    healthy_then(env, WAKES);
+    healthy_then(env, RESUMES);
 }
 
 /// Lets the node's clock be ahead from its next boot on, before anything reads it.
@@ -204,22 +191,24 @@ WantedBy=sysinit.target
 END
 systemctl enable ahead.service && systemctl disable kubby-clock && sync";
 
-fn boots_after_they_have_ended(env: &Env) {
-    let name = name(env);
+/// Its power is cut before: what was written is there afterwards.
+fn a_killed_cluster_boots_after_its_certificates_have_ended(env: &Env) {
+    keep(env);
     let ahead = AHEAD.replace("DAYS", &BOOTS.to_string());
-    later(env, WAKES, &["ssh", "--", &ahead]).ok();
-    later(env, WAKES, &["stop"]).ok();
+    later(env, RESUMES, &["ssh", "--", &ahead]).ok();
+    env.virsh(&["destroy", &env.domain()]).ok();
+    env.kubby(&["status", "-o", "json"]).ok().prints("Stopped");
     // What is renewed while the cluster is off waits for the next start on the host.
     let renewal = later(env, BOOTS, &["certs", "renew", "scheduler", "-o", "json"]);
     let renewal = renewal.ok().says("brings them into the node").json();
     assert_eq!(renewal["inUse"], false);
     assert_eq!(due(env, BOOTS), 0, "all were due");
     let run = later(env, BOOTS, &["start", "--keep-context", "-o", "json"]).ok();
-    eprintln!("  boot in the future: {:.1} s", run.took.as_secs_f64());
+    note!("boot in the future: {:.1} s", run.took.as_secs_f64());
     let changed = run.json()["changedFiles"].to_string();
     for path in ["scheduler.conf", "kubelet.conf", "pki/etcd/peer.crt"] {
         assert!(changed.contains(path), "{changed}");
     }
     healthy_then(env, BOOTS);
-    delete(env, &name);
+    delete(env, &env.profile);
 }

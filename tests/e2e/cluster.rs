@@ -2,32 +2,19 @@
 
 use std::time::Duration;
 
-use crate::env::{Env, Test, eventually};
+use crate::env::Env;
+use crate::group::Test;
+use crate::program::eventually;
 
-pub const TESTS: &[Test] = &[
-    (
-        "kubectl_sees_the_node_as_the_chapter_does",
-        kubectl_sees_the_node_as_the_chapter_does,
-    ),
-    ("a_pod_runs", a_pod_runs),
-    (
-        "a_second_start_changes_nothing",
-        a_second_start_changes_nothing,
-    ),
-    (
-        "start_repairs_what_is_missing",
-        start_repairs_what_is_missing,
-    ),
-    ("a_missing_process_is_named", a_missing_process_is_named),
-    (
-        "a_running_machine_is_not_resized",
-        a_running_machine_is_not_resized,
-    ),
-    ("strangers_are_kept_out", strangers_are_kept_out),
-    (
-        "the_hosts_loopback_is_out_of_reach",
-        the_hosts_loopback_is_out_of_reach,
-    ),
+pub const TESTS: &[Test] = tests![
+    kubectl_sees_the_node_as_the_chapter_does,
+    a_pod_runs,
+    a_second_start_changes_nothing,
+    start_repairs_what_is_missing,
+    a_missing_process_is_named,
+    a_running_machine_is_not_resized,
+    strangers_are_kept_out,
+    the_hosts_loopback_is_out_of_reach,
 ];
 
 fn kubectl_sees_the_node_as_the_chapter_does(env: &Env) {
@@ -111,7 +98,7 @@ fn a_second_start_changes_nothing(env: &Env) {
     let before = env.kubby(&["ssh", "--", boots]).ok().stdout;
     let kubeconfig = std::fs::read(env.kubeconfig()).expect("the kubeconfig");
     let run = env.kubby(&["start", "-o", "json"]).ok();
-    eprintln!("  second start: {:.2} s", run.took.as_secs_f64());
+    note!("second start: {:.2} s", run.took.as_secs_f64());
     let result = run.json();
     assert_eq!(result["wasRunning"], true);
     assert_eq!(
@@ -182,7 +169,7 @@ fn start_repairs_what_is_missing(env: &Env) {
 }
 
 fn a_missing_process_is_named(env: &Env) {
-    // A drop-in that somebody made: not kubby's file, so not kubby's to remove.
+    // A drop-in of the user's: not kubby's file, so not kubby's to remove.
     let break_it = "mkdir -p /etc/systemd/system/kube-proxy.service.d && \
         printf '[Service]\\nExecStart=\\nExecStart=/bin/sh -c \"echo deliberately broken; exit 1\"\\n' \
         > /etc/systemd/system/kube-proxy.service.d/broken.conf && \
@@ -233,7 +220,7 @@ fn strangers_are_kept_out(env: &Env) {
     // etcd without a client certificate.
     env.kubby(&["ssh", "--", "! curl -sk https://127.0.0.1:2379/version"])
         .ok();
-    // Nor by its socket, for anybody but root.
+    // Nor by its socket, but for root.
     env.kubby(&["ssh", "--", "stat -c '%a %U' /run/etcd"])
         .ok()
         .prints("700 root");

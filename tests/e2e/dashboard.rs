@@ -1,55 +1,50 @@
 //! Exercise 7: a page in the browser, and who else reaches it.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::env::{Env, Run, Test, eventually};
+use crate::env::Env;
+use crate::group::Test;
+use crate::program::{Run, Running, eventually};
 
-pub const TESTS: &[Test] = &[
-    (
-        "a_browser_shows_what_is_in_the_cluster",
-        a_browser_shows_what_is_in_the_cluster,
-    ),
-    (
-        "the_page_changes_what_is_in_the_cluster",
-        the_page_changes_what_is_in_the_cluster,
-    ),
-    (
-        "strangers_get_nothing_from_the_dashboard",
-        strangers_get_nothing_from_the_dashboard,
-    ),
-    ("a_dashboard_may_only_look", a_dashboard_may_only_look),
+pub const TESTS: &[Test] = tests![
+    a_browser_shows_what_is_in_the_cluster,
+    the_page_changes_what_is_in_the_cluster,
+    the_page_knows_kinds_and_logs,
+    strangers_get_nothing_from_the_dashboard,
+    no_page_frames_or_keeps_the_dashboard,
+    the_dashboard_keeps_to_its_objects,
+    a_dashboard_may_only_look,
 ];
 
-/// What `scripts/setup --test` installs.
+/// The browser that `scripts/setup --test` installs.
 const BROWSER: &str = "chromium-headless-shell";
 
-/// How long a page may take in a browser beside a busy node.
+/// The limit of a page in a browser beside a busy node.
 const PAGE_LIMIT: Duration = Duration::from_secs(120);
 
 /// A dashboard that is served, with its origin and token.
 struct Served {
-    child: Child,
+    child: Running,
     origin: String,
     token: String,
 }
 
 impl Served {
     fn start(env: &Env, flags: &[&str]) -> Served {
-        let mut child = env
-            .kubby_command()
+        let mut command = env.kubby_command();
+        command
             .args(["-p", &env.profile, "dashboard", "--url"])
             .args(flags)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("kubby runs");
+            .stderr(Stdio::null());
+        let mut child = Running::start(&mut command);
         let mut url = String::new();
-        BufReader::new(child.stdout.take().expect("stdout"))
+        BufReader::new(child.child().stdout.take().expect("stdout"))
             .read_line(&mut url)
             .expect("a line");
         let (origin, token) = url.trim().split_once("/#token=").expect("a URL");
@@ -61,7 +56,7 @@ impl Served {
         }
     }
 
-    /// Status and body of a request, with these headers.
+    /// Returns the answer to a request with these headers.
     fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -85,7 +80,7 @@ impl Served {
         }
     }
 
-    /// A request as the page makes it.
+    /// Asks as the page does.
     fn get(&self, path: &str) -> Reply {
         let bearer = format!("Bearer {}", self.token);
         self.ask("GET", path, &[("Authorization", &bearer)], "")
@@ -100,7 +95,7 @@ impl Served {
         self.ask("POST", "/api/change", &headers, &what.to_string())
     }
 
-    /// What a browser makes of a place on the page.
+    /// Returns what a browser makes of a place on the page.
     fn page(&self, env: &Env, place: &str) -> String {
         let mut command = Command::new("timeout");
         command
@@ -119,17 +114,9 @@ impl Served {
 
     /// Ends as a user ends it.
     fn end(mut self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("a signal");
-        let status = self.child.wait().expect("kubby ends");
+        self.child.signal(Signal::TERM);
+        let status = self.child.ends_within(Duration::from_secs(60));
         assert_eq!(status.code(), Some(0));
-    }
-}
-
-/// A test that fails leaves none behind.
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -187,14 +174,6 @@ fn a_browser_shows_what_is_in_the_cluster(env: &Env) {
 
 fn the_page_changes_what_is_in_the_cluster(env: &Env) {
     let served = Served::start(env, &[]);
-    let subject = served.get("/api/subject").is(200).json();
-    let kinds = subject["kinds"].as_array().expect("a list");
-    let known = |plural: &str| kinds.iter().any(|kind| kind["plural"] == plural);
-    assert!(
-        known("pods") && known("cronjobs") && !known("tokenreviews"),
-        "{subject}"
-    );
-
     // Without pods, which would need an image.
     let create = [
         "create",
@@ -235,7 +214,7 @@ fn the_page_changes_what_is_in_the_cluster(env: &Env) {
         .is(200);
     let uid = object.json()["uid"].as_str().expect("a uid").to_owned();
     assert!(!object.body.contains("managedFields"), "{}", object.body);
-    eventually(PAGE_LIMIT, "it is told that it was scaled", || {
+    eventually(PAGE_LIMIT, "events say that it was scaled", || {
         let events = served.get(&format!("/api/events?namespace=default&uid={uid}"));
         match events.body.contains("Scaled up") {
             true => Ok(()),
@@ -254,7 +233,18 @@ fn the_page_changes_what_is_in_the_cluster(env: &Env) {
     let refused = served.change(&of("restart")).is(404).json();
     let message = refused["message"].as_str().expect("a message");
     assert!(message.contains("\"paged\" not found"), "{message}");
+    served.end();
+}
 
+fn the_page_knows_kinds_and_logs(env: &Env) {
+    let served = Served::start(env, &[]);
+    let subject = served.get("/api/subject").is(200).json();
+    let kinds = subject["kinds"].as_array().expect("a list");
+    let known = |plural: &str| kinds.iter().any(|kind| kind["plural"] == plural);
+    assert!(
+        known("pods") && known("cronjobs") && !known("tokenreviews"),
+        "{subject}"
+    );
     let pods = [
         "get",
         "pods",
@@ -315,7 +305,11 @@ fn strangers_get_nothing_from_the_dashboard(env: &Env) {
     ];
     served.ask("POST", "/api/change", &plain, delete).is(415);
     env.kubectl(&["get", "node", "kubby"]).ok();
+    served.end();
+}
 
+fn no_page_frames_or_keeps_the_dashboard(env: &Env) {
+    let served = Served::start(env, &[]);
     let page = served.ask("GET", "/", &[], "").is(200);
     let header = |name: &str| page.headers[name].to_str().expect("text").to_owned();
     let policy = header("content-security-policy");
@@ -327,7 +321,11 @@ fn strangers_get_nothing_from_the_dashboard(env: &Env) {
     assert_eq!(header("cache-control"), "no-store");
     assert!(page.headers.get("access-control-allow-origin").is_none());
     served.ask("GET", "/..%2f..%2fapi.rs", &[], "").is(404);
+    served.end();
+}
 
+fn the_dashboard_keeps_to_its_objects(env: &Env) {
+    let served = Served::start(env, &[]);
     // No name leads elsewhere in the API, and no Secret's value gets into a browser.
     for name in ["..", "a/b", "..%2f..%2fsecrets", "kubby/proxy/logs"] {
         let name = name.replace('%', "%25").replace('/', "%2f");

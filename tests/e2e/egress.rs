@@ -1,30 +1,27 @@
 //! The node's way to the world: mirrors, private authorities, proxies and name servers of this
 //! host, each on its loopback.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
-use crate::env::{Env, Run, Test, eventually};
+use crate::env::Env;
+use crate::group::Test;
 use crate::image;
 use crate::outside::{self, RESOLVED, Server};
+use crate::program::{Run, eventually};
 
-pub const TESTS: &[Test] = &[
-    (
-        "images_come_through_mirrors_authorities_and_proxies",
-        images_come_through_mirrors_authorities_and_proxies,
-    ),
-    (
-        "names_resolve_as_the_host_says",
-        names_resolve_as_the_host_says,
-    ),
+pub const TESTS: &[Test] = tests![
+    images_come_through_mirrors_authorities_and_proxies,
+    names_resolve_as_the_host_says,
 ];
 
-/// Time for a pod to start on a slow machine.
+/// The limit of a pod's start on a slow machine.
 const POD_LIMIT: Duration = Duration::from_secs(180);
 
-/// A registry with a certificate of an authority that only the user knows, and that authority.
+/// Returns a registry with a certificate of an authority that only the user knows, and the authority.
 fn private_registry() -> (Server, String) {
     let ca_key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::new(Vec::new()).expect("parameters");
@@ -39,7 +36,7 @@ fn private_registry() -> (Server, String) {
     (server, ca.pem())
 }
 
-/// `kubby start` with a proxy in its environment, or without any.
+/// Runs `kubby start` with a proxy in its environment, or without any.
 fn start(env: &Env, proxy: Option<&str>, args: &[&str]) -> Run {
     let mut command: Command = env.kubby_command();
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"] {
@@ -88,54 +85,89 @@ fn pull(env: &Env, pod: &str, image: &str, server: &Server) {
     });
 }
 
+/// Servers outside of the cluster: registries, each to be reached in another way.
+struct Outside {
+    mirror: Server,
+    private: Server,
+    proxy: Server,
+    proxy_url: String,
+    /// The private registry's authority.
+    ca: PathBuf,
+}
+
+impl Outside {
+    fn new(env: &Env) -> Self {
+        let (private, ca) = private_registry();
+        let proxy = outside::proxy(outside::registry().port);
+        let file = env.root().join("ca.pem");
+        std::fs::write(&file, ca).expect("a file");
+        Outside {
+            mirror: outside::registry(),
+            private,
+            proxy_url: format!("http://me:s3cret@127.0.0.1:{}", proxy.port),
+            proxy,
+            ca: file,
+        }
+    }
+
+    fn flags(&self) -> Vec<String> {
+        let mirror = format!("http://127.0.0.1:{}", self.mirror.port);
+        let private = format!("private.test=https://localhost:{}", self.private.port);
+        let ca = self.ca.display().to_string();
+        let flags = [
+            ["--registry-mirror", &mirror],
+            ["--registry-mirror", &private],
+            ["--ca-certificate", &ca],
+            ["--insecure-registry", "plain.test:5000"],
+        ];
+        flags.concat().into_iter().map(str::to_owned).collect()
+    }
+
+    /// Pulls an image in each of the ways, in pods of these names.
+    fn pull_all(&self, env: &Env) {
+        let Outside {
+            mirror,
+            private,
+            proxy,
+            ..
+        } = self;
+        pull(env, "by-mirror", "kubby-test/app:1", mirror);
+        assert!(mirror.saw("/v2/kubby-test/app/manifests/1?ns=docker.io"));
+        pull(env, "by-authority", "private.test/app:1", private);
+        assert!(private.saw("/v2/app/manifests/1"), "{}", private.log());
+        pull(env, "by-proxy", "plain.test:5000/app:1", proxy);
+        assert!(
+            proxy.saw("http://plain.test:5000/v2/app/manifests/1"),
+            "{}",
+            proxy.log()
+        );
+        assert!(proxy.saw("Basic "), "{}", proxy.log());
+        assert!(!proxy.saw("10.0.2.2"), "{}", proxy.log());
+    }
+}
+
 fn images_come_through_mirrors_authorities_and_proxies(env: &Env) {
-    let mirror = outside::registry();
-    let (private, ca) = private_registry();
-    let plain = outside::registry();
-    let proxy = outside::proxy(plain.port);
-    let file = env.root().join("ca.pem");
-    std::fs::write(&file, ca).expect("a file");
-    let proxy_url = format!("http://me:s3cret@127.0.0.1:{}", proxy.port);
-    let flags = [
-        "--registry-mirror".to_owned(),
-        format!("http://127.0.0.1:{}", mirror.port),
-        "--registry-mirror".to_owned(),
-        format!("private.test=https://localhost:{}", private.port),
-        "--ca-certificate".to_owned(),
-        file.display().to_string(),
-        "--insecure-registry".to_owned(),
-        "plain.test:5000".to_owned(),
-    ];
+    let outside = Outside::new(env);
+    let proxy = Some(outside.proxy_url.as_str());
+    let flags = outside.flags();
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    let first = start(env, Some(&proxy_url), &flags);
+    let first = start(env, proxy, &flags);
     assert!(
         changed(&first).contains(&"/etc/containerd/certs.d/docker.io/hosts.toml".to_owned()),
         "{:?}",
         changed(&first)
     );
     // The file with the certificate is not needed any more, and nothing is left to do.
-    std::fs::remove_file(&file).expect("removed");
-    let second = start(env, Some(&proxy_url), &[]);
+    std::fs::remove_file(&outside.ca).expect("removed");
+    let second = start(env, proxy, &[]);
     assert_eq!(changed(&second), [""; 0]);
-
-    pull(env, "by-mirror", "kubby-test/app:1", &mirror);
-    assert!(mirror.saw("/v2/kubby-test/app/manifests/1?ns=docker.io"));
-    pull(env, "by-authority", "private.test/app:1", &private);
-    assert!(private.saw("/v2/app/manifests/1"), "{}", private.log());
-    pull(env, "by-proxy", "plain.test:5000/app:1", &proxy);
-    assert!(
-        proxy.saw("http://plain.test:5000/v2/app/manifests/1"),
-        "{}",
-        proxy.log()
-    );
-    assert!(proxy.saw("Basic "), "{}", proxy.log());
-    assert!(!proxy.saw("10.0.2.2"), "{}", proxy.log());
+    outside.pull_all(env);
 
     // The password is root's; the loopback is open for the node's programs and not for pods.
     env.kubby(&["ssh", "--", "stat -c %a /etc/kubby/containerd.env"])
         .ok()
         .prints("600");
-    let url = format!("http://10.0.2.2:{}/v2/", mirror.port);
+    let url = format!("http://10.0.2.2:{}/v2/", outside.mirror.port);
     env.kubby(&["ssh", "--", "curl", "-sfm", "10", &url]).ok();
     env.kubectl(&["exec", "by-mirror", "--", "app", "get", &url])
         .exits(1);
@@ -149,31 +181,20 @@ fn images_come_through_mirrors_authorities_and_proxies(env: &Env) {
             "/etc/kubby/nftables.d/host.nft"
         ]
     );
-    start(
-        env,
-        None,
-        &[
-            "--registry-mirror",
-            "none",
-            "--ca-certificate",
-            "none",
-            "--insecure-registry",
-            "none",
-        ],
-    );
+    let options = [
+        "--registry-mirror",
+        "--ca-certificate",
+        "--insecure-registry",
+    ];
+    let none: Vec<&str> = options.iter().flat_map(|option| [option, "none"]).collect();
+    start(env, None, &none);
     env.kubby(&["ssh", "--", "! ls /etc/containerd/certs.d/*/hosts.toml"])
         .ok();
     env.kubby(&["ssh", "--", &format!("! curl -sfm 5 {url}")])
         .ok();
-    env.kubectl(&[
-        "delete",
-        "pod",
-        "by-mirror",
-        "by-authority",
-        "by-proxy",
-        "--grace-period=1",
-    ])
-    .ok();
+    let pods = ["by-mirror", "by-authority", "by-proxy"];
+    let delete = [&["delete", "pod", "--grace-period=1"][..], &pods].concat();
+    env.kubectl(&delete).ok();
 }
 
 fn names_resolve_as_the_host_says(env: &Env) {

@@ -1,90 +1,145 @@
-//! A hermetic place for the tests: own home, own kubeconfig, own profile names; only the cache
-//! of images and components is shared, since making it takes minutes.
+//! The surroundings of a group of tests: a folder, a kubeconfig and profile names of its own, in the run's
+//! home, whose template all groups share. The cache of images and components is the user's, since
+//! making it takes minutes.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
 
-/// A named test.
-pub type Test = (&'static str, fn(&Env));
+use crate::program::Run;
+use crate::tidy;
 
-/// The tests' surroundings.
+/// The seconds that starts take on the machines that the limits in seconds were chosen on, as copies of a
+/// template and without one.
+const USUAL_WARM: f64 = 3.0;
+const USUAL_COLD: f64 = 60.0;
+
+/// The surroundings of a group of tests.
 pub struct Env {
+    /// The group's folder: `HOME`, the kubeconfig and what the tests write.
     root: PathBuf,
-    /// The cache, where it is not the user's.
+    home: PathBuf,
+    /// The cache, if it is not the user's.
     cache: Option<PathBuf>,
-    /// The folder and its clusters stay for the next run.
-    kept: bool,
-    /// The profile that most tests share.
+    /// The name of the group's cluster, with which the names of its further ones begin.
     pub profile: String,
-    /// How long the first start of all took, which tells how fast this machine is.
-    first_start: OnceLock<Duration>,
+    cluster: Mutex<Cluster>,
 }
 
-/// What a first start takes on the machines that the tests' limits in seconds were chosen on.
-const USUAL_START: Duration = Duration::from_secs(60);
+/// The state of the group's cluster.
+#[derive(Default)]
+struct Cluster {
+    /// The result of its start.
+    start: Option<Value>,
+    /// A test has failed on it since.
+    in_doubt: bool,
+    /// Things that tests have made on it for all others.
+    fixtures: BTreeSet<&'static str>,
+}
 
 impl Env {
-    /// A new folder, or the one that `KUBBY_E2E_KEEP` names: what a run leaves there the next one
-    /// finds, so that single tests can be tried on a cluster that is there.
-    pub fn new() -> Self {
-        if let Some(root) = std::env::var_os("KUBBY_E2E_KEEP") {
-            std::fs::create_dir_all(&root).expect("a folder");
-            let name = PathBuf::from(&root);
-            let name = name.file_name().expect("a name").to_string_lossy();
-            return Env {
-                // Another kept folder's clusters have other names.
-                profile: format!("{name}-kept"),
-                root: root.into(),
-                cache: None,
-                kept: true,
-                first_start: OnceLock::new(),
-            };
-        }
-        // Not under /tmp's own mode: the folder is private, as a home is.
-        let root = tempfile::Builder::new()
-            .prefix("kubby-e2e-")
-            .tempdir()
-            .expect("a folder");
+    /// Makes the surroundings of a group below the run's folder.
+    pub fn of_group(run: &Path, run_name: &str, group: &str, own_home: bool) -> Self {
+        let root = run.join(group);
+        std::fs::create_dir_all(&root).expect("a folder");
+        let home = if own_home { &root } else { run };
         Env {
-            profile: format!("e{}", std::process::id()),
-            root: root.keep(),
+            home: home.join("kubby-home"),
             cache: None,
-            kept: false,
-            first_start: OnceLock::new(),
+            profile: format!("{run_name}-{group}"),
+            cluster: Mutex::default(),
+            root,
         }
     }
 
-    /// Another home with a cache of its own, below this one's folder: as on another host.
+    /// Returns another home with a cache of its own, below this one's folder: as on another host.
     pub fn elsewhere(&self, name: &str) -> Env {
+        let other = self.another_home(name);
+        Env {
+            cache: Some(other.root.join("cache")),
+            ..other
+        }
+    }
+
+    /// Returns another home below this one's folder.
+    pub fn another_home(&self, name: &str) -> Env {
         let root = self.root.join(name);
         std::fs::create_dir_all(&root).expect("a folder");
         Env {
+            home: root.join("kubby-home"),
+            cache: self.cache.clone(),
             profile: self.profile.clone(),
-            cache: Some(root.join("cache")),
+            cluster: Mutex::default(),
             root,
-            kept: self.kept,
-            first_start: self.first_start.clone(),
         }
     }
 
-    /// Tells how long the first start took.
-    pub fn first_start_took(&self, took: Duration) {
-        let _ = self.first_start.set(took);
+    fn cluster(&self) -> MutexGuard<'_, Cluster> {
+        self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A limit, longer by as much as the first start took longer here than on a usual machine; never
-    /// shorter.
+    /// Deletes all clusters of the group after one of its tests has failed.
+    pub fn recover(&self) {
+        let in_doubt = self.cluster().in_doubt;
+        if in_doubt {
+            tidy::delete_all(self);
+            *self.cluster() = Cluster::default();
+        }
+    }
+
+    /// Starts the group's cluster, from the template if there is one, unless it is there.
+    #[track_caller]
+    pub fn ensure_cluster(&self) {
+        if self.home.join("profiles").join(&self.profile).exists() {
+            return;
+        }
+        *self.cluster() = Cluster::default();
+        let start = self.kubby(&["start", "-o", "json"]).ok();
+        note!("the group's cluster: {:.1} s", start.took.as_secs_f64());
+        self.cluster().start = Some(start.json());
+    }
+
+    /// Remembers that a test has failed on the group's cluster.
+    pub fn doubt_cluster(&self) {
+        self.cluster().in_doubt = true;
+    }
+
+    /// Returns the result of the start of the group's cluster.
+    pub fn start_result(&self) -> Value {
+        self.cluster().start.clone().expect("it was started")
+    }
+
+    /// Makes something on the group's cluster that several tests need, unless it is there.
+    pub fn once(&self, what: &'static str, make: impl FnOnce()) {
+        if !self.cluster().fixtures.contains(what) {
+            make();
+            self.cluster().fixtures.insert(what);
+        }
+    }
+
+    /// Forgets something that [`Env::once`] has made, since the test has removed it.
+    pub fn removed(&self, what: &str) {
+        self.cluster().fixtures.remove(what);
+    }
+
+    /// Returns a limit, longer by as much as the cluster's start took longer than on a usual
+    /// machine; never shorter.
     pub fn limit_here(&self, limit: Duration) -> Duration {
-        let took = self.first_start.get().copied().unwrap_or(USUAL_START);
-        limit.mul_f64(took.div_duration_f64(USUAL_START).max(1.0))
+        let start = self.start_result();
+        let took = start["seconds"].as_f64().expect("a number");
+        let usual = match start["fromTemplate"] == true {
+            true => USUAL_WARM,
+            false => USUAL_COLD,
+        };
+        limit.mul_f64((took / usual).max(1.0))
     }
 
     pub fn home(&self) -> PathBuf {
-        self.root.join("kubby-home")
+        self.home.clone()
     }
 
     pub fn root(&self) -> &Path {
@@ -99,26 +154,26 @@ impl Env {
         format!("kubby-{}", self.profile)
     }
 
-    /// kubby on the shared profile.
+    /// Runs kubby on the group's profile.
     pub fn kubby(&self, args: &[&str]) -> Run {
         self.kubby_on(&self.profile, args)
     }
 
-    /// kubby on another profile.
+    /// Runs kubby on another profile.
     pub fn kubby_on(&self, profile: &str, args: &[&str]) -> Run {
         let mut command = self.kubby_command();
         command.env("KUBBY_PROFILE", profile).args(args);
         Run::of(command)
     }
 
-    /// kubby with nothing but the test's environment set.
+    /// Returns kubby with nothing but the group's environment set.
     pub fn kubby_command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kubby"));
         self.apply(&mut command);
         command
     }
 
-    /// The kubectl under test: the user's, else the cluster's own.
+    /// Runs the kubectl under test: the user's, else the cluster's own.
     pub fn kubectl(&self, args: &[&str]) -> Run {
         let mut command = match std::env::var_os("KUBBY_TEST_KUBECTL") {
             Some(program) => Command::new(program),
@@ -145,7 +200,7 @@ impl Env {
         command.env("KUBBY_CACHE", self.cache());
     }
 
-    /// The folder of assets: the user's own, unless this is another host.
+    /// Returns the folder of assets: the user's own, unless this is another host.
     pub fn cache(&self) -> PathBuf {
         let users = || dirs::cache_dir().expect("a cache folder").join("kubby");
         match (&self.cache, std::env::var_os("KUBBY_CACHE")) {
@@ -160,134 +215,13 @@ impl Env {
         command.arg("-c").arg(uri()).args(args);
         Run::of(command)
     }
-
-    /// Deletes whatever a failed test left, and the tests' own folder.
-    pub fn clean_up(&self) {
-        if self.kept {
-            return;
-        }
-        for env in [
-            &self.elsewhere("other-host"),
-            &self.elsewhere("doctor"),
-            self,
-        ] {
-            if !env.home().exists() {
-                continue;
-            }
-            for args in [
-                ["delete", "--all"].as_slice(),
-                &["template", "prune", "--all"],
-            ] {
-                let mut command = env.kubby_command();
-                command.args(args);
-                let _ = Run::of(command);
-            }
-        }
-        // The process ends without running destructors, so the folder goes here.
-        let _ = std::fs::remove_dir_all(self.root());
-    }
 }
 
-/// The connection that kubby chooses here.
+/// Returns the connection that kubby chooses here.
 pub fn uri() -> &'static str {
     if rustix::process::geteuid().is_root() {
         "qemu:///system"
     } else {
         "qemu:///session"
-    }
-}
-
-/// A finished program.
-pub struct Run {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
-    pub took: Duration,
-    shown: String,
-}
-
-impl Run {
-    pub fn of(mut command: Command) -> Self {
-        let shown = format!("{command:?}");
-        let began = Instant::now();
-        let Output {
-            status,
-            stdout,
-            stderr,
-        } = command
-            .output()
-            .unwrap_or_else(|e| panic!("cannot run {shown}: {e}"));
-        Run {
-            code: status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&stderr).into_owned(),
-            took: began.elapsed(),
-            shown,
-        }
-    }
-
-    /// It ended with this code; if not, all that it said is shown.
-    #[track_caller]
-    pub fn exits(self, code: i32) -> Self {
-        assert_eq!(
-            self.code,
-            code,
-            "{} ended with {} instead of {code} after {:.1} s\n--- stdout\n{}\n--- stderr\n{}",
-            self.shown,
-            self.code,
-            self.took.as_secs_f64(),
-            self.stdout,
-            self.stderr
-        );
-        self
-    }
-
-    #[track_caller]
-    pub fn ok(self) -> Self {
-        self.exits(0)
-    }
-
-    /// stderr holds this.
-    #[track_caller]
-    pub fn says(self, words: &str) -> Self {
-        assert!(
-            self.stderr.contains(words),
-            "no `{words}` in stderr:\n{}",
-            self.stderr
-        );
-        self
-    }
-
-    #[track_caller]
-    pub fn prints(self, words: &str) -> Self {
-        assert!(
-            self.stdout.contains(words),
-            "no `{words}` in stdout:\n{}",
-            self.stdout
-        );
-        self
-    }
-
-    #[track_caller]
-    pub fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout)
-            .unwrap_or_else(|e| panic!("not JSON ({e}):\n{}", self.stdout))
-    }
-}
-
-/// Asks again until it is so, or fails at the deadline with what was last seen.
-#[track_caller]
-pub fn eventually<T: std::fmt::Debug>(
-    limit: Duration,
-    what: &str,
-    mut look: impl FnMut() -> Result<(), T>,
-) {
-    let end = Instant::now() + limit;
-    loop {
-        match look() {
-            Ok(()) => return,
-            Err(last) if Instant::now() > end => panic!("{what}: not within {limit:?}: {last:?}"),
-            Err(_) => std::thread::sleep(Duration::from_millis(300)),
-        }
     }
 }

@@ -1,20 +1,22 @@
 //! Starts that must fail, and say so at once.
 
+use std::path::Path;
 use std::time::Duration;
 
-use crate::env::{Env, Run, Test, uri};
+use crate::env::Env;
+use crate::group::{ROOT, Test};
+use crate::program::Run;
+use crate::saving::{named, pool};
 
-pub const TESTS: &[Test] = &[
-    (
-        "a_kernel_panic_is_told_at_once",
-        a_kernel_panic_is_told_at_once,
-    ),
-    ("a_machine_that_rests_is_told", a_machine_that_rests_is_told),
-    ("a_full_disk_is_told", a_full_disk_is_told),
+pub const TESTS: &[Test] = tests![
+    a_kernel_panic_is_reported_at_once,
+    a_machine_that_rests_is_reported,
+    a_full_disk_is_reported.needs(ROOT),
 ];
 
-/// A start whose machine runs this program for an init: it gets two more chances, then is given up.
-fn with_init(env: &Env, profile: &str, init: &str) -> Run {
+/// Starts a machine that runs this program for an init: it gets two more chances, then is given up.
+fn with_init(env: &Env, suffix: &str, init: &str) -> Run {
+    let profile = &named(env, suffix);
     let init = format!("init={init}");
     let run = env
         .kubby_on(
@@ -24,7 +26,7 @@ fn with_init(env: &Env, profile: &str, init: &str) -> Run {
         .exits(13)
         .says("switching it off and on again: try 3 of 3")
         .says(&format!("kubby logs -p {profile} --console"));
-    eprintln!("  told after {:.1} s", run.took.as_secs_f64());
+    note!("reported after {:.1} s", run.took.as_secs_f64());
     env.kubby_on(profile, &["delete"]).ok();
     let domains = env.virsh(&["list", "--all", "--name"]).ok().stdout;
     assert!(!domains.contains(profile), "{domains}");
@@ -32,14 +34,14 @@ fn with_init(env: &Env, profile: &str, init: &str) -> Run {
     run
 }
 
-fn a_kernel_panic_is_told_at_once(env: &Env) {
+fn a_kernel_panic_is_reported_at_once(env: &Env) {
     with_init(env, "panic", "/bin/false")
         .says("panicked")
         .says("the console's last lines");
 }
 
 /// As one whose processor lost an interrupt: nothing on the console, and nothing ever happens.
-fn a_machine_that_rests_is_told(env: &Env) {
+fn a_machine_that_rests_is_reported(env: &Env) {
     let run = with_init(env, "rest", "/bin/cat").says("does nothing");
     assert_eq!(
         run.stderr.matches("tries again").count(),
@@ -50,44 +52,23 @@ fn a_machine_that_rests_is_told(env: &Env) {
     assert!(run.took < Duration::from_secs(120), "{:?}", run.took);
 }
 
-/// The pool's folder on a file system that is too small for the images.
-fn a_full_disk_is_told(env: &Env) {
-    if uri() != "qemu:///system" {
-        eprintln!("  only root can mount a small file system");
-        return;
-    }
-    let home = env.root().join("full-home");
-    let kubby = |args: &[&str]| {
-        let mut command = env.kubby_command();
-        command
-            .env("KUBBY_HOME", &home)
-            .env("LIBVIRT_DEFAULT_URI", uri())
-            .args(args);
-        Run::of(command)
-    };
-    let folder = {
-        use sha2::{Digest, Sha256};
-        let digest = Sha256::digest(home.as_os_str().as_encoded_bytes());
-        let short: String = digest.iter().take(4).map(|b| format!("{b:02x}")).collect();
-        format!("/var/lib/libvirt/images/kubby-{short}")
-    };
+/// The pool's folder is on a file system that is too small for the images.
+fn a_full_disk_is_reported(env: &Env) {
+    let full = env.another_home("full");
+    let folder = Path::new("/var/lib/libvirt/images").join(pool(&full));
     let tool = |program: &str, args: &[&str]| {
         let mut command = std::process::Command::new(program);
-        command.args(args);
+        command.args(args).arg(&folder);
         Run::of(command)
     };
     std::fs::create_dir_all(&folder).expect("a folder");
-    tool(
-        "mount",
-        &["-t", "tmpfs", "-o", "size=100m", "tmpfs", &folder],
-    )
-    .ok();
-    let run = kubby(&["start", "-p", "full"]);
-    let deleted = kubby(&["delete", "-p", "full"]);
-    tool("umount", &[&folder]).ok();
+    tool("mount", &["-t", "tmpfs", "-o", "size=100m", "tmpfs"]).ok();
+    let run = full.kubby(&["start"]);
+    let deleted = full.kubby(&["delete"]);
+    tool("umount", &[]).ok();
     let _ = std::fs::remove_dir(&folder);
     assert!([10, 12].contains(&run.code), "{}\n{}", run.code, run.stderr);
     run.says("room");
     deleted.ok();
-    assert!(!home.exists());
+    assert!(!full.home().exists());
 }

@@ -6,9 +6,10 @@ use std::sync::OnceLock;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::env::{Env, Run};
+use crate::env::Env;
+use crate::program::Run;
 
-/// What the image is called where it is loaded into the node.
+/// The image's name where it is loaded into the node.
 pub const NAME: &str = "kubby.dev/test:1";
 
 /// The parts of the image.
@@ -21,7 +22,7 @@ pub struct Image {
     pub manifest: Vec<u8>,
 }
 
-/// `sha256:` and the digest.
+/// Returns `sha256:` and the digest.
 pub fn digest(content: &[u8]) -> String {
     let hex: String = Sha256::digest(content)
         .iter()
@@ -30,7 +31,7 @@ pub fn digest(content: &[u8]) -> String {
     format!("sha256:{hex}")
 }
 
-/// The image; its program is built once.
+/// Returns the image; its program is built once.
 pub fn image() -> &'static Image {
     static IMAGE: OnceLock<Image> = OnceLock::new();
     IMAGE.get_or_init(|| {
@@ -109,7 +110,7 @@ fn layer(program: &[u8]) -> Vec<u8> {
     archive.into_inner().expect("the layer")
 }
 
-/// The image as one file for `ctr images import` and `docker load`. It says where it comes from,
+/// Returns the image as one file for `ctr images import` and `docker load`. It says where it comes from,
 /// which gives it another id than the one in registries: of an id that it has pulled before, the
 /// kubelet wants to see that it can be pulled under each new name as well.
 fn docker_archive(name: &str) -> Vec<u8> {
@@ -135,8 +136,12 @@ fn docker_archive(name: &str) -> Vec<u8> {
     archive.into_inner().expect("the archive")
 }
 
-/// Puts the image into the node of the shared cluster.
+/// Puts the image into the node of the group's cluster.
 pub fn load(env: &Env) {
+    env.once("the test image", || import(env));
+}
+
+fn import(env: &Env) {
     let dir = tempfile::tempdir().expect("a folder");
     let file = dir.path().join("image.tar");
     std::fs::write(&file, docker_archive(NAME)).expect("the archive");

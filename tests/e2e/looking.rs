@@ -1,41 +1,28 @@
 //! Exercise 2: looking into the node.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::env::{Env, Run, Test, eventually};
+use crate::env::Env;
+use crate::group::Test;
+use crate::program::{Run, Running, eventually};
 use crate::saving;
 
-pub const TESTS: &[Test] = &[
-    (
-        "status_tells_what_runs_in_a_second",
-        status_tells_what_runs_in_a_second,
-    ),
-    ("ssh_shows_the_processes", ssh_shows_the_processes),
-    (
-        "ssh_keeps_streams_and_codes_apart",
-        ssh_keeps_streams_and_codes_apart,
-    ),
-    ("ssh_passes_stdin_on", ssh_passes_stdin_on),
-    (
-        "ssh_opens_a_shell_on_a_terminal",
-        ssh_opens_a_shell_on_a_terminal,
-    ),
-    (
-        "logs_show_journals_and_console",
-        logs_show_journals_and_console,
-    ),
-    ("ports_are_told", ports_are_told),
-    (
-        "a_node_whose_host_slept_knows_the_time_again",
-        a_node_whose_host_slept_knows_the_time_again,
-    ),
-    ("list_knows_the_cluster", list_knows_the_cluster),
-    ("secrets_are_private", secrets_are_private),
+pub const TESTS: &[Test] = tests![
+    status_shows_what_runs_in_a_second,
+    ssh_shows_the_processes,
+    ssh_keeps_streams_and_codes_apart,
+    ssh_passes_stdin_on,
+    ssh_opens_a_shell_on_a_terminal,
+    logs_show_journals_and_console,
+    ports_are_shown,
+    a_node_whose_host_slept_knows_the_time_again,
+    list_knows_the_cluster,
+    secrets_are_private,
 ];
 
-fn status_tells_what_runs_in_a_second(env: &Env) {
+fn status_shows_what_runs_in_a_second(env: &Env) {
     let status = env.kubby(&["status", "-o", "json"]).ok();
     let value = status.json();
     for part in ["host", "kubelet", "apiserver"] {
@@ -47,7 +34,7 @@ fn status_tells_what_runs_in_a_second(env: &Env) {
         .map(|_| env.kubby(&["status"]).ok().took)
         .min()
         .expect("three runs");
-    eprintln!("  status: {:.2} s", best.as_secs_f64());
+    note!("status: {:.2} s", best.as_secs_f64());
     assert!(best.as_secs_f64() < 1.0, "status took {best:?}");
     env.kubby(&["status"])
         .ok()
@@ -127,19 +114,27 @@ fn ssh_opens_a_shell_on_a_terminal(env: &Env) {
         .env("TERM", "xterm")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped());
-    let mut child = command.spawn().expect("script runs");
-    let mut stdin = child.stdin.take().expect("stdin");
-    std::thread::sleep(std::time::Duration::from_secs(4));
+    let mut script = Running::start(&mut command);
+    let mut stdin = script.child().stdin.take().expect("stdin");
+    let mut stdout = script.child().stdout.take().expect("stdout");
+    let mut text = String::new();
+    // The shell's prompt, and then all that comes.
+    while !text.contains("# ") {
+        let mut part = [0; 1024];
+        let length = stdout.read(&mut part).expect("what is shown");
+        assert_ne!(length, 0, "no prompt: {text}");
+        text.push_str(&String::from_utf8_lossy(&part[..length]));
+    }
     stdin
         .write_all(b"tty && hostname && exit 3\n")
         .expect("typing");
-    let output = child.wait_with_output().expect("script ends");
-    let text = String::from_utf8_lossy(&output.stdout);
+    stdout.read_to_string(&mut text).expect("what is shown");
+    let status = script.ends_within(Duration::from_secs(60));
     assert!(
         text.contains("/dev/pts/") && text.contains("kubby"),
         "{text}"
     );
-    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert_eq!(status.code(), Some(3), "{text}");
 }
 
 fn logs_show_journals_and_console(env: &Env) {
@@ -150,7 +145,7 @@ fn logs_show_journals_and_console(env: &Env) {
     assert!(console.stdout.contains("login:"), "{}", console.stdout);
 }
 
-fn ports_are_told(env: &Env) {
+fn ports_are_shown(env: &Env) {
     let ports = env.kubby(&["port", "-o", "json"]).ok().json();
     let api = ports["api"].as_u64().expect("a port");
     assert_eq!(env.kubby(&["port", "api"]).ok().stdout, format!("{api}\n"));
@@ -203,7 +198,7 @@ fn secrets_are_private(env: &Env) {
         }
     }
     assert!(keys > 10, "found {keys} keys only");
-    // No secret travels in an argument list: QEMU's is there for everybody to read.
+    // No secret travels in an argument list: every user can read QEMU's.
     let ps = Run::of({
         let mut ps = std::process::Command::new("ps");
         ps.args(["-eo", "args"]);
@@ -212,8 +207,8 @@ fn secrets_are_private(env: &Env) {
     assert!(!ps.stdout.contains("PRIVATE KEY"));
 }
 
-/// What a machine that somebody else than kubby lets stand still goes through is what it goes through
-/// while its host sleeps: its clock stands still, and nobody tells it.
+/// A machine that another program than kubby lets stand still is like one whose host sleeps: its clock
+/// stands still, and it does not hear of it.
 fn a_node_whose_host_slept_knows_the_time_again(env: &Env) {
     let settings = || {
         let journal = "journalctl -q -u kubby-clock -g 'clock was off' | wc -l";
@@ -222,7 +217,7 @@ fn a_node_whose_host_slept_knows_the_time_again(env: &Env) {
     };
     let before = settings();
     env.virsh(&["suspend", &env.domain()]).ok();
-    std::thread::sleep(Duration::from_secs(10));
+    std::thread::sleep(Duration::from_secs(4));
     env.virsh(&["resume", &env.domain()]).ok();
     let began = Instant::now();
     eventually(
@@ -233,8 +228,8 @@ fn a_node_whose_host_slept_knows_the_time_again(env: &Env) {
             _ => Err("not yet"),
         },
     );
-    eprintln!(
-        "  the clock is right after {:.1} s",
+    note!(
+        "the clock is right after {:.1} s",
         began.elapsed().as_secs_f64()
     );
     saving::clock_is_right(env, &env.profile);

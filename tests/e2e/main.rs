@@ -1,12 +1,22 @@
-//! End to end: real libvirt, a real virtual machine, a real Kubernetes, the real kubectl.
+//! End to end: real libvirt, real virtual machines, a real Kubernetes, the real kubectl.
 //!
-//! One cluster lives through the tests in their order, as it does with a user. `scripts/test`
-//! runs this with what it needs; without libvirt or as a plain `cargo test` it says so and runs
-//! nothing. Set `KUBBY_E2E=1` to run it by hand, and `KUBBY_E2E_LONG=1` for the tests that take
-//! many minutes, which are skipped otherwise. With `KUBBY_E2E_SECONDS=N` those that would begin
-//! later than that are skipped, but for the last, which look for what is left.
+//! `scripts/test` runs this with what it needs; as a plain `cargo test` it boots nothing. By hand:
+//!
+//! ```text
+//! KUBBY_E2E=1 cargo test --test e2e                    all groups
+//! KUBBY_E2E=1 cargo test --test e2e -- '[saving]'      one group
+//! KUBBY_E2E=1 cargo test --test e2e -- a_pod_runs      one test, with what it needs
+//! ```
+//!
+//! `KUBBY_E2E_LONG=1` adds the tests that take many minutes. With `KUBBY_E2E_KEEP=FOLDER` the home
+//! there and its template stay for the next run, whose clusters then start in seconds.
 
 #![expect(clippy::print_stderr, reason = "timings are for the reader of the log")]
+
+#[macro_use]
+mod program;
+#[macro_use]
+mod group;
 
 #[path = "../archive_samples/mod.rs"]
 mod archive_samples;
@@ -23,30 +33,94 @@ mod failures;
 mod faults;
 mod image;
 mod images;
+mod kubectl;
 mod lifecycle;
 mod looking;
 mod ordinary;
 mod outside;
-mod run;
 mod saving;
 mod services;
+mod threat_model;
+mod throwaway;
+mod tidy;
 mod trust;
+mod user;
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use libtest_mimic::Arguments;
 
-use libtest_mimic::{Arguments, Completion, Trial};
+use group::Group;
 
-use env::Env;
-
-/// When no further test may begin, where the user has said so.
-fn time_is_up() -> Option<Instant> {
-    let seconds = std::env::var("KUBBY_E2E_SECONDS").ok()?;
-    let seconds = seconds.parse().expect("KUBBY_E2E_SECONDS is a number");
-    Some(Instant::now() + Duration::from_secs(seconds))
-}
+/// In an order in which the first start of all, which is a cold one, is what is tested.
+static GROUPS: &[Group] = &[
+    Group::new("templates", &[saving::templates::TESTS]),
+    Group::new("input", &[bad_input::TESTS]).beside(),
+    Group::new("doctor", &[doctor::TESTS]).beside(),
+    Group::new("failures", &[failures::TESTS]).beside(),
+    Group::new(
+        "node",
+        &[
+            lifecycle::STARTED,
+            looking::TESTS,
+            cluster::TESTS,
+            doctor::RUNNING,
+            dashboard::TESTS,
+            trust::host::TESTS,
+        ],
+    )
+    .with_cluster(),
+    Group::new(
+        "network",
+        &[
+            services::TESTS,
+            kubectl::TESTS,
+            trust::network::TESTS,
+            egress::TESTS,
+        ],
+    )
+    .with_cluster(),
+    Group::new(
+        "images",
+        &[
+            images::load::TESTS,
+            images::bad::TESTS,
+            images::build::TESTS,
+        ],
+    )
+    .with_cluster(),
+    Group::new(
+        "applications",
+        &[
+            exercises::images::TESTS,
+            exercises::database::TESTS,
+            exercises::workloads::TESTS,
+            exercises::addons::TESTS,
+            exercises::database::LATER,
+            saving::fork::TESTS,
+            lifecycle::STOPPED,
+            exercises::database::LAST,
+        ],
+    )
+    .with_cluster(),
+    Group::new("matrix", &[faults::matrix::TESTS]),
+    Group::new("crowd", &[faults::crowd::TESTS]),
+    Group::new(
+        "disrupted",
+        &[faults::disrupted::TESTS, faults::power::TESTS],
+    )
+    .with_cluster(),
+    Group::new("certs", &[certs::TESTS]).with_cluster(),
+    Group::new(
+        "run",
+        &[throwaway::TESTS, bundle::TESTS, trust::secrets::TESTS],
+    ),
+    Group::new("saving", &[saving::states::TESTS, saving::killed::TESTS]).with_cluster(),
+    Group::new(
+        "portable",
+        &[saving::portable::TESTS, saving::copies::TESTS],
+    )
+    .with_cluster(),
+    Group::new("ordinary", &[ordinary::TESTS]).ends(ordinary::end),
+];
 
 fn main() {
     let args = Arguments::from_args();
@@ -54,87 +128,7 @@ fn main() {
         eprintln!(
             "The end-to-end tests boot virtual machines: scripts/test runs them, or KUBBY_E2E=1."
         );
-        libtest_mimic::run(&args, Vec::new()).exit();
+        libtest_mimic::run(&args, vec![threat_model::are_listed(GROUPS)]).exit();
     }
-    let env = Arc::new(Env::new());
-    let mut trials: Vec<Trial> = Vec::new();
-    let tests = bad_input::TESTS
-        .iter()
-        .chain(doctor::TESTS)
-        .chain(failures::TESTS)
-        .chain(lifecycle::BEFORE)
-        .chain(doctor::LATER)
-        .chain(looking::TESTS)
-        .chain(cluster::TESTS)
-        .chain(dashboard::TESTS)
-        .chain(services::TESTS)
-        .chain(trust::network::TESTS)
-        .chain(trust::host::TESTS)
-        .chain(egress::TESTS)
-        .chain(images::TESTS)
-        .chain(exercises::images::TESTS)
-        .chain(exercises::database::TESTS)
-        .chain(exercises::workloads::TESTS)
-        .chain(exercises::addons::TESTS)
-        .chain(exercises::database::LATER)
-        .chain(saving::fork::TESTS)
-        .chain(lifecycle::STOP)
-        .chain(exercises::database::AFTER)
-        .chain(saving::templates::TESTS)
-        .chain(faults::matrix::LONG)
-        .chain(faults::matrix::TESTS)
-        .chain(faults::crowd::TESTS)
-        .chain(faults::disrupted::LONG)
-        .chain(faults::disrupted::TESTS)
-        .chain(faults::power::TESTS)
-        .chain(certs::TESTS)
-        .chain(certs::LONG)
-        .chain(certs::LAST)
-        .chain(saving::portable::TESTS)
-        .chain(run::TESTS)
-        .chain(trust::secrets::STARTING)
-        .chain(saving::templates::LATER)
-        .chain(saving::states::TESTS)
-        .chain(saving::resting::AFTER)
-        .chain(saving::killed::TESTS)
-        .chain(ordinary::TESTS)
-        .chain(lifecycle::AFTER);
-    let long = certs::LONG.iter().chain(faults::disrupted::LONG);
-    let long = long.chain(faults::matrix::LONG);
-    let long: Vec<_> = long.map(|(name, _)| *name).collect();
-    let all = std::env::var_os("KUBBY_E2E_LONG").is_some_and(|v| v == "1");
-    let end = time_is_up();
-    // Set where a test was left out or failed: what it would have taken away may be there.
-    let untidy = Arc::new(AtomicBool::new(false));
-    for (name, test) in tests {
-        let (env, untidy) = (Arc::clone(&env), Arc::clone(&untidy));
-        let last = lifecycle::AFTER.iter().any(|(last, _)| last == name);
-        let end = end.filter(|_| !last);
-        let trial = Trial::ignorable_test(*name, move || {
-            let began = Instant::now();
-            if end.is_some_and(|end| began > end) {
-                eprintln!("  {name}: NOT RUN, the time for the tests is up");
-                untidy.store(true, Ordering::Relaxed);
-                return Ok(Completion::ignored_with("the time is up"));
-            }
-            if last && untidy.swap(false, Ordering::Relaxed) {
-                lifecycle::tidy(&env);
-            }
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| test(&env))) {
-                untidy.store(true, Ordering::Relaxed);
-                resume_unwind(panic);
-            }
-            eprintln!("  {name}: {:.1} s", began.elapsed().as_secs_f64());
-            Ok(Completion::Completed)
-        });
-        trials.push(trial.with_ignored_flag(long.contains(name) && !all));
-    }
-    // In order and one at a time: later tests work on what earlier ones made.
-    let args = Arguments {
-        test_threads: Some(1),
-        ..args
-    };
-    let conclusion = libtest_mimic::run(&args, trials);
-    env.clean_up();
-    conclusion.exit();
+    group::run(&args, GROUPS).exit();
 }

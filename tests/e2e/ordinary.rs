@@ -1,126 +1,52 @@
-//! A user without privileges, groups or a system daemon: exercises 1 to 3 on `qemu:///session`,
-//! and what happens to it when its libvirt and its host go down.
+//! A user without privileges, groups or a system daemon has a cluster on `qemu:///session`, and what
+//! happens to it when a start is interrupted, and when the user's libvirt and the host go down.
 
-use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::path::{Path, PathBuf};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
-use crate::env::{Env, Run, Test, uri};
-use crate::faults::crowd::{go_on, stand_still};
+use crate::env::Env;
+use crate::faults::crowd::Stopped;
+use crate::group::{ROOT, Test};
+use crate::program::{Run, Running};
+use crate::user::{User, tool};
 
-pub const TESTS: &[Test] = &[("an_ordinary_user_has_a_cluster", an_ordinary_user)];
+pub const TESTS: &[Test] = tests![
+    a_start_survives_the_end_of_libvirt.needs(ROOT),
+    an_interrupted_start_can_be_continued,
+    an_ordinary_user_has_a_cluster.needs(ROOT),
+    a_cluster_outlives_its_host.needs(ROOT),
+];
 
-/// A user of the system that is made for the test, and goes with it.
-struct User {
-    name: String,
-    id: u32,
-    home: PathBuf,
-    runtime: PathBuf,
+/// The user of this group's tests.
+static USER: Mutex<Option<User>> = Mutex::new(None);
+
+/// Removes the user with all that the tests have made.
+pub fn end() {
+    drop(place().take());
 }
 
-fn tool(program: &str, args: &[&str]) -> Run {
-    let mut command = Command::new(program);
-    command.args(args).stdin(Stdio::null());
-    Run::of(command)
+fn place() -> MutexGuard<'static, Option<User>> {
+    USER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl User {
-    fn new() -> Self {
-        let name = format!("kubby-e2e-{}", std::process::id());
-        tool("useradd", &["--create-home", "--shell", "/bin/sh", &name]).ok();
-        let id = tool("id", &["-u", &name]).ok().stdout;
-        let home = tool("getent", &["passwd", &name]).ok().stdout;
-        let home = PathBuf::from(home.split(':').nth(5).expect("a home"));
-        let id = id.trim().parse().expect("a number");
-        let runtime = home.join("run");
-        let user = User {
-            name,
-            id,
-            home,
-            runtime,
-        };
-        std::fs::create_dir(&user.runtime).expect("a folder");
-        user.own(&user.runtime);
-        let private = std::fs::Permissions::from_mode(0o700);
-        std::fs::set_permissions(&user.runtime, private).expect("a mode");
+/// Runs a test as the user, who is made for the first of them. After a test that failed there is
+/// another one for the next.
+fn as_user(env: &Env, test: impl FnOnce(&User)) {
+    let user = place().take().unwrap_or_else(|| {
+        let user = User::new();
+        equip(env, &user);
         user
-    }
-
-    fn own(&self, path: &Path) {
-        chown(path, Some(self.id), Some(self.id)).expect("an owner");
-    }
-
-    /// A program as this user, who can become nobody else.
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new("setpriv");
-        command
-            .args([
-                "--reuid",
-                &self.name,
-                "--regid",
-                &self.name,
-                "--clear-groups",
-            ])
-            .args(["--no-new-privs", "--", program])
-            .env_clear()
-            .env("HOME", &self.home)
-            .env("USER", &self.name)
-            .env("XDG_RUNTIME_DIR", &self.runtime)
-            .env(
-                "PATH",
-                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            )
-            .env("LC_ALL", "C.UTF-8")
-            .env("NO_COLOR", "1")
-            .current_dir(&self.home)
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn kubby_command(&self) -> Command {
-        self.command(&self.home.join("kubby").to_string_lossy())
-    }
-
-    fn kubby(&self, args: &[&str]) -> Run {
-        let mut command = self.kubby_command();
-        command.args(args);
-        Run::of(command)
-    }
-
-    /// Ends the user's processes whose program is named so.
-    fn end(&self, program: &str, signal: Signal) -> usize {
-        use std::os::unix::fs::MetadataExt as _;
-        let mut ended = 0;
-        for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
-            let name = entry.file_name();
-            let id = name.to_str().and_then(|name| name.parse().ok());
-            let Some(pid) = id.and_then(Pid::from_raw) else {
-                continue;
-            };
-            let own = entry.metadata().is_ok_and(|meta| meta.uid() == self.id);
-            let called = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-            if own && called.trim().starts_with(program) && kill_process(pid, signal).is_ok() {
-                ended += 1;
-            }
-        }
-        ended
-    }
+    });
+    test(&user);
+    *place() = Some(user);
 }
 
-impl Drop for User {
-    fn drop(&mut self) {
-        if self.home.join("kubby").exists() {
-            let _ = self.kubby(&["delete", "--all"]);
-        }
-        self.end("", Signal::KILL);
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        let _ = tool("userdel", &["--remove", &self.name]);
-    }
-}
-
-/// The program and what it would otherwise build for minutes.
+/// Gives the user the program and what it would otherwise build for minutes.
 fn equip(env: &Env, user: &User) {
     let program = user.home.join("kubby");
     std::fs::copy(env!("CARGO_BIN_EXE_kubby"), &program).expect("a copy");
@@ -142,73 +68,131 @@ fn equip(env: &Env, user: &User) {
     tool("chown", &["-R", &owner, &all.to_string_lossy()]).ok();
 }
 
-fn an_ordinary_user(env: &Env) {
-    if uri() != "qemu:///system" {
-        eprintln!("  only root can make a user; the other tests have run as an ordinary one");
-        return;
+const START: [&str; 4] = ["start", "--no-template", "-o", "json"];
+
+/// The user's libvirt ends while a start runs, which says so, or does not even notice.
+fn a_start_survives_the_end_of_libvirt(env: &Env) {
+    as_user(env, |user| {
+        let mut command = user.kubby_command();
+        command.args(START);
+        let kubby = Stopped::at(command, "after make the overlay");
+        assert!(user.end("libvirtd", Signal::KILL) + user.end("virtqemud", Signal::KILL) > 0);
+        let output = kubby.resume();
+        let text = String::from_utf8_lossy(&output.stderr);
+        note!("without libvirt the start ended with {}", output.status);
+        assert!(matches!(output.status.code(), Some(0 | 12)), "{text}");
+    });
+}
+
+/// Ctrl-C while the machine boots: the documented code, and a state that the next start continues
+/// from.
+fn an_interrupted_start_can_be_continued(env: &Env) {
+    match (ROOT.is_met)() {
+        true => as_user(env, |user| interrupt(|| user.kubby_command())),
+        false => interrupt(|| env.kubby_command()),
     }
-    let user = User::new();
-    equip(env, &user);
-    let groups = Run::of({
+}
+
+fn interrupt(kubby: impl Fn() -> Command) {
+    let run = |args: &[&str]| {
+        let mut command = kubby();
+        command.args(args);
+        Run::of(command).ok()
+    };
+    run(&["delete"]);
+    let mut command = kubby();
+    command
+        .args(START)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut start = Running::start(&mut command);
+    let stderr = start.child().stderr.take().expect("stderr");
+    let mut lines = BufReader::new(stderr).lines();
+    let booting = lines.any(|line| line.is_ok_and(|l| l.starts_with("==> Boot the node")));
+    assert!(booting, "the node never booted");
+    start.signal(Signal::INT);
+    let began = Instant::now();
+    let rest: Vec<String> = lines.map_while(Result::ok).collect();
+    let status = start.ends_within(Duration::from_secs(60));
+    assert_eq!(status.code(), Some(130), "{}", rest.join("\n"));
+    let took = began.elapsed();
+    assert!(took.as_secs() < 5, "it took {took:?} to stop");
+    let host = run(&["status", "-o", "json"]).json()["host"].clone();
+    assert_eq!(host, "Running", "the machine is left as it is");
+
+    let start = run(&START);
+    note!(
+        "start, from an interrupted one: {:.1} s",
+        start.took.as_secs_f64()
+    );
+    let result = start.json();
+    assert_eq!(result["kind"], "Start");
+    assert_eq!(result["kubernetesVersion"], "v1.37.2");
+    assert_eq!(result["currentContext"], true);
+    let nodes = run(&["kubectl", "--", "get", "nodes", "--no-headers"]).stdout;
+    let words: Vec<&str> = nodes.split_whitespace().collect();
+    assert_eq!(words[..3], ["kubby", "Ready", "control-plane"], "{nodes}");
+    assert_eq!(words[4], "v1.37.2", "{nodes}");
+}
+
+fn kubectl(user: &User, args: &[&str]) -> Run {
+    user.kubby(&[&["kubectl", "--"], args].concat())
+}
+
+/// Starts the user's cluster, unless it runs.
+fn ensure_cluster(user: &User) {
+    let run = user.kubby(&START).ok();
+    note!("start: {:.1} s", run.took.as_secs_f64());
+}
+
+fn an_ordinary_user_has_a_cluster(env: &Env) {
+    as_user(env, |user| {
         let mut command = user.command("id");
         command.arg("-G");
-        command
+        let groups = Run::of(command).ok().stdout;
+        let own = user.id.to_string();
+        assert_eq!(groups.trim(), own, "in no group but their own");
+        ensure_cluster(user);
+        let status = user.kubby(&["status", "-o", "json"]).ok().json();
+        for part in ["host", "kubelet", "apiserver"] {
+            assert_eq!(status[part], "Running", "{status}");
+        }
+        assert_eq!(status["kubeconfig"], "Configured");
+        let list = user.kubby(&["list", "-o", "json"]).ok().stdout;
+        assert!(
+            list.contains("qemu:///session") || !list.contains("qemu:///system"),
+            "{list}"
+        );
+        looks_inside(user);
+        uses_kubectl(user);
     });
-    assert_eq!(
-        groups.ok().stdout.trim(),
-        user.id.to_string(),
-        "in no group but their own"
-    );
+}
 
-    // Their libvirt goes while a start is under way; it says so, or does not even notice.
-    let mut command = user.kubby_command();
-    command.args(["start", "--no-template"]);
-    let child = stand_still(command, "after make the overlay");
-    assert!(user.end("libvirtd", Signal::KILL) + user.end("virtqemud", Signal::KILL) > 0);
-    let output = go_on(child);
-    let text = String::from_utf8_lossy(&output.stderr);
-    eprintln!("  without libvirt the start ended with {}", output.status);
-    assert!(matches!(output.status.code(), Some(0 | 12)), "{text}");
-
-    // Exercise 1.
-    let run = user.kubby(&["start", "--no-template"]).ok();
-    eprintln!("  start: {:.1} s", run.took.as_secs_f64());
-    let status = user.kubby(&["status", "-o", "json"]).ok().json();
-    for part in ["host", "kubelet", "apiserver"] {
-        assert_eq!(status[part], "Running", "{status}");
-    }
-    assert_eq!(status["kubeconfig"], "Configured");
-    let list = user.kubby(&["list", "-o", "json"]).ok().stdout;
-    assert!(
-        list.contains("qemu:///session") || !list.contains("qemu:///system"),
-        "{list}"
-    );
-
-    // Exercise 2.
+/// The commands of `kubby ssh` that a newcomer types.
+fn looks_inside(user: &User) {
     let looks = "pgrep -l etcd && pgrep -l kube-apiserver && pgrep -l kube-scheduler && pgrep -l controller";
     let seen = user.kubby(&["ssh", "--", looks]).ok().stdout;
     assert_eq!(seen.lines().count(), 4, "{seen}");
-    let seen = user
-        .kubby(&["ssh", "--", "pgrep -l kubelet && pgrep -l kube-proxy"])
-        .ok()
-        .stdout;
+    let looks = "pgrep -l kubelet && pgrep -l kube-proxy";
+    let seen = user.kubby(&["ssh", "--", looks]).ok().stdout;
     assert_eq!(seen.lines().count(), 2, "{seen}");
     user.kubby(&["ssh", "--", "exit 7"]).exits(7);
+}
 
-    // Exercise 3.
-    let kubectl = |args: &[&str]| user.kubby(&[&["kubectl", "--"], args].concat());
-    kubectl(&[
+/// The commands of kubectl that a newcomer types.
+fn uses_kubectl(user: &User) {
+    let config = [
         "config",
         "use-context",
         "kubby",
         "--kubeconfig",
         ".kube/config",
-    ])
-    .ok();
-    let nodes = kubectl(&["get", "nodes", "--no-headers"]).ok().stdout;
+    ];
+    kubectl(user, &config).ok();
+    let nodes = kubectl(user, &["get", "nodes", "--no-headers"]).ok().stdout;
     let words: Vec<&str> = nodes.split_whitespace().collect();
     assert_eq!(words[..3], ["kubby", "Ready", "control-plane"], "{nodes}");
-    let node = kubectl(&["describe", "node", "kubby"]).ok().stdout;
+    let node = kubectl(user, &["describe", "node", "kubby"]).ok().stdout;
     for part in [
         "Roles:",
         "Labels:",
@@ -219,27 +203,32 @@ fn an_ordinary_user(env: &Env) {
     ] {
         assert!(node.contains(part), "{part}: {node}");
     }
-    let resources = kubectl(&["api-resources", "-o", "name"]).ok().stdout;
+    let resources = kubectl(user, &["api-resources", "-o", "name"]).ok().stdout;
     assert!(
         resources.lines().any(|line| line == "deployments.apps"),
         "{resources}"
     );
+}
 
-    // The host goes down and comes back: neither QEMU nor libvirt runs any more.
-    kubectl(&["create", "namespace", "kept"]).ok();
-    assert_eq!(user.end("qemu-system", Signal::KILL), 1);
-    user.end("libvirtd", Signal::KILL);
-    user.end("virtqemud", Signal::KILL);
-    let status = user.kubby(&["status", "-o", "json"]).ok().json();
-    assert_eq!(status["host"], "Stopped", "{status}");
-    let run = user.kubby(&["start"]).ok();
-    eprintln!("  after the host was down: {:.1} s", run.took.as_secs_f64());
-    kubectl(&["get", "namespace", "kept"]).ok();
+/// The host goes down and comes back: neither QEMU nor libvirt runs any more.
+fn a_cluster_outlives_its_host(env: &Env) {
+    as_user(env, |user| {
+        ensure_cluster(user);
+        kubectl(user, &["create", "namespace", "kept"]).ok();
+        assert_eq!(user.end("qemu-system", Signal::KILL), 1);
+        user.end("libvirtd", Signal::KILL);
+        user.end("virtqemud", Signal::KILL);
+        let status = user.kubby(&["status", "-o", "json"]).ok().json();
+        assert_eq!(status["host"], "Stopped", "{status}");
+        let run = user.kubby(&["start"]).ok();
+        note!("after the host was down: {:.1} s", run.took.as_secs_f64());
+        kubectl(user, &["get", "namespace", "kept"]).ok();
 
-    user.kubby(&["delete"]).ok();
-    assert!(!user.home.join(".local/share/kubby").exists());
-    assert!(!user.home.join(".kube/config").exists());
-    let mut virsh = user.command("virsh");
-    virsh.args(["-c", "qemu:///session", "list", "--all", "--name"]);
-    assert_eq!(Run::of(virsh).ok().stdout.trim(), "");
+        user.kubby(&["delete"]).ok();
+        assert!(!user.home.join(".local/share/kubby").exists());
+        assert!(!user.home.join(".kube/config").exists());
+        let mut virsh = user.command("virsh");
+        virsh.args(["-c", "qemu:///session", "list", "--all", "--name"]);
+        assert_eq!(Run::of(virsh).ok().stdout.trim(), "");
+    });
 }

@@ -1,4 +1,4 @@
-//! What stands outside of the cluster in these tests: a registry, a proxy and a name server on
+//! Servers outside of the cluster in these tests: a registry, a proxy and a name server on
 //! this host's loopback, each of which writes down what it was asked.
 
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,35 +1,24 @@
-//! Services reached from the host, and kubectl's ways into pods.
+//! Services reached from the host.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::process::{Child, Stdio};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::env::{Env, Run, Test, eventually};
+use crate::env::Env;
+use crate::group::Test;
 use crate::image;
+use crate::program::{Run, eventually};
 
-pub const TESTS: &[Test] = &[
-    (
-        "a_service_has_an_address_here",
-        a_service_has_an_address_here,
-    ),
-    (
-        "a_load_balancer_gets_its_external_address",
-        a_load_balancer_gets_its_external_address,
-    ),
-    (
-        "services_that_cannot_be_reached_say_why",
-        services_that_cannot_be_reached_say_why,
-    ),
-    ("a_taken_port_is_passed_over", a_taken_port_is_passed_over),
-    ("kubectl_reaches_into_pods", kubectl_reaches_into_pods),
-    ("addresses_last_over_a_stop", addresses_last_over_a_stop),
+pub const TESTS: &[Test] = tests![
+    a_service_has_an_address_here,
+    a_load_balancer_gets_its_external_address,
+    services_that_cannot_be_reached_say_why,
+    a_taken_port_is_passed_over,
 ];
 
-/// Time for a pod to start on a slow machine.
+/// The limit of a pod's start on a slow machine.
 const POD_LIMIT: Duration = Duration::from_secs(180);
 
 const WEB: &str = r#"
@@ -61,7 +50,7 @@ metadata: {name: nobody}
 spec: {type: NodePort, selector: {app: ghost}, ports: [{port: 80}]}
 "#;
 
-/// Applies a manifest from standard input.
+/// Applies a manifest.
 fn apply(env: &Env, manifest: &str) {
     let file = env.root().join("manifest.yaml");
     std::fs::write(&file, manifest).expect("a file");
@@ -92,16 +81,33 @@ fn get(url: &str) -> Result<String, String> {
 }
 
 #[track_caller]
-fn says_hello(url: &str) {
+pub fn says_hello(url: &str) {
     eventually(Duration::from_secs(60), url, || match get(url) {
         Ok(text) if text.contains("hello from web") => Ok(()),
         other => Err(other),
     });
 }
 
-fn a_service_has_an_address_here(env: &Env) {
+fn make_web(env: &Env) {
     image::load(env);
-    apply(env, WEB);
+    env.once("web", || apply(env, WEB));
+}
+
+/// Makes the pod and its Services, and waits until it serves.
+pub fn web(env: &Env) {
+    make_web(env);
+    ready(env, "web");
+}
+
+pub fn ready(env: &Env, pod: &str) {
+    let pod = format!("pod/{pod}");
+    let limit = format!("--timeout={}s", POD_LIMIT.as_secs());
+    env.kubectl(&["wait", &pod, "--for=condition=Ready", &limit])
+        .ok();
+}
+
+fn a_service_has_an_address_here(env: &Env) {
+    make_web(env);
     // Asked at once: it waits for the pod by itself.
     let wait = POD_LIMIT.as_secs().to_string();
     let first = url(env, &["web", "--port", "http", "--wait", &wait]);
@@ -142,7 +148,7 @@ fn a_service_has_an_address_here(env: &Env) {
         .prints(&first)
         .prints(&udp);
 
-    // Made anew, it has another port of the node, and the same address here.
+    // Made again, it has another port of the node, and the same address here.
     env.kubectl(&["delete", "service", "web"]).ok();
     apply(env, WEB);
     assert_eq!(url(env, &["web", "--port", "http"]), first);
@@ -157,6 +163,7 @@ fn a_service_has_an_address_here(env: &Env) {
 }
 
 fn a_load_balancer_gets_its_external_address(env: &Env) {
+    web(env);
     let port = 18080 + u16::try_from(std::process::id() % 1000).expect("small");
     apply(
         env,
@@ -182,6 +189,7 @@ fn a_load_balancer_gets_its_external_address(env: &Env) {
 }
 
 fn services_that_cannot_be_reached_say_why(env: &Env) {
+    web(env);
     env.kubby(&["service", "inside"])
         .exits(15)
         .says("ClusterIP")
@@ -205,6 +213,7 @@ fn services_that_cannot_be_reached_say_why(env: &Env) {
 }
 
 fn a_taken_port_is_passed_over(env: &Env) {
+    web(env);
     let taken = TcpListener::bind("127.0.0.1:0").expect("a listener");
     let port = taken.local_addr().expect("an address").port().to_string();
     env.kubby(&["service", "web", "--port", "http", "--host-port", &port])
@@ -238,165 +247,49 @@ fn a_taken_port_is_passed_over(env: &Env) {
     says_hello(asked.stdout.trim());
 }
 
-/// A program whose lines are read with a deadline, ended when it is dropped.
-struct Running {
-    child: Child,
-    lines: mpsc::Receiver<String>,
+/// Addresses of Services before a stop.
+pub struct Addresses {
+    lasting: String,
+    fleeting: String,
 }
 
-impl Running {
-    fn start(env: &Env, args: &[&str]) -> Self {
-        let mut command = env.kubby_command();
-        command
-            .args(["-p", &env.profile, "kubectl", "--"])
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit());
-        let mut child = command.spawn().expect("kubectl runs");
-        let out = BufReader::new(child.stdout.take().expect("stdout"));
-        let (sender, lines) = mpsc::channel();
-        std::thread::spawn(move || {
-            for line in out.lines().map_while(Result::ok) {
-                let _ = sender.send(line);
-            }
-        });
-        Running { child, lines }
-    }
-
-    #[track_caller]
-    fn waits_for(&self, words: &str) {
-        let end = Instant::now() + Duration::from_secs(90);
-        let mut seen = Vec::new();
-        while let Ok(line) = self
-            .lines
-            .recv_timeout(end.saturating_duration_since(Instant::now()))
-        {
-            if line.contains(words) {
-                return;
-            }
-            seen.push(line);
-        }
-        panic!("`{words}` did not come; what came: {seen:?}");
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn kubectl_reaches_into_pods(env: &Env) {
-    env.kubectl(&["exec", "web", "--", "echo", "from", "inside"])
-        .ok()
-        .prints("from inside");
-    env.kubectl(&["exec", "web", "--", "app", "exit"]).exits(42);
-    // Standard input to its end.
-    let mut command = env.kubby_command();
-    command
-        .args([
-            "-p",
-            &env.profile,
-            "kubectl",
-            "--",
-            "exec",
-            "-i",
-            "web",
-            "--",
-            "cat",
-        ])
-        .stdin(
-            std::fs::File::open(file!())
-                .or_else(|_| std::fs::File::open("Cargo.toml"))
-                .expect("a file"),
+impl Addresses {
+    /// Opens two, of which the Service of one is gone before the stop.
+    pub fn open(env: &Env) -> Self {
+        web(env);
+        let lasting = url(env, &["web", "--port", "http"]);
+        apply(
+            env,
+            "apiVersion: v1\nkind: Service\nmetadata: {name: fleeting}\n\
+             spec: {type: NodePort, selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}\n",
         );
-    assert!(!Run::of(command).ok().stdout.is_empty());
+        let fleeting = url(env, &["fleeting"]);
+        says_hello(&fleeting);
+        env.kubectl(&["delete", "service", "fleeting"]).ok();
+        Addresses { lasting, fleeting }
+    }
 
-    let here = env.root().join("sent.txt");
-    std::fs::write(&here, "sent and fetched\n").expect("a file");
-    let here = here.display().to_string();
-    env.kubectl(&["cp", &here, "web:/tmp/there.txt"]).ok();
-    env.kubectl(&["exec", "web", "--", "cat", "/tmp/there.txt"])
-        .ok()
-        .prints("sent and fetched");
-    let back = env.root().join("back.txt");
-    env.kubectl(&["cp", "web:/tmp/there.txt", &back.display().to_string()])
-        .ok();
-    assert_eq!(
-        std::fs::read_to_string(&back).expect("the file"),
-        "sent and fetched\n"
-    );
+    /// Checks that nothing answers while the cluster is stopped.
+    #[track_caller]
+    pub fn are_closed(&self) {
+        assert!(get(&self.lasting).is_err());
+    }
 
-    let logs = Running::start(env, &["logs", "-f", "web"]);
-    logs.waits_for("serving");
-    let forward = Running::start(env, &["port-forward", "service/inside", ":80"]);
-    let line = forward
-        .lines
-        .recv_timeout(Duration::from_secs(60))
-        .expect("kubectl says where");
-    let address = line
-        .split_whitespace()
-        .find(|w| w.starts_with("127.0.0.1:"))
-        .expect("an address");
-    says_hello(&format!("http://{address}"));
-    logs.waits_for("request /");
-
-    env.kubectl(&[
-        "run",
-        "asked",
-        "--image=kubby.dev/test:1",
-        "--restart=Never",
-        "-i",
-        "--attach=false",
-        "--command",
-        "--",
-        "lines",
-    ])
-    .ok();
-    env.kubectl(&[
-        "wait",
-        "pod/asked",
-        "--for=condition=Ready",
-        &format!("--timeout={}s", POD_LIMIT.as_secs()),
-    ])
-    .ok();
-    let mut attach = Running::start(env, &["attach", "-i", "asked"]);
-    let stdin = attach.child.stdin.as_mut().expect("stdin");
-    stdin.write_all(b"one\n").expect("sent");
-    stdin.flush().expect("sent");
-    attach.waits_for("got one");
-    env.kubectl(&["delete", "pod", "asked", "--grace-period=1"])
-        .ok();
-}
-
-fn addresses_last_over_a_stop(env: &Env) {
-    let before = url(env, &["web", "--port", "http"]);
-    apply(
-        env,
-        "apiVersion: v1\nkind: Service\nmetadata: {name: fleeting}\n\
-         spec: {type: NodePort, selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}\n",
-    );
-    let gone = url(env, &["fleeting"]);
-    says_hello(&gone);
-    env.kubectl(&["delete", "service", "fleeting"]).ok();
-    env.kubby(&["stop"]).ok();
-    assert!(get(&before).is_err());
-    env.kubby(&["start"])
-        .ok()
-        .says("default/fleeting that it led to is gone");
-    assert!(get(&gone).is_err(), "{gone} still answers");
-    eventually(POD_LIMIT, &before, || match get(&before) {
-        Ok(text) if text.contains("hello from web") => Ok(()),
-        other => Err(other),
-    });
-    assert_eq!(url(env, &["web", "--port", "http"]), before);
-    // Nothing is left to do for the next start.
-    env.kubby(&["start"]).ok().says("they are open");
-    env.kubby(&["service", "remove", "web"]).ok();
-    env.kubectl(&["delete", "service", "web", "inside", "nobody"])
-        .ok();
-    env.kubectl(&["delete", "pod", "web", "--grace-period=1"])
-        .ok();
+    /// Checks what the start says, and that the address of the Service that is left is the same.
+    #[track_caller]
+    pub fn last(&self, env: &Env, start: &Run) {
+        let gone = "default/fleeting that it led to is gone";
+        assert!(start.stderr.contains(gone), "{}", start.stderr);
+        let fleeting = &self.fleeting;
+        assert!(get(fleeting).is_err(), "{fleeting} still answers");
+        let lasting = &self.lasting;
+        eventually(POD_LIMIT, lasting, || match get(lasting) {
+            Ok(text) if text.contains("hello from web") => Ok(()),
+            other => Err(other),
+        });
+        assert_eq!(url(env, &["web", "--port", "http"]), *lasting);
+        // Nothing is left to do for the next start.
+        env.kubby(&["start"]).ok().says("they are open");
+        env.kubby(&["service", "remove", "web"]).ok();
+    }
 }

@@ -14,13 +14,13 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub struct Request {
     pub path: String,
-    /// Where `Range: bytes=N-` starts.
+    /// The start of `Range: bytes=N-`.
     pub range: Option<usize>,
-    /// How many requests for the same path came before.
+    /// The number of earlier requests for the same path.
     pub earlier: usize,
 }
 
-/// What the server answers.
+/// An answer of the server's.
 #[derive(Debug, Clone)]
 pub struct Reply {
     status: u16,

@@ -110,7 +110,7 @@ fn certificate<'a>(place: &'a Place<'_>, days: i64) -> Undo<'a> {
     Box::new(move || fsutil::write_atomic(&file, &good, 0o600).expect("a certificate"))
 }
 
-/// A lock that nobody takes away any more.
+/// A lock whose process is gone.
 fn locked<'a>(lock: PathBuf) -> Undo<'a> {
     let file = fs::File::create(&lock).expect("a lock");
     let old = SystemTime::now() - Duration::from_secs(3600);

@@ -12,7 +12,8 @@ use kubby::store::Store;
 
 use super::place::Place;
 use super::{Fault, nothing};
-use crate::env::{Run, uri};
+use crate::env::uri;
+use crate::program::Run;
 
 pub fn all<'a>(place: &'a Place<'_>) -> Vec<Fault<'a>> {
     let mut faults = vec![
@@ -33,7 +34,7 @@ pub fn all<'a>(place: &'a Place<'_>) -> Vec<Fault<'a>> {
     if uri() == "qemu:///system" {
         faults.extend(of_root(place));
     } else {
-        eprintln!("  only root can plant all faults");
+        note!("only root can plant all faults");
     }
     faults
 }
@@ -89,7 +90,7 @@ fn pools<'a>(place: &'a Place<'_>) -> Vec<Fault<'a>> {
         fs::rename(&there, &away).expect("a move");
         Box::new(move || {
             // As the disk comes back that the folder is on.
-            fs::remove_dir(&there).expect("an empty folder, made anew");
+            fs::remove_dir(&there).expect("an empty folder, made again");
             fs::rename(&away, &there).expect("a move");
             virsh("pool-refresh");
         })
@@ -152,7 +153,7 @@ fn of_root<'a>(place: &'a Place<'_>) -> Vec<Fault<'a>> {
     if Run::of(command).code == 0 {
         faults.push(Fault::new("firewall", "virbr9", nothing).within(docker));
     } else {
-        eprintln!("  this host has no packet filter to plant a rule in");
+        note!("this host has no packet filter to plant a rule in");
     }
     // As of another home, which has no cluster and whose pool is empty.
     let home = place.env.root().join("empty-home");

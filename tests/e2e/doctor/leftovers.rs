@@ -1,4 +1,4 @@
-//! What crashed runs leave, and what looks like it but is somebody else's.
+//! Leftovers of crashed runs, and things that look like them but are another home's or the user's.
 
 use std::fs;
 use std::path::{Path, PathBuf};

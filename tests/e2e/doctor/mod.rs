@@ -14,37 +14,28 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::env::{Env, Run, Test};
+use crate::env::Env;
+use crate::group::Test;
+use crate::program::Run;
 use place::Place;
 
-pub const TESTS: &[Test] = &[
-    (
-        "the_doctor_finds_planted_faults",
-        the_doctor_finds_planted_faults,
-    ),
-    (
-        "the_doctor_leaves_others_alone",
-        the_doctor_leaves_others_alone,
-    ),
-    (
-        "a_fork_that_was_not_started_is_well",
-        a_fork_that_was_not_started_is_well,
-    ),
+pub const TESTS: &[Test] = tests![
+    the_doctor_finds_planted_faults,
+    the_doctor_leaves_others_alone,
+    a_fork_that_was_not_started_is_well,
 ];
 
-pub const LATER: &[Test] = &[(
-    "the_doctor_finds_a_running_cluster_well",
-    the_doctor_finds_a_running_cluster_well,
-)];
+/// On the group's cluster, which runs.
+pub const RUNNING: &[Test] = tests![the_doctor_finds_a_running_cluster_well,];
 
-/// What takes a fault away again, where the doctor does not or not all of it.
+/// The undoing of a fault, as far as the doctor does not do it.
 type Undo<'a> = Box<dyn FnOnce() + 'a>;
 
 /// A fault, and what the doctor must say of it.
 pub struct Fault<'a> {
-    /// The name of the one check that must tell.
+    /// The name of the one check that has to find it.
     pub check: &'static str,
-    /// What its reason must name.
+    /// Words that its reason has to have.
     pub words: String,
     /// Whether `--fix` must repair it.
     pub fixable: bool,
@@ -150,7 +141,7 @@ fn of_check<'v>(result: &'v Value, check: &str) -> Vec<&'v Value> {
 fn the_doctor_finds_planted_faults(env: &Env) {
     let env = env.elsewhere("doctor");
     let place = Place::make(&env);
-    // What this host always has to be told of, such as that there is no KVM.
+    // What is always found on this host, such as that there is no KVM.
     let (result, usual) = doctor(&place, None, false);
     assert_eq!(result["healthy"], true, "{result:#}");
     let (mut planted, mut found, mut repaired) = (0, 0, 0);
@@ -167,11 +158,11 @@ fn the_doctor_finds_planted_faults(env: &Env) {
         let new: Vec<_> = troubles.difference(&usual).collect();
         let names: BTreeSet<&str> = new.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, BTreeSet::from([fault.check]), "{what}\n{result:#}");
-        let told = of_check(&result, fault.check);
-        let named = told
+        let found_by_it = of_check(&result, fault.check);
+        let named = found_by_it
             .iter()
             .find(|f| text(f, "reason").contains(&fault.words))
-            .unwrap_or_else(|| panic!("{what}: {told:#?}"));
+            .unwrap_or_else(|| panic!("{what}: {found_by_it:#?}"));
         assert!(!text(named, "remedy").is_empty(), "{what}: {named:#}");
         assert_eq!(named["fixable"], fault.fixable, "{what}: {named:#}");
         found += 1;
@@ -194,13 +185,13 @@ fn the_doctor_finds_planted_faults(env: &Env) {
         let rest: Vec<_> = after.difference(&usual).collect();
         assert!(rest.is_empty(), "{what} is left: {rest:?}\n{result:#}");
     }
-    eprintln!("  {planted} faults planted, {found} found, {repaired} repaired");
+    note!("{planted} faults planted, {found} found, {repaired} repaired");
     assert!(planted >= 12 && found == planted, "{planted} {found}");
     place.remove();
 }
 
-/// What is another home's, the user's own, or locked by another kubby stays, whatever the doctor
-/// repairs beside it.
+/// Things of another home, the user's own, and those locked by another kubby stay, whatever the
+/// doctor repairs beside them.
 fn the_doctor_leaves_others_alone(env: &Env) {
     let env = env.elsewhere("doctor");
     let place = Place::make(&env);
@@ -218,7 +209,7 @@ fn the_doctor_leaves_others_alone(env: &Env) {
     place.volume("base-dead.qcow2");
     let (result, troubles) = doctor(&place, None, true);
     assert_eq!(troubles, usual, "{result:#}");
-    assert!(!place.has_domain(&domain), "it is nobody's now");
+    assert!(!place.has_domain(&domain), "no process holds it now");
     assert!(!place.volumes().contains(&"base-dead.qcow2".to_owned()));
     others.check();
     // What another home needs of this pool is known to that home alone.
@@ -257,7 +248,6 @@ fn a_fork_that_was_not_started_is_well(env: &Env) {
     place.remove();
 }
 
-/// The cluster of the other tests, which runs, on a host that is well.
 fn the_doctor_finds_a_running_cluster_well(env: &Env) {
     let run = env.kubby(&["doctor", "-o", "json"]).ok();
     let result = run.json();
@@ -272,12 +262,12 @@ fn the_doctor_finds_a_running_cluster_well(env: &Env) {
     };
     says("clusters", &format!("`{}`: Running", env.profile));
     says("certificates", &env.profile);
-    // A run that nobody cut short leaves nothing.
+    // A run that came to its end leaves nothing.
     for finding in findings {
         let leftover = text(finding, "name").starts_with("leftover");
         assert!(!leftover || finding["fixable"] == false, "{finding:#}");
     }
     let people = env.kubby(&["doctor"]).ok();
     people.prints("ok       clusters").prints("0 failures");
-    eprintln!("  a look: {:.2} s", run.took.as_secs_f64());
+    note!("a look: {:.2} s", run.took.as_secs_f64());
 }

@@ -13,9 +13,10 @@ use kubby::store::{ProfileDir, Store};
 use kubby::units::Mebibytes;
 use time::OffsetDateTime;
 
-use crate::env::{Env, Run, uri};
+use crate::env::{Env, uri};
+use crate::program::Run;
 
-/// The key of the images, which nobody ever boots.
+/// The key of the images, which are never booted.
 const KEY: &str = "00112233445566778899aabbccddeeff";
 
 pub struct Place<'e> {
@@ -230,7 +231,7 @@ impl<'e> Place<'e> {
     }
 }
 
-/// What the cluster's certificates are for, made at a time.
+/// Returns the specification of the cluster's certificates, made at a time.
 pub fn spec(now: OffsetDateTime) -> PkiSpec {
     PkiSpec::of_first_node(now)
 }

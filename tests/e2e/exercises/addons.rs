@@ -3,30 +3,17 @@
 use super::images::busybox;
 use super::{LIMIT, apply, delete, get, wait_for};
 use crate::archive_samples::{Image, MANIFEST, digest, docker_files, tar};
-use crate::env::{Env, Test, eventually};
+use crate::env::Env;
+use crate::group::Test;
+use crate::program::eventually;
 
-pub const TESTS: &[Test] = &[
-    (
-        "default_addons_are_there_and_repaired",
-        default_addons_are_there_and_repaired,
-    ),
-    (
-        "what_others_changed_is_left_alone",
-        what_others_changed_is_left_alone,
-    ),
-    (
-        "kubectl_top_works_with_its_addon",
-        kubectl_top_works_with_its_addon,
-    ),
-    (
-        "the_registry_takes_pushes_from_the_host",
-        the_registry_takes_pushes_from_the_host,
-    ),
-    ("a_folder_is_an_addon", a_folder_is_an_addon),
-    (
-        "addons_that_make_no_sense_are_refused",
-        addons_that_make_no_sense_are_refused,
-    ),
+pub const TESTS: &[Test] = tests![
+    default_addons_are_there_and_repaired,
+    what_others_changed_is_left_alone,
+    kubectl_top_works_with_its_addon,
+    the_registry_takes_pushes_from_the_host,
+    a_folder_is_an_addon,
+    addons_that_make_no_sense_are_refused,
 ];
 
 fn default_addons_are_there_and_repaired(env: &Env) {
@@ -95,7 +82,7 @@ fn what_others_changed_is_left_alone(env: &Env) {
 
 fn kubectl_top_works_with_its_addon(env: &Env) {
     env.kubby(&["addon", "enable", "metrics"]).ok();
-    eventually(LIMIT, "kubectl top tells of the node", || {
+    eventually(LIMIT, "kubectl top shows the node", || {
         let top = env.kubectl(&["top", "nodes", "--no-headers"]);
         if top.code == 0 && top.stdout.starts_with("kubby ") {
             Ok(())
@@ -104,7 +91,7 @@ fn kubectl_top_works_with_its_addon(env: &Env) {
         }
     });
     // Pods come one by one, as the kubelet has seen them twice.
-    eventually(LIMIT, "kubectl top tells of all pods", || {
+    eventually(LIMIT, "kubectl top shows all pods", || {
         let top = env.kubectl(&["top", "pods", "-n", "kube-system"]);
         if top.code == 0 && top.stdout.contains("kubby-storage") {
             Ok(())
@@ -246,7 +233,7 @@ fn addons_that_make_no_sense_are_refused(env: &Env) {
         .exits(2)
         .says("x.yaml")
         .says("no apiVersion");
-    // The cluster itself refuses it: told with its words, and nothing of it stays enabled.
+    // The cluster itself refuses it: its words are shown, and nothing of it stays enabled.
     std::fs::write(
         folder.join("x.yaml"),
         "apiVersion: v1\nkind: Service\nmetadata: {name: bad}\nspec: {ports: [{port: 99999}]}\n",

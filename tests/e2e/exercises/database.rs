@@ -3,25 +3,23 @@
 
 use std::process::{Command, Stdio};
 
-use super::images::{BUSYBOX, price_context};
+use super::images::{self, BUSYBOX};
 use super::{LIMIT, apply, delete, exec, file, get, rolled_out, wait_for};
-use crate::env::{Env, Run, Test, eventually};
+use crate::env::Env;
+use crate::group::Test;
+use crate::program::{Run, eventually};
 
-pub const TESTS: &[Test] = &[
-    ("the_database_of_the_chapter", the_database_of_the_chapter),
-    ("its_name_resolves", its_name_resolves),
-    ("a_price_is_collected_every_minute", a_price_is_collected),
-    ("rows_survive_the_pod", rows_survive_the_pod),
+pub const TESTS: &[Test] = tests![
+    the_database_of_the_chapter,
+    its_name_resolves,
+    a_price_is_collected_every_minute,
+    rows_survive_the_pod,
 ];
 
 /// Once other tests have let some minutes go by.
-pub const LATER: &[Test] = &[("prices_came_minute_by_minute", prices_came)];
+pub const LATER: &[Test] = tests![prices_came_minute_by_minute];
 
-/// After a stop and a start.
-pub const AFTER: &[Test] = &[
-    ("rows_survive_a_stop", rows_survive_a_stop),
-    ("the_chapter_is_cleaned_up", the_chapter_is_cleaned_up),
-];
+pub const LAST: &[Test] = tests![the_chapter_is_cleaned_up];
 
 const CLIENT: [&str; 6] = ["mysql", "-h", "my-database", "-u", "user", "-ppassword"];
 
@@ -29,7 +27,7 @@ fn manifest(name: &str) -> String {
     file(&format!("manifests/{name}.yaml"))
 }
 
-/// Runs SQL in the database's own pod and gives the rows.
+/// Runs SQL in the database's own pod, and returns the rows.
 fn sql(env: &Env, statement: &str) -> String {
     try_sql(env, statement).ok().stdout
 }
@@ -40,9 +38,21 @@ fn try_sql(env: &Env, statement: &str) -> Run {
     env.kubectl(&args)
 }
 
+/// Makes the database and its table, with one row.
+pub fn database(env: &Env) {
+    images::load_mysql(env);
+    env.once("the database", || {
+        for name in ["mysql", "service", "create-table"] {
+            env.kubectl(&["apply", "-f", &manifest(name)]).ok();
+        }
+        rolled_out(env, "statefulset/mysql");
+        wait_for(env, "condition=complete", &["job/create-table"]);
+        sql(env, "INSERT INTO messages VALUES (42)");
+    });
+}
+
 fn the_database_of_the_chapter(env: &Env) {
-    env.kubectl(&["apply", "-f", &manifest("mysql")]).ok();
-    rolled_out(env, "statefulset/mysql");
+    database(env);
     env.kubectl(&["get", "pods"]).ok().prints("mysql-0");
     let volumes = env
         .kubectl(&["get", "persistentvolumes", "--no-headers"])
@@ -55,11 +65,6 @@ fn the_database_of_the_chapter(env: &Env) {
         lines[0]
     );
 
-    env.kubectl(&["apply", "-f", &manifest("service")]).ok();
-    env.kubectl(&["apply", "-f", &manifest("create-table")])
-        .ok();
-    wait_for(env, "condition=complete", &["job/create-table"]);
-
     // As a person does it, at a terminal.
     let mut command = String::from(
         "run mysql-client --image=mysql:5.7 -i -t --rm --restart=Never --pod-running-timeout=5m -- ",
@@ -68,10 +73,9 @@ fn the_database_of_the_chapter(env: &Env) {
     command.push_str(" db -e 'show tables;'");
     let output = at_a_terminal(env, &command);
     assert!(output.contains("messages"), "{output}");
-    sql(env, "INSERT INTO messages VALUES (42)");
 }
 
-/// kubectl with a terminal of its own.
+/// Runs kubectl with a terminal of its own.
 fn at_a_terminal(env: &Env, command: &str) -> String {
     let kubectl = std::env::var("KUBBY_TEST_KUBECTL").unwrap_or_else(|_| "kubectl".into());
     let mut script = Command::new("script");
@@ -84,6 +88,8 @@ fn at_a_terminal(env: &Env, command: &str) -> String {
 }
 
 fn its_name_resolves(env: &Env) {
+    images::load_busybox(env);
+    env.kubectl(&["apply", "-f", &manifest("service")]).ok();
     let path = apply(
         env,
         "resolver",
@@ -113,24 +119,39 @@ fn its_name_resolves(env: &Env) {
     delete(env, &path);
 }
 
-fn a_price_is_collected(env: &Env) {
-    let context = price_context(env.root());
-    let run = env
-        .kubby(&[
+/// Makes the service that has a price and the job that collects it every minute.
+fn prices(env: &Env) {
+    database(env);
+    env.once("prices", || {
+        let context = images::price_context(env.root());
+        let build = [
             "image",
             "build",
             &context.to_string_lossy(),
             "-t",
             "price:1",
-        ])
-        .ok();
-    eprintln!("  price:1 built in {:.1} s", run.took.as_secs_f64());
-    env.kubectl(&["apply", "-f", &manifest("price")]).ok();
-    rolled_out(env, "deployment/price-service");
+        ];
+        let run = env.kubby(&build).ok();
+        note!("price:1 built in {:.1} s", run.took.as_secs_f64());
+        env.kubectl(&["apply", "-f", &manifest("price")]).ok();
+        rolled_out(env, "deployment/price-service");
+    });
+}
+
+fn a_price_is_collected_every_minute(env: &Env) {
+    prices(env);
     eventually(LIMIT, "a first row", || match rows(env) {
         0 => Err(env.kubectl(&["get", "jobs,pods"]).stdout),
         _ => Ok(()),
     });
+}
+
+/// Makes the database with prices of two minutes, unless it has them.
+pub fn with_prices(env: &Env) {
+    database(env);
+    if rows(env) < 2 {
+        prices_came_minute_by_minute(env);
+    }
 }
 
 fn rows(env: &Env) -> u32 {
@@ -144,8 +165,12 @@ fn rows(env: &Env) -> u32 {
         .expect("a number")
 }
 
-fn prices_came(env: &Env) {
+fn prices_came_minute_by_minute(env: &Env) {
+    prices(env);
     eventually(LIMIT, "two rows of two minutes", || {
+        if rows(env) == 0 {
+            return Err("no rows".to_owned());
+        }
         let minutes = sql(
             env,
             "SELECT COUNT(DISTINCT DATE_FORMAT(at, '%H:%i')) FROM prices",
@@ -156,9 +181,11 @@ fn prices_came(env: &Env) {
         }
     });
     env.kubectl(&["delete", "-f", &manifest("price")]).ok();
+    env.removed("prices");
 }
 
 fn rows_survive_the_pod(env: &Env) {
+    database(env);
     let before = get(env, &["pod", "mysql-0"], "{.metadata.uid}");
     env.kubectl(&["delete", "pod", "mysql-0"]).ok();
     rolled_out(env, "statefulset/mysql");
@@ -177,7 +204,8 @@ fn still_there(env: &Env) {
     });
 }
 
-fn rows_survive_a_stop(env: &Env) {
+/// Checks after a stop that all rows are there.
+pub fn rows_survived(env: &Env) {
     rolled_out(env, "statefulset/mysql");
     still_there(env);
     let prices: u32 = sql(env, "SELECT COUNT(*) FROM prices")
@@ -195,6 +223,8 @@ fn rows_survive_a_stop(env: &Env) {
 }
 
 fn the_chapter_is_cleaned_up(env: &Env) {
+    database(env);
+    env.removed("the database");
     let all = ["create-table", "service", "mysql"].map(manifest).join(",");
     env.kubectl(&["delete", "-f", &all]).ok();
     // The claim of a StatefulSet stays with its data until it is deleted itself.

@@ -8,28 +8,18 @@ use serde_json::json;
 
 use super::file;
 use crate::archive_samples::{Image, digest, docker_files, layer, oci_files, tar};
-use crate::env::{Env, Run, Test};
+use crate::env::Env;
+use crate::group::Test;
+use crate::program::Run;
 
-pub const TESTS: &[Test] = &[("the_chapters_images_are_loaded", load_all)];
+pub const TESTS: &[Test] = tests![the_chapters_images_are_loaded,];
 
 /// The shell and the small tools that workloads are made of.
 pub const BUSYBOX: &str = "busybox:1.36";
 
-fn load_all(env: &Env) {
-    let archive = env.root().join("busybox.tar");
-    let name = format!("docker.io/library/{BUSYBOX}");
-    std::fs::write(&archive, tar(&oci_files(busybox(), Some(&name)))).expect("the archive");
-    env.kubby(&["image", "load", &archive.to_string_lossy()])
-        .ok();
-    let archive = mysql(env.root());
-    let run = env
-        .kubby(&["image", "load", &archive.to_string_lossy()])
-        .ok();
-    let size = std::fs::metadata(&archive).expect("the archive").len() >> 20;
-    eprintln!(
-        "  mysql:5.7, {size} MiB: loaded in {:.1} s",
-        run.took.as_secs_f64()
-    );
+fn the_chapters_images_are_loaded(env: &Env) {
+    load_busybox(env);
+    load_mysql(env);
     let list = env.kubby(&["image", "list", "-o", "json"]).ok().stdout;
     for name in [
         "docker.io/library/mysql:5.7",
@@ -39,9 +29,42 @@ fn load_all(env: &Env) {
     }
 }
 
-/// A stand-in for mysql:5.7 out of Debian's MariaDB, as `docker save` writes it, of two layers.
-fn mysql(dir: &Path) -> PathBuf {
-    let rootfs = dir.join("mysql-rootfs.tar");
+/// Loads [`BUSYBOX`] into the node.
+pub fn load_busybox(env: &Env) {
+    env.once("busybox", || {
+        let archive = env.root().join("busybox.tar");
+        let name = format!("docker.io/library/{BUSYBOX}");
+        std::fs::write(&archive, tar(&oci_files(busybox(), Some(&name)))).expect("the archive");
+        load(env, &archive);
+    });
+}
+
+/// Loads the stand-in for mysql:5.7 into the node.
+pub fn load_mysql(env: &Env) {
+    env.once("mysql", || {
+        let archive = env.root().join("mysql.tar");
+        if !archive.exists() {
+            make_mysql(&archive);
+        }
+        load(env, &archive);
+    });
+}
+
+fn load(env: &Env, archive: &Path) {
+    let run = env
+        .kubby(&["image", "load", &archive.to_string_lossy()])
+        .ok();
+    let size = std::fs::metadata(archive).expect("the archive").len() >> 20;
+    note!(
+        "{}, {size} MiB: loaded in {:.1} s",
+        archive.display(),
+        run.took.as_secs_f64()
+    );
+}
+
+/// Makes a stand-in for mysql:5.7 out of Debian's MariaDB, as `docker save` writes it, of two layers.
+fn make_mysql(archive: &Path) {
+    let rootfs = archive.with_extension("rootfs");
     let mut build = Command::new("bash");
     build.arg(file("mysql/build.sh")).arg(&rootfs);
     Run::of(build).ok();
@@ -52,13 +75,11 @@ fn mysql(dir: &Path) -> PathBuf {
         config: config(&layers, &["entrypoint.sh"], &["mysqld"]),
         layers,
     };
-    let archive = dir.join("mysql.tar");
-    std::fs::write(&archive, tar(&docker_files(&image, &["mysql:5.7"]))).expect("the archive");
+    std::fs::write(archive, tar(&docker_files(&image, &["mysql:5.7"]))).expect("the archive");
     std::fs::remove_file(rootfs).expect("the file system goes");
-    archive
 }
 
-/// Debian's static busybox with its applets, in three layers.
+/// Returns Debian's static busybox with its applets, in three layers.
 pub fn busybox() -> &'static Image {
     static IMAGE: OnceLock<Image> = OnceLock::new();
     IMAGE.get_or_init(make_busybox)
@@ -67,7 +88,7 @@ pub fn busybox() -> &'static Image {
 fn make_busybox() -> Image {
     let dir = tempfile::tempdir().expect("a folder");
     let work = dir.path();
-    // With lists of its own: the host's may be missing, and are not for everybody to renew.
+    // With lists of its own: the host's may be missing, and not every user can renew them.
     let mut get = Command::new("sh");
     get.current_dir(work).arg("-euc").arg(
         "mkdir -p lists/partial
@@ -137,7 +158,7 @@ fn config(layers: &[Vec<u8>], entrypoint: &[&str], command: &[&str]) -> Vec<u8> 
     .into_bytes()
 }
 
-/// The program of the serverless job in a folder with its Dockerfile.
+/// Makes the program of the serverless job in a folder with its Dockerfile.
 pub fn price_context(dir: &Path) -> PathBuf {
     let context = dir.join("price");
     std::fs::create_dir_all(&context).expect("a folder");

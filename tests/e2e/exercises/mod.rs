@@ -9,12 +9,13 @@ pub mod workloads;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::env::{Env, Run};
+use crate::env::Env;
+use crate::program::Run;
 
-/// How long a workload may take on a slow machine under emulation.
+/// The limit of a workload on a slow machine under emulation.
 pub const LIMIT: Duration = Duration::from_secs(300);
 
-/// A file beside these tests.
+/// Returns the path of a file beside these tests.
 pub fn file(name: &str) -> String {
     format!("{}/tests/e2e/exercises/{name}", env!("CARGO_MANIFEST_DIR"))
 }
@@ -27,20 +28,20 @@ pub fn apply(env: &Env, name: &str, text: &str) -> PathBuf {
     path
 }
 
-/// Takes away what [`apply`] brought.
+/// Deletes what [`apply`] has brought.
 pub fn delete(env: &Env, path: &std::path::Path) {
     env.kubectl(&["delete", "--grace-period=1", "-f", &path.to_string_lossy()])
         .ok();
 }
 
-/// `kubectl rollout status`; what the pods say is shown when it takes too long.
+/// Runs `kubectl rollout status`; what the pods say is shown when it takes too long.
 #[track_caller]
 pub fn rolled_out(env: &Env, what: &str) {
     let timeout = format!("--timeout={}s", LIMIT.as_secs());
     shown_on_failure(env, env.kubectl(&["rollout", "status", what, &timeout]));
 }
 
-/// `kubectl wait`.
+/// Runs `kubectl wait`.
 #[track_caller]
 pub fn wait_for(env: &Env, condition: &str, what: &[&str]) {
     let timeout = format!("--timeout={}s", LIMIT.as_secs());
@@ -58,14 +59,14 @@ fn shown_on_failure(env: &Env, run: Run) {
     }
 }
 
-/// What a command in a pod prints.
+/// Returns what a command in a pod prints.
 #[track_caller]
 pub fn exec(env: &Env, pod: &str, command: &[&str]) -> String {
     let args = [&["exec", pod, "--"], command].concat();
     env.kubectl(&args).ok().stdout
 }
 
-/// One value of an object.
+/// Returns one value of an object.
 #[track_caller]
 pub fn get(env: &Env, what: &[&str], jsonpath: &str) -> String {
     let output = format!("jsonpath={jsonpath}");

@@ -1,22 +1,25 @@
 //! Exercise 4 and what a conformance suite asks of pods.
 
-use super::images::BUSYBOX;
-use super::{LIMIT, apply, delete, exec, get, rolled_out, wait_for};
-use crate::env::{Env, Test, eventually};
+use std::path::PathBuf;
 
-pub const TESTS: &[Test] = &[
-    ("five_replicas_heal_and_roll", five_replicas_heal_and_roll),
-    ("a_pod_of_many_parts_runs", a_pod_of_many_parts_runs),
-    ("limits_are_kept", limits_are_kept),
-    ("volumes_fit_their_pods", volumes_fit_their_pods),
-    (
-        "a_claim_beyond_the_disk_says_so",
-        a_claim_beyond_the_disk_says_so,
-    ),
+use super::images::{self, BUSYBOX};
+use super::{LIMIT, delete, exec, get, rolled_out, wait_for};
+use crate::env::Env;
+use crate::group::Test;
+use crate::program::eventually;
+
+pub const TESTS: &[Test] = tests![
+    five_replicas_heal_and_roll,
+    a_pod_of_many_parts_runs,
+    limits_are_kept,
+    volumes_fit_their_pods,
+    a_claim_beyond_the_disk_says_so,
 ];
 
-fn with_image(text: &str) -> String {
-    text.replace("BUSYBOX", BUSYBOX)
+/// Applies manifests whose pods have an image of small tools.
+fn apply(env: &Env, name: &str, text: &str) -> PathBuf {
+    images::load_busybox(env);
+    super::apply(env, name, &text.replace("BUSYBOX", BUSYBOX))
 }
 
 const FIVE: &str = "
@@ -45,7 +48,7 @@ spec: {selector: {app: web}, ports: [{port: 80}]}
 ";
 
 fn five_replicas_heal_and_roll(env: &Env) {
-    let path = apply(env, "web", &with_image(FIVE));
+    let path = apply(env, "web", FIVE);
     rolled_out(env, "deployment/web");
     assert_eq!(
         get(env, &["deployment", "web"], "{.status.readyReplicas}"),
@@ -145,7 +148,7 @@ spec:
 ";
 
 fn a_pod_of_many_parts_runs(env: &Env) {
-    let path = apply(env, "parts", &with_image(PARTS));
+    let path = apply(env, "parts", PARTS);
     wait_for(env, "jsonpath={.status.phase}=Succeeded", &["pod/parts"]);
     let log = env.kubectl(&["logs", "parts"]).ok().stdout;
     for part in [
@@ -198,7 +201,7 @@ spec:
 ";
 
 fn limits_are_kept(env: &Env) {
-    let path = apply(env, "limits", &with_image(HUNGRY));
+    let path = apply(env, "limits", HUNGRY);
     eventually(LIMIT, "the kernel ends what is over its limit", || {
         let reason = get(
             env,
@@ -273,11 +276,11 @@ fn volumes_fit_their_pods(env: &Env) {
             .count(),
         1
     );
-    let volumes = apply(env, "volumes", &with_image(VOLUMES));
+    let volumes = apply(env, "volumes", VOLUMES);
     wait_for(env, "jsonpath={.status.phase}=Succeeded", &["pod/writer"]);
     assert_eq!(env.kubectl(&["logs", "writer"]).ok().stdout.trim(), "1234");
     // Another pod, another user, the same data.
-    let reader = apply(env, "reader", &with_image(READER));
+    let reader = apply(env, "reader", READER);
     wait_for(env, "jsonpath={.status.phase}=Succeeded", &["pod/reader"]);
     let log = env.kubectl(&["logs", "reader"]).ok().stdout;
     assert_eq!(log.split_whitespace().collect::<Vec<_>>(), ["kept", "999"]);
@@ -317,12 +320,12 @@ spec:
 ";
 
 fn a_claim_beyond_the_disk_says_so(env: &Env) {
-    let path = apply(env, "too-big", &with_image(TOO_BIG));
+    let path = apply(env, "too-big", TOO_BIG);
     eventually(LIMIT, "the claim's events say why", || {
         let claim = env.kubectl(&["describe", "pvc", "too-big"]).ok().stdout;
-        let told = claim.contains("ProvisioningFailed")
+        let said = claim.contains("ProvisioningFailed")
             && claim.contains("wants 100Ti, but the node's whole disk has");
-        if told { Ok(()) } else { Err(claim) }
+        if said { Ok(()) } else { Err(claim) }
     });
     delete(env, &path);
 }

@@ -5,7 +5,7 @@ use std::process::{ExitStatus, Stdio};
 
 use crate::env::Env;
 
-/// How kubby is ended at a place.
+/// The signal by which kubby is ended at a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     Kill,
@@ -22,7 +22,7 @@ impl Fault {
         }
     }
 
-    /// Whether a process that got the signal ended as it should. One that had nothing to do any
+    /// Returns whether a process that got the signal ended as it should. One that had nothing to do any
     /// more ends well.
     fn ended_well(self, status: ExitStatus) -> bool {
         match self {
@@ -58,7 +58,7 @@ pub fn end_at(
     ))
 }
 
-/// Runs kubby, ended at `last` if that is given, and gives the places that it passed, without
+/// Runs kubby, ended at `last` if that is given, and returns the places that it passed, without
 /// those between which nothing happens.
 #[track_caller]
 pub fn passed(env: &Env, profile: &str, args: &[&str], last: Option<&str>) -> Vec<String> {

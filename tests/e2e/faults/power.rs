@@ -10,17 +10,18 @@ use rustix::process::{Signal, kill_process};
 use serde_json::json;
 
 use super::disrupted::qemu;
-use crate::env::{Env, Test};
-use crate::saving::{delete, folder, healthy, kubectl, mark, named, start};
+use crate::env::Env;
+use crate::group::Test;
+use crate::saving::{folder, healthy, kubectl, mark, start};
 
-pub const TESTS: &[Test] = &[("acknowledged_writes_survive_power_loss", survive)];
+pub const TESTS: &[Test] = tests![acknowledged_writes_survive_power_loss,];
 
 /// Writes of a round, all of them acknowledged where the power lasts.
 const WRITES: u32 = 1000;
-/// How many write at a time.
+/// The number of those that write at a time.
 const WRITERS: u32 = 8;
 
-/// How many rounds: a few, or as many as `KUBBY_E2E_POWER_LOSSES` says.
+/// Returns the number of rounds: one, or as many as `KUBBY_E2E_POWER_LOSSES` says.
 fn rounds() -> u32 {
     let asked = std::env::var("KUBBY_E2E_POWER_LOSSES").ok();
     asked.map_or(1, |n| n.parse().expect("a number"))
@@ -43,9 +44,8 @@ fn client(env: &Env, profile: &str) -> ApiClient {
     client.expect("a client")
 }
 
-fn survive(env: &Env) {
-    let name = named(env, "p");
-    start(env, &name);
+fn acknowledged_writes_survive_power_loss(env: &Env) {
+    let name = env.profile.clone();
     let (mut all, mut lost) = (0, Vec::new());
     for round in 0..rounds() {
         let namespace = format!("round-{round}");
@@ -70,8 +70,8 @@ fn survive(env: &Env) {
             .iter()
             .filter(|w| !there.contains(w.as_str()))
             .collect();
-        eprintln!(
-            "  round {round}: {} acknowledged, {} missing; back after {:.1} s",
+        note!(
+            "round {round}: {} acknowledged, {} missing; back after {:.1} s",
             written.len(),
             missing.len(),
             began.elapsed().as_secs_f64()
@@ -80,13 +80,12 @@ fn survive(env: &Env) {
         lost.extend(missing.into_iter().cloned());
     }
     healthy(env, &name);
-    delete(env, &name);
-    eprintln!("  {all} acknowledged writes, {} lost", lost.len());
+    note!("{all} acknowledged writes, {} lost", lost.len());
     assert!(lost.is_empty(), "{lost:?}");
     assert!(all > 0);
 }
 
-/// As a power loss soon after pods have started leaves what their networks were like: by itself one
+/// Leaves what pods' networks were like as a power loss soon after their start does: by itself one
 /// round of six did.
 fn empty_what_networks_were_like(env: &Env, profile: &str) {
     let empty = "find /var/lib/cni/results -type f -print -exec truncate -s 0 {} + && sync";
@@ -95,13 +94,13 @@ fn empty_what_networks_were_like(env: &Env, profile: &str) {
         .prints("/var/lib/cni/results/kubby-");
 }
 
-/// What `start` calls at work is, and not what the API believes of the time before.
+/// Checks that what `start` calls running is, and not what the API believes of the time before.
 fn pods_run(env: &Env, profile: &str) {
     let sandboxes = ["ssh", "--", "crictl", "pods", "--state", "Ready"];
     env.kubby_on(profile, &sandboxes).ok().prints("coredns");
 }
 
-/// Writes as fast as it goes, and kills QEMU at a moment that differs from round to round. Gives
+/// Writes as fast as it goes, and kills QEMU at a moment that differs from round to round. Returns
 /// the names that the API had acknowledged.
 fn write_until_power_is_lost(env: &Env, profile: &str, namespace: &str, round: u32) -> Vec<String> {
     let client = client(env, profile);

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::env::Env;
 use crate::saving::pool;
 
-/// What there is, by its name; the kubeconfig with its text.
+/// All that there is, by its name; the kubeconfig with its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct World(BTreeMap<String, String>);
 
@@ -42,7 +42,7 @@ impl World {
         World(all)
     }
 
-    /// What is here and was not there, is missing, or differs.
+    /// Returns what is here and was not there, is missing, or differs.
     pub fn difference(&self, before: &World) -> Vec<String> {
         let mut all = Vec::new();
         for (name, content) in &self.0 {
@@ -69,7 +69,7 @@ fn list(folder: &Path, keep: &dyn Fn(&str) -> bool, all: &mut BTreeMap<String, S
 fn tree(folder: &Path, all: &mut BTreeMap<String, String>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
-        // Locks are files that stay, and whether a template's last copy was late is no leftover.
+        // Locks are files that stay, and whether a template's last copy was late is not a leftover.
         if path.ends_with("kubby-home/locks") || path.ends_with("doubted") {
             continue;
         }

@@ -6,13 +6,12 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::{delete, healthy, kubectl, named};
-use crate::env::{Env, Test, eventually};
-use crate::exercises::rolled_out;
+use crate::env::Env;
+use crate::exercises::{database::database, rolled_out};
+use crate::group::Test;
+use crate::program::{Running, eventually};
 
-pub const TESTS: &[Test] = &[(
-    "a_fork_holds_all_that_was_acknowledged",
-    a_fork_holds_all_that_was_acknowledged,
-)];
+pub const TESTS: &[Test] = tests![a_fork_holds_all_that_was_acknowledged,];
 
 const CLIENT: &str = "mysql -h 127.0.0.1 -u user -ppassword db -N";
 
@@ -42,64 +41,94 @@ fn rows(env: &Env, profile: &str) -> u64 {
         .expect("a number")
 }
 
+fn sql(env: &Env, statement: &str) {
+    let client: Vec<&str> = CLIENT.split(' ').collect();
+    let args = [&["exec", "mysql-0", "--"], &client[..], &["-e", statement]].concat();
+    kubectl(env, &env.profile, &args).ok();
+}
+
+/// A client that writes numbers without gaps, and those that the server has acknowledged.
+struct Writer {
+    child: Running,
+    numbers: mpsc::Receiver<(Instant, u64)>,
+    seen: Vec<(Instant, u64)>,
+}
+
+impl Writer {
+    fn start(env: &Env) -> Self {
+        let mut command: Command = env.kubby_command();
+        command
+            .args(["-p", &env.profile, "kubectl", "--"])
+            .args(["exec", "mysql-0", "--"])
+            .args(inserts())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut child = Running::start(&mut command);
+        let (sender, numbers) = mpsc::channel();
+        let lines = BufReader::new(child.child().stdout.take().expect("stdout")).lines();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if let Ok(number) = line.trim().parse::<u64>() {
+                    let _ = sender.send((Instant::now(), number));
+                }
+            }
+        });
+        Writer {
+            child,
+            numbers,
+            seen: Vec::new(),
+        }
+    }
+
+    /// Waits until what was acknowledged is enough.
+    #[track_caller]
+    fn until(&mut self, what: &str, is_enough: impl Fn(&[(Instant, u64)]) -> bool) {
+        eventually(Duration::from_secs(60), what, || {
+            self.seen.extend(self.numbers.try_iter());
+            match is_enough(&self.seen) {
+                true => Ok(()),
+                false => Err(self.seen.last().copied()),
+            }
+        });
+    }
+
+    /// Returns the longest time between two acknowledgements from one of them on.
+    fn longest_pause(&self, from: usize) -> Duration {
+        let pairs = self.seen[from..].windows(2);
+        let pauses = pairs.map(|pair| pair[1].0 - pair[0].0);
+        pauses.max().unwrap_or_default()
+    }
+}
+
 fn a_fork_holds_all_that_was_acknowledged(env: &Env) {
     let fork = named(env, "fork");
+    database(env);
     rolled_out(env, "statefulset/mysql");
-    let client: Vec<&str> = CLIENT.split(' ').collect();
-    let sql = |statement: &str| {
-        let args = [&["exec", "mysql-0", "--"], &client[..], &["-e", statement]].concat();
-        kubectl(env, &env.profile, &args).ok();
-    };
-    sql("DROP TABLE IF EXISTS ticks; CREATE TABLE ticks (n INT PRIMARY KEY) ENGINE=InnoDB");
-    let mut child = writer(env);
-    let (sender, receiver) = mpsc::channel();
-    let lines = BufReader::new(child.stdout.take().expect("stdout")).lines();
-    let reader = std::thread::spawn(move || {
-        for line in lines.map_while(Result::ok) {
-            if let Ok(number) = line.trim().parse::<u64>() {
-                let _ = sender.send((Instant::now(), number));
-            }
-        }
-    });
-    let mut seen = Vec::new();
-    eventually(Duration::from_secs(60), "it is written", || {
-        seen.extend(receiver.try_iter());
-        if seen.len() > 50 {
-            Ok(())
-        } else {
-            Err(seen.len())
-        }
-    });
-    seen.extend(receiver.try_iter());
-    let (_, acknowledged) = *seen.last().expect("numbers");
-    let began = seen.len();
+    sql(
+        env,
+        "DROP TABLE IF EXISTS ticks; CREATE TABLE ticks (n INT PRIMARY KEY) ENGINE=InnoDB",
+    );
+    let mut writer = Writer::start(env);
+    writer.until("it is written", |seen| seen.len() > 50);
+    let last = writer.seen.len() - 1;
+    let (_, acknowledged) = writer.seen[last];
     let run = env
         .kubby(&["fork", &fork, "--keep-context", "-o", "json"])
         .ok();
     let at_end = Instant::now();
-    eventually(Duration::from_secs(60), "the source goes on", || {
-        seen.extend(receiver.try_iter());
-        match seen.last() {
-            Some((when, _)) if *when > at_end => Ok(()),
-            last => Err(format!("{last:?}")),
-        }
+    writer.until("the source continues", |seen| {
+        seen.last().is_some_and(|(when, _)| *when > at_end)
     });
-    let pause = seen[began.saturating_sub(1)..]
-        .windows(2)
-        .map(|pair| pair[1].0 - pair[0].0)
-        .max()
-        .unwrap_or_default();
-    eprintln!(
-        "  fork under load: {:.1} s; the source's longest pause: {:.2} s",
+    note!(
+        "fork under load: {:.1} s; the source's longest pause: {:.2} s",
         run.took.as_secs_f64(),
-        pause.as_secs_f64()
+        writer.longest_pause(last).as_secs_f64()
     );
-    let _ = child.kill();
-    let _ = child.wait();
-    reader.join().expect("the reader ends");
+    // The writer in the source's pod can write to nothing any more and ends by itself.
+    writer.child.kill();
 
     healthy(env, &fork);
-    // The numbers have no gaps, so how many there are tells up to which.
+    // The numbers have no gaps, so how many there are says up to which.
     let there = rows(env, &fork);
     assert!(
         there >= acknowledged,
@@ -108,17 +137,5 @@ fn a_fork_holds_all_that_was_acknowledged(env: &Env) {
     assert!(rows(env, &env.profile) > there);
     healthy(env, &env.profile);
     delete(env, &fork);
-    // The writer in the source's pod has nobody to write to any more and ends by itself.
-    sql("DROP TABLE ticks");
-}
-
-fn writer(env: &Env) -> std::process::Child {
-    let mut command: Command = env.kubby_command();
-    command
-        .args(["-p", &env.profile, "kubectl", "--"])
-        .args(["exec", "mysql-0", "--"])
-        .args(inserts())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    command.spawn().expect("kubectl runs")
+    sql(env, "DROP TABLE ticks");
 }

@@ -1,9 +1,9 @@
 //! Warm templates, pausing, suspending, snapshots and forks.
 
+pub mod copies;
 pub mod fork;
 pub mod killed;
 pub mod portable;
-pub mod resting;
 pub mod states;
 pub mod templates;
 
@@ -13,23 +13,24 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use crate::env::{Env, Run, eventually};
+use crate::env::Env;
+use crate::program::{Run, eventually};
 
-/// How long a cluster may take to answer after it woke.
+/// The limit of a running cluster's answer.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The name of a further cluster of this run.
+/// Returns the name of a further cluster of the group.
 pub fn named(env: &Env, suffix: &str) -> String {
     format!("{}-{suffix}", env.profile)
 }
 
-/// kubectl on a further cluster.
+/// Runs kubectl on a further cluster.
 pub fn kubectl(env: &Env, profile: &str, args: &[&str]) -> Run {
     let args = [&["kubectl", "--"], args].concat();
     env.kubby_on(profile, &args)
 }
 
-/// Starts a cluster without touching kubectl's current context, and gives the result.
+/// Starts a cluster without touching kubectl's current context, and returns the result.
 #[track_caller]
 pub fn start(env: &Env, profile: &str) -> (Run, Value) {
     let run = env
@@ -39,7 +40,7 @@ pub fn start(env: &Env, profile: &str) -> (Run, Value) {
     (run, result)
 }
 
-/// Everything runs, the node is Ready, and its clock is right.
+/// Checks that everything runs, the node is Ready, and its clock is right.
 #[track_caller]
 pub fn healthy(env: &Env, profile: &str) {
     env.kubby_on(profile, &["status", "--exit-code"]).ok();
@@ -54,7 +55,7 @@ pub fn healthy(env: &Env, profile: &str) {
     clock_is_right(env, profile);
 }
 
-/// The node's clock is the host's, within two seconds.
+/// Checks that the node's clock is the host's, within two seconds.
 #[track_caller]
 pub fn clock_is_right(env: &Env, profile: &str) {
     let before = now();
@@ -72,7 +73,7 @@ fn now() -> f64 {
     since.expect("after 1970").as_secs_f64()
 }
 
-/// What `kubby status` calls the machine.
+/// Returns what `kubby status` calls the machine.
 #[track_caller]
 pub fn host(env: &Env, profile: &str) -> String {
     let status = env.kubby_on(profile, &["status", "-o", "json"]).ok();
@@ -85,19 +86,19 @@ pub fn mark(env: &Env, profile: &str, name: &str) {
     kubectl(env, profile, &["create", "namespace", name]).ok();
 }
 
-/// Whether the sign is there.
+/// Returns whether the sign is there.
 #[track_caller]
 pub fn has_mark(env: &Env, profile: &str, name: &str) -> bool {
     let all = kubectl(env, profile, &["get", "namespaces", "-o", "name"]).ok();
     all.stdout.lines().any(|l| l == format!("namespace/{name}"))
 }
 
-/// A profile's folder.
+/// Returns a profile's folder.
 pub fn folder(env: &Env, profile: &str) -> PathBuf {
     env.home().join("profiles").join(profile)
 }
 
-/// The storage pool of this home: its name.
+/// Returns the name of the storage pool of this home.
 pub fn pool(env: &Env) -> String {
     use sha2::{Digest, Sha256};
     let digest = Sha256::digest(env.home().as_os_str().as_encoded_bytes());
@@ -105,7 +106,7 @@ pub fn pool(env: &Env) -> String {
     format!("kubby-{short}")
 }
 
-/// Its folder.
+/// Returns the folder of that pool.
 #[track_caller]
 pub fn pool_folder(env: &Env) -> PathBuf {
     let xml = env.virsh(&["pool-dumpxml", &pool(env)]).ok().stdout;
@@ -113,7 +114,7 @@ pub fn pool_folder(env: &Env) -> PathBuf {
     path.split("</path>").next().expect("its end").into()
 }
 
-/// The files of saved memories in the pool.
+/// Returns the files of saved memories in the pool.
 #[track_caller]
 pub fn state_files(env: &Env) -> BTreeSet<String> {
     std::fs::read_dir(pool_folder(env))
@@ -126,13 +127,53 @@ pub fn state_files(env: &Env) -> BTreeSet<String> {
         .collect()
 }
 
-/// The only template.
+/// Returns the only template.
 #[track_caller]
 pub fn template(env: &Env) -> Value {
     let list = env.kubby(&["template", "list", "-o", "json"]).ok().json();
     let all = list["templates"].as_array().expect("a list");
     assert_eq!(all.len(), 1, "{list}");
     all[0].clone()
+}
+
+/// Returns what the names of the templates' files in the pool have in them: their ids and disks.
+pub fn template_parts(env: &Env) -> BTreeSet<String> {
+    let folders = std::fs::read_dir(env.home().join("templates"));
+    let folders = folders.into_iter().flatten().flatten();
+    let manifests = folders.map(|folder| folder.path().join("manifest.json"));
+    let parts = |path: PathBuf| {
+        let text = std::fs::read_to_string(path).ok()?;
+        let saved: Value = serde_json::from_str(&text).ok()?;
+        Some(["id", "disk"].map(|part| saved[part].as_str().expect("a name").to_owned()))
+    };
+    manifests.filter_map(parts).flatten().collect()
+}
+
+/// Returns the files of saved memories that are of no template.
+#[track_caller]
+pub fn states_beside_templates(env: &Env) -> BTreeSet<String> {
+    let parts = template_parts(env);
+    let of_template = |name: &String| parts.iter().any(|part| name.contains(part));
+    let files = state_files(env).into_iter();
+    files.filter(|name| !of_template(name)).collect()
+}
+
+/// Makes the template of the usual cluster, unless it is there.
+#[track_caller]
+pub fn ensure_template(env: &Env) {
+    if template_parts(env).is_empty() {
+        let name = named(env, "first");
+        start(env, &name);
+        delete(env, &name);
+    }
+}
+
+/// Starts a cluster, unless it was made.
+#[track_caller]
+pub fn ensure(env: &Env, profile: &str) {
+    if !folder(env, profile).exists() {
+        start(env, profile);
+    }
 }
 
 /// Deletes a cluster.

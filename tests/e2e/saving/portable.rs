@@ -6,21 +6,72 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::{delete, healthy, named, pool, start, template};
-use crate::env::{Env, Run, Test};
+use super::{delete, healthy, host, named, pool, start, template, template_parts};
+use crate::env::Env;
+use crate::group::Test;
+use crate::program::Run;
 
-pub const TESTS: &[Test] = &[
-    ("a_template_is_exported", is_exported),
-    ("bad_files_leave_nothing", bad_files_leave_nothing),
-    ("a_template_is_imported_and_used", is_imported_and_used),
+pub const TESTS: &[Test] = tests![
+    a_template_is_exported,
+    bad_files_leave_nothing,
+    a_template_is_imported_and_used,
 ];
+
+/// The user's own entries, which outlive every cluster.
+const FOREIGN: &str = "apiVersion: v1
+kind: Config
+# the one at work
+clusters:
+- name: work
+  cluster: {server: https://work.example:6443}
+contexts:
+- name: work
+  context: {cluster: work, user: me}
+users:
+- name: me
+  user: {token: abc}
+current-context: work
+";
 
 fn file(env: &Env) -> PathBuf {
     env.root().join("template.zst")
 }
 
-fn elsewhere(env: &Env) -> Env {
-    env.elsewhere("other-host")
+/// Lets the group's cluster stand still while others need the processors.
+pub fn rest(env: &Env) {
+    env.kubby(&["pause"]).ok();
+    assert_eq!(host(env, &env.profile), "Paused");
+}
+
+/// Returns the other host's home.
+pub fn elsewhere(env: &Env) -> Env {
+    let other = env.elsewhere("other-host");
+    let config = other.kubeconfig();
+    if !config.exists() {
+        std::fs::create_dir_all(config.parent().expect("a parent")).expect("a folder");
+        std::fs::write(config, FOREIGN).expect("a kubeconfig");
+    }
+    other
+}
+
+/// Exports the template, unless that was done.
+fn exported(env: &Env) -> PathBuf {
+    let file = file(env);
+    if !file.exists() {
+        let path = file.to_str().expect("a path");
+        env.kubby(&["template", "export", "--file", path]).ok();
+    }
+    file
+}
+
+/// Returns the other host's home with the template in it.
+pub fn imported(env: &Env) -> Env {
+    let other = elsewhere(env);
+    if template_parts(&other).is_empty() {
+        let file = exported(env);
+        import(&other, &[file.to_str().expect("a path")]).ok();
+    }
+    other
 }
 
 fn import(env: &Env, args: &[&str]) -> Run {
@@ -33,7 +84,8 @@ fn sha256(file: &std::path::Path) -> String {
     Run::of(sum).ok().stdout[..64].to_owned()
 }
 
-fn is_exported(env: &Env) {
+fn a_template_is_exported(env: &Env) {
+    rest(env);
     let file = file(env);
     let path = file.to_str().expect("a path");
     let run = env
@@ -46,8 +98,8 @@ fn is_exported(env: &Env) {
     assert_eq!(meta.permissions().mode() & 0o777, 0o600);
     assert_eq!(result["bytes"].as_u64(), Some(meta.len()));
     assert_eq!(result["sha256"], sha256(&file));
-    eprintln!(
-        "  export: {:.1} s, {} MiB",
+    note!(
+        "export: {:.1} s, {} MiB",
         run.took.as_secs_f64(),
         meta.len() >> 20
     );
@@ -59,7 +111,7 @@ fn is_exported(env: &Env) {
         .says("there is no folder");
 }
 
-/// Nothing is there after a failed import.
+/// Checks that nothing is there after a failed import.
 #[track_caller]
 fn nothing_is_there(other: &Env) {
     assert!(!other.home().exists());
@@ -76,6 +128,7 @@ fn nothing_is_there(other: &Env) {
 }
 
 fn bad_files_leave_nothing(env: &Env) {
+    rest(env);
     let other = elsewhere(env);
     let bad = env.root().join("bad.zst");
     let path = bad.to_str().expect("a path");
@@ -85,7 +138,7 @@ fn bad_files_leave_nothing(env: &Env) {
         .exits(2)
         .says("cannot open");
 
-    let whole = file(env);
+    let whole = exported(env);
     let length = std::fs::copy(&whole, &bad).expect("a copy");
     let open = || std::fs::File::options().write(true).open(&bad);
     // Cut at its very end, and in its middle.
@@ -108,24 +161,21 @@ fn bad_files_leave_nothing(env: &Env) {
     std::fs::remove_file(&bad).expect("removed");
 }
 
-fn is_imported_and_used(env: &Env) {
+fn a_template_is_imported_and_used(env: &Env) {
+    rest(env);
     let other = elsewhere(env);
-    let file = file(env);
+    let file = exported(env);
     let path = file.to_str().expect("a path");
     let run = import(&other, &[path, "--sha256", &sha256(&file)]).ok();
-    eprintln!("  import: {:.1} s", run.took.as_secs_f64());
+    note!("import: {:.1} s", run.took.as_secs_f64());
     assert_eq!(template(&other)["key"], template(env)["key"]);
     assert_eq!(template(&other)["problem"], Value::Null);
     import(&other, &[path]).ok().says("is here already");
     // Nothing was built or downloaded for this.
     let name = named(&other, "travelled");
     let (run, result) = start(&other, &name);
-    eprintln!("  start from it: {:.1} s", run.took.as_secs_f64());
+    note!("start from it: {:.1} s", run.took.as_secs_f64());
     assert_eq!(result["fromTemplate"], true, "{}", run.stderr);
     healthy(&other, &name);
     delete(&other, &name);
-    other.kubby(&["template", "prune", "--all"]).ok();
-    assert!(!other.home().exists());
-    std::fs::remove_file(&file).expect("removed");
-    std::fs::remove_dir_all(other.root()).expect("removed");
 }

@@ -5,102 +5,51 @@ use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{
-    delete, folder, has_mark, healthy, kubectl, mark, named, pool_folder, resting, start,
-    state_files, template,
+    delete, ensure, ensure_template, folder, has_mark, healthy, kubectl, mark, named, pool_folder,
+    start, template,
 };
-use crate::env::{Env, Run, Test};
+use crate::env::Env;
+use crate::group::Test;
+use crate::program::{Run, Running};
 
-pub const TESTS: &[Test] = &[
-    ("a_cold_start_saves_a_template", a_cold_start_saves_one),
-    ("a_copy_starts_warm", a_copy_starts_warm),
-    ("copies_are_strangers_to_each_other", strangers),
-    // Three more beside those that are there would ask more of two processors than they have.
-    ("clusters_rest_for_long", resting::rest),
-    ("copies_start_side_by_side", copies_start_side_by_side),
-    ("a_bad_template_is_told_in_the_list", a_bad_one_is_told),
-    (
-        "without_template_none_is_used",
-        without_template_none_is_used,
-    ),
+pub const TESTS: &[Test] = tests![
+    a_cold_start_saves_a_template,
+    a_copy_starts_warm,
+    copies_are_strangers_to_each_other,
+    a_bad_template_is_shown_in_the_list,
+    without_template_none_is_used,
 ];
 
-/// What ends the template.
-pub const LATER: &[Test] = &[
-    ("a_cut_template_is_made_anew", a_cut_template_is_made_anew),
-    (
-        "a_copy_lives_on_without_its_template",
-        a_copy_lives_on_without_its_template,
-    ),
-];
-
-/// What the cold start took, in seconds.
+/// The seconds that the cold start took.
 static COLD: Mutex<Option<f64>> = Mutex::new(None);
 
-fn a_cold_start_saves_one(env: &Env) {
+fn a_cold_start_saves_a_template(env: &Env) {
     env.kubby(&["template", "prune", "--all"]).ok();
     env.kubby(&["template", "list"])
         .ok()
         .prints("There are no warm templates");
     let first = named(env, "a");
     let (run, result) = start(env, &first);
-    eprintln!("  cold start: {:.1} s", run.took.as_secs_f64());
+    note!("cold start: {:.1} s", run.took.as_secs_f64());
     assert_eq!(result["fromTemplate"], false, "{result}");
     let run = run.says("Save a warm template");
     let saved = template(env);
     assert_eq!(saved["problem"], Value::Null, "{saved}");
     assert!(saved["bytes"].as_u64().is_some_and(|b| b > 1 << 20));
-    // Its node went on after it was saved.
+    // Its node ran on after it was saved.
     healthy(env, &first);
-    compare_beginnings(env, &first);
     let seconds = run.took.as_secs_f64() - result["stages"]["template"].as_f64().unwrap_or(0.0);
     *COLD.lock().expect("the lock") = Some(seconds);
 }
 
-/// What every API server and its controllers make alike comes with the components; what makes a
-/// cluster the one that it is does not.
-fn compare_beginnings(env: &Env, first: &str) {
-    let uid = |profile: &str, namespace: &str, object: &str| {
-        let path = "jsonpath={.metadata.uid}";
-        let query = ["get", "-n", namespace, object, "-o", path];
-        let uid = kubectl(env, profile, &query).ok().stdout;
-        assert_eq!(uid.len(), 36, "{object}: {uid}");
-        uid
-    };
-    for (namespace, object, alike) in [
-        ("default", "clusterrole/cluster-admin", true),
-        ("default", "apiservice/v1.apps", true),
-        ("kube-system", "serviceaccount/node-controller", true),
-        ("kube-system", "serviceaccount/default", false),
-        ("default", "namespace/kube-system", false),
-        ("default", "service/kubernetes", false),
-    ] {
-        let [here, there] = [&env.profile, first].map(|p| uid(p, namespace, object));
-        assert_eq!(here == there, alike, "{object}");
-    }
-    // An account that is alike still belongs to its cluster alone: each signs with its own key.
-    let account = ["create", "token", "-n", "kube-system", "node-controller"];
-    let token = kubectl(env, first, &account).ok().stdout;
-    let file = env.root().join("review.json");
-    let review = serde_json::json!({
-        "apiVersion": "authentication.k8s.io/v1",
-        "kind": "TokenReview",
-        "spec": {"token": token.trim()},
-    });
-    std::fs::write(&file, review.to_string()).expect("a file");
-    let file = file.to_string_lossy();
-    for (profile, known) in [(first, Value::Bool(true)), (&env.profile, Value::Null)] {
-        let create = ["create", "-f", &file, "-o", "json"];
-        let answer = kubectl(env, profile, &create).ok().json();
-        assert_eq!(answer["status"]["authenticated"], known, "{answer}");
-    }
-}
-
 fn a_copy_starts_warm(env: &Env) {
+    ensure_template(env);
     let copy = named(env, "b");
     let (run, result) = start(env, &copy);
     assert_eq!(result["fromTemplate"], true, "{}", run.stderr);
@@ -108,13 +57,13 @@ fn a_copy_starts_warm(env: &Env) {
     assert_eq!(template(env)["usedBy"][0], copy.as_str());
     let warm = run.took.as_secs_f64();
     let cold = COLD.lock().expect("the lock");
-    eprintln!("  warm start: {warm:.1} s, cold {cold:?} s");
+    note!("warm start: {warm:.1} s, cold {cold:?} s");
     if let Some(cold) = *cold {
         assert!(warm < cold / 4.0, "warm {warm} s, cold {cold} s");
     }
 }
 
-/// kubectl with the credentials of one cluster at the port of another.
+/// Runs kubectl with the credentials of one cluster at the port of another.
 fn across(env: &Env, whose: &str, at: &str) -> Run {
     let port = env.kubby_on(at, &["port", "api"]).ok();
     let port = port.stdout.trim().rsplit(':').next().expect("a port");
@@ -132,8 +81,10 @@ fn across(env: &Env, whose: &str, at: &str) -> Run {
     )
 }
 
-fn strangers(env: &Env) {
+fn copies_are_strangers_to_each_other(env: &Env) {
     let (first, copy) = (named(env, "a"), named(env, "b"));
+    ensure(env, &first);
+    ensure(env, &copy);
     for (whose, at) in [(&first, &copy), (&copy, &first)] {
         let run = across(env, whose, at).exits(1);
         assert!(
@@ -158,9 +109,11 @@ fn strangers(env: &Env) {
     mark(env, &copy, "of-the-copy");
     assert!(!has_mark(env, &first, "of-the-copy"));
     assert!(has_mark(env, &copy, "of-the-copy"));
+    delete(env, &first);
+    delete(env, &copy);
 }
 
-/// OpenSSH with the key of one cluster at the port of another.
+/// Runs OpenSSH with the key of one cluster at the port of another.
 fn ssh(env: &Env, whose: &str, at: &str) -> Run {
     let port = env.kubby_on(at, &["port", "ssh"]).ok();
     let port = port.stdout.trim().rsplit(':').next().expect("a port");
@@ -179,62 +132,22 @@ fn ssh_key(env: &Env, profile: &str) -> PathBuf {
     folder(env, profile).join("ssh/id_ed25519")
 }
 
-/// Deletes the clusters when the test ends, however it does: what comes next needs the processors.
-struct Gone<'a> {
-    env: &'a Env,
-    names: &'a [String],
-}
-
-impl Drop for Gone<'_> {
-    fn drop(&mut self) {
-        for name in self.names {
-            self.env.kubby_on(name, &["delete"]);
-        }
-    }
-}
-
-fn copies_start_side_by_side(env: &Env) {
-    let names: Vec<String> = ["c", "d", "e"].map(|n| named(env, n)).to_vec();
-    let _gone = Gone { env, names: &names };
-    let results: Vec<Value> = std::thread::scope(|scope| {
-        let starts: Vec<_> = names
-            .iter()
-            .map(|name| scope.spawn(|| start(env, name).1))
-            .collect();
-        let ended = starts.into_iter().map(|s| s.join().expect("it starts"));
-        ended.collect()
-    });
-    let mut servers: Vec<&str> = Vec::new();
-    for (name, result) in names.iter().zip(&results) {
-        assert_eq!(result["fromTemplate"], true, "{result}");
-        eprintln!("  {name}: {} s", result["seconds"]);
-        healthy(env, name);
-        servers.push(result["server"].as_str().expect("a URL"));
-    }
-    servers.sort_unstable();
-    servers.dedup();
-    assert_eq!(servers.len(), 3, "each has a port of its own: {results:?}");
-    for name in &names {
-        delete(env, name);
-    }
-    assert_eq!(template(env)["problem"], Value::Null);
-}
-
 fn manifest(env: &Env) -> PathBuf {
     let key = template(env)["key"].as_str().expect("a key").to_owned();
     env.home().join("templates").join(key).join("manifest.json")
 }
 
-/// A file of the template in the pool.
-fn file(env: &Env, suffix: &str) -> PathBuf {
+/// Returns a file of the template in the pool.
+pub fn file(env: &Env, suffix: &str) -> PathBuf {
     let text = std::fs::read_to_string(manifest(env)).expect("the manifest");
     let saved: Value = serde_json::from_str(&text).expect("JSON");
     let id = saved["id"].as_str().expect("an id");
     pool_folder(env).join(format!("state-{id}.{suffix}"))
 }
 
+/// Checks that the list shows this as what is wrong with the template.
 #[track_caller]
-fn problem(env: &Env, words: &str) {
+pub fn problem(env: &Env, words: &str) {
     let problem = template(env)["problem"].clone();
     assert!(
         problem.as_str().is_some_and(|p| p.contains(words)),
@@ -243,7 +156,8 @@ fn problem(env: &Env, words: &str) {
     env.kubby(&["template", "list"]).ok();
 }
 
-fn a_bad_one_is_told(env: &Env) {
+fn a_bad_template_is_shown_in_the_list(env: &Env) {
+    ensure_template(env);
     let path = manifest(env);
     let text = std::fs::read_to_string(&path).expect("the manifest");
     let saved: Value = serde_json::from_str(&text).expect("JSON");
@@ -281,16 +195,16 @@ fn a_bad_one_is_told(env: &Env) {
 
 /// It is cut short when the node boots: that it boots at all is what counts.
 fn without_template_none_is_used(env: &Env) {
+    ensure_template(env);
     let name = named(env, "n");
     let before = template(env);
-    let mut child = env
-        .kubby_command()
+    let mut command = env.kubby_command();
+    command
         .args(["start", "-p", &name, "--no-template", "--keep-context"])
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("kubby runs");
-    let lines = BufReader::new(child.stderr.take().expect("stderr")).lines();
+        .stderr(Stdio::piped());
+    let mut child = Running::start(&mut command);
+    let lines = BufReader::new(child.child().stderr.take().expect("stderr")).lines();
     let mut seen = Vec::new();
     for line in lines.map_while(Result::ok) {
         seen.push(line);
@@ -298,10 +212,10 @@ fn without_template_none_is_used(env: &Env) {
             .last()
             .is_some_and(|l| l.starts_with("==> Boot the node"))
         {
-            kill_process(Pid::from_child(&child), Signal::INT).expect("a signal");
+            child.signal(Signal::INT);
         }
     }
-    let status = child.wait().expect("kubby ends");
+    let status = child.ends_within(Duration::from_secs(60));
     let seen = seen.join("\n");
     assert_eq!(status.code(), Some(130), "{seen}");
     assert!(seen.contains("==> Boot the node"), "{seen}");
@@ -309,48 +223,4 @@ fn without_template_none_is_used(env: &Env) {
     delete(env, &name);
     assert_eq!(template(env)["key"], before["key"]);
     assert_eq!(template(env)["created"], before["created"]);
-}
-
-fn a_cut_template_is_made_anew(env: &Env) {
-    // Who runs on its memory would not survive this.
-    delete(env, &named(env, "b"));
-    let memory = file(env, "mem");
-    let open = std::fs::File::options().write(true).open(&memory);
-    open.and_then(|file| file.set_len(1 << 20)).expect("a cut");
-    problem(env, "is cut");
-    let name = named(env, "c");
-    let (run, result) = start(env, &name);
-    assert_eq!(result["fromTemplate"], false, "{result}");
-    let run = run.says("cannot be used and is removed").says("is cut");
-    run.says("Save a warm template");
-    assert!(!memory.exists(), "{} is gone", memory.display());
-    assert_eq!(template(env)["problem"], Value::Null);
-    healthy(env, &name);
-    delete(env, &name);
-}
-
-fn a_copy_lives_on_without_its_template(env: &Env) {
-    let name = named(env, "b");
-    let (_, result) = start(env, &name);
-    assert_eq!(result["fromTemplate"], true, "{result}");
-    mark(env, &name, "early");
-    let key = template(env)["key"].as_str().expect("a key").to_owned();
-    env.kubby(&["template", "delete", &key[..6]]).ok();
-    env.kubby(&["template", "list"])
-        .ok()
-        .prints("There are no warm templates");
-    healthy(env, &name);
-    assert!(has_mark(env, &name, "early"));
-    env.kubby_on(&name, &["stop"]).ok();
-    let (run, result) = start(env, &name);
-    eprintln!(
-        "  an ordinary boot of a copy: {:.1} s",
-        run.took.as_secs_f64()
-    );
-    assert_eq!(result["fromTemplate"], false, "{result}");
-    healthy(env, &name);
-    assert!(has_mark(env, &name, "early"));
-    // It maps the template's memory no more, so that goes with the next that looks.
-    env.kubby(&["template", "prune"]).ok();
-    assert_eq!(state_files(env), Default::default());
 }

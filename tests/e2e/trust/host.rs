@@ -4,23 +4,20 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use crate::env::{Env, Run, Test};
+use crate::env::Env;
+use crate::group::{ROOT, Test};
+use crate::program::Run;
 use crate::saving::pool_folder;
+use crate::user::User;
 
-pub const TESTS: &[Test] = &[
-    (
-        "nothing_listens_beyond_the_loopback",
-        nothing_listens_beyond_the_loopback,
-    ),
-    (
-        "other_users_open_nothing_of_kubbys",
-        other_users_open_nothing_of_kubbys,
-    ),
+pub const TESTS: &[Test] = tests![
+    nothing_listens_beyond_the_loopback,
+    modes_keep_others_out,
+    other_users_open_nothing_of_kubbys.needs(ROOT),
 ];
 
-/// QEMU's process of the shared cluster.
+/// Returns QEMU's process of the group's cluster.
 #[track_caller]
 fn qemu(env: &Env) -> u32 {
     let mark = format!("guest={},", env.domain());
@@ -34,7 +31,7 @@ fn qemu(env: &Env) -> u32 {
     pids.find(is_it).expect("QEMU runs")
 }
 
-/// The numbers of a process's sockets.
+/// Returns the numbers of a process's sockets.
 fn sockets(pid: u32) -> BTreeSet<String> {
     let open = fs::read_dir(format!("/proc/{pid}/fd")).expect("its files");
     let of = |path: PathBuf| {
@@ -49,7 +46,7 @@ fn sockets(pid: u32) -> BTreeSet<String> {
     open.flatten().filter_map(|e| of(e.path())).collect()
 }
 
-/// The columns of the lines of a file in `/proc/net` whose last columns hold one of the sockets.
+/// Returns the columns of the lines of a file in `/proc/net` whose last columns hold one of the sockets.
 fn lines(file: &str, column: usize, sockets: &BTreeSet<String>) -> Vec<Vec<String>> {
     let text = fs::read_to_string(Path::new("/proc/net").join(file)).unwrap_or_default();
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect();
@@ -92,13 +89,13 @@ fn nothing_listens_beyond_the_loopback(env: &Env) {
     }
 }
 
-/// Whether other users can use what is at a path, by the modes of it and of all folders above.
+/// Returns whether other users can use what is at a path, by the modes of it and of all folders above.
 fn is_open(path: &Path) -> bool {
     let mode = |path: &Path| fs::metadata(path).map_or(0, |meta| meta.mode());
     mode(path) & 0o006 != 0 && path.ancestors().skip(1).all(|dir| mode(dir) & 0o001 != 0)
 }
 
-/// All files below a folder, its own folders included; links are not followed.
+/// Returns all files below a folder, its own folders included; links are not followed.
 fn below(folder: &Path) -> Vec<PathBuf> {
     let mut all = vec![folder.to_owned()];
     let mut at = 0;
@@ -112,7 +109,7 @@ fn below(folder: &Path) -> Vec<PathBuf> {
     all
 }
 
-fn other_users_open_nothing_of_kubbys(env: &Env) {
+fn modes_keep_others_out(env: &Env) {
     // In the home: what is not private is public by nature, and in a folder that is private.
     for path in below(&env.home()) {
         let meta = fs::symlink_metadata(&path).expect("metadata");
@@ -129,28 +126,35 @@ fn other_users_open_nothing_of_kubbys(env: &Env) {
     assert!(!is_open(&env.kubeconfig()), "the kubeconfig");
 
     // In the pool, whose folder others may pass through: each disk, memory, log and pipe.
-    let pool: Vec<PathBuf> = below(&pool_folder(env)).into_iter().skip(1).collect();
-    assert!(pool.len() > 5, "{pool:?}");
-    for path in &pool {
+    for path in &in_pool(env) {
         let meta = fs::metadata(path).expect("metadata");
         assert_eq!(meta.mode() & 0o077, 0, "{} is open", path.display());
     }
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
-    // And truly tried by another user, who knows the names.
+}
+
+/// Returns what is in the pool's folder.
+fn in_pool(env: &Env) -> Vec<PathBuf> {
+    let pool: Vec<PathBuf> = below(&pool_folder(env)).into_iter().skip(1).collect();
+    assert!(pool.len() > 5, "{pool:?}");
+    pool
+}
+
+/// An ordinary user, who knows all names, opens each file for writing and for reading.
+fn other_users_open_nothing_of_kubbys(env: &Env) {
+    let user = User::new();
+    let pool = in_pool(env);
     let files = pool.iter().filter(|path| {
         fs::metadata(path).is_ok_and(|meta| meta.is_file() || meta.file_type().is_fifo())
     });
     let own = below(&env.home()).into_iter().filter(|path| path.is_file());
     let log = PathBuf::from(format!("/var/log/libvirt/qemu/{}.log", env.domain()));
-    let mut attempt = Command::new("setpriv");
+    let mut attempt = user.command("timeout");
     attempt
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "timeout", "60"])
-        .args(["bash", "-c", "id -u; for f; do (exec 3<>\"$f\" || exec 3<\"$f\") 2>/dev/null && echo \"$f\"; done; (exec 3</etc/passwd) && echo control", "-"])
+        .args(["60", "bash", "-c", "id -u; for f; do (exec 3<>\"$f\" || exec 3<\"$f\") 2>/dev/null && echo \"$f\"; done; (exec 3</etc/passwd) && echo control", "-"])
         .args(files)
         .args(own)
         .arg(log);
     let opened = Run::of(attempt).ok().stdout;
-    assert_eq!(opened, "65534\ncontrol\n", "another user opened these");
+    let none = format!("{}\ncontrol\n", user.id);
+    assert_eq!(opened, none, "another user opened these");
 }

@@ -1,25 +1,18 @@
-//! Pods, the network, and whoever finds the API's port.
+//! Pods, the network, and programs that find the API's port.
 
 use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::env::{Env, Run, Test, eventually};
+use crate::env::Env;
+use crate::group::Test;
 use crate::image;
+use crate::program::{Run, eventually};
 
-pub const TESTS: &[Test] = &[
-    (
-        "pods_reach_neither_etcd_nor_the_hosts_loopback",
-        pods_reach_neither_etcd_nor_the_hosts_loopback,
-    ),
-    (
-        "strangers_get_nothing_from_the_api",
-        strangers_get_nothing_from_the_api,
-    ),
-    (
-        "without_the_key_nobody_logs_in",
-        without_the_key_nobody_logs_in,
-    ),
+pub const TESTS: &[Test] = tests![
+    pods_reach_neither_etcd_nor_the_hosts_loopback,
+    strangers_get_nothing_from_the_api,
+    no_login_without_the_key,
 ];
 
 /// A program to connect with, and a Service of the user's that leads to the host's loopback.
@@ -50,6 +43,25 @@ endpoints: [{{addresses: [10.0.2.2]}}]
     )
 }
 
+/// Waits until the node leads a Service to this port of the host.
+fn has_rules(env: &Env, address: &str, port: u16) {
+    // kube-proxy may have to try again, which it does after 30 s.
+    eventually(Duration::from_secs(90), "the Service has its rules", || {
+        // Not by nft, which shows where a rule of iptables leads to only now and then.
+        let save = "iptables-save -t nat";
+        let rules = env.kubby(&["ssh", "--", save]).ok().stdout;
+        if rules.contains(address) && rules.contains(&format!("10.0.2.2:{port}")) {
+            return Ok(());
+        }
+        let log = "journalctl -u kube-proxy -n 30 --no-pager -o short-monotonic";
+        let log = env.kubby(&["ssh", "--", log]).ok().stdout;
+        let services = env.kubectl(&["get", "service,endpointslice", "-A"]).stdout;
+        Err(format!(
+            "no {address} to {port} in\n{rules}\n{services}\n{log}"
+        ))
+    });
+}
+
 fn pods_reach_neither_etcd_nor_the_hosts_loopback(env: &Env) {
     image::load(env);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
@@ -72,22 +84,7 @@ fn pods_reach_neither_etcd_nor_the_hosts_loopback(env: &Env) {
     };
 
     let around = address("around");
-    // kube-proxy may have to try again, which it does after 30 s.
-    eventually(Duration::from_secs(90), "the Service has its rules", || {
-        // Not by nft, which shows where a rule of iptables leads to only now and then.
-        let save = "iptables-save -t nat";
-        let rules = env.kubby(&["ssh", "--", save]).ok().stdout;
-        if rules.contains(&around) && rules.contains(&format!("10.0.2.2:{port}")) {
-            return Ok(());
-        }
-        let log = "journalctl -u kube-proxy -n 30 --no-pager -o short-monotonic";
-        let log = env.kubby(&["ssh", "--", log]).ok().stdout;
-        let services = env.kubectl(&["get", "service,endpointslice", "-A"]).stdout;
-        Err(format!(
-            "no {around} to {port} in\n{rules}\n{services}\n{log}"
-        ))
-    });
-
+    has_rules(env, &around, port);
     let own = env.kubby(&["port", "ssh"]).ok().stdout;
     let mut closed = vec![format!("{around}:80")];
     for host in ["10.0.2.2", "10.0.2.3", "10.0.2.4"] {
@@ -119,7 +116,7 @@ fn pods_reach_neither_etcd_nor_the_hosts_loopback(env: &Env) {
     env.kubectl(&["delete", "-f", file]).ok();
 }
 
-/// The status of an answer to a request with these arguments of curl.
+/// Returns the status of an answer to a request with these arguments of curl.
 fn status(args: &[&str]) -> String {
     let mut curl = Command::new("curl");
     curl.args(["-sk", "-m", "20", "-o", "/dev/null", "-w", "%{http_code}"]);
@@ -130,7 +127,7 @@ fn status(args: &[&str]) -> String {
 fn strangers_get_nothing_from_the_api(env: &Env) {
     let port = env.kubby(&["port", "api"]).ok().stdout;
     let url = |path: &str| format!("https://127.0.0.1:{}{path}", port.trim());
-    // Whether it is up is no secret; all else is.
+    // Whether it is up is not a secret; all else is.
     assert_eq!(status(&[&url("/readyz")]), "200");
     for path in [
         "/",
@@ -178,7 +175,7 @@ fn strangers_get_nothing_from_the_api(env: &Env) {
     std::fs::remove_dir_all(&dir).expect("removed");
 }
 
-fn without_the_key_nobody_logs_in(env: &Env) {
+fn no_login_without_the_key(env: &Env) {
     let port = env.kubby(&["port", "ssh"]).ok().stdout;
     let login = |more: &[&str]| {
         let mut ssh = Command::new("ssh");

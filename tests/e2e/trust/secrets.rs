@@ -1,4 +1,4 @@
-//! Where secrets must not be seen: arguments and environments of processes, and logs.
+//! Places without secrets: arguments and environments of processes, and logs.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -6,14 +6,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::env::{Env, Run, Test};
+use crate::env::Env;
+use crate::group::Test;
+use crate::program::Run;
 use crate::saving::{delete, folder, named};
 
-/// Begins a cluster: by then there is a template, so in seconds.
-pub const STARTING: &[Test] = &[(
-    "a_start_tells_no_secret_to_anyone",
-    a_start_tells_no_secret_to_anyone,
-)];
+pub const TESTS: &[Test] = tests![a_start_shows_no_secret,];
 
 /// The arguments and environments of all processes, again and again until it is enough.
 fn watch(done: &AtomicBool) -> HashSet<Vec<u8>> {
@@ -68,7 +66,7 @@ fn parts(folder: &Path, into: &mut BTreeMap<String, Vec<String>>) {
     }
 }
 
-fn a_start_tells_no_secret_to_anyone(env: &Env) {
+fn a_start_shows_no_secret(env: &Env) {
     let name = named(env, "watched");
     let done = AtomicBool::new(false);
     let (run, processes) = std::thread::scope(|scope| {
@@ -115,10 +113,10 @@ fn a_start_tells_no_secret_to_anyone(env: &Env) {
     }
     for (place, text) in &places {
         for (file, parts) in &keys {
-            let told = parts.iter().any(|part| text.contains(part));
-            assert!(!told, "{place} tell the key {file}");
+            let shown = parts.iter().any(|part| text.contains(part));
+            assert!(!shown, "{place} show the key {file}");
         }
-        assert!(!text.contains("PRIVATE KEY-----"), "{place} tell a key");
+        assert!(!text.contains("PRIVATE KEY-----"), "{place} show a key");
     }
     // The definition that libvirt shows to its users.
     let xml: Run = env.virsh(&["dumpxml", "--security-info", &domain]).ok();

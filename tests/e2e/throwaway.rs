@@ -1,31 +1,31 @@
 //! Throwaway clusters: a command's code, limits, signals, what is left and what is kept.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use crate::bundle::Unpacked;
-use crate::env::{Env, Run, Test, eventually};
+use crate::env::Env;
+use crate::group::Test;
+use crate::program::{Run, Running, eventually};
 use crate::saving::{folder, host, named};
 
-pub const TESTS: &[Test] = &[
-    ("run_passes_the_code_on", passes_the_code_on),
-    ("run_ends_at_its_limit", ends_at_its_limit),
-    ("run_ends_with_a_signal", ends_with_a_signal),
-    ("run_cleans_up_a_start", cleans_up_a_start),
-    ("run_keeps_what_failed", keeps_what_failed),
-    ("run_sweeps_and_keeps", sweeps_and_keeps),
-    ("a_bundle_has_no_secrets", crate::bundle::has_no_secrets),
-    ("a_bundle_of_a_dead_node", crate::bundle::of_a_dead_node),
+pub const TESTS: &[Test] = tests![
+    run_passes_the_code_on,
+    run_ends_at_its_limit,
+    run_ends_with_a_signal,
+    run_cleans_up_a_start,
+    run_keeps_what_failed,
+    run_sweeps_and_keeps,
 ];
 
-/// How long the first run took until its command began, in seconds.
+/// The seconds until the first run's command began.
 static START: Mutex<Option<f64>> = Mutex::new(None);
 
-/// kubby without a terminal, so that signals come from the test alone.
+/// Returns kubby without a terminal, so that signals come from the test alone.
 fn command(env: &Env, args: &[&str]) -> Command {
     let plain = env.kubby_command();
     let mut command = Command::new("setsid");
@@ -39,14 +39,13 @@ fn command(env: &Env, args: &[&str]) -> Command {
     command
 }
 
-fn begin(env: &Env, args: &[&str]) -> Child {
+/// Begins a run, whose lines are for the reader of a failed test's log.
+fn begin(env: &Env, args: &[&str]) -> Running {
     let mut command = command(env, args);
-    command.stdin(Stdio::null()).stdout(Stdio::null());
-    // The lines are for whoever reads a failed test's log.
-    command.spawn().expect("kubby runs")
+    Running::start(command.stdin(Stdio::null()).stdout(Stdio::null()))
 }
 
-/// A file that a command makes.
+/// Returns a file that a command makes.
 fn file(env: &Env, name: &str) -> PathBuf {
     let path = env.root().join(name);
     let _ = std::fs::remove_file(&path);
@@ -61,25 +60,11 @@ fn appears(path: &Path) {
 }
 
 #[track_caller]
-fn ends(mut child: Child, limit: u64) -> Option<i32> {
-    let until = Instant::now() + Duration::from_secs(limit);
-    loop {
-        if let Some(status) = child.try_wait().expect("its status") {
-            return status.code();
-        }
-        if Instant::now() > until {
-            let _ = child.kill();
-            panic!("kubby did not end within {limit} s");
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
+fn ends(mut child: Running, limit: u64) -> Option<i32> {
+    child.ends_within(Duration::from_secs(limit)).code()
 }
 
-fn signal(child: &Child, signal: Signal) {
-    kill_process(Pid::from_child(child), signal).expect("a signal");
-}
-
-/// The throwaway clusters of this home that are there.
+/// Returns the throwaway clusters of this home.
 fn throwaways(env: &Env) -> Vec<String> {
     let entries = std::fs::read_dir(env.home().join("profiles"));
     let names = entries.into_iter().flatten().flatten();
@@ -96,7 +81,7 @@ fn nothing_is_left(env: &Env, name: &str) {
     assert!(!domains.lines().any(|l| l.trim() == domain), "{domains}");
 }
 
-fn passes_the_code_on(env: &Env) {
+fn run_passes_the_code_on(env: &Env) {
     let kubeconfig = std::fs::read(env.kubeconfig()).ok();
     let logs = env.root().join("logs");
     let began = file(env, "began");
@@ -129,8 +114,8 @@ fn passes_the_code_on(env: &Env) {
     };
     let run = Run::of(child).exits(7);
     let start = watch.join().expect("it began");
-    eprintln!(
-        "  the command began after {start:.1} s, all {:.1} s",
+    note!(
+        "the command began after {start:.1} s, all {:.1} s",
         run.took.as_secs_f64()
     );
     *START.lock().expect("the lock") = Some(start);
@@ -154,7 +139,7 @@ fn passes_the_code_on(env: &Env) {
 }
 
 /// Its limit is that of start and command together.
-fn ends_at_its_limit(env: &Env) {
+fn run_ends_at_its_limit(env: &Env) {
     let run = Run::of(command(env, &["run", "--timeout", "1", "--", "true"])).exits(124);
     run.says("was not ready within 1 s");
     nothing_is_left(env, "none");
@@ -181,7 +166,7 @@ fn ends_at_its_limit(env: &Env) {
     nothing_is_left(env, &name);
 }
 
-fn ends_with_a_signal(env: &Env) {
+fn run_ends_with_a_signal(env: &Env) {
     let (began, heard, name) = (file(env, "began"), file(env, "heard"), named(env, "int"));
     let script = format!(
         "trap 'touch {}; exit 3' INT; touch {}; while :; do sleep 0.1; done",
@@ -191,16 +176,16 @@ fn ends_with_a_signal(env: &Env) {
     let child = begin(env, &["run", "-p", &name, "--", "sh", "-c", &script]);
     appears(&began);
     assert_eq!(host(env, &name), "Running");
-    signal(&child, Signal::INT);
-    // As CI systems do: kubby goes on with its work.
+    child.signal(Signal::INT);
+    // As CI systems do: kubby continues its work.
     std::thread::sleep(Duration::from_millis(300));
-    signal(&child, Signal::TERM);
+    child.signal(Signal::TERM);
     assert_eq!(ends(child, 20), Some(130));
     assert!(heard.exists(), "the command got the signal");
     nothing_is_left(env, &name);
 }
 
-fn cleans_up_a_start(env: &Env) {
+fn run_cleans_up_a_start(env: &Env) {
     let name = named(env, "term");
     let child = begin(env, &["run", "-p", &name, "--", "true"]);
     let domain = format!("kubby-{name}");
@@ -208,12 +193,12 @@ fn cleans_up_a_start(env: &Env) {
         let state = env.virsh(&["domstate", &domain]);
         (state.code == 0).then_some(()).ok_or(state.stderr)
     });
-    signal(&child, Signal::TERM);
+    child.signal(Signal::TERM);
     assert_eq!(ends(child, 20), Some(143));
     nothing_is_left(env, &name);
 }
 
-fn keeps_what_failed(env: &Env) {
+fn run_keeps_what_failed(env: &Env) {
     let name = named(env, "failed");
     let run = |code: &str| {
         let flag = "--keep-on-failure";
@@ -229,26 +214,30 @@ fn keeps_what_failed(env: &Env) {
     nothing_is_left(env, &name);
 }
 
-/// The name of the cluster that tests of bundles work on.
+/// Returns the name of a cluster that its run has kept, after it was made where it was not there.
 pub fn kept(env: &Env) -> String {
-    named(env, "keep")
+    let name = named(env, "keep");
+    if !folder(env, &name).exists() {
+        let args = ["run", "-p", &name, "--keep", "--", "true"];
+        Run::of(command(env, &args)).ok();
+    }
+    name
 }
 
-fn sweeps_and_keeps(env: &Env) {
+fn run_sweeps_and_keeps(env: &Env) {
     let began = file(env, "began");
     let script = format!("touch {}; exec sleep 60", began.display());
     let child = begin(env, &["run", "--", "sh", "-c", &script]);
     appears(&began);
-    // One that lives is nobody's to sweep.
+    // One that runs is not swept.
     env.kubby_on("nothing", &["delete"]).ok();
     let left = throwaways(env);
     assert_eq!(left.len(), 1, "{left:?}");
-    signal(&child, Signal::KILL);
-    assert_eq!(ends(child, 10), None);
+    assert_eq!(child.kill().code(), None);
     assert_eq!(host(env, &left[0]), "Running");
 
     let kubeconfig = std::fs::read(env.kubeconfig()).ok();
-    let name = kept(env);
+    let name = named(env, "keep");
     let args = [
         "run", "-p", &name, "--keep", "--", "kubectl", "get", "nodes",
     ];
