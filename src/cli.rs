@@ -3,7 +3,6 @@
 mod addon;
 mod certs;
 mod dashboard;
-mod egress;
 mod groups;
 mod image;
 mod logs;
@@ -22,7 +21,6 @@ use crate::name::ProfileName;
 pub use addon::{AddonCommand, AddonDisableArgs, AddonEnableArgs, AddonShowArgs};
 pub use certs::{CertsCommand, CertsRenewArgs};
 pub use dashboard::DashboardArgs;
-pub use egress::EgressArgs;
 pub use image::{
     ImageBuildArgs, ImageCommand, ImageLoadArgs, ImagePullArgs, ImageRemoveArgs, ImageSaveArgs,
     ImageTagArgs,
@@ -34,7 +32,7 @@ pub use saving::{
     TemplateDeleteArgs, TemplateExportArgs, TemplateImportArgs, TemplatePruneArgs,
 };
 pub use service::{ServiceArgs, ServiceCommand, ServiceListArgs, ServiceRemoveArgs};
-pub use start::{ClusterArgs, StartArgs};
+pub use start::StartArgs;
 
 /// A real Kubernetes on a real virtual machine, on a laptop or in CI.
 #[derive(Debug, Parser)]

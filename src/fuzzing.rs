@@ -78,7 +78,7 @@ pub fn profile(bytes: &[u8]) {
     assert!(is_plain(profile.name.as_str()), "{}", profile.name);
     let again = toml::to_string_pretty(&profile).expect("it is written again");
     assert_eq!(Profile::parse(&again).expect("and read"), profile);
-    let _ = (profile.uuid(), profile.version());
+    let _ = (profile.first().uuid(), profile.version());
 }
 
 /// A checksum file of a download.

@@ -1,4 +1,5 @@
-//! A profile: what is wanted of one cluster, as kept on disk. What is there is asked of libvirt.
+//! A profile: the settings of one cluster, and the record of its nodes, as kept on disk. The state of
+//! the machines is asked of libvirt.
 
 pub(crate) mod migrate;
 #[cfg(test)]
@@ -12,16 +13,17 @@ use crate::assets::version::KubernetesVersion;
 use crate::egress;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil;
-use crate::hypervisor::{PortForward, Protocol};
+use crate::hypervisor::{Acceleration, PortForward, Protocol};
+use crate::role::Role;
 use crate::store::ProfileDir;
 use migrate::Refusal;
 
 pub use crate::name::{DEFAULT_PROFILE, ProfileName};
 pub use migrate::FILE_VERSION;
 
-/// The file `profile.toml`. Fields that this version does not know are an error rather than
-/// lost: only a newer kubby writes them. Files of earlier versions are brought to this one when
-/// they are read; who changes what is in it makes a new version, and a step to it.
+/// The file `profile.toml`. A field that this version does not know is an error, so that it is not
+/// lost: only a newer kubby writes one. Files of earlier versions are migrated when they are read; a
+/// change of this type needs a new version and a migration step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
@@ -31,39 +33,68 @@ pub struct Profile {
     pub kubby: String,
     /// The profile's name.
     pub name: ProfileName,
-    /// The UUID of the libvirt domain: a domain with our name and another UUID is not ours.
-    pub uuid: String,
     /// The libvirt connection URI.
     pub connect: String,
-    /// `kvm` or `tcg`.
-    pub acceleration: String,
+    /// The kubeconfig file that has the context.
+    pub kubeconfig: PathBuf,
+    /// The settings of the whole cluster.
+    pub spec: ClusterSpec,
+    /// The assets that the cluster consists of.
+    pub assets: Assets,
+    /// The nodes, the first control plane first. Never empty.
+    #[serde(rename = "node")]
+    pub nodes: Vec<NodeProfile>,
+    /// Ports on the host's loopback that lead to Services.
+    #[serde(default, rename = "forward", skip_serializing_if = "Vec::is_empty")]
+    pub forwards: Vec<ServiceForward>,
+}
+
+/// The settings of a whole cluster, which a restore takes over and a template's key contains.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterSpec {
     /// Kubernetes version with `v`.
     pub kubernetes_version: String,
+    /// The enabled add-ons, in the order in which they were enabled.
+    pub addons: Vec<String>,
+    /// The user's settings of registries, proxies, certificate authorities and name servers.
+    #[serde(default, skip_serializing_if = "egress::Settings::is_empty")]
+    pub egress: egress::Settings,
+}
+
+/// The settings of one node's machine, which a restore takes over and a template's key contains.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MachineSpec {
+    /// `kvm` or `tcg`.
+    pub acceleration: String,
     /// Virtual CPUs.
     pub cpus: u32,
     /// Memory in MiB.
     pub memory_mib: u64,
-    /// Size of the node's disk in MiB.
+    /// Size of the disk in MiB.
     pub disk_mib: u64,
-    /// The volume with the node's disk.
-    pub disk: String,
     /// Extra kernel arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kernel_args: Vec<String>,
-    /// The enabled add-ons, in the order in which they were.
-    pub addons: Vec<String>,
-    /// The kubeconfig file that has the context.
-    pub kubeconfig: PathBuf,
-    /// The assets that the cluster is made of.
-    pub assets: Assets,
-    /// How the node reaches the world, as far as the user said.
-    #[serde(default, skip_serializing_if = "egress::Settings::is_empty")]
-    pub egress: egress::Settings,
-    /// Ports on the host's loopback.
+}
+
+/// One node and its machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeProfile {
+    /// The name of the Node object.
+    pub name: String,
+    /// The node's role.
+    pub role: Role,
+    /// The UUID of the libvirt domain: a domain of the same name with another UUID is not ours.
+    pub uuid: String,
+    /// The volume with the node's disk.
+    pub disk: String,
+    /// The settings of the machine.
+    pub machine: MachineSpec,
+    /// Ports on the host's loopback that lead into the node.
     pub ports: Ports,
-    /// Ports on the host's loopback that lead to Services.
-    #[serde(default, rename = "forward", skip_serializing_if = "Vec::is_empty")]
-    pub forwards: Vec<ServiceForward>,
 }
 
 /// Keys of the assets in use; they name the shared volumes.
@@ -120,42 +151,60 @@ impl ServiceForward {
     }
 }
 
+impl NodeProfile {
+    /// Returns the domain's UUID.
+    ///
+    /// # Errors
+    /// [`Kind::State`] when it is damaged in the file.
+    pub fn uuid(&self) -> Result<uuid::Uuid> {
+        self.uuid.parse().context(Kind::State, || {
+            format!(
+                "the node `{}` has a damaged UUID in its profile: {}",
+                self.name, self.uuid
+            )
+        })
+    }
+}
+
+impl MachineSpec {
+    /// Returns the acceleration; emulation where the file does not say.
+    pub fn acceleration(&self) -> Acceleration {
+        self.acceleration.parse().unwrap_or(Acceleration::Tcg)
+    }
+}
+
 impl Profile {
-    /// All ports on the host's loopback that this cluster uses when it runs.
+    /// Returns the node that a cluster begins with: its first control plane.
+    pub fn first(&self) -> &NodeProfile {
+        &self.nodes[0]
+    }
+
+    /// Returns the same for changes.
+    pub fn first_mut(&mut self) -> &mut NodeProfile {
+        &mut self.nodes[0]
+    }
+
+    /// Returns all ports on the host's loopback that this cluster uses when it runs.
     pub fn host_ports(&self) -> Vec<u16> {
-        let own = [self.ports.api, self.ports.ssh];
-        own.into_iter()
-            .chain(self.forwards.iter().map(|f| f.host))
-            .collect()
+        let nodes = self.nodes.iter();
+        let own = nodes.flat_map(|node| [node.ports.api, node.ports.ssh]);
+        own.chain(self.forwards.iter().map(|f| f.host)).collect()
     }
 
-    /// The URL of kube-apiserver on this host.
+    /// Returns the URL of kube-apiserver on this host.
     pub fn server(&self) -> String {
-        format!("https://127.0.0.1:{}", self.ports.api)
+        format!("https://127.0.0.1:{}", self.first().ports.api)
     }
 
-    /// The version of Kubernetes.
+    /// Returns the version of Kubernetes.
     ///
     /// # Errors
     /// [`Kind::State`] when somebody has damaged it in the file.
     pub fn version(&self) -> Result<KubernetesVersion> {
-        self.kubernetes_version.parse().map_err(|why: String| {
+        self.spec.kubernetes_version.parse().map_err(|why: String| {
             Error::new(
                 Kind::State,
                 format!("the profile `{}` has a damaged version: {why}", self.name),
-            )
-        })
-    }
-
-    /// The domain's UUID.
-    ///
-    /// # Errors
-    /// [`Kind::State`] when somebody has damaged it in the file.
-    pub fn uuid(&self) -> Result<uuid::Uuid> {
-        self.uuid.parse().context(Kind::State, || {
-            format!(
-                "the profile `{}` has a damaged UUID: {}",
-                self.name, self.uuid
             )
         })
     }
@@ -191,11 +240,21 @@ impl Profile {
     pub(crate) fn parse(text: &str) -> Result<Self, Refusal> {
         let damaged = |e: toml::de::Error| Refusal::Damaged(e.to_string());
         let table: toml::Table = toml::from_str(text).map_err(damaged)?;
-        if migrate::version(&table)? == FILE_VERSION {
-            // From the text itself, so that what the parser says names a line.
-            return toml::from_str(text).map_err(damaged);
+        let profile: Self = if migrate::version(&table)? == FILE_VERSION {
+            // From the text itself, so that the parser's message names a line.
+            toml::from_str(text).map_err(damaged)?
+        } else {
+            migrate::migrate(table)?.try_into().map_err(damaged)?
+        };
+        profile.with_a_node().map_err(Refusal::Damaged)
+    }
+
+    /// Returns the profile if it has a node, which everything else relies on.
+    fn with_a_node(self) -> Result<Self, String> {
+        match self.nodes.first() {
+            Some(first) if first.role == Role::ControlPlane => Ok(self),
+            _ => Err("its first node is not a control plane".into()),
         }
-        migrate::migrate(table)?.try_into().map_err(damaged)
     }
 
     /// Reads a profile that is a part of something else, of this or of an earlier version.
@@ -208,7 +267,8 @@ impl Profile {
             Refusal::Newer(version) => D::Error::custom(format!("its profile {}", newer(version))),
             Refusal::Damaged(why) => D::Error::custom(why),
         })?;
-        table.try_into().map_err(D::Error::custom)
+        let profile: Self = table.try_into().map_err(D::Error::custom)?;
+        profile.with_a_node().map_err(D::Error::custom)
     }
 
     /// Writes the profile's file atomically, 0600. A file of an earlier version stays beside it,
@@ -248,27 +308,35 @@ pub(crate) fn example() -> Profile {
         version: FILE_VERSION,
         kubby: "0.1.0".into(),
         name: "dev".parse().unwrap(),
-        uuid: "c2f6e8e2-8f3a-4c6a-9a52-3b1f3c1b7f10".into(),
         connect: "qemu:///session".into(),
-        acceleration: "tcg".into(),
-        kubernetes_version: "v1.37.2".into(),
-        cpus: 2,
-        memory_mib: 4096,
-        disk_mib: 20480,
-        disk: "kubby-dev.disk-1.qcow2".into(),
-        kernel_args: vec![],
-        addons: vec!["dns".into()],
         kubeconfig: "/home/u/.kube/config".into(),
+        spec: ClusterSpec {
+            kubernetes_version: "v1.37.2".into(),
+            addons: vec!["dns".into()],
+            egress: egress::Settings {
+                dns: vec!["10.1.1.1".into()],
+                ca_certificates: vec!["-----BEGIN CERTIFICATE-----\nAA\n".into()],
+                ..egress::Settings::default()
+            },
+        },
         assets: Assets::default(),
-        egress: egress::Settings {
-            dns: vec!["10.1.1.1".into()],
-            ca_certificates: vec!["-----BEGIN CERTIFICATE-----\nAA\n".into()],
-            ..egress::Settings::default()
-        },
-        ports: Ports {
-            ssh: 40001,
-            api: 40002,
-        },
+        nodes: vec![NodeProfile {
+            name: crate::network::NODE_NAME.into(),
+            role: Role::ControlPlane,
+            uuid: "c2f6e8e2-8f3a-4c6a-9a52-3b1f3c1b7f10".into(),
+            disk: "kubby-dev.disk-1.qcow2".into(),
+            machine: MachineSpec {
+                acceleration: "tcg".into(),
+                cpus: 2,
+                memory_mib: 4096,
+                disk_mib: 20480,
+                kernel_args: vec![],
+            },
+            ports: Ports {
+                ssh: 40001,
+                api: 40002,
+            },
+        }],
         forwards: vec![ServiceForward {
             namespace: "default".into(),
             service: "web".into(),

@@ -1,10 +1,24 @@
-//! The roles of nodes.
+//! The roles of nodes in a cluster.
 
-/// The part that a node has in its cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The role of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Role {
-    /// Runs etcd and the programs that manage the cluster, and pods as well.
+    /// The node runs etcd and the control plane, and pods as well.
     ControlPlane,
-    /// Runs pods only.
+    /// The node runs pods only.
     Worker,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::ControlPlane => "control-plane",
+            Role::Worker => "worker",
+        })
+    }
 }

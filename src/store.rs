@@ -4,6 +4,7 @@
 //! profile. Assets that any cluster can share live under `KUBBY_CACHE` (default: `kubby` in the
 //! user's cache folder); deleting them costs time, never data.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -12,12 +13,26 @@ use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil::{self, Lock};
 use crate::name::{DEFAULT_PROFILE, ProfileName};
 
+/// The beginning of the name of a folder in which a fork is made, before the process's ID.
+pub(crate) const FORK_STAGING: &str = ".fork-";
+
+/// The setting that a home's path comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum HomeOrigin {
+    /// `KUBBY_HOME`.
+    KubbyHome,
+    /// `XDG_DATA_HOME`.
+    DataHome,
+    /// The user's home folder.
+    Default,
+}
+
 /// The folders of state and assets.
 #[derive(Debug, Clone)]
 pub struct Store {
     home: PathBuf,
     cache: PathBuf,
-    default_home: bool,
+    origin: HomeOrigin,
     no_wait: bool,
 }
 
@@ -51,10 +66,17 @@ impl Store {
         };
         let home = given("KUBBY_HOME")?;
         let cache = given("KUBBY_CACHE")?;
+        let data_home = std::env::var_os("XDG_DATA_HOME").is_some_and(|v| !v.is_empty());
         Ok(Store {
-            default_home: home.is_none(),
+            origin: match home {
+                Some(_) => HomeOrigin::KubbyHome,
+                None if data_home => HomeOrigin::DataHome,
+                None => HomeOrigin::Default,
+            },
             no_wait: false,
-            home: home.map_or_else(|| standard(dirs::data_dir(), "KUBBY_HOME"), Ok)?,
+            home: fsutil::resolved(
+                &home.map_or_else(|| standard(dirs::data_dir(), "KUBBY_HOME"), Ok)?,
+            ),
             cache: cache.map_or_else(|| standard(dirs::cache_dir(), "KUBBY_CACHE"), Ok)?,
         })
     }
@@ -62,9 +84,9 @@ impl Store {
     /// Fixed folders, for tests.
     pub fn at(home: &Path, cache: &Path) -> Self {
         Store {
-            home: home.to_owned(),
+            home: fsutil::resolved(home),
             cache: cache.to_owned(),
-            default_home: false,
+            origin: HomeOrigin::KubbyHome,
             no_wait: false,
         }
     }
@@ -75,9 +97,31 @@ impl Store {
         Store { no_wait, ..self }
     }
 
-    /// `KUBBY_HOME`.
+    /// Returns the path of the home, with symbolic links resolved: however it was written, it is one
+    /// home.
     pub fn home(&self) -> &Path {
         &self.home
+    }
+
+    /// Returns why this home is not another one, for errors about what belongs to that other one.
+    pub fn home_reason(&self) -> String {
+        let home = self.home.display();
+        match self.origin {
+            HomeOrigin::KubbyHome => format!("this terminal has another KUBBY_HOME: {home}"),
+            HomeOrigin::DataHome => format!(
+                "this terminal has another XDG_DATA_HOME: {}",
+                self.home.parent().unwrap_or(&self.home).display()
+            ),
+            HomeOrigin::Default => format!("this terminal uses the default home: {home}"),
+        }
+    }
+
+    /// Returns the user who owns the home, or would own it if it was created now.
+    pub fn owner(&self) -> u32 {
+        let own = || rustix::process::geteuid().as_raw();
+        self.home
+            .metadata()
+            .map_or_else(|_| own(), |meta| meta.uid())
     }
 
     /// `KUBBY_CACHE`.
@@ -95,6 +139,27 @@ impl Store {
         ProfileDir {
             root: self.profiles_dir().join(name.as_str()),
         }
+    }
+
+    /// Returns the folder in which this process makes a fork before it gets its name, so that a fork that
+    /// was cut short is not a cluster: no profile's name begins so.
+    pub(crate) fn fork_staging(&self) -> ProfileDir {
+        let name = format!("{FORK_STAGING}{}", std::process::id());
+        ProfileDir::at(self.profiles_dir().join(name))
+    }
+
+    /// Returns the folders of forks that living processes make.
+    pub(crate) fn forks_in_progress(&self) -> Vec<ProfileDir> {
+        let (living, _) = fsutil::of_processes(&self.profiles_dir(), FORK_STAGING);
+        living.into_iter().map(ProfileDir::at).collect()
+    }
+
+    /// Removes the folders of forks whose process has ended.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when one cannot be removed.
+    pub(crate) fn remove_abandoned_forks(&self) -> Result<()> {
+        fsutil::of_living_processes(&self.profiles_dir(), FORK_STAGING).map(drop)
     }
 
     /// The folder of all warm templates.
@@ -152,9 +217,12 @@ impl Store {
         Lock::acquire(&self.lock_file("_shared.lock")?, waiting)
     }
 
+    /// Returns the path of a lock file in a folder that exists. Whatever changes the home takes a lock
+    /// first, so that the pool's name is recorded before anything depends on it.
     fn lock_file(&self, file: &str) -> Result<PathBuf> {
         let dir = self.locks_dir();
         fsutil::create_private_dir(&dir)?;
+        self.record_pool_name()?;
         Ok(dir.join(file))
     }
 
@@ -211,25 +279,73 @@ impl Store {
             }
         }
         let _ = std::fs::remove_dir(self.locks_dir());
+        if self.is_unused() {
+            fsutil::remove_all(&self.pool_record())?;
+        }
         // Folders with foreign content stay: only empty ones go.
         let _ = std::fs::remove_dir(self.profiles_dir());
         let _ = std::fs::remove_dir(&self.home);
         Ok(())
     }
 
-    /// The name of the storage pool that holds this home's volumes in libvirt. Another
-    /// `KUBBY_HOME` has another pool, so that one never deletes what another uses.
+    /// Returns the name of the storage pool that holds this home's volumes in libvirt. Each home of
+    /// each user has a pool of its own, so that one home never deletes another's volumes. The name is
+    /// recorded in the home: homes of earlier versions keep the pool that they have.
     pub fn pool_name(&self) -> String {
-        if self.default_home {
-            return DEFAULT_PROFILE.to_owned();
-        }
-        let digest = Sha256::digest(self.home.as_os_str().as_encoded_bytes());
-        let short: String = digest.iter().take(4).map(|b| format!("{b:02x}")).collect();
-        format!("{DEFAULT_PROFILE}-{short}")
+        let recorded = std::fs::read_to_string(self.pool_record()).ok();
+        let recorded = recorded.map(|text| text.trim().to_owned());
+        recorded
+            .filter(|name| is_pool_name(name))
+            .unwrap_or_else(|| {
+                if self.is_unused() {
+                    self.new_pool_name()
+                } else {
+                    self.earlier_pool_name()
+                }
+            })
     }
 
-    /// The pool's folder. QEMU runs as a user of its own under `qemu:///system` and cannot look
-    /// into a private home (the reason why the system's pool lives with libvirt's images).
+    /// Records the pool's name; a no-op where it is recorded.
+    fn record_pool_name(&self) -> Result<()> {
+        if self.pool_record().exists() {
+            return Ok(());
+        }
+        let name = self.pool_name();
+        fsutil::write_atomic(&self.pool_record(), format!("{name}\n").as_bytes(), 0o600)
+    }
+
+    fn pool_record(&self) -> PathBuf {
+        self.home.join("pool-name")
+    }
+
+    /// Returns whether the home has neither clusters nor templates.
+    fn is_unused(&self) -> bool {
+        let is_empty = |dir: &Path| {
+            let mut entries = std::fs::read_dir(dir).into_iter().flatten();
+            entries.next().is_none()
+        };
+        is_empty(&self.profiles_dir()) && is_empty(&self.templates_dir())
+    }
+
+    fn new_pool_name(&self) -> String {
+        let mut digest = Sha256::new();
+        digest.update(self.owner().to_le_bytes());
+        digest.update(self.home.as_os_str().as_encoded_bytes());
+        short_name(digest)
+    }
+
+    /// Returns the name that versions before the record gave the pool.
+    fn earlier_pool_name(&self) -> String {
+        if self.origin != HomeOrigin::KubbyHome {
+            return DEFAULT_PROFILE.to_owned();
+        }
+        short_name(Sha256::new_with_prefix(
+            self.home.as_os_str().as_encoded_bytes(),
+        ))
+    }
+
+    /// Returns the pool's folder. Under `qemu:///system` QEMU runs as a user of its own, which cannot
+    /// look into a private home, so that the system's pool is beside libvirt's images.
     pub fn pool_target(&self, uri: &str) -> PathBuf {
         if uri.contains("/system") {
             Path::new("/var/lib/libvirt/images").join(self.pool_name())
@@ -237,6 +353,19 @@ impl Store {
             self.home.join("pool")
         }
     }
+}
+
+/// Returns a pool's name with the beginning of a digest.
+fn short_name(digest: Sha256) -> String {
+    let digest = digest.finalize();
+    let short: String = digest.iter().take(4).map(|b| format!("{b:02x}")).collect();
+    format!("{DEFAULT_PROFILE}-{short}")
+}
+
+/// Returns whether a text can be a pool's name: it becomes a folder's name too.
+fn is_pool_name(text: &str) -> bool {
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    text.starts_with(DEFAULT_PROFILE) && text.len() <= 40 && text.chars().all(good)
 }
 
 /// The files of one profile.
@@ -306,6 +435,10 @@ impl ProfileDir {
     pub fn snapshots(&self) -> PathBuf {
         self.root.join("snapshots")
     }
+    /// The saved state of the source that a fork is made from, until it is made.
+    pub(crate) fn fork_origin(&self) -> PathBuf {
+        self.root.join("origin")
+    }
     /// The saved state of a cluster that is suspended.
     pub fn suspended(&self) -> PathBuf {
         self.root.join("suspended")
@@ -329,11 +462,51 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pools_of_other_homes_have_other_names() {
-        let a = Store::at(Path::new("/a"), Path::new("/c"));
-        let b = Store::at(Path::new("/b"), Path::new("/c"));
+    fn every_home_has_a_pool_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let a = Store::at(&dir.path().join("a"), dir.path());
+        let b = Store::at(&dir.path().join("b"), dir.path());
         assert_ne!(a.pool_name(), b.pool_name());
-        assert_ne!(a.pool_name(), DEFAULT_PROFILE);
+        let default = Store {
+            origin: HomeOrigin::Default,
+            ..a.clone()
+        };
+        assert_eq!(default.pool_name(), a.pool_name());
+        assert_ne!(default.pool_name(), DEFAULT_PROFILE);
+    }
+
+    #[test]
+    fn a_home_is_one_home_however_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("home");
+        std::fs::create_dir(&home).unwrap();
+        std::os::unix::fs::symlink(&home, dir.path().join("link")).unwrap();
+        let name = Store::at(&home, dir.path()).pool_name();
+        for written in ["home/", "./home", "link", "link/", "x/../home"] {
+            let path = PathBuf::from(format!("{}//{written}", dir.path().display()));
+            let store = Store::at(&path, dir.path());
+            assert_eq!(store.pool_name(), name, "{written}");
+            assert_eq!(store.home(), home.canonicalize().unwrap());
+        }
+    }
+
+    #[test]
+    fn a_home_of_an_earlier_version_keeps_its_pool() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store {
+            origin: HomeOrigin::DataHome,
+            ..Store::at(&dir.path().join("home"), dir.path())
+        };
+        fsutil::create_private_dir(&store.profiles_dir().join("kubby")).unwrap();
+        assert_eq!(store.pool_name(), DEFAULT_PROFILE);
+        drop(store.lock_shared(|| {}).unwrap());
+        fsutil::remove_all(&store.profiles_dir()).unwrap();
+        assert_eq!(store.pool_name(), DEFAULT_PROFILE, "it is recorded");
+        store.remove_if_empty().unwrap();
+        assert_ne!(store.pool_name(), DEFAULT_PROFILE);
+        std::fs::create_dir_all(store.home()).unwrap();
+        std::fs::write(store.pool_record(), "../../etc\n").unwrap();
+        assert_eq!(store.pool_name(), store.new_pool_name(), "no such name");
     }
 
     #[test]

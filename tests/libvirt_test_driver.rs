@@ -6,7 +6,7 @@
 
 use kubby::error::Kind;
 use kubby::hypervisor::{
-    Change, Hypervisor, Identity, Libvirt, Ownership, PoolRemoval, State, ownership, shut_down,
+    Change, Foreign, Hypervisor, Identity, Libvirt, PoolRemoval, State, foreign, shut_down,
 };
 use std::path::Path;
 use std::time::Duration;
@@ -168,17 +168,17 @@ fn foreign_domains_are_detected_and_not_listed() {
     );
 
     let me = Identity {
-        uuid,
+        uuid: Some(uuid),
         profile: "p".into(),
         home: "/home/own".into(),
     };
-    let judge = |name: &str| ownership(libvirt.find(name).unwrap().as_ref(), &me);
-    assert_eq!(judge("own"), Ownership::Ours);
-    assert_eq!(judge("gone"), Ownership::Absent);
-    assert!(matches!(judge("plain"), Ownership::Foreign(_)));
-    assert!(matches!(judge("odd"), Ownership::Foreign(_)));
+    let judge = |name: &str| foreign(&libvirt.find(name).unwrap().unwrap(), &me);
+    assert_eq!(judge("own"), None);
+    assert_eq!(libvirt.find("gone").unwrap(), None);
+    assert_eq!(judge("plain"), Some(Foreign::Unmarked));
+    assert_eq!(judge("odd"), Some(Foreign::Unmarked));
     // A domain that the driver brings along.
-    assert!(matches!(judge("test"), Ownership::Foreign(_)));
+    assert_eq!(judge("test"), Some(Foreign::Unmarked));
     for name in ["own", "plain", "odd"] {
         libvirt.undefine(name).unwrap();
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::ClusterArgs;
+use crate::cluster::spec::ClusterArgs;
 
 /// The arguments of `kubby run`.
 #[derive(Debug, Args)]

@@ -107,7 +107,7 @@ pub struct TemplateImportArgs {
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// Required SHA-256 of the file, as printed by `export` and sha256sum
-    #[arg(long, value_name = "HEX", value_parser = super::start::sha256)]
+    #[arg(long, value_name = "HEX", value_parser = crate::cluster::spec::sha256)]
     pub sha256: Option<String>,
     /// libvirt connection to import to [default: as for `kubby start`]
     #[arg(long, value_name = "URI")]

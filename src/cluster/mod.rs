@@ -1,136 +1,181 @@
-//! A cluster's life cycle: the steps behind `start`, `status`, `stop` and `delete`.
+//! Clusters and what is done with them.
+//!
+//! A [`Cluster`] has a profile, a folder and nodes; each node has one machine on one host. `start` is a
+//! list of steps; every other command is one file in `operations` or `saved`. Imports lead one way:
+//! `operations`, `start`, `saved`, `machine`.
 
-mod access;
-mod addons;
+pub(crate) mod addons;
 pub(crate) mod context;
+pub mod env;
+pub mod node;
+pub mod operations;
+pub mod saved;
+pub mod spec;
+pub mod start;
+pub(crate) mod template_key;
+pub(crate) mod throwaway_mark;
+
 pub(crate) mod machine;
-pub(crate) mod operations;
-pub(crate) mod saved;
-pub(crate) mod start;
 
-pub use access::Access;
-pub use addons::{
-    Row as AddonRow, disable as disable_addons, enable as enable_addons, list as list_addons,
-    show as show_addon,
-};
-pub use operations::certs::{
-    Certificate, Renewal, list as certificates, renew as renew_certificates,
-};
-pub use operations::delete::{delete, purge_cache};
-pub use operations::services::{
-    Reachable, ServiceRequest, reach, require_running, services, unreach,
-};
-pub use operations::status::{ComponentState, HostState, KubeconfigState, Status, status};
-pub use operations::stop::{StopOptions, stop};
-pub use operations::support_bundle::{
-    Bundle, check_destination as check_bundle_destination, collect as collect_bundle,
-};
-pub use operations::throwaway::{Throwaway, sweep};
-pub use saved::fork::fork;
-pub use saved::snapshots::{
-    Snapshot, SnapshotName, delete as delete_snapshot, list as snapshots,
-    restore as restore_snapshot, save as save_snapshot,
-};
-pub use saved::suspend::{check_resumable, pause, suspend};
-pub use saved::template_file::{
-    ImportOptions, export as export_template, import as import_template,
-};
-pub use saved::templates::{
-    Row as TemplateRow, delete as delete_templates, list as templates, prune as prune_templates,
-};
-pub use start::assets::get_assets;
-pub use start::{Started, start};
-
-use crate::egress;
-use crate::error::Result;
-use crate::fsutil::{self, Lock};
-use crate::hypervisor::{self, AccelChoice, Hypervisor, Libvirt};
-use crate::profile::{Profile, ProfileName};
-use crate::progress::Progress;
-use crate::store::Store;
-
-use crate::assets::components::Source;
-use crate::assets::version::KubernetesVersion;
-use crate::units::Mebibytes;
-use std::path::PathBuf;
 use std::time::Duration;
 
-/// What the user asks of `start`; `None` keeps what the profile has, or takes the default.
-#[derive(Debug, Clone, Default)]
-pub struct StartOptions {
-    /// Kubernetes to install.
-    pub kubernetes_version: Option<KubernetesVersion>,
-    /// Virtual CPUs.
-    pub cpus: Option<u32>,
-    /// Memory of the node.
-    pub memory: Option<Mebibytes>,
-    /// Size of the node's disk.
-    pub disk: Option<Mebibytes>,
-    /// Hardware virtualisation or emulation.
-    pub accel: Option<AccelChoice>,
-    /// libvirt connection URI.
-    pub connect: Option<String>,
-    /// Port on 127.0.0.1 for kube-apiserver.
-    pub api_port: Option<u16>,
-    /// Port on 127.0.0.1 for SSH.
-    pub ssh_port: Option<u16>,
-    /// A prebuilt node image, path or URL.
-    pub image: Option<String>,
-    /// Its SHA-256.
-    pub image_sha256: Option<String>,
-    /// Where components come from.
-    pub component_source: Source,
-    /// A folder with components.
-    pub components: Option<PathBuf>,
-    /// Base URL with the layout of the official downloads.
-    pub binary_mirror: Option<String>,
-    /// Write the context to the profile's own kubeconfig only, when the cluster is made.
-    pub own_kubeconfig: bool,
-    /// Leave kubectl's current context as it is.
-    pub keep_context: bool,
-    /// Extra kernel arguments.
-    pub kernel_args: Vec<String>,
-    /// Add-ons to have, by name or folder, beside those that the profile has.
-    pub addons: Vec<String>,
-    /// Add-ons to do without.
-    pub no_addons: Vec<String>,
-    /// How the node reaches the world.
-    pub egress: egress::Settings,
-    /// Limit for boot and health together.
-    pub timeout: Option<Duration>,
-    /// Whether to begin from a warm template, and to make one.
-    pub templates: Templates,
+use crate::api::ApiClient;
+use crate::error::{Error, Kind, Result, ResultExt};
+use crate::fsutil::{self, Lock};
+use crate::hypervisor::Acceleration;
+use crate::name::ProfileName;
+use crate::pki::{CertName, Pki};
+use crate::profile::Profile;
+use crate::remote::Target;
+use crate::store::{ProfileDir, Store};
+
+use env::{Backend, Env};
+use node::Node;
+
+/// A cluster that exists: its profile and its folder.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// The profile.
+    pub profile: Profile,
+    /// The folder with the profile, the keys and the certificates.
+    pub dir: ProfileDir,
 }
 
-/// What `start` does about warm templates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Templates {
-    /// Begins from one; where there is none, the healthy cluster is saved as one before the user
-    /// gets it.
-    #[default]
-    Use,
-    /// Leaves them alone.
-    Off,
+impl Cluster {
+    /// Opens a cluster.
+    ///
+    /// # Errors
+    /// [`Kind::State`] if it does not exist or its profile is damaged.
+    pub fn open(store: &Store, name: &ProfileName) -> Result<Self> {
+        let dir = store.profile_dir(name);
+        match Profile::load(&dir)? {
+            Some(profile) => Ok(Cluster { profile, dir }),
+            None => Err(absent(store, name)),
+        }
+    }
+
+    /// Opens a cluster and locks it. One that does not exist is an error before anything is created
+    /// for the lock.
+    ///
+    /// # Errors
+    /// As [`Cluster::open`] and [`Store::lock_profile`].
+    pub(crate) fn open_locked(env: &Env<'_>, name: &ProfileName) -> Result<(Self, Lock)> {
+        if !env.store.profile_dir(name).root().exists() {
+            return Err(absent(env.store, name));
+        }
+        let lock = env.lock(name)?;
+        Ok((Cluster::open(env.store, name)?, lock))
+    }
+
+    /// Returns the profile's name.
+    pub fn name(&self) -> &ProfileName {
+        &self.profile.name
+    }
+
+    /// Returns the flag that selects the cluster, for commands in messages.
+    pub fn flag(&self) -> String {
+        self.profile.name.flag()
+    }
+
+    /// Saves the profile.
+    ///
+    /// # Errors
+    /// As [`Profile::save`].
+    pub(crate) fn save(&self) -> Result<()> {
+        self.profile.save(&self.dir)
+    }
+
+    /// Returns the first control plane, which commands on "the node" mean.
+    ///
+    /// # Errors
+    /// [`Kind::State`] when its keys are missing.
+    pub fn node(&self) -> Result<Node> {
+        let node = self.profile.first();
+        Ok(Node {
+            name: node.name.clone(),
+            role: node.role,
+            cluster: self.profile.name.clone(),
+            acceleration: self.acceleration(),
+            programs: fsutil::folder_of(&self.profile.assets.kubectl).to_owned(),
+            target: self.target()?,
+        })
+    }
+
+    /// Returns how the first node's machine is run.
+    pub fn acceleration(&self) -> Acceleration {
+        self.profile.first().machine.acceleration()
+    }
+
+    /// Scales a limit that was measured with hardware virtualisation to how the machine is run.
+    pub fn deadline(&self, with_kvm: Duration) -> Duration {
+        with_kvm * self.acceleration().deadline_factor()
+    }
+
+    /// Returns the first node's SSH server, with the keys of both sides.
+    ///
+    /// # Errors
+    /// [`Kind::State`] when the cluster's keys are missing.
+    pub fn target(&self) -> Result<Target> {
+        self.target_with(&self.dir)
+    }
+
+    /// Returns the same with the keys of another folder.
+    ///
+    /// # Errors
+    /// As [`Cluster::target`].
+    pub(crate) fn target_with(&self, keys: &ProfileDir) -> Result<Target> {
+        let public = keys.host_key().with_extension("pub");
+        let host_key = std::fs::read_to_string(&public).context(Kind::State, || {
+            format!("cannot read the node's host key {}", public.display())
+        })?;
+        Ok(Target {
+            host: "127.0.0.1".into(),
+            port: self.profile.first().ports.ssh,
+            user: "root".into(),
+            private_key: keys.ssh_key(),
+            host_key: host_key.trim().to_owned(),
+        })
+    }
+
+    /// Returns a client for the cluster's API as the operator.
+    ///
+    /// # Errors
+    /// [`Kind::State`] when the cluster's certificates are missing or damaged.
+    pub fn api(&self, backend: &dyn Backend) -> Result<ApiClient> {
+        let read = |name: &str| {
+            let path = self.dir.pki().join(name);
+            std::fs::read_to_string(&path)
+                .context(Kind::State, || format!("cannot read {}", path.display()))
+        };
+        let port = self.profile.first().ports.api;
+        backend.api(
+            port,
+            &read("ca.crt")?,
+            &read("admin.crt")?,
+            &read("admin.key")?,
+        )
+    }
+
+    /// Returns the same with certificates that were read already.
+    ///
+    /// # Errors
+    /// [`Kind::State`] when a certificate is damaged.
+    pub(crate) fn api_with(&self, backend: &dyn Backend, pki: &Pki) -> Result<ApiClient> {
+        backend.api(
+            self.profile.first().ports.api,
+            pki.cert(CertName::Ca),
+            pki.cert(CertName::Admin),
+            pki.key(CertName::Admin),
+        )
+    }
 }
 
-/// Locks a profile against other kubby processes; whoever has to wait is told for what.
-fn lock(store: &Store, name: &ProfileName, progress: &dyn Progress) -> Result<Lock> {
-    let lock = store.lock_profile(name, |holder| {
-        progress.note(&format!(
-            "waiting for another kubby that works on `{name}`: {holder}"
-        ));
-    })?;
-    fsutil::remove_unfinished(store.profile_dir(name).root())?;
-    Ok(lock)
-}
-
-/// The serial console of a cluster's machine since its last start, the last `lines` of it, without
-/// control sequences: a console's own would make the reader's terminal answer them.
-///
-/// # Errors
-/// [`crate::error::Kind::Hypervisor`] when libvirt cannot be asked.
-pub fn console(store: &Store, profile: &Profile, lines: usize) -> Result<String> {
-    let names = machine::resources::Names::new(store, profile);
-    let text = Libvirt::open(&profile.connect)?.read_log(&names.pool, &names.console)?;
-    Ok(hypervisor::console::tail(&text, lines))
+/// Returns the error for a cluster that does not exist in this home.
+fn absent(store: &Store, name: &ProfileName) -> Error {
+    Error::new(Kind::State, format!("there is no cluster named `{name}`"))
+        .with_hint(format!("kubby start{} creates it", name.flag()))
+        .with_hint(format!(
+            "kubby list shows the clusters of this home, {}",
+            store.home().display()
+        ))
 }

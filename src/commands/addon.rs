@@ -6,16 +6,16 @@ use serde_json::json;
 
 use super::context::Context;
 use crate::cli::AddonCommand;
-use crate::cluster::{self, AddonRow};
+use crate::cluster;
+use crate::cluster::operations::addons::Row as AddonRow;
 use crate::error::Result;
 
 /// Runs the command.
 pub fn run(context: &Context, command: &AddonCommand) -> Result<ExitCode> {
     let profile = &context.global.profile;
-    let progress = context.progress.as_ref();
     match command {
         AddonCommand::List => {
-            let rows = cluster::list_addons(&context.store, profile)?;
+            let rows = cluster::operations::addons::list(&context.store, profile)?;
             context.report(
                 "AddonList",
                 &json!({"profile": profile, "addons": rows}),
@@ -23,12 +23,11 @@ pub fn run(context: &Context, command: &AddonCommand) -> Result<ExitCode> {
             )?;
         }
         AddonCommand::Enable(args) => {
-            let names = cluster::enable_addons(
-                &context.store,
+            let names = cluster::operations::addons::enable(
+                &context.env(),
                 profile,
                 &args.addons,
                 args.force,
-                progress,
             )?;
             context.report(
                 "AddonEnable",
@@ -37,7 +36,8 @@ pub fn run(context: &Context, command: &AddonCommand) -> Result<ExitCode> {
             )?;
         }
         AddonCommand::Disable(args) => {
-            let names = cluster::disable_addons(&context.store, profile, &args.addons, progress)?;
+            let names =
+                cluster::operations::addons::disable(&context.env(), profile, &args.addons)?;
             context.report(
                 "AddonDisable",
                 &json!({"profile": profile, "disabled": names}),
@@ -45,7 +45,7 @@ pub fn run(context: &Context, command: &AddonCommand) -> Result<ExitCode> {
             )?;
         }
         AddonCommand::Show(args) => {
-            let addon = cluster::show_addon(&context.store, profile, &args.addon)?;
+            let addon = cluster::operations::addons::show(&context.store, profile, &args.addon)?;
             let objects: Vec<_> = addon.objects.iter().map(|o| o.value()).collect();
             let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
             context.report("Addon", &json!({"addon": addon}), &format!("{list:#}\n"))?;

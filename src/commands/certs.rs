@@ -6,7 +6,8 @@ use serde_json::json;
 
 use super::context::Context;
 use crate::cli::CertsCommand;
-use crate::cluster::{self, Certificate};
+use crate::cluster;
+use crate::cluster::operations::certs::Certificate;
 use crate::error::Result;
 use crate::pki::CertName;
 use crate::units::human_time;
@@ -16,7 +17,7 @@ pub fn run(context: &Context, command: &CertsCommand) -> Result<ExitCode> {
     let (store, profile) = (&context.store, &context.global.profile);
     match command {
         CertsCommand::List => {
-            let all = cluster::certificates(store, profile)?;
+            let all = cluster::operations::certs::list(store, profile)?;
             let data = json!({"profile": profile, "certificates": all});
             context.report("CertificateList", &data, &table(&all))?;
         }
@@ -26,8 +27,7 @@ pub fn run(context: &Context, command: &CertsCommand) -> Result<ExitCode> {
                 .iter()
                 .filter_map(|name| CertName::of_stem(name))
                 .collect();
-            let progress = context.progress.as_ref();
-            let renewal = cluster::renew_certificates(store, profile, &names, progress)?;
+            let renewal = cluster::operations::certs::renew(&context.env(), profile, &names)?;
             let data = json!({
                 "profile": profile,
                 "renewed": renewal.renewed,

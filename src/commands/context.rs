@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::cli::{Global, OutputFormat};
+use crate::cluster::env::{Env, Real};
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::store::Store;
@@ -35,6 +36,20 @@ impl Context {
             progress: ui::progress(style),
             global,
         })
+    }
+
+    /// Returns the surroundings of operations on clusters.
+    pub fn env(&self) -> Env<'_> {
+        self.env_with(self.progress.as_ref())
+    }
+
+    /// Returns the same with another receiver of progress.
+    pub fn env_with<'a>(&'a self, progress: &'a dyn Progress) -> Env<'a> {
+        Env {
+            store: &self.store,
+            backend: &Real,
+            progress,
+        }
     }
 
     /// Prints a result: `text`, or with `-o json` `data` as an object of this `kind`.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use crate::cli::{DashboardArgs, OutputFormat};
-use crate::cluster::{self, Access};
+use crate::cluster::operations::running::Running;
 use crate::dashboard::{Dashboard, Subject};
 use crate::error::{Kind, Result};
 use crate::progress::Progress;
@@ -17,11 +17,10 @@ use crate::{browser, fsutil};
 
 /// Runs the command. It serves the page until a signal ends it.
 pub fn run(context: &Context, args: &DashboardArgs) -> Result<ExitCode> {
-    let access = Access::open(&context.store, &context.global.profile)?;
-    cluster::require_running(&context.store, &access, "there is nothing to show")?;
-    let api = access.api()?;
+    let so = "there is nothing to show";
+    let Running { cluster, api, .. } = Running::open(&context.env(), &context.global.profile, so)?;
     let version: Value = api.get_json("/version").map_err(|e| {
-        let flag = access.profile.name.flag();
+        let flag = cluster.profile.name.flag();
         e.with_hint(format!("kubby status{flag} shows what is running"))
     })?;
     let version = version["gitVersion"].as_str().unwrap_or_default();
@@ -29,14 +28,14 @@ pub fn run(context: &Context, args: &DashboardArgs) -> Result<ExitCode> {
     let url = dashboard.url();
     report(context, args, &url)?;
     // The file is removed when the command ends.
-    let page = Page(access.dir.root().join("dashboard.html"));
+    let page = Page(cluster.dir.root().join("dashboard.html"));
     if !args.url && has_browser() {
         page.open(&url, &context.progress)?;
     }
     dashboard.serve(
         api,
         Subject {
-            profile: access.profile.name.to_string(),
+            profile: cluster.profile.name.to_string(),
             version: version.to_owned(),
             read_only: args.read_only,
         },

@@ -12,7 +12,7 @@ use crate::error::{Kind, Result};
 /// Runs the command.
 pub fn run(context: &Context, args: &DeleteArgs) -> Result<ExitCode> {
     // Throwaway clusters of killed processes are deleted too. If that fails, this command continues.
-    let swept = match cluster::sweep(&context.store, context.progress.as_ref()) {
+    let swept = match cluster::operations::throwaway::sweep(&context.env()) {
         Err(e) if e.kind() != Kind::Interrupted => {
             context.progress.warn(e.message());
             Vec::new()
@@ -26,15 +26,13 @@ pub fn run(context: &Context, args: &DeleteArgs) -> Result<ExitCode> {
     };
     let mut deleted = Vec::new();
     for name in names {
-        if swept.contains(&name)
-            || cluster::delete(&context.store, &name, context.progress.as_ref())?
-        {
+        if swept.contains(&name) || cluster::operations::delete::delete(&context.env(), &name)? {
             deleted.push(name);
         }
     }
     if args.purge {
-        cluster::prune_templates(&context.store, true, context.progress.as_ref())?;
-        cluster::purge_cache(&context.store, context.progress.as_ref())?;
+        cluster::saved::templates::prune(&context.env(), true)?;
+        cluster::operations::delete::purge_cache(&context.env())?;
     }
     context.report(
         "Delete",

@@ -6,21 +6,20 @@ use serde_json::json;
 
 use super::context::Context;
 use crate::cli::ForkArgs;
-use crate::cluster::{self, StartOptions};
+use crate::cluster::saved::fork::{ForkRequest, fork};
+use crate::cluster::spec::StartOptions;
 use crate::error::Result;
 
 /// Runs the command.
 pub fn run(context: &Context, args: &ForkArgs) -> Result<ExitCode> {
     let source = &context.global.profile;
-    let progress = context.progress.as_ref();
-    cluster::fork(
-        &context.store,
+    let request = ForkRequest {
         source,
-        &args.new,
-        args.from.as_ref(),
-        !args.no_start,
-        progress,
-    )?;
+        new: &args.new,
+        from: args.from.as_ref(),
+        to_start: !args.no_start,
+    };
+    fork(&context.env(), &request)?;
     if args.no_start {
         let data = json!({"profile": source, "fork": args.new});
         context.report("Fork", &data, "")?;

@@ -10,7 +10,8 @@ use crate::cli::{
     ImageBuildArgs, ImageCommand, ImageLoadArgs, ImagePullArgs, ImageRemoveArgs, ImageSaveArgs,
     ImageTagArgs,
 };
-use crate::cluster::Access;
+use crate::cluster::Cluster;
+use crate::cluster::node::Node;
 use crate::error::Result;
 use crate::image::node::{self, ImageStore, NodeImage};
 use crate::image::{self, BuildOptions, Destination, Reference};
@@ -18,15 +19,15 @@ use crate::units::human_bytes;
 
 /// Runs one of the commands.
 pub fn run(context: &Context, command: ImageCommand) -> Result<ExitCode> {
-    let access = Access::open(&context.store, &context.global.profile)?;
+    let node = Cluster::open(&context.store, &context.global.profile)?.node()?;
     match command {
-        ImageCommand::Load(args) => load(context, &access, &args),
-        ImageCommand::Build(args) => build(context, &access, args),
-        ImageCommand::List => list(context, &access),
-        ImageCommand::Pull(args) => pull(context, &access, &args),
-        ImageCommand::Save(args) => save(context, &access, &args),
-        ImageCommand::Tag(args) => tag(context, &access, &args),
-        ImageCommand::Remove(args) => remove(context, &access, &args),
+        ImageCommand::Load(args) => load(context, &node, &args),
+        ImageCommand::Build(args) => build(context, &node, args),
+        ImageCommand::List => list(context, &node),
+        ImageCommand::Pull(args) => pull(context, &node, &args),
+        ImageCommand::Save(args) => save(context, &node, &args),
+        ImageCommand::Tag(args) => tag(context, &node, &args),
+        ImageCommand::Remove(args) => remove(context, &node, &args),
     }?;
     Ok(ExitCode::SUCCESS)
 }
@@ -38,15 +39,15 @@ fn lines<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
         .collect()
 }
 
-fn load(context: &Context, access: &Access, args: &ImageLoadArgs) -> Result<()> {
+fn load(context: &Context, node: &Node, args: &ImageLoadArgs) -> Result<()> {
     let progress = context.progress.as_ref();
-    let loaded = image::load(access, &args.what, &args.names, progress)?;
+    let loaded = image::load(node, &args.what, &args.names, progress)?;
     let names = loaded.images.iter().flat_map(|image| &image.names);
     let text = lines(names);
     context.report("ImageLoad", &loaded, &text)
 }
 
-fn build(context: &Context, access: &Access, args: ImageBuildArgs) -> Result<()> {
+fn build(context: &Context, node: &Node, args: ImageBuildArgs) -> Result<()> {
     let options = BuildOptions {
         dir: args.dir,
         names: args.tags,
@@ -56,13 +57,13 @@ fn build(context: &Context, access: &Access, args: ImageBuildArgs) -> Result<()>
         no_cache: args.no_cache,
         quiet: context.global.quiet,
     };
-    let built = image::build(access, &options, context.progress.as_ref())?;
+    let built = image::build(node, &options, context.progress.as_ref())?;
     let text = lines(&built.names);
     context.report("ImageBuild", &built, &text)
 }
 
-fn list(context: &Context, access: &Access) -> Result<()> {
-    let images = ImageStore::connect(access)?.images()?;
+fn list(context: &Context, node: &Node) -> Result<()> {
+    let images = ImageStore::connect(node)?.images()?;
     context.report("ImageList", &images, &table(&images))
 }
 
@@ -88,8 +89,8 @@ fn table(images: &[NodeImage]) -> String {
     super::table(["NAME", "TAG", "ID", "SIZE"], rows)
 }
 
-fn pull(context: &Context, access: &Access, args: &ImagePullArgs) -> Result<()> {
-    let mut store = ImageStore::connect(access)?;
+fn pull(context: &Context, node: &Node, args: &ImagePullArgs) -> Result<()> {
+    let mut store = ImageStore::connect(node)?;
     for name in &args.names {
         let step = context.progress.step(&format!("Pull {name}"));
         store.pull(name)?;
@@ -99,19 +100,19 @@ fn pull(context: &Context, access: &Access, args: &ImagePullArgs) -> Result<()> 
     context.report("ImagePull", &json!({"names": args.names}), &text)
 }
 
-fn save(context: &Context, access: &Access, args: &ImageSaveArgs) -> Result<()> {
+fn save(context: &Context, node: &Node, args: &ImageSaveArgs) -> Result<()> {
     let progress = context.progress.as_ref();
     if args.file == Path::new("-") {
         // Standard output contains the archive and nothing else.
-        return image::save(access, &args.names, Destination::Stdout, progress).map(drop);
+        return image::save(node, &args.names, Destination::Stdout, progress).map(drop);
     }
-    let size = image::save(access, &args.names, Destination::File(&args.file), progress)?;
+    let size = image::save(node, &args.names, Destination::File(&args.file), progress)?;
     let data = json!({"file": args.file, "sizeBytes": size});
     context.report("ImageSave", &data, &lines([args.file.display()]))
 }
 
-fn tag(context: &Context, access: &Access, args: &ImageTagArgs) -> Result<()> {
-    let mut store = ImageStore::connect(access)?;
+fn tag(context: &Context, node: &Node, args: &ImageTagArgs) -> Result<()> {
+    let mut store = ImageStore::connect(node)?;
     let images = store.images()?;
     let meant = node::find(&images, &args.source, store.flag())?;
     let id = meant.image.id.clone();
@@ -124,8 +125,8 @@ fn tag(context: &Context, access: &Access, args: &ImageTagArgs) -> Result<()> {
     context.report("ImageTag", &data, &lines([&args.name]))
 }
 
-fn remove(context: &Context, access: &Access, args: &ImageRemoveArgs) -> Result<()> {
-    let removed = image::remove(access, &args.names, args.force)?;
+fn remove(context: &Context, node: &Node, args: &ImageRemoveArgs) -> Result<()> {
+    let removed = image::remove(node, &args.names, args.force)?;
     let text = lines(removed.iter().flat_map(|r| {
         let id = r.image_removed.then_some(&r.id);
         r.names.iter().chain(id)

@@ -5,14 +5,14 @@ use std::process::{Command, ExitCode};
 
 use super::context::Context;
 use crate::cli::KubectlArgs;
-use crate::cluster::Access;
+use crate::cluster::Cluster;
 use crate::error::{Error, Kind, Result};
 use crate::tool;
 
 /// Replaces this process by the kubectl of the cluster's version, with the cluster's own kubeconfig.
 pub fn run(context: &Context, args: &KubectlArgs) -> Result<ExitCode> {
-    let access = Access::open(&context.store, &context.global.profile)?;
-    let cached = access.profile.assets.kubectl.clone();
+    let cluster = Cluster::open(&context.store, &context.global.profile)?;
+    let cached = cluster.profile.assets.kubectl.clone();
     // Users may delete the cache at any time; then the host's own kubectl is used.
     let program = Some(cached.clone())
         .filter(|p| p.is_file())
@@ -27,13 +27,13 @@ pub fn run(context: &Context, args: &KubectlArgs) -> Result<ExitCode> {
         )
         .with_hint(format!(
             "kubby start{} downloads or builds it again",
-            access.profile.name.flag()
+            cluster.profile.name.flag()
         )));
     };
     let error = Command::new(&program)
         .arg0("kubectl")
         .args(&args.args)
-        .env("KUBECONFIG", access.dir.kubeconfig())
+        .env("KUBECONFIG", cluster.dir.kubeconfig())
         .exec();
     Err(Error::new(Kind::Internal, format!("cannot run {}", program.display())).with_source(error))
 }

@@ -5,14 +5,19 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::context::Context;
-use crate::cluster::{self, Status};
+use crate::cluster;
+use crate::cluster::operations::status::Status;
 use crate::error::Result;
 
 /// Runs the command. A damaged cluster is a row, not an error.
 pub fn run(context: &Context) -> Result<ExitCode> {
     let mut all = Vec::new();
     for name in context.store.profile_names()? {
-        all.push(cluster::status(&context.store, &name, false)?);
+        all.push(cluster::operations::status::status(
+            &context.env(),
+            &name,
+            false,
+        )?);
     }
     let rows: Vec<_> = all
         .iter()

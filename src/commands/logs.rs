@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::context::Context;
 use crate::cli::LogsArgs;
-use crate::cluster::{self, Access};
+use crate::cluster;
+use crate::cluster::Cluster;
 use crate::error::Result;
 use crate::provision::processes;
 use crate::role::Role;
@@ -18,9 +19,10 @@ pub fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode> {
     if let Some(file) = &args.bundle {
         return bundle(context, file);
     }
-    let access = Access::open(&context.store, &context.global.profile)?;
+    let cluster = Cluster::open(&context.store, &context.global.profile)?;
     if args.console {
-        let text = cluster::console(&context.store, &access.profile, args.lines as usize)?;
+        let text =
+            cluster::operations::console::console(&context.env(), &cluster, args.lines as usize)?;
         ui::print(&format!("{}\n", text.trim_end()))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -33,10 +35,10 @@ pub fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode> {
             command.push_str(&format!(" -u {unit}"));
         }
     }
-    let code = remote::exec_streaming(&access.target()?, &command, false).map_err(|e| {
+    let code = remote::exec_streaming(&cluster.target()?, &command, false).map_err(|e| {
         e.with_hint(format!(
             "kubby logs{} --console shows the serial console, which needs no SSH",
-            access.profile.name.flag()
+            cluster.profile.name.flag()
         ))
     })?;
     Ok(super::ssh::exit_code(code))
@@ -45,9 +47,13 @@ pub fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode> {
 /// Writes the bundle for `--bundle`. Parts that cannot be collected are warnings, because users need a
 /// bundle most when the node is dead.
 fn bundle(context: &Context, file: &Path) -> Result<ExitCode> {
-    cluster::check_bundle_destination(file)?;
+    cluster::operations::support_bundle::check_destination(file)?;
     let progress = context.progress.as_ref();
-    let bundle = cluster::collect_bundle(&context.store, &context.global.profile, None, progress)?;
+    let bundle = cluster::operations::support_bundle::collect(
+        &context.env(),
+        &context.global.profile,
+        None,
+    )?;
     for problem in &bundle.problems {
         progress.warn(problem);
     }

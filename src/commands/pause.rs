@@ -11,7 +11,7 @@ use crate::error::Result;
 /// Runs `kubby pause`.
 pub fn pause(context: &Context) -> Result<ExitCode> {
     let profile = &context.global.profile;
-    let paused = cluster::pause(&context.store, profile, context.progress.as_ref())?;
+    let paused = cluster::operations::pause::pause(&context.env(), profile)?;
     context.report("Pause", &json!({"profile": profile, "paused": paused}), "")?;
     Ok(ExitCode::SUCCESS)
 }
@@ -19,7 +19,7 @@ pub fn pause(context: &Context) -> Result<ExitCode> {
 /// Runs `kubby suspend`.
 pub fn suspend(context: &Context) -> Result<ExitCode> {
     let profile = &context.global.profile;
-    let suspended = cluster::suspend(&context.store, profile, context.progress.as_ref())?;
+    let suspended = cluster::saved::suspend::suspend(&context.env(), profile)?;
     let data = json!({"profile": profile, "suspended": suspended});
     context.report("Suspend", &data, "")?;
     Ok(ExitCode::SUCCESS)
@@ -27,6 +27,6 @@ pub fn suspend(context: &Context) -> Result<ExitCode> {
 
 /// Runs `kubby resume`: starts the cluster if it is paused or suspended.
 pub fn resume(context: &Context) -> Result<ExitCode> {
-    cluster::check_resumable(&context.store, &context.global.profile)?;
+    cluster::operations::pause::check_resumable(&context.env(), &context.global.profile)?;
     super::start::start_again(context)
 }

@@ -6,13 +6,14 @@ use serde_json::json;
 
 use super::context::Context;
 use crate::cli::{PortArgs, PortName};
-use crate::cluster::Access;
+use crate::cluster::Cluster;
 use crate::error::Result;
 
 /// Runs `kubby port`.
 pub fn run(context: &Context, args: &PortArgs) -> Result<ExitCode> {
-    let ports = Access::open(&context.store, &context.global.profile)?
+    let ports = Cluster::open(&context.store, &context.global.profile)?
         .profile
+        .first()
         .ports;
     let text = match args.name {
         Some(PortName::Api) => format!("{}\n", ports.api),
@@ -25,7 +26,7 @@ pub fn run(context: &Context, args: &PortArgs) -> Result<ExitCode> {
 
 /// Runs `kubby ip`. Ports of the host's loopback lead to the node, so its address is 127.0.0.1.
 pub fn ip(context: &Context) -> Result<ExitCode> {
-    Access::open(&context.store, &context.global.profile)?;
+    Cluster::open(&context.store, &context.global.profile)?;
     context.report("Ip", &json!({"ip": "127.0.0.1"}), "127.0.0.1\n")?;
     Ok(ExitCode::SUCCESS)
 }

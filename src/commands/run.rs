@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::context::Context;
 use crate::cli::RunArgs;
-use crate::cluster::{self, Access, Throwaway};
+use crate::cluster;
+use crate::cluster::Cluster;
+use crate::cluster::operations::throwaway::Throwaway;
+use crate::cluster::spec::StartOptions;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::foreground::{self, Ending, Obstacle};
 use crate::interrupt::{self, Alarm};
@@ -44,7 +47,11 @@ pub fn run(context: &Context, args: &RunArgs) -> Result<ExitCode> {
 
 fn run_on_cluster(context: &Context, args: &RunArgs) -> Result<ExitCode> {
     // Report errors that need no cluster before starting one.
-    let options = super::start::options(&args.cluster)?;
+    args.cluster.egress.settings()?;
+    let options = StartOptions {
+        cluster: args.cluster.clone(),
+        ..StartOptions::default()
+    };
     if let Some(dir) = &args.logs {
         prepare_logs(dir)?;
     }
@@ -62,7 +69,8 @@ fn run_on_cluster(context: &Context, args: &RunArgs) -> Result<ExitCode> {
     let deadline = limit.map(|limit| Instant::now() + limit);
     let alarm = limit.map(Alarm::after);
     let progress = context.progress.as_ref();
-    if let Err(e) = cluster::sweep(&context.store, progress)
+    let env = context.env();
+    if let Err(e) = cluster::operations::throwaway::sweep(&env)
         && e.kind() != Kind::Interrupted
     {
         progress.warn(&format!(
@@ -72,7 +80,7 @@ fn run_on_cluster(context: &Context, args: &RunArgs) -> Result<ExitCode> {
     }
     let global = &context.global;
     let name = global.profile_given.then_some(&global.profile);
-    let cluster = match Throwaway::begin(&context.store, name, args.keep, progress) {
+    let cluster = match Throwaway::begin(&env, name, args.keep) {
         Err(e) if e.kind() == Kind::Interrupted => {
             let outcome = interrupted(alarm.as_ref());
             report(context, args, &outcome);
@@ -88,7 +96,7 @@ fn run_on_cluster(context: &Context, args: &RunArgs) -> Result<ExitCode> {
                 program.display(),
                 cluster.name()
             ));
-            command(args, &started.access)
+            command(args, &started.cluster)
                 .and_then(|command| foreground::run(command, deadline))
                 .map_or_else(Outcome::StartFailed, Outcome::Command)
         }
@@ -116,16 +124,16 @@ fn prepare_logs(dir: &Path) -> Result<()> {
 }
 
 /// Returns the command with the cluster's kubeconfig, profile and kubectl in its environment.
-fn command(args: &RunArgs, access: &Access) -> Result<Command> {
+fn command(args: &RunArgs, cluster: &Cluster) -> Result<Command> {
     let mut command = Command::new(&args.command[0]);
     command
         .args(&args.command[1..])
-        .env("KUBECONFIG", access.dir.kubeconfig())
-        .env("KUBBY_PROFILE", access.profile.name.as_str());
-    let kubectl = &access.profile.assets.kubectl;
+        .env("KUBECONFIG", cluster.dir.kubeconfig())
+        .env("KUBBY_PROFILE", cluster.profile.name.as_str());
+    let kubectl = &cluster.profile.assets.kubectl;
     // Users may delete the cache at any time; then the host's own kubectl is used.
     if kubectl.is_file() {
-        let bin = access.dir.bin();
+        let bin = cluster.dir.bin();
         fsutil::create_private_dir(&bin)?;
         let link = bin.join("kubectl");
         fsutil::remove_all(&link)?;
@@ -198,7 +206,7 @@ fn keep_logs(context: &Context, args: &RunArgs, cluster: &Throwaway<'_>, outcome
         _ => None,
     };
     let file = dir.join(format!("{name}.tar.gz"));
-    let written = cluster::collect_bundle(&context.store, name, failure, progress)
+    let written = cluster::operations::support_bundle::collect(&context.env(), name, failure)
         .and_then(|bundle| bundle.write(&file).map(|_| bundle.problems));
     match written {
         Ok(problems) => {

@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use crate::cli::{OutputFormat, ServiceArgs, ServiceCommand, ServiceListArgs, ServiceRemoveArgs};
-use crate::cluster::{self, Reachable, ServiceRequest};
+use crate::cluster;
+use crate::cluster::operations::services::Reachable;
+use crate::cluster::operations::services::ServiceRequest;
 use crate::error::{Error, Kind, Result};
 use crate::service::ServicePort;
 use crate::{browser, ui};
@@ -33,12 +35,8 @@ fn reach(context: &Context, args: &ServiceArgs) -> Result<()> {
         host_port: args.host_port,
         wait: Duration::from_secs(args.wait),
     };
-    let reached = cluster::reach(
-        &context.store,
-        &context.global.profile,
-        &request,
-        context.progress.as_ref(),
-    )?;
+    let reached =
+        cluster::operations::services::reach(&context.env(), &context.global.profile, &request)?;
     let urls: Vec<String> = reached
         .ports
         .iter()
@@ -72,8 +70,8 @@ fn check_browser() -> Result<()> {
 }
 
 fn list(context: &Context, args: &ServiceListArgs) -> Result<()> {
-    let all = cluster::services(
-        &context.store,
+    let all = cluster::operations::services::services(
+        &context.env(),
         &context.global.profile,
         args.namespace.as_deref(),
     )?;
@@ -88,13 +86,12 @@ fn list(context: &Context, args: &ServiceListArgs) -> Result<()> {
 }
 
 fn remove(context: &Context, args: &ServiceRemoveArgs) -> Result<()> {
-    let closed = cluster::unreach(
-        &context.store,
+    let closed = cluster::operations::services::unreach(
+        &context.env(),
         &context.global.profile,
         &args.namespace,
         &args.name,
         args.port.as_deref(),
-        context.progress.as_ref(),
     )?;
     let text: String = closed
         .iter()

@@ -6,17 +6,17 @@ use serde_json::json;
 
 use super::context::Context;
 use crate::cli::SnapshotCommand;
-use crate::cluster::{self, Snapshot};
+use crate::cluster;
+use crate::cluster::saved::snapshots::Snapshot;
 use crate::error::Result;
 use crate::units::{human_bytes, human_time};
 
 /// Runs the command.
 pub fn run(context: &Context, command: &SnapshotCommand) -> Result<ExitCode> {
-    let (store, profile) = (&context.store, &context.global.profile);
-    let progress = context.progress.as_ref();
+    let profile = &context.global.profile;
     match command {
         SnapshotCommand::Save(args) => {
-            let saved = cluster::save_snapshot(store, profile, &args.name, progress)?;
+            let saved = cluster::saved::snapshots::save(&context.env(), profile, &args.name)?;
             let data = json!({
                 "profile": profile,
                 "snapshot": args.name,
@@ -26,12 +26,12 @@ pub fn run(context: &Context, command: &SnapshotCommand) -> Result<ExitCode> {
             context.report("SnapshotSave", &data, "")?;
         }
         SnapshotCommand::List => {
-            let all = cluster::snapshots(store, profile)?;
+            let all = cluster::saved::snapshots::list(&context.env(), profile)?;
             let data = json!({"profile": profile, "snapshots": all});
             context.report("SnapshotList", &data, &table(&all))?;
         }
         SnapshotCommand::Restore(args) => {
-            cluster::restore_snapshot(store, profile, &args.name, progress)?;
+            cluster::saved::snapshots::restore(&context.env(), profile, &args.name)?;
             if !args.no_start {
                 return super::start::start_again(context);
             }
@@ -39,7 +39,7 @@ pub fn run(context: &Context, command: &SnapshotCommand) -> Result<ExitCode> {
             context.report("SnapshotRestore", &data, "")?;
         }
         SnapshotCommand::Delete(args) => {
-            let deleted = cluster::delete_snapshot(store, profile, &args.name, progress)?;
+            let deleted = cluster::saved::snapshots::delete(&context.env(), profile, &args.name)?;
             let data = json!({"profile": profile, "snapshot": args.name, "deleted": deleted});
             context.report("SnapshotDelete", &data, "")?;
         }

@@ -4,16 +4,16 @@ use std::process::ExitCode;
 
 use super::context::Context;
 use crate::cli::SshArgs;
-use crate::cluster::Access;
+use crate::cluster::Cluster;
 use crate::error::Result;
 use crate::remote;
 
 /// Runs the command and returns the remote exit code.
 pub fn run(context: &Context, args: &SshArgs) -> Result<ExitCode> {
-    let access = Access::open(&context.store, &context.global.profile)?;
-    let target = access.target()?;
+    let cluster = Cluster::open(&context.store, &context.global.profile)?;
+    let target = cluster.target()?;
     let hint = |e: crate::error::Error| {
-        let flag = access.profile.name.flag();
+        let flag = cluster.profile.name.flag();
         e.with_hint(format!(
             "kubby status{flag} shows what is running; kubby start{flag} repairs it"
         ))

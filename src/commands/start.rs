@@ -7,8 +7,10 @@ use serde_json::json;
 
 use super::context::Context;
 use crate::assets::version::DEFAULT;
-use crate::cli::{ClusterArgs, StartArgs};
-use crate::cluster::{self, StartOptions, Started, Templates};
+use crate::cli::StartArgs;
+use crate::cluster;
+use crate::cluster::spec::StartOptions;
+use crate::cluster::start::Started;
 use crate::error::Result;
 use crate::profile::ProfileName;
 use crate::progress::Progress;
@@ -38,7 +40,8 @@ fn start(context: &Context, args: &StartArgs, progress: &dyn Progress) -> Result
     let options = StartOptions {
         keep_context: args.keep_context,
         timeout: args.timeout.map(Duration::from_secs),
-        ..options(&args.cluster)?
+        cluster: args.cluster.clone(),
+        ..StartOptions::default()
     };
     start_traced(context, &context.global.profile, &options, progress)
 }
@@ -68,9 +71,10 @@ fn start_traced(
     progress: &dyn Progress,
 ) -> Result<ExitCode> {
     let began = Instant::now();
-    let started = cluster::start(&context.store, name, options, progress)?;
+    let started = cluster::start::start(&context.env_with(progress), name, options)?;
     let seconds = began.elapsed().as_secs_f64();
-    let profile = &started.access.profile;
+    let profile = &started.cluster.profile;
+    let machine = &profile.first().machine;
     let stages: serde_json::Map<String, serde_json::Value> = started
         .stages
         .iter()
@@ -82,12 +86,12 @@ fn start_traced(
         "currentContext": started.current_context,
         "server": profile.server(),
         "kubeconfig": profile.kubeconfig,
-        "ownKubeconfig": started.access.dir.kubeconfig(),
+        "ownKubeconfig": started.cluster.dir.kubeconfig(),
         "kubernetesVersion": started.node_version,
-        "acceleration": profile.acceleration,
-        "cpus": profile.cpus,
-        "memoryMiB": profile.memory_mib,
-        "diskMiB": profile.disk_mib,
+        "acceleration": machine.acceleration,
+        "cpus": machine.cpus,
+        "memoryMiB": machine.memory_mib,
+        "diskMiB": machine.disk_mib,
         "created": started.created,
         "wasRunning": started.was_running,
         "fromTemplate": started.from_template,
@@ -115,7 +119,7 @@ fn download(context: &Context, args: &StartArgs, progress: &dyn Progress) -> Res
     let args = &args.cluster;
     let version = args.kubernetes_version.unwrap_or(DEFAULT);
     let (image, components) =
-        cluster::get_assets(&context.store, version, &options(args)?, progress)?;
+        cluster::start::get_assets(&context.env_with(progress), version, args)?;
     let data = json!({
         "kubernetesVersion": version.to_string(),
         "nodeImage": image.disk,
@@ -132,38 +136,9 @@ fn download(context: &Context, args: &StartArgs, progress: &dyn Progress) -> Res
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the options that the flags set.
-pub(super) fn options(args: &ClusterArgs) -> Result<StartOptions> {
-    Ok(StartOptions {
-        kubernetes_version: args.kubernetes_version,
-        cpus: args.cpus,
-        memory: args.memory,
-        disk: args.disk,
-        accel: args.accel,
-        connect: args.connect.clone(),
-        api_port: args.api_port,
-        ssh_port: args.ssh_port,
-        image: args.image.clone(),
-        image_sha256: args.image_sha256.clone(),
-        component_source: args.component_source,
-        components: args.components.clone(),
-        binary_mirror: args.binary_mirror.clone(),
-        kernel_args: args.kernel_arg.clone(),
-        addons: args.addon.clone(),
-        no_addons: args.no_addon.clone(),
-        egress: args.egress.settings()?,
-        templates: if args.no_template {
-            Templates::Off
-        } else {
-            Templates::Use
-        },
-        ..StartOptions::default()
-    })
-}
-
 /// Returns the summary of a start, with three commands to try next.
 fn summary(started: &Started, seconds: f64) -> String {
-    let profile = &started.access.profile;
+    let profile = &started.cluster.profile;
     let flag = profile.name.flag();
     let context = profile.name.resource_name();
     let what = if started.was_running && started.changed.is_empty() {

@@ -4,12 +4,15 @@ use std::process::ExitCode;
 
 use super::context::Context;
 use crate::cli::StatusArgs;
-use crate::cluster::{self, HostState, Status};
+use crate::cluster;
+use crate::cluster::operations::status::HostState;
+use crate::cluster::operations::status::Status;
 use crate::error::{Kind, Result};
 
 /// Runs the command.
 pub fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode> {
-    let status = cluster::status(&context.store, &context.global.profile, true)?;
+    let status =
+        cluster::operations::status::status(&context.env(), &context.global.profile, true)?;
     context.report("Status", &status, &text(&status))?;
     Ok(if args.exit_code {
         code(&status)

@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::context::Context;
 use crate::cli::StopArgs;
-use crate::cluster::{self, StopOptions};
+use crate::cluster;
+use crate::cluster::operations::stop::StopOptions;
 use crate::error::Result;
 
 /// Runs the command.
@@ -17,7 +18,7 @@ pub fn run(context: &Context, args: &StopArgs) -> Result<ExitCode> {
         timeout: args.timeout.map(Duration::from_secs),
     };
     let profile = &context.global.profile;
-    let stopped = cluster::stop(&context.store, profile, options, context.progress.as_ref())?;
+    let stopped = cluster::operations::stop::stop(&context.env(), profile, options)?;
     context.report("Stop", &json!({"profile": profile, "stopped": stopped}), "")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -7,37 +7,36 @@ use serde_json::json;
 
 use super::context::Context;
 use crate::cli::{TemplateCommand, TemplateExportArgs};
-use crate::cluster::{self, TemplateRow};
+use crate::cluster;
+use crate::cluster::saved::templates::Row as TemplateRow;
 use crate::error::Result;
 use crate::units::{Mebibytes, human_bytes, human_time};
 
 /// Runs the command.
 pub fn run(context: &Context, command: &TemplateCommand) -> Result<ExitCode> {
-    let store = &context.store;
-    let progress = context.progress.as_ref();
     match command {
         TemplateCommand::List => {
-            let all = cluster::templates(store)?;
+            let all = cluster::saved::templates::list(&context.env())?;
             let bytes: u64 = all.iter().map(|row| row.bytes).sum();
             let data = json!({"templates": all, "bytes": bytes});
             context.report("TemplateList", &data, &table(&all, bytes))?;
         }
         TemplateCommand::Delete(args) => {
-            let deleted = cluster::delete_templates(store, &args.keys, progress)?;
+            let deleted = cluster::saved::templates::delete(&context.env(), &args.keys)?;
             context.report("TemplateDelete", &json!({"deleted": deleted}), "")?;
         }
         TemplateCommand::Prune(args) => {
-            let deleted = cluster::prune_templates(store, args.all, progress)?;
+            let deleted = cluster::saved::templates::prune(&context.env(), args.all)?;
             context.report("TemplatePrune", &json!({"deleted": deleted}), "")?;
         }
         TemplateCommand::Export(args) => return export(context, args),
         TemplateCommand::Import(args) => {
-            let options = cluster::ImportOptions {
+            let options = cluster::saved::template_file::ImportOptions {
                 from: &args.file,
                 connect: args.connect.as_deref(),
                 sha256: args.sha256.as_deref(),
             };
-            let imported = cluster::import_template(store, options, progress)?;
+            let imported = cluster::saved::template_file::import(&context.env(), options)?;
             context.report("TemplateImport", &json!(imported), "")?;
         }
     }
@@ -45,12 +44,11 @@ pub fn run(context: &Context, command: &TemplateCommand) -> Result<ExitCode> {
 }
 
 fn export(context: &Context, args: &TemplateExportArgs) -> Result<ExitCode> {
-    let exported = cluster::export_template(
-        &context.store,
+    let exported = cluster::saved::template_file::export(
+        &context.env(),
         args.key.as_deref(),
         &args.file,
         !args.without_images,
-        context.progress.as_ref(),
     )?;
     // Otherwise standard output contains the template.
     if args.file != Path::new("-") {

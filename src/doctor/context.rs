@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::finding::{Finding, or};
+use crate::cluster::env::Env;
+use crate::cluster::machine::host::Host;
 use crate::cluster::saved::garbage;
 use crate::error::{Error, Result};
-use crate::hypervisor::{self, HostInfo, Hypervisor, Libvirt};
+use crate::hypervisor::{self, HostInfo};
 use crate::kubeconfig;
 use crate::profile::{Profile, ProfileName};
-use crate::store::{ProfileDir, Store};
+use crate::store::ProfileDir;
 
 /// A profile's folder and its content.
 pub(super) struct Seen {
@@ -22,23 +24,23 @@ pub(super) struct Seen {
 }
 
 /// A libvirt that answers, and the host it runs on.
-pub(super) struct Link {
-    pub(super) libvirt: Libvirt,
-    pub(super) host: HostInfo,
+pub(super) struct Link<'a> {
+    pub(super) host: Host<'a>,
+    pub(super) info: HostInfo,
 }
 
 /// A libvirt on which this home has, or would have, clusters.
-pub(super) struct Connection {
+pub(super) struct Connection<'a> {
     pub(super) uri: String,
-    pub(super) link: Result<Link>,
+    pub(super) link: Result<Link<'a>>,
 }
 
 /// The input of all checks.
 pub(super) struct DoctorContext<'a> {
-    pub(super) store: &'a Store,
+    pub(super) env: Env<'a>,
     pub(super) profiles: Vec<Seen>,
     /// The connections, the default one first.
-    pub(super) connections: Vec<Connection>,
+    pub(super) connections: Vec<Connection<'a>>,
     /// Whether another kubby process is using the pool or choosing ports.
     pub(super) shared_busy: bool,
     /// The kubeconfig that a new cluster's context would go to.
@@ -50,7 +52,8 @@ impl<'a> DoctorContext<'a> {
     ///
     /// # Errors
     /// [`crate::error::Kind::Internal`] when the profiles cannot be listed.
-    pub(super) fn gather(store: &'a Store) -> Result<Self> {
+    pub(super) fn gather(env: &Env<'a>) -> Result<Self> {
+        let store = env.store;
         let names = store.profile_names()?.into_iter();
         let profiles: Vec<Seen> = names
             .map(|name| {
@@ -73,14 +76,14 @@ impl<'a> DoctorContext<'a> {
             }
         }
         let connections = uris.into_iter().map(|uri| Connection {
-            link: open(&uri),
+            link: open(env, &uri),
             uri,
         });
         Ok(DoctorContext {
             shared_busy: store.is_shared_locked(),
             default_kubeconfig: kubeconfig::default_path(),
             connections: connections.collect(),
-            store,
+            env: *env,
             profiles,
         })
     }
@@ -92,31 +95,31 @@ impl<'a> DoctorContext<'a> {
     }
 
     /// Returns the connections on which libvirt answers.
-    pub(super) fn links(&self) -> impl Iterator<Item = (&str, &Link)> {
+    pub(super) fn links(&self) -> impl Iterator<Item = (&str, &Link<'a>)> {
         let all = self.connections.iter();
         all.filter_map(|c| Some((c.uri.as_str(), c.link.as_ref().ok()?)))
     }
 
     /// Returns the connections to libvirt on this host.
-    pub(super) fn local_links(&self) -> impl Iterator<Item = (&str, &Link)> {
-        self.links().filter(|(_, link)| link.host.is_local())
+    pub(super) fn local_links(&self) -> impl Iterator<Item = (&str, &Link<'a>)> {
+        self.links().filter(|(_, link)| link.info.is_local())
     }
 
     /// Judges each connection on which libvirt answers.
-    pub(super) fn judge_links(&self, judge: impl Fn(&str, &Link) -> Finding) -> Vec<Finding> {
+    pub(super) fn judge_links(&self, judge: impl Fn(&str, &Link<'a>) -> Finding) -> Vec<Finding> {
         let found = self.links().map(|(uri, link)| judge(uri, link));
         or(found, Finding::skipped("libvirt does not answer"))
     }
 
     /// Returns the connection to a URI, if libvirt answers there.
-    pub(super) fn link(&self, uri: &str) -> Option<&Link> {
+    pub(super) fn link(&self, uri: &str) -> Option<&Link<'a>> {
         self.links().find(|(u, _)| *u == uri).map(|(_, link)| link)
     }
 
     /// Returns whether a profile has no folder, and no kubby process is about to make one.
     pub(super) fn is_gone(&self, name: &ProfileName) -> bool {
         let has_folder = self.profiles.iter().any(|seen| seen.name == *name);
-        !has_folder && !self.store.is_profile_locked(name)
+        !has_folder && !self.env.store.is_profile_locked(name)
     }
 
     /// Returns all kubeconfig files that this home has contexts in, or would have.
@@ -135,8 +138,8 @@ impl Seen {
     }
 }
 
-fn open(uri: &str) -> Result<Link, Error> {
-    let libvirt = Libvirt::open(uri)?;
-    let host = libvirt.host()?;
-    Ok(Link { libvirt, host })
+fn open<'a>(env: &Env<'a>, uri: &str) -> Result<Link<'a>, Error> {
+    let host = Host::open(env, uri)?;
+    let info = host.info()?;
+    Ok(Link { host, info })
 }

@@ -16,10 +16,9 @@ pub use finding::{Finding, State};
 
 use serde::Serialize;
 
+use crate::cluster::env::Env;
 use crate::error::Result;
 use crate::interrupt;
-use crate::progress::Progress;
-use crate::store::Store;
 use context::DoctorContext;
 use finding::{explain, worst};
 
@@ -79,8 +78,8 @@ pub struct Repaired {
 /// # Errors
 /// [`crate::error::Kind::Internal`] when the profiles cannot be listed,
 /// [`crate::error::Kind::Interrupted`] on Ctrl-C. A problem is not an error but a [`Finding`].
-pub fn diagnose(store: &Store) -> Result<Vec<Finding>> {
-    let context = DoctorContext::gather(store)?;
+pub fn diagnose(env: &Env<'_>) -> Result<Vec<Finding>> {
+    let context = DoctorContext::gather(env)?;
     let mut findings = Vec::new();
     for (name, check) in CHECKS {
         interrupt::check()?;
@@ -95,9 +94,9 @@ pub fn diagnose(store: &Store) -> Result<Vec<Finding>> {
 ///
 /// # Errors
 /// As [`diagnose`]. A repair that fails is not an error but reported in [`Repaired`].
-pub fn repair(store: &Store, progress: &dyn Progress) -> Result<(Vec<Repaired>, Vec<Finding>)> {
+pub fn repair(env: &Env<'_>) -> Result<(Vec<Repaired>, Vec<Finding>)> {
     let mut all: Vec<Repaired> = Vec::new();
-    let mut findings = diagnose(store)?;
+    let mut findings = diagnose(env)?;
     for _ in 0..ROUNDS {
         let mut done = false;
         for finding in &findings {
@@ -106,8 +105,8 @@ pub fn repair(store: &Store, progress: &dyn Progress) -> Result<(Vec<Repaired>, 
             };
             interrupt::check()?;
             let name = finding.name;
-            let step = progress.step(&format!("Repair: {name}"));
-            let result = repair.apply(store);
+            let step = env.progress.step(&format!("Repair: {name}"));
+            let result = repair.apply(env);
             let succeeded = result.is_ok();
             let what = result.unwrap_or_else(|e| explain(&e));
             if succeeded {
@@ -127,10 +126,10 @@ pub fn repair(store: &Store, progress: &dyn Progress) -> Result<(Vec<Repaired>, 
         if !done {
             break;
         }
-        findings = diagnose(store)?;
+        findings = diagnose(env)?;
     }
     // The locks that repairs took are files, too.
-    store.remove_if_empty()?;
+    env.store.remove_if_empty()?;
     Ok((all, findings))
 }
 

@@ -1,9 +1,10 @@
 //! What belongs to this home: profiles by marks and names, and volumes that nothing needs.
 
-use crate::cluster::machine::preflight;
+use crate::cluster::context;
+use crate::cluster::machine::host::Host;
 use crate::cluster::saved::garbage;
 use crate::error::{Error, Kind, Result};
-use crate::hypervisor::{Domain, Hypervisor};
+use crate::hypervisor::{self, Domain, Identity};
 use crate::kubeconfig::Owner;
 use crate::profile::ProfileName;
 use crate::store::Store;
@@ -14,7 +15,12 @@ const CLUSTER_VOLUMES: [&str; 2] = [".seed.tar", ".console.log"];
 /// Returns the profile of a domain that has this home's mark.
 pub(super) fn profile_of_domain(store: &Store, domain: &Domain) -> Option<ProfileName> {
     let profile: ProfileName = domain.owner.as_ref()?.profile.parse().ok()?;
-    let ours = preflight::foreign(domain, store, &profile).is_none();
+    let identity = Identity {
+        uuid: None,
+        profile: profile.to_string(),
+        home: store.home().to_owned(),
+    };
+    let ours = hypervisor::foreign(domain, &identity).is_none();
     // No command looks for a domain that was renamed.
     (ours && domain.name == profile.resource_name()).then_some(profile)
 }
@@ -22,7 +28,7 @@ pub(super) fn profile_of_domain(store: &Store, domain: &Domain) -> Option<Profil
 /// Returns the profile of a kubeconfig's context that has this home's mark.
 pub(super) fn profile_of_context(store: &Store, owner: &Owner) -> Option<ProfileName> {
     let profile: ProfileName = owner.profile.parse().ok()?;
-    (preflight::kubeconfig_owner(store, &profile) == *owner).then_some(profile)
+    (context::owner(store, &profile) == *owner).then_some(profile)
 }
 
 /// Returns the profile of a file that is named after its domain, such as `kubby-dev.seed.tar`.
@@ -35,24 +41,24 @@ pub(super) fn profile_of_file(file: &str, endings: [&str; 2]) -> Option<ProfileN
 ///
 /// # Errors
 /// [`Kind::State`] where that cannot be decided, [`Kind::Hypervisor`] when libvirt does not answer.
-pub(super) fn unneeded_volumes(hypervisor: &dyn Hypervisor, store: &Store) -> Result<Vec<String>> {
-    let pool = store.pool_name();
-    if let Some(home) = garbage::another_home(hypervisor, store)? {
-        let home = home.display();
+pub(super) fn unneeded_volumes(host: &Host<'_>) -> Result<Vec<String>> {
+    if let Some(why) = host.foreign_pool_owner()? {
         return Err(Error::new(
             Kind::State,
-            format!("the home {home} uses the storage pool {pool}, too, and knows what it needs"),
+            format!("the storage pool {} is not this home's: {why}", host.pool()),
         ));
     }
     let damaged = || {
         let what = "a profile or saved state is damaged, so that what it needs is not known";
         Error::new(Kind::State, what)
     };
-    let mut left = garbage::unneeded(hypervisor, store, &pool, None)?.ok_or_else(damaged)?;
+    let mut left = garbage::unneeded(host, None)?.ok_or_else(damaged)?;
+    let store = host.store();
     let profiles = store.profile_names()?;
     let is_gone = |p: &ProfileName| !profiles.contains(p) && !store.is_profile_locked(p);
-    let volumes = hypervisor.list_volumes(&pool)?.into_iter();
-    left.extend(volumes.map(|volume| volume.name).filter(|name| {
+    let volumes = host.volumes()?;
+    let names = volumes.all().iter().map(|volume| volume.name.clone());
+    left.extend(names.filter(|name| {
         profile_of_file(name, CLUSTER_VOLUMES).is_some_and(|profile| is_gone(&profile))
     }));
     Ok(left)

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 
 use super::files::listed;
 use super::owned;
-use crate::cluster::machine::{preflight, resources};
-use crate::cluster::{Access, context};
+use crate::cluster::env::Env;
+use crate::cluster::machine::Machine;
+use crate::cluster::machine::host::Host;
+use crate::cluster::{Cluster, context};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil::{self, Lock};
-use crate::hypervisor::{Hypervisor, Libvirt};
 use crate::kubeconfig;
 use crate::profile::ProfileName;
 use crate::store::Store;
@@ -60,15 +61,16 @@ pub(super) enum Repair {
 
 impl Repair {
     /// Applies the repair and returns what was done.
-    pub(super) fn apply(&self, store: &Store) -> Result<String> {
+    pub(super) fn apply(&self, env: &Env<'_>) -> Result<String> {
+        let store = env.store;
         match self {
             Repair::Remove(all) => remove(store, all),
             Repair::Restrict(all) => restrict(all),
-            Repair::EnsurePool { uri } => ensure_pool(store, uri),
+            Repair::EnsurePool { uri } => ensure_pool(env, uri),
             Repair::RemovePool { uri } => {
                 let _lock = shared(store)?;
                 // Fails if something is in it by now.
-                Libvirt::open(uri)?.remove_pool(&store.pool_name())?;
+                Host::open(env, uri)?.remove_pool_if_empty()?;
                 Ok(format!("removed the storage pool {}", store.pool_name()))
             }
             Repair::RemoveProfileFolder { profile } => {
@@ -80,10 +82,10 @@ impl Repair {
             }
             Repair::RemoveDomain {
                 uri,
-                domain,
+                domain: _,
                 profile,
-            } => remove_domain(store, uri, domain, profile),
-            Repair::RemoveVolumes { uri } => remove_volumes(store, uri),
+            } => remove_domain(env, uri, profile),
+            Repair::RemoveVolumes { uri } => remove_volumes(env, uri),
             Repair::RemoveContext {
                 file,
                 context,
@@ -91,16 +93,16 @@ impl Repair {
             } => {
                 let _lock = own(store, profile)?;
                 fail_if(store.profile_dir(profile).root().exists())?;
-                let owner = preflight::kubeconfig_owner(store, profile);
+                let owner = context::owner(store, profile);
                 kubeconfig::uninstall(file, context, &owner)?;
                 let file = file.display();
                 Ok(format!("removed the context `{context}` from {file}"))
             }
             Repair::WriteContext { profile } => {
                 let _lock = own(store, profile)?;
-                let access = Access::open(store, profile)?;
-                let entry = context::expected(&access, store)?;
-                let file = &access.profile.kubeconfig;
+                let cluster = Cluster::open(store, profile)?;
+                let entry = context::expected(&cluster, store)?;
+                let file = &cluster.profile.kubeconfig;
                 // Which context is current is the user's choice.
                 kubeconfig::install(file, &entry, false)?;
                 let (name, file) = (entry.name, file.display());
@@ -133,44 +135,41 @@ fn restrict(all: &[(PathBuf, u32)]) -> Result<String> {
     Ok(format!("chmod {}", changed.join(", ")))
 }
 
-fn ensure_pool(store: &Store, uri: &str) -> Result<String> {
-    let _lock = shared(store)?;
-    let libvirt = Libvirt::open(uri)?;
-    let (pool, target) = (store.pool_name(), store.pool_target(uri));
+fn ensure_pool(env: &Env<'_>, uri: &str) -> Result<String> {
+    let _lock = shared(env.store)?;
+    let host = Host::open(env, uri)?;
+    let target = host.target();
     // libvirt makes only the folder of a pool that is off. The mode is that of a new pool's folder.
-    if resources::reaches_files(uri) && !target.exists() {
+    if host.reaches_files() && !target.exists() {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o711)
-            .create(&target)
+            .create(target)
             .context(Kind::Preflight, || {
                 format!("cannot make the folder {}", target.display())
             })?;
     }
-    libvirt.ensure_pool(&pool, &target)?;
-    libvirt.refresh_pool(&pool)?;
-    let target = target.display();
+    host.ensure_pool()?;
+    host.libvirt().refresh_pool(host.pool())?;
+    let (pool, target) = (host.pool(), target.display());
     Ok(format!("the storage pool {pool} is started, in {target}"))
 }
 
-fn remove_domain(store: &Store, uri: &str, domain: &str, profile: &ProfileName) -> Result<String> {
-    let _lock = own(store, profile)?;
-    let libvirt = Libvirt::open(uri)?;
-    let found = libvirt.find(domain)?;
-    let ours = found.is_some_and(|d| preflight::foreign(&d, store, profile).is_none());
-    fail_if(!ours || store.profile_dir(profile).root().exists())?;
-    libvirt.destroy(domain)?;
-    libvirt.undefine(domain)?;
-    Ok(format!("removed the domain {domain}"))
+fn remove_domain(env: &Env<'_>, uri: &str, profile: &ProfileName) -> Result<String> {
+    let _lock = own(env.store, profile)?;
+    let host = Host::open(env, uri)?;
+    let machine = Machine::without_profile(&host, profile);
+    fail_if(env.store.profile_dir(profile).root().exists())?;
+    fail_if(!machine.undefine()?)?;
+    Ok(format!("removed the domain {}", machine.names.domain))
 }
 
-fn remove_volumes(store: &Store, uri: &str) -> Result<String> {
-    let _lock = shared(store)?;
-    let libvirt = Libvirt::open(uri)?;
-    let pool = store.pool_name();
-    let gone = owned::unneeded_volumes(&libvirt, store)?;
+fn remove_volumes(env: &Env<'_>, uri: &str) -> Result<String> {
+    let _lock = shared(env.store)?;
+    let host = Host::open(env, uri)?;
+    let gone = owned::unneeded_volumes(&host)?;
     for volume in &gone {
-        libvirt.delete_volume(&pool, volume)?;
+        host.delete_volume(volume)?;
     }
     Ok(format!("removed the volumes {}", gone.join(", ")))
 }
@@ -206,6 +205,14 @@ mod tests {
         (dir, store)
     }
 
+    fn apply(repair: &Repair, store: &Store) -> Result<String> {
+        repair.apply(&Env {
+            store,
+            backend: &crate::cluster::env::Real,
+            progress: &crate::progress::Silent,
+        })
+    }
+
     #[test]
     fn what_another_kubby_uses_is_left_alone() {
         let (dir, store) = home();
@@ -216,11 +223,11 @@ mod tests {
             profile: name.clone(),
         };
         let held = store.lock_profile(&name, |_| {}).unwrap();
-        let e = repair.apply(&store).unwrap_err();
+        let e = apply(&repair, &store).unwrap_err();
         assert!(e.message().contains("another kubby"), "{e}");
         assert!(folder.root().exists());
         drop(held);
-        repair.apply(&store).unwrap();
+        apply(&repair, &store).unwrap();
         assert!(!folder.root().exists());
 
         let left = dir.path().join("left");
@@ -228,10 +235,10 @@ mod tests {
         fs::write(&left, "").unwrap();
         let repair = Repair::Remove(vec![(left.clone(), Guard::File(lock.clone()))]);
         let held = Lock::try_acquire(&lock).unwrap();
-        repair.apply(&store).unwrap_err();
+        apply(&repair, &store).unwrap_err();
         assert!(left.exists());
         drop(held);
-        repair.apply(&store).unwrap();
+        apply(&repair, &store).unwrap();
         assert!(!left.exists());
     }
 
@@ -243,7 +250,7 @@ mod tests {
         fsutil::create_private_dir(folder.root()).unwrap();
         fs::write(folder.profile(), "version = 1\n").unwrap();
         let repair = Repair::RemoveProfileFolder { profile: name };
-        let e = repair.apply(&store).unwrap_err();
+        let e = apply(&repair, &store).unwrap_err();
         assert!(e.message().contains("changed"), "{e}");
         assert!(folder.profile().exists());
     }
@@ -253,9 +260,8 @@ mod tests {
         let (dir, store) = home();
         let file = dir.path().join("a.key");
         fs::write(&file, "").unwrap();
-        let said = Repair::Restrict(vec![(file.clone(), 0o600)])
-            .apply(&store)
-            .unwrap();
+        let repair = Repair::Restrict(vec![(file.clone(), 0o600)]);
+        let said = apply(&repair, &store).unwrap();
         assert!(said.starts_with("chmod 0600 /"), "{said}");
         let mode = fs::metadata(&file).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);

@@ -6,12 +6,14 @@
 //! `provision` turns into files of the node.
 
 pub mod address;
+mod args;
 pub mod certificates;
 pub mod dns;
 mod facts;
 pub mod proxy;
 pub mod registries;
 
+pub use args::EgressArgs;
 pub use dns::Dns;
 pub use facts::HostFacts;
 pub use proxy::Proxy;

@@ -8,7 +8,7 @@ pub use output::{Digesting, Output, WholeFile, check_destination, write_atomic};
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Kind, Result, ResultExt};
 use crate::fault;
@@ -121,6 +121,24 @@ pub fn folder_of(path: &Path) -> &Path {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     }
+}
+
+/// Returns the path with symbolic links and `..` resolved, as far as it exists; the rest is taken as it
+/// is written.
+pub fn resolved(path: &Path) -> PathBuf {
+    let mut found = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                found.pop();
+            }
+            part => found.push(part),
+        }
+        if let Ok(real) = fs::canonicalize(&found) {
+            found = real;
+        }
+    }
+    found
 }
 
 /// Returns whether two paths name one place, however they are written: symbolic links are followed

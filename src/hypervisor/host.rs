@@ -183,6 +183,23 @@ pub fn meminfo(text: &str, name: &str) -> Option<Mebibytes> {
     Some(Mebibytes(kib / 1024))
 }
 
+/// Returns a host with plenty of everything, for tests.
+#[cfg(test)]
+pub(crate) fn example() -> HostInfo {
+    HostInfo {
+        uri: "qemu:///session".into(),
+        libvirt_version: Version::new(11, 3, 0),
+        qemu_version: Version::new(10, 0, 2),
+        cpus: 8,
+        memory: Mebibytes(32 * 1024),
+        available_memory: Mebibytes(24 * 1024),
+        domain_types: vec!["qemu".into(), "kvm".into()],
+        emulator: Some("/usr/bin/qemu-system-x86_64".into()),
+        qemu_ids: None,
+        security_models: Vec::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -35,7 +35,7 @@ pub use forward::{PortForward, Protocol};
 pub use host::{HostInfo, Version, is_local, spare_time};
 pub use kvm::{AccelFacts, KvmDevice};
 pub use libvirt::{Libvirt, default_uri, library_version};
-pub use owner::{Identity, Owner, Ownership, ownership};
+pub use owner::{Foreign, Identity, Owner, foreign};
 pub use shutdown::shut_down;
 
 /// Whether an operation had something to do.
@@ -109,6 +109,10 @@ pub struct Volume {
     /// The path of the volume that it is an overlay of.
     pub backing: Option<PathBuf>,
 }
+
+/// The name of the volume that says whose a pool is. [`Hypervisor::list_volumes`] leaves it out, and it
+/// is removed with the pool.
+pub const POOL_MARK: &str = "kubby-home";
 
 /// A storage pool as libvirt knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,11 +1,13 @@
-//! Whose a domain is: kubby marks its own in their metadata and never touches another's.
+//! Ownership of domains: kubby marks its own in their metadata and never touches another's.
 
-use std::path::{Path, PathBuf};
+use std::fmt;
+use std::path::PathBuf;
 
 use roxmltree::Document;
 use uuid::Uuid;
 
 use super::Domain;
+use crate::fsutil;
 
 /// The XML namespace of kubby's metadata in libvirt; the number changes with the format.
 pub const NAMESPACE: &str = "https://kubby.dev/libvirt/1";
@@ -46,57 +48,59 @@ impl Owner {
     }
 }
 
-/// Which domain a profile means: the one it recorded when it was made.
+/// The domain that a profile means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The UUID in the profile.
-    pub uuid: Uuid,
+    /// The UUID in the profile; `None` where the profile is lost, so that the mark alone counts.
+    pub uuid: Option<Uuid>,
     /// The profile's name.
     pub profile: String,
     /// kubby's home directory.
     pub home: PathBuf,
 }
 
-/// The answer of [`ownership`].
+/// The reason why a domain is not the profile's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ownership {
-    /// There is no domain of that name.
-    Absent,
-    /// It is the profile's own.
-    Ours,
-    /// It is somebody else's; the text says why, as in `it was made by …`.
-    Foreign(String),
+pub enum Foreign {
+    /// kubby did not make it.
+    Unmarked,
+    /// It belongs to this other home.
+    Home(PathBuf),
+    /// It belongs to this other profile of the same home.
+    Profile(String),
+    /// It belongs to an earlier cluster with the same name: its UUID is this one.
+    Earlier(Uuid),
 }
 
-/// Decides whether the domain that libvirt found under the profile's name is the profile's own.
-pub fn ownership(found: Option<&Domain>, identity: &Identity) -> Ownership {
-    let Some(domain) = found else {
-        return Ownership::Absent;
-    };
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Foreign::Unmarked => f.write_str("it was not made by kubby"),
+            Foreign::Home(home) => write!(f, "it belongs to the kubby home {}", home.display()),
+            Foreign::Profile(profile) => write!(f, "it belongs to the profile `{profile}`"),
+            Foreign::Earlier(uuid) => write!(
+                f,
+                "its UUID is {uuid}, which is not the one that the profile recorded"
+            ),
+        }
+    }
+}
+
+/// Returns why a domain is not the profile's own; `None` if it is.
+pub fn foreign(domain: &Domain, identity: &Identity) -> Option<Foreign> {
     let Some(owner) = &domain.owner else {
-        return Ownership::Foreign("it was not made by kubby".into());
+        return Some(Foreign::Unmarked);
     };
-    if !same_path(&owner.home, &identity.home) {
-        return Ownership::Foreign(format!(
-            "it belongs to the kubby home {}",
-            owner.home.display()
-        ));
+    if !fsutil::same_place(&owner.home, &identity.home) {
+        return Some(Foreign::Home(owner.home.clone()));
     }
     if owner.profile != identity.profile {
-        return Ownership::Foreign(format!("it belongs to the profile {}", owner.profile));
+        return Some(Foreign::Profile(owner.profile.clone()));
     }
-    if domain.uuid != identity.uuid {
-        return Ownership::Foreign(format!(
-            "its UUID is {}, the profile recorded {}",
-            domain.uuid, identity.uuid
-        ));
+    match identity.uuid {
+        Some(uuid) if uuid != domain.uuid => Some(Foreign::Earlier(domain.uuid)),
+        _ => None,
     }
-    Ownership::Ours
-}
-
-/// Compares by components, so that a trailing slash makes no difference.
-fn same_path(a: &Path, b: &Path) -> bool {
-    a.components().eq(b.components())
 }
 
 #[cfg(test)]
@@ -129,40 +133,36 @@ mod tests {
     fn only_the_same_home_profile_and_uuid_are_ours() {
         let uuid = Uuid::from_u128(7);
         let me = Identity {
-            uuid,
+            uuid: Some(uuid),
             profile: "dev".into(),
             home: "/home/a/.kubby".into(),
         };
-        let check = |d: Domain| ownership(Some(&d), &me);
-        assert_eq!(ownership(None, &me), Ownership::Absent);
-        assert_eq!(
-            check(domain(uuid, Some(owner("dev", "/home/a/.kubby")))),
-            Ownership::Ours
-        );
-        assert_eq!(
-            check(domain(uuid, Some(owner("dev", "/home/a/.kubby/")))),
-            Ownership::Ours
-        );
-        let foreign = [
-            (domain(uuid, None), "not made by kubby"),
+        let lost = Identity {
+            uuid: None,
+            ..me.clone()
+        };
+        for home in ["/home/a/.kubby", "/home/a/.kubby/", "/home//a/./.kubby"] {
+            let own = domain(uuid, Some(owner("dev", home)));
+            assert_eq!(foreign(&own, &me), None);
+            assert_eq!(foreign(&own, &lost), None);
+        }
+        let earlier = Uuid::from_u128(8);
+        let recreated = domain(earlier, Some(owner("dev", "/home/a/.kubby")));
+        assert_eq!(foreign(&recreated, &me), Some(Foreign::Earlier(earlier)));
+        assert_eq!(foreign(&recreated, &lost), None);
+        for (domain, why) in [
+            (domain(uuid, None), Foreign::Unmarked),
             (
                 domain(uuid, Some(owner("dev", "/home/b/.kubby"))),
-                "/home/b/.kubby",
+                Foreign::Home("/home/b/.kubby".into()),
             ),
             (
                 domain(uuid, Some(owner("other", "/home/a/.kubby"))),
-                "profile other",
+                Foreign::Profile("other".into()),
             ),
-            (
-                domain(Uuid::from_u128(8), Some(owner("dev", "/home/a/.kubby"))),
-                "recorded",
-            ),
-        ];
-        for (domain, part) in foreign {
-            match check(domain) {
-                Ownership::Foreign(why) => assert!(why.contains(part), "{why}"),
-                other => panic!("{part}: {other:?}"),
-            }
+        ] {
+            assert_eq!(foreign(&domain, &me), Some(why.clone()));
+            assert_eq!(foreign(&domain, &lost), Some(why));
         }
     }
 

@@ -4,10 +4,11 @@
 use serde::Serialize;
 
 use super::archive::{self, Image, Request};
-use super::node::{self, ImageStore, Node};
+use super::node::{self, ImageStore};
 use super::reference::Reference;
 use super::source::Source;
 use crate::assets::components::arch;
+use crate::cluster::node::Node;
 use crate::error::{Error, Kind, Result};
 use crate::progress::Progress;
 use crate::remote::Process;

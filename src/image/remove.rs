@@ -3,7 +3,8 @@
 
 use serde::Serialize;
 
-use super::node::{self, ImageStore, Node, NodeImage, Running};
+use super::node::{self, ImageStore, NodeImage, Running};
+use crate::cluster::node::Node;
 use crate::error::{Error, Result};
 
 /// The removal of one image or of some of its names.

@@ -8,8 +8,9 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::node::{self, ImageStore, Node};
+use super::node::{self, ImageStore};
 use crate::assets::components::arch;
+use crate::cluster::node::Node;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil;
 use crate::interrupt;

@@ -1,18 +1,19 @@
-//! Bringing the files of earlier kubbys to the present version, one version after the other. A
-//! step works on the text's own tree, so that it stays right when [`super::Profile`] changes.
+//! Migrates the profile files of earlier versions, one version after the other. A step works on the
+//! TOML tree, so that it stays right when [`super::Profile`] changes.
 
 use toml::{Table, Value};
 
-use super::ProfileName;
+use crate::name::ProfileName;
+use crate::network::NODE_NAME;
 
 /// The version of the profile file that this kubby writes.
-pub const FILE_VERSION: u32 = 2;
+pub const FILE_VERSION: u32 = 3;
 
 /// Changes a file of one version to the next one, but for the number; or says what is wrong in it.
 type Step = fn(&mut Table) -> Result<(), String>;
 
-/// The first leads from version 1 to version 2.
-const STEPS: [Step; FILE_VERSION as usize - 1] = [name_disk_and_addons];
+/// The steps, in the order of the versions that they start from.
+const STEPS: [Step; FILE_VERSION as usize - 1] = [name_disk_and_addons, list_nodes];
 
 /// Why a file cannot be used.
 #[derive(Debug)]
@@ -55,5 +56,30 @@ fn name_disk_and_addons(table: &mut Table) -> Result<(), String> {
     table
         .entry("addons")
         .or_insert_with(|| vec![Value::from("dns"), Value::from("storage")].into());
+    Ok(())
+}
+
+/// Version 2 described one machine in the file's root. Version 3 has a list of nodes, and the
+/// settings in tables of their own.
+fn list_nodes(table: &mut Table) -> Result<(), String> {
+    let mut move_out = |names: &[&str]| -> Table {
+        let moved = names.iter().copied();
+        let moved = moved.filter_map(|name| Some((name.to_owned(), table.remove(name)?)));
+        moved.collect()
+    };
+    let spec = move_out(&["kubernetes_version", "addons", "egress"]);
+    let machine = move_out(&[
+        "acceleration",
+        "cpus",
+        "memory_mib",
+        "disk_mib",
+        "kernel_args",
+    ]);
+    let mut node = move_out(&["uuid", "disk", "ports"]);
+    node.insert("name".into(), NODE_NAME.into());
+    node.insert("role".into(), "control-plane".into());
+    node.insert("machine".into(), machine.into());
+    table.insert("spec".into(), spec.into());
+    table.insert("node".into(), vec![Value::from(node)].into());
     Ok(())
 }

@@ -26,8 +26,8 @@ fn a_newer_file_is_told_from_a_damaged_one() {
         ("version = 1\nname = \"../dev\"\n", "damaged"),
         ("version = \"1\"\n", "damaged"),
         (
-            "version = 3\n",
-            "newer kubby (file version 3; this one knows up to 2)",
+            "version = 4\n",
+            "newer kubby (file version 4; this one knows up to 3)",
         ),
         ("version = ", "damaged"),
         ("\0\0", "damaged"),
@@ -39,14 +39,15 @@ fn a_newer_file_is_told_from_a_damaged_one() {
     }
 }
 
-/// Files as earlier kubbys wrote them: each form that there was of a version, with what was added
-/// to it last.
-const EARLIER: [(&str, &str); 5] = [
-    ("first", include_str!("golden/v1-first.toml")),
-    ("forwards", include_str!("golden/v1-with-forwards.toml")),
-    ("addons", include_str!("golden/v1-with-addons.toml")),
-    ("egress", include_str!("golden/v1-with-egress.toml")),
-    ("disk", include_str!("golden/v1-with-disk.toml")),
+/// Files as earlier versions of kubby wrote them: each form of a version, with what it added.
+const EARLIER: [(u32, &str, &str); 7] = [
+    (1, "first", include_str!("golden/v1-first.toml")),
+    (1, "forwards", include_str!("golden/v1-with-forwards.toml")),
+    (1, "addons", include_str!("golden/v1-with-addons.toml")),
+    (1, "egress", include_str!("golden/v1-with-egress.toml")),
+    (1, "disk", include_str!("golden/v1-with-disk.toml")),
+    (2, "whole", include_str!("golden/v2-whole.toml")),
+    (2, "least", include_str!("golden/v2-least.toml")),
 ];
 
 fn folder_with(tmp: &tempfile::TempDir, text: &str) -> ProfileDir {
@@ -58,28 +59,54 @@ fn folder_with(tmp: &tempfile::TempDir, text: &str) -> ProfileDir {
 
 #[test]
 fn files_of_earlier_kubbys_are_read() {
-    for (form, text) in EARLIER {
+    for (_, form, text) in EARLIER {
         let tmp = tempfile::tempdir().unwrap();
         let dir = folder_with(&tmp, text);
         let profile = Profile::load(&dir).unwrap().unwrap();
         assert_eq!(profile.version, FILE_VERSION, "{form}");
-        assert_eq!(profile.uuid, "a00d7d26-c236-4246-a45c-5501537002d4");
-        assert_eq!((profile.ports.ssh, profile.ports.api), (39307, 34395));
+        assert_eq!(profile.nodes.len(), 1);
+        let node = profile.first();
+        assert_eq!(
+            (node.name.as_str(), node.role),
+            ("kubby", Role::ControlPlane)
+        );
+        assert_eq!(node.uuid, "a00d7d26-c236-4246-a45c-5501537002d4");
+        assert_eq!((node.ports.ssh, node.ports.api), (39307, 34395));
         let disk = match form {
             "first" => "kubby.disk.qcow2",
-            "disk" => "kubby-dev.disk-601c721f2765.qcow2",
+            "least" => "kubby.disk-601c721f2765.qcow2",
+            "disk" | "whole" => "kubby-dev.disk-601c721f2765.qcow2",
             _ => "kubby-dev.disk.qcow2",
         };
-        assert_eq!(profile.disk, disk, "{form}");
-        let last = if form == "addons" {
-            "metrics"
-        } else {
-            "storage"
+        assert_eq!(node.disk, disk, "{form}");
+        let least = form == "least";
+        let sizes = (
+            node.machine.cpus,
+            node.machine.memory_mib,
+            node.machine.disk_mib,
+        );
+        assert_eq!(
+            sizes,
+            if least {
+                (2, 2048, 20480)
+            } else {
+                (4, 4096, 20480)
+            }
+        );
+        assert_eq!(node.machine.acceleration, if least { "kvm" } else { "tcg" });
+        let addons: &[&str] = match form {
+            "addons" => &["dns", "metrics"],
+            "least" => &[],
+            _ => &["dns", "storage"],
         };
-        assert_eq!(profile.addons, ["dns", last], "{form}");
-        assert_eq!(profile.forwards.len(), usize::from(form == "forwards"));
-        assert_eq!(profile.kernel_args.is_empty(), form != "forwards");
-        assert_eq!(profile.egress.is_empty(), form != "egress");
+        assert_eq!(profile.spec.addons, addons, "{form}");
+        let whole = form == "whole";
+        assert_eq!(profile.forwards.is_empty(), !whole && form != "forwards");
+        assert_eq!(
+            node.machine.kernel_args.is_empty(),
+            !whole && form != "forwards"
+        );
+        assert_eq!(profile.spec.egress.is_empty(), !whole && form != "egress");
         // Reading changes nothing on the disk.
         assert_eq!(std::fs::read_to_string(dir.profile()).unwrap(), text);
     }
@@ -88,12 +115,12 @@ fn files_of_earlier_kubbys_are_read() {
 #[test]
 fn an_earlier_file_stays_beside_the_one_that_replaces_it() {
     use std::os::unix::fs::PermissionsExt;
-    for (form, text) in EARLIER {
+    for (version, form, text) in EARLIER {
         let tmp = tempfile::tempdir().unwrap();
         let dir = folder_with(&tmp, text);
         let mut profile = Profile::load(&dir).unwrap().unwrap();
-        assert_eq!(earlier(&dir), Some((1, text.to_owned())));
-        profile.cpus = 3;
+        assert_eq!(earlier(&dir), Some((version, text.to_owned())));
+        profile.first_mut().machine.cpus = 3;
         for _ in 0..2 {
             profile.save(&dir).unwrap();
             assert_eq!(earlier(&dir), None);
@@ -102,11 +129,25 @@ fn an_earlier_file_stays_beside_the_one_that_replaces_it() {
                 Some(&profile),
                 "{form}"
             );
-            let kept = dir.earlier_profile(1);
+            let kept = dir.earlier_profile(version);
             assert_eq!(std::fs::read_to_string(&kept).unwrap(), text, "{form}");
             let mode = std::fs::metadata(&kept).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600);
         }
+    }
+}
+
+#[test]
+fn a_profile_begins_with_a_control_plane() {
+    let mut profile = example();
+    profile.first_mut().role = Role::Worker;
+    let worker = toml::to_string_pretty(&profile).unwrap();
+    profile.nodes.clear();
+    for text in [worker, toml::to_string_pretty(&profile).unwrap()] {
+        let tmp = tempfile::tempdir().unwrap();
+        let e = Profile::load(&folder_with(&tmp, &text)).unwrap_err();
+        assert!(e.message().contains("damaged"), "{e}");
+        assert!(e.details()[0].1.contains("control plane"), "{e:?}");
     }
 }
 

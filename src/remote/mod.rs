@@ -120,6 +120,10 @@ pub trait Remote {
     /// [`Kind::Interrupted`] on Ctrl-C.
     fn exec(&mut self, command: &str, stdin: &[u8], limit: Option<Duration>) -> Result<Output>;
 
+    /// Connects to another target, with other keys, when the connection has to be made again: the node is
+    /// about to get them.
+    fn set_target(&mut self, _target: &Target) {}
+
     /// Runs a command without input.
     ///
     /// # Errors

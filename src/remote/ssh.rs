@@ -61,14 +61,6 @@ impl Ssh {
         &self.target
     }
 
-    /// Keeps the connection, but makes it to another target when it has to be made again: the node
-    /// is about to get other keys.
-    #[must_use]
-    pub fn heading_for(mut self, target: Target) -> Ssh {
-        self.target = target;
-        self
-    }
-
     fn around(target: &Target, link: Link) -> Ssh {
         Ssh {
             target: target.clone(),
@@ -127,6 +119,10 @@ impl Ssh {
 }
 
 impl Remote for Ssh {
+    fn set_target(&mut self, target: &Target) {
+        self.target = target.clone();
+    }
+
     fn exec(&mut self, command: &str, stdin: &[u8], limit: Option<Duration>) -> Result<Output> {
         fault::point("before", "a command in the node");
         let limit = limit.unwrap_or(COMMAND_LIMIT);

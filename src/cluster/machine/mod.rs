@@ -1,6 +1,298 @@
-//! One virtual machine on one host: a libvirt domain with its volumes, keys and ports. Knows no
-//! Kubernetes.
+//! One virtual machine on one host: a libvirt domain with its disk, seed, console and channel. Knows
+//! no Kubernetes.
 
-pub(crate) mod preflight;
-pub(crate) mod resources;
+pub(crate) mod domain;
+pub(crate) mod host;
+pub(crate) mod keys;
+pub(crate) mod names;
+pub(crate) mod ports;
+pub(crate) mod room;
 pub(crate) mod watch;
+
+use std::path::PathBuf;
+
+use uuid::Uuid;
+
+use crate::cluster::machine::host::Host;
+use crate::cluster::machine::names::Names;
+use crate::error::{Error, Kind, Result};
+use crate::hypervisor::{self, Domain, Foreign, Identity, PortForward, State};
+use crate::name::ProfileName;
+use crate::profile::{NodeProfile, Profile};
+use crate::remote::NodeFile;
+use crate::store::ProfileDir;
+use crate::units::Mebibytes;
+
+/// One machine of a cluster on its host. Each method that looks at the domain or changes it checks
+/// first that it is this profile's own: by the mark with home and profile, and by the UUID.
+#[derive(Clone)]
+pub(crate) struct Machine<'a> {
+    pub(crate) host: &'a Host<'a>,
+    pub(crate) names: Names,
+    profile: ProfileName,
+    uuid: Option<Uuid>,
+}
+
+impl<'a> Machine<'a> {
+    /// Returns the machine of a cluster's first node.
+    ///
+    /// # Errors
+    /// [`Kind::State`] when the profile's UUID is damaged.
+    pub(crate) fn of(host: &'a Host<'a>, profile: &Profile) -> Result<Self> {
+        Machine::of_node(host, profile, profile.first())
+    }
+
+    /// Returns the machine of one of a cluster's nodes.
+    ///
+    /// # Errors
+    /// [`Kind::State`] when the profile's UUID is damaged.
+    pub(crate) fn of_node(
+        host: &'a Host<'a>,
+        profile: &Profile,
+        node: &NodeProfile,
+    ) -> Result<Self> {
+        Ok(Machine {
+            host,
+            names: Names::of_node(&profile.name, node),
+            profile: profile.name.clone(),
+            uuid: Some(node.uuid()?),
+        })
+    }
+
+    /// Returns the machine of a cluster whose profile is lost or does not exist yet: the domain's mark
+    /// alone says whose it is.
+    pub(crate) fn without_profile(host: &'a Host<'a>, profile: &ProfileName) -> Self {
+        Machine {
+            host,
+            names: Names::of(profile),
+            profile: profile.clone(),
+            uuid: None,
+        }
+    }
+
+    /// Returns the flag that selects the cluster, for commands in messages.
+    pub(crate) fn flag(&self) -> String {
+        self.profile.flag()
+    }
+
+    /// Finds the domain; `None` where there is none of its name.
+    ///
+    /// # Errors
+    /// [`Kind::State`] for a domain that is not this profile's own, [`Kind::Hypervisor`] when libvirt
+    /// does not answer.
+    pub(crate) fn find(&self) -> Result<Option<Domain>> {
+        let Some(domain) = self.host.libvirt().find(&self.names.domain)? else {
+            return Ok(None);
+        };
+        match self.foreign(&domain) {
+            None => Ok(Some(domain)),
+            Some(why) => Err(self.refuse(&why)),
+        }
+    }
+
+    /// Returns why the domain with this machine's name is not this profile's; `None` if it is, or if
+    /// there is none.
+    ///
+    /// # Errors
+    /// [`Kind::Hypervisor`] when libvirt does not answer.
+    pub(crate) fn foreign_owner(&self) -> Result<Option<Foreign>> {
+        let domain = self.host.libvirt().find(&self.names.domain)?;
+        Ok(domain.and_then(|domain| self.foreign(&domain)))
+    }
+
+    fn foreign(&self, domain: &Domain) -> Option<Foreign> {
+        let identity = Identity {
+            uuid: self.uuid,
+            profile: self.profile.to_string(),
+            home: self.host.store().home().to_owned(),
+        };
+        hypervisor::foreign(domain, &identity)
+    }
+
+    /// Returns the error for a domain that is not this profile's, with the cause and the remedy.
+    pub(crate) fn refuse(&self, why: &Foreign) -> Error {
+        let (domain, flag) = (&self.names.domain, self.profile.flag());
+        let error = Error::new(
+            Kind::State,
+            format!("libvirt has a domain `{domain}` that is not this cluster's: {why}"),
+        );
+        match why {
+            Foreign::Home(home) => error
+                .with_hint(self.host.store().home_reason())
+                .with_hint(format!(
+                    "KUBBY_HOME={} kubby status{flag} shows that cluster",
+                    crate::remote::quote(&home.display().to_string())
+                ))
+                .with_hint("choose another name with --profile for a cluster of this home"),
+            Foreign::Earlier(_) => error.with_hint(format!(
+                "kubby delete{flag} removes what this home has of it; the domain stays"
+            )),
+            Foreign::Unmarked | Foreign::Profile(_) => error.with_hint(
+                "choose another name with --profile, or rename that domain with `virsh domrename`",
+            ),
+        }
+    }
+
+    /// Returns the domain's state; a domain that does not exist is off.
+    ///
+    /// # Errors
+    /// As [`Machine::find`].
+    pub(crate) fn state(&self) -> Result<State> {
+        Ok(self.find()?.map_or(State::ShutOff, |domain| domain.state))
+    }
+
+    /// Returns the domain, which has to run or to be paused; `so` completes the error after a comma.
+    ///
+    /// # Errors
+    /// [`Kind::State`] when it is off, and as [`Machine::find`].
+    pub(crate) fn require_active(&self, so: &str) -> Result<Domain> {
+        self.require(|state| state.is_active(), so)
+    }
+
+    /// Returns the domain, which has to run; `so` completes the error after a comma.
+    ///
+    /// # Errors
+    /// [`Kind::State`] when it is off or paused, and as [`Machine::find`].
+    pub(crate) fn require_running(&self, so: &str) -> Result<Domain> {
+        self.require(|state| state == State::Running, so)
+    }
+
+    fn require(&self, good: impl FnOnce(State) -> bool, so: &str) -> Result<Domain> {
+        match self.find()? {
+            Some(domain) if good(domain.state) => Ok(domain),
+            _ => {
+                let so = if so.is_empty() {
+                    ""
+                } else {
+                    &format!(", so {so}")
+                };
+                let name = &self.profile;
+                Err(Error::new(
+                    Kind::State,
+                    format!("the cluster `{name}` is not running{so}"),
+                )
+                .with_hint(format!("kubby start{}", name.flag())))
+            }
+        }
+    }
+
+    /// Powers the machine off; one that is off or does not exist is fine.
+    ///
+    /// # Errors
+    /// As [`Machine::find`]; [`Kind::Hypervisor`] when QEMU cannot be ended.
+    pub(crate) fn power_off(&self) -> Result<()> {
+        if self.find()?.is_some() {
+            self.host.libvirt().destroy(&self.names.domain)?;
+        }
+        Ok(())
+    }
+
+    /// Powers the machine off and removes its domain; returns whether there was one.
+    ///
+    /// # Errors
+    /// As [`Machine::power_off`].
+    pub(crate) fn undefine(&self) -> Result<bool> {
+        if self.find()?.is_none() {
+            return Ok(false);
+        }
+        self.host.libvirt().destroy(&self.names.domain)?;
+        self.host.libvirt().undefine(&self.names.domain)?;
+        Ok(true)
+    }
+
+    /// Returns whether the machine waits for saved memory that will never come, because the kubby that
+    /// loaded it was killed.
+    ///
+    /// # Errors
+    /// [`Kind::Hypervisor`] when libvirt or QEMU does not answer.
+    pub(crate) fn is_half_loaded(&self) -> Result<bool> {
+        self.host.libvirt().is_half_loaded(&self.names.domain)
+    }
+
+    /// Opens those of the machine's own forwards that are not open yet.
+    ///
+    /// # Errors
+    /// [`Kind::Preflight`] when QEMU cannot listen on a port, [`Kind::Hypervisor`] when the machine
+    /// does not run.
+    pub(crate) fn open_forwards(&self, wanted: &[PortForward]) -> Result<()> {
+        let libvirt = self.host.libvirt();
+        let open = libvirt.forwards(&self.names.domain)?;
+        for forward in wanted.iter().filter(|forward| !open.contains(forward)) {
+            libvirt.add_forward(&self.names.domain, *forward)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the path of the host's channel into the node.
+    pub(crate) fn channel(&self) -> PathBuf {
+        self.host.file(&self.names.channel)
+    }
+
+    /// Creates the machine's own volumes where they are missing: `disk`, an overlay over `base`, and
+    /// the seed, which brings `files` into the node. The caller holds the shared lock.
+    ///
+    /// # Errors
+    /// [`Kind::Hypervisor`] when libvirt refuses.
+    pub(crate) fn ensure_volumes(
+        &self,
+        disk: &str,
+        base: &str,
+        size: Mebibytes,
+        dir: &ProfileDir,
+        files: &[NodeFile],
+    ) -> Result<()> {
+        // A disk that exists may be a layer over another disk than the image's.
+        if !self.host.volumes()?.has(disk) {
+            let libvirt = self.host.libvirt();
+            libvirt.create_overlay(self.host.pool(), disk, base, size.bytes())?;
+        }
+        self.ensure_seed(dir, files)
+    }
+
+    /// Creates the node's SSH identity and the seed, which brings it and `files` into the node, where
+    /// they are missing.
+    ///
+    /// # Errors
+    /// [`Kind::Hypervisor`] when libvirt refuses.
+    pub(crate) fn ensure_seed(&self, dir: &ProfileDir, files: &[NodeFile]) -> Result<()> {
+        let new_identity = keys::ensure(dir)?;
+        if new_identity || !self.host.volumes()?.has_whole(&self.names.seed) {
+            let seed = keys::seed(dir, files)?;
+            let libvirt = self.host.libvirt();
+            libvirt.upload_bytes(self.host.pool(), &self.names.seed, &seed)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the seed, the console's log and the channel; disks stay as long as something builds on
+    /// them. The caller holds the shared lock. Returns whether there were any.
+    ///
+    /// # Errors
+    /// As [`Host::delete_volume`].
+    pub(crate) fn remove_own_files(&self) -> Result<bool> {
+        let host = self.host;
+        if !host.has_own_pool()? {
+            return Ok(false);
+        }
+        // QEMU made the console's log, so libvirt lists it only after a refresh.
+        host.libvirt().refresh_pool(host.pool())?;
+        let mut any = false;
+        for volume in [&self.names.seed, &self.names.console] {
+            any |= host.delete_volume(volume)?;
+        }
+        if host.reaches_files() {
+            any |= host.libvirt().remove_channel(&self.channel())?;
+        }
+        Ok(any)
+    }
+
+    /// Reads the serial console's log since the last start.
+    ///
+    /// # Errors
+    /// [`Kind::Hypervisor`] when it exists and cannot be read.
+    pub(crate) fn console(&self) -> Result<String> {
+        self.host
+            .libvirt()
+            .read_log(self.host.pool(), &self.names.console)
+    }
+}

@@ -1,26 +1,23 @@
-//! From power-on to an SSH session, with an eye on the serial console all the while.
+//! Watching a machine: its serial console, its CPU time and its domain.
 
 use std::time::{Duration, Instant};
 
-use crate::cluster::machine::resources::Names;
+use crate::cluster::machine::Machine;
 use crate::error::{Error, Kind, Result};
 use crate::hypervisor::console::Trouble;
-use crate::hypervisor::{self, Acceleration, BootState, BootWatch, Domain, Hypervisor, console};
+use crate::hypervisor::{self, Acceleration, BootState, BootWatch, Domain, console};
 use crate::interrupt;
-use crate::profile::Profile;
-use crate::progress::Step;
-use crate::remote::{Ssh, Target};
 
 /// Lines of the console that an error shows.
 const CONSOLE_LINES: usize = 25;
 
-/// How often the console and the domain are looked at.
+/// The interval at which the console and the domain are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// What no emulated machine boots in: the quickest that was measured took 11 s until SSH answered.
+/// The shortest boot of an emulated machine: the quickest measured one took 11 s until SSH answered.
 const LEAST_EMULATED_BOOT: Duration = Duration::from_secs(8);
 
-/// How long no boot is through; nothing with KVM, where one takes a second or two.
+/// Returns the shortest time any boot takes; zero with KVM, where a boot takes a second or two.
 fn least_boot(acceleration: Acceleration) -> Duration {
     match acceleration {
         Acceleration::Kvm => Duration::ZERO,
@@ -28,46 +25,52 @@ fn least_boot(acceleration: Acceleration) -> Duration {
     }
 }
 
-/// Watches a machine that boots or works: a panic, a stall, or QEMU gone are errors at once.
-pub struct Watcher<'a> {
-    hypervisor: &'a dyn Hypervisor,
-    names: Names,
-    flag: String,
+/// Watches a machine that boots or runs: a panic, a stall, or a QEMU that ended are errors at once.
+pub(crate) struct Watcher<'a> {
+    machine: Machine<'a>,
+    acceleration: Acceleration,
     watch: BootWatch,
     started: Instant,
     last_look: Option<Instant>,
-    /// Once SSH has answered, silence on the console is no stall any more.
+    /// Once SSH has answered, a silent console is not a stall any more.
     reached: bool,
 }
 
 impl<'a> Watcher<'a> {
-    /// Watches the domain of a profile.
-    pub fn new(
-        hypervisor: &'a dyn Hypervisor,
-        profile: &Profile,
-        acceleration: Acceleration,
-        names: &Names,
-    ) -> Self {
+    /// Watches a machine.
+    pub(crate) fn new(machine: Machine<'a>, acceleration: Acceleration) -> Self {
         Watcher {
-            hypervisor,
-            names: names.clone(),
-            flag: profile.name.flag(),
+            machine,
             watch: BootWatch::new(acceleration),
+            acceleration,
             started: Instant::now(),
             last_look: None,
             reached: false,
         }
     }
 
-    /// Waits as long as no boot is through. QEMU's user network takes a connection before anything in
-    /// the node does, goes on with it when the host has given it up, and hands it over in the end: each
-    /// attempt in vain costs the node the start of a process for a client that is gone, at a time when it
-    /// has everything else to start.
+    /// Begins again, for a machine that was just started.
+    pub(crate) fn restart(&mut self) {
+        self.watch = BootWatch::new(self.acceleration);
+        self.started = Instant::now();
+        self.last_look = None;
+        self.reached = false;
+    }
+
+    /// Returns another watcher of the same machine, for a check that runs in parallel.
+    pub(crate) fn another(&self) -> Watcher<'a> {
+        Watcher::new(self.machine.clone(), self.acceleration)
+    }
+
+    /// Waits for the shortest time that any boot takes. QEMU's user network accepts a connection before
+    /// anything in the node does, keeps it when the host has given up, and hands it over in the end:
+    /// each early attempt costs the node the start of a process for a client that is gone, while it has
+    /// everything else to start.
     ///
     /// # Errors
     /// As [`Watcher::look`].
-    pub fn before_ssh(&mut self, acceleration: Acceleration) -> Result<()> {
-        let least = least_boot(acceleration);
+    pub(crate) fn before_ssh(&mut self) -> Result<()> {
+        let least = least_boot(self.acceleration);
         while self.started.elapsed() < least {
             self.look()?;
             let left = least.saturating_sub(self.started.elapsed());
@@ -76,9 +79,9 @@ impl<'a> Watcher<'a> {
         Ok(())
     }
 
-    /// The node answers over SSH, or does not boot: from now on only a panic or a vanished machine is
-    /// an error.
-    pub fn reached(&mut self) {
+    /// Notes that the node answers over SSH, or does not boot: from now on only a panic or a machine that
+    /// is gone is an error.
+    pub(crate) fn reached(&mut self) {
         self.reached = true;
     }
 
@@ -87,23 +90,23 @@ impl<'a> Watcher<'a> {
     /// # Errors
     /// [`Kind::NodeUnreachable`] for a panic, a stall or a machine that went away;
     /// [`Kind::Interrupted`] on Ctrl-C.
-    pub fn look(&mut self) -> Result<()> {
+    pub(crate) fn look(&mut self) -> Result<()> {
         interrupt::check()?;
         if self.last_look.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
             return Ok(());
         }
         self.last_look = Some(Instant::now());
-        let name = &self.names.domain;
-        let domain = self.hypervisor.find(name)?;
+        let name = &self.machine.names.domain;
+        let domain = self.machine.find()?;
         let cpu_time = domain.as_ref().map_or(Duration::ZERO, |d| d.cpu_time);
-        // First what the console says: a machine that has ended has said why.
+        // The console first: a machine that has ended has written why.
         let text = self.console_text();
-        let spare = hypervisor::spare_time(self.hypervisor.uri());
+        let spare = hypervisor::spare_time(self.machine.host.libvirt().uri());
         let elapsed = self.started.elapsed();
         let state = self.watch.observe(elapsed, &text, cpu_time, spare);
         match state {
             BootState::Broken(trouble) => {
-                let error = self.error(format!("the node `{name}` broke: {}", trouble.message()));
+                let error = self.error(format!("the node `{name}` crashed: {}", trouble.message()));
                 Err(match trouble {
                     Trouble::Panic(_) => error.of_dead_machine(),
                     _ => error,
@@ -111,13 +114,13 @@ impl<'a> Watcher<'a> {
             }
             BootState::Stalled { since } if !self.reached => Err(self
                 .error(format!(
-                    "the boot of `{name}` makes no progress: nothing on the console for {} s",
+                    "the boot of `{name}` makes no progress: its console has been silent for {} s",
                     since.as_secs()
                 ))
                 .of_dead_machine()),
             BootState::Idle { since } if !self.reached => Err(self
                 .error(format!(
-                    "the node `{name}` does nothing: its processors have rested for {} s",
+                    "the node `{name}` appears to hang: its CPUs have been idle for {} s",
                     since.as_secs()
                 ))
                 .of_dead_machine()),
@@ -128,7 +131,7 @@ impl<'a> Watcher<'a> {
     }
 
     fn runs(&self, domain: Option<&Domain>) -> Result<()> {
-        let name = &self.names.domain;
+        let name = &self.machine.names.domain;
         match domain {
             Some(domain) if domain.state.is_active() => Ok(()),
             // Emulation itself crashes now and then: an assertion of QEMU 10's, seen at a boot.
@@ -138,24 +141,23 @@ impl<'a> Watcher<'a> {
                     domain.reason.as_deref().unwrap_or(domain.state.name())
                 ))
                 .of_dead_machine()),
-            None => Err(self.error(format!("the virtual machine `{name}` went away"))),
+            None => Err(self.error(format!("the virtual machine `{name}` is gone"))),
         }
     }
 
-    fn console_text(&self) -> String {
-        // A console that cannot be read must not end a boot that goes well.
-        self.hypervisor
-            .read_log(&self.names.pool, &self.names.console)
-            .unwrap_or_default()
+    /// Returns the console's text; one that cannot be read does not end a boot that goes well.
+    pub(crate) fn console_text(&self) -> String {
+        self.machine.console().unwrap_or_default()
     }
 
     /// An error about the node, with the console's last lines.
-    pub fn error(&self, message: String) -> Error {
+    pub(crate) fn error(&self, message: String) -> Error {
         self.explain(Error::new(Kind::NodeUnreachable, message))
     }
 
     /// Adds the console's last lines and what to do next.
-    pub fn explain(&self, error: Error) -> Error {
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        let flag = self.machine.flag();
         let tail = match console::tail(&self.console_text(), CONSOLE_LINES) {
             tail if tail.is_empty() => "(nothing was written to it)".to_owned(),
             tail => tail,
@@ -164,38 +166,11 @@ impl<'a> Watcher<'a> {
             .with_detail("the console's last lines", tail)
             .with_hint(format!(
                 "kubby logs{} --console shows the whole console",
-                self.flag
+                flag
             ))
             .with_hint(format!(
                 "kubby start{0} tries again; kubby delete{0} removes the cluster",
-                self.flag
+                flag
             ))
-    }
-}
-
-/// Waits until the node answers over SSH.
-///
-/// # Errors
-/// As [`Watcher::look`]; [`Kind::NodeUnreachable`] when `limit` has passed.
-pub fn connect(
-    target: &Target,
-    watcher: &mut Watcher<'_>,
-    limit: Duration,
-    step: &Step,
-) -> Result<Ssh> {
-    let mut explained = false;
-    let ssh = Ssh::connect_when_ready(target, Instant::now() + limit, &mut |_elapsed| {
-        watcher.look().inspect_err(|_| explained = true)?;
-        let tail = console::tail(&watcher.console_text(), 1);
-        step.detail(tail.trim());
-        Ok(())
-    });
-    match ssh {
-        Ok(ssh) => {
-            watcher.reached();
-            Ok(ssh)
-        }
-        Err(e) if explained || e.kind() == Kind::Interrupted => Err(e),
-        Err(e) => Err(watcher.explain(e)),
     }
 }

@@ -1,19 +1,19 @@
-//! A cluster's certificates: what there is, and making them anew.
-
-use std::collections::BTreeMap;
+//! `kubby certs`: listing and renewing the certificates of a cluster.
 
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use crate::cluster::Access;
-use crate::cluster::StartOptions;
+use crate::cluster::Cluster;
 use crate::cluster::context;
+use crate::cluster::env::Env;
+use crate::cluster::machine::Machine;
+use crate::cluster::machine::host::Host;
+use crate::cluster::spec::StartOptions;
 use crate::cluster::start;
 use crate::error::Result;
-use crate::hypervisor::{Hypervisor, Libvirt, State};
-use crate::pki::{self, CertName, Pki, PkiSpec};
-use crate::profile::ProfileName;
-use crate::progress::Progress;
+use crate::hypervisor::State;
+use crate::name::ProfileName;
+use crate::pki::{self, CertName, PkiSpec};
 use crate::store::Store;
 
 /// One row of `kubby certs list`.
@@ -39,27 +39,27 @@ pub struct Certificate {
     pub renewal: Option<&'static str>,
 }
 
-/// What came of `kubby certs renew`.
+/// The result of `kubby certs renew`.
 #[derive(Debug, Clone)]
 pub struct Renewal {
-    /// The certificates that were made anew.
+    /// The certificates that were renewed.
     pub renewed: Vec<&'static str>,
     /// The node has them; if not, the next start brings them there.
     pub in_use: bool,
 }
 
-/// All certificates of a cluster, as they are on this host.
+/// Lists all certificates of a cluster, as they are on this host.
 ///
 /// # Errors
 /// [`crate::error::Kind::State`] where there is no such cluster.
 pub fn list(store: &Store, name: &ProfileName) -> Result<Vec<Certificate>> {
-    look(&Access::open(store, name)?)
+    look(&Cluster::open(store, name)?)
 }
 
-/// As [`list`], of a cluster that is opened.
-pub(crate) fn look(access: &Access) -> Result<Vec<Certificate>> {
+/// Lists them for a cluster that is open already.
+pub(crate) fn look(cluster: &Cluster) -> Result<Vec<Certificate>> {
     let spec = PkiSpec::of_first_node(OffsetDateTime::now_utc());
-    let found = pki::survey(&access.dir.pki(), &spec)?;
+    let found = pki::survey(&cluster.dir.pki(), &spec)?;
     let row = |found: pki::Found| Certificate {
         name: found.name.stem(),
         subject: Some(found.subject).filter(|subject| !subject.is_empty()),
@@ -71,25 +71,17 @@ pub(crate) fn look(access: &Access) -> Result<Vec<Certificate>> {
     Ok(found.into_iter().map(row).collect())
 }
 
-/// Makes these certificates anew, or all but the authorities where none is named. A cluster that
-/// runs gets them at once: what uses them is restarted, and is healthy when this returns. Any
-/// other gets them at its next start.
+/// Renews these certificates, or all but the authorities where none is named. A cluster that runs gets
+/// them at once: the programs that use them are restarted, and are healthy when this returns. Any other
+/// cluster gets them at its next start.
 ///
 /// # Errors
 /// [`crate::error::Kind::State`] where there is no such cluster or a key that cannot be replaced is lost, before
 /// anything is changed; those of [`start::start`] where the cluster runs.
-pub fn renew(
-    store: &Store,
-    name: &ProfileName,
-    names: &[CertName],
-    progress: &dyn Progress,
-) -> Result<Renewal> {
-    let lock = crate::cluster::lock(store, name, progress)?;
-    let access = Access::open(store, name)?;
-    let hypervisor = Libvirt::open(&access.profile.connect)?;
-    let domain = hypervisor.find(&name.resource_name())?;
-    let uuid = access.profile.uuid()?;
-    let runs = domain.is_some_and(|d| d.uuid == uuid && d.state == State::Running);
+pub fn renew(env: &Env<'_>, name: &ProfileName, names: &[CertName]) -> Result<Renewal> {
+    let (cluster, lock) = Cluster::open_locked(env, name)?;
+    let host = Host::open(env, &cluster.profile.connect)?;
+    let runs = Machine::of(&host, &cluster.profile)?.state()? == State::Running;
     let leaves = CertName::ALL
         .into_iter()
         .filter(|n| n.authority().is_some());
@@ -98,12 +90,9 @@ pub fn renew(
     } else {
         names.to_vec()
     };
-    let step = progress.step("Renew certificates");
-    let pki = pki::renew(
-        &access.dir.pki(),
-        &PkiSpec::of_first_node(OffsetDateTime::now_utc()),
-        &names,
-    )?;
+    let step = env.progress.step("Renew certificates");
+    let spec = PkiSpec::of_first_node(OffsetDateTime::now_utc());
+    let pki = pki::renew(&cluster.dir.pki(), &spec, &names)?;
     let renewed: Vec<&'static str> = pki.changed().iter().map(|name| name.stem()).collect();
     step.done(renewed.join(", "));
     drop(lock);
@@ -112,11 +101,11 @@ pub fn renew(
             keep_context: true,
             ..StartOptions::default()
         };
-        start::start(store, name, &options, progress)?;
+        start::start(env, name, &options)?;
     } else {
-        context::write(store, &access, &pki, true, progress)?;
-        progress.note(&format!(
-            "the cluster does not run; kubby start{} brings them into the node",
+        context::write(env, &cluster, &pki, true)?;
+        env.progress.note(&format!(
+            "the cluster is not running; kubby start{} installs them in the node",
             name.flag()
         ));
     }
@@ -124,28 +113,4 @@ pub fn renew(
         renewed,
         in_use: runs,
     })
-}
-
-/// Tells which certificates were renewed because of their age or faults; returns their names.
-pub(crate) fn tell_renewed(pki: &Pki, progress: &dyn Progress) -> Vec<String> {
-    let renewed = pki.renewed();
-    if renewed.is_empty() {
-        return Vec::new();
-    }
-    if renewed.iter().any(|r| r.reason == pki::NOT_YET_VALID) {
-        progress.warn(
-            "certificates were not valid yet by this host's clock, so they are made anew; \
-             look whether it is right: date",
-        );
-    }
-    let mut told: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for r in renewed {
-        told.entry(r.reason).or_default().push(r.name.stem());
-    }
-    let told = told
-        .iter()
-        .map(|(why, names)| format!("{} ({why})", names.join(", ")));
-    let told: Vec<String> = told.collect();
-    progress.step("Renew certificates").done(told.join("; "));
-    renewed.iter().map(|r| r.name.stem().to_owned()).collect()
 }

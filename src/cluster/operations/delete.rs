@@ -1,36 +1,42 @@
-//! Removing a cluster with all that belongs to it, whatever state it is in.
+//! `kubby delete`: removing a cluster with all that belongs to it, whatever state it is in.
 
-use crate::cluster::machine::preflight;
-use crate::cluster::machine::resources::{self, Names};
+use crate::cluster::context;
+use crate::cluster::env::Env;
+use crate::cluster::machine::Machine;
+use crate::cluster::machine::host::Host;
+use crate::cluster::saved::garbage;
 use crate::error::{Kind, Result};
 use crate::fsutil::{self, Lock};
-use crate::hypervisor::{self, Hypervisor, Libvirt};
+use crate::hypervisor::{self, Foreign};
 use crate::kubeconfig;
-use crate::profile::{Profile, ProfileName};
-use crate::progress::Progress;
+use crate::name::ProfileName;
+use crate::profile::Profile;
 use crate::store::Store;
 
-/// Deletes a cluster. Returns whether there was anything to delete.
+/// Deletes a cluster. Returns whether there was anything of it.
 ///
 /// # Errors
-/// [`Kind::Hypervisor`] when libvirt cannot be asked or refuses; what was not removed yet stays
-/// known, so that `delete` can be run again.
-pub fn delete(store: &Store, name: &ProfileName, progress: &dyn Progress) -> Result<bool> {
-    let lock = crate::cluster::lock(store, name, progress)?;
-    delete_locked(store, name, lock, progress)
+/// [`Kind::State`] if this home has no such cluster and another home has;
+/// [`Kind::Hypervisor`] when libvirt cannot be asked or refuses: what was not removed yet is still
+/// known, so that `delete` can be repeated.
+pub fn delete(env: &Env<'_>, name: &ProfileName) -> Result<bool> {
+    let lock = env.lock(name)?;
+    let deleted = delete_locked(env, name, lock);
+    if deleted.is_err() {
+        env.store.remove_if_empty()?;
+    }
+    deleted
 }
 
-/// As [`delete`], under a lock that is held already.
-pub(crate) fn delete_locked(
-    store: &Store,
-    name: &ProfileName,
-    lock: Lock,
-    progress: &dyn Progress,
-) -> Result<bool> {
+/// Deletes a cluster under a lock that the caller holds already.
+///
+/// # Errors
+/// As [`delete`].
+pub(crate) fn delete_locked(env: &Env<'_>, name: &ProfileName, lock: Lock) -> Result<bool> {
+    let (store, progress) = (env.store, env.progress);
     let dir = store.profile_dir(name);
     let existed = dir.root().exists();
-    // A file that does not parse must not keep the cluster alive: what it would have told is
-    // what every profile has by default.
+    // A file that does not parse must not keep the cluster: the defaults hold in its place.
     let profile = match Profile::load(&dir) {
         Ok(profile) => profile,
         Err(e) => {
@@ -42,10 +48,9 @@ pub(crate) fn delete_locked(
         .as_ref()
         .map(|p| p.connect.clone())
         .unwrap_or_else(|| hypervisor::default_uri(None));
-    let names = Names::of(store, name, &uri);
     let step = progress.step(&format!("Delete the cluster `{name}`"));
-    let machine = match Libvirt::open(&uri) {
-        Ok(hypervisor) => remove_machine(&hypervisor, store, &names, name, progress)?,
+    let machine = match Host::open(env, &uri) {
+        Ok(host) => remove_machine(env, &host, name, existed)?,
         // Without a profile there is no sign that libvirt ever had anything of it.
         Err(_) if !existed => false,
         Err(e) => {
@@ -54,24 +59,7 @@ pub(crate) fn delete_locked(
             ));
         }
     };
-    let owner = preflight::kubeconfig_owner(store, name);
-    let files = match &profile {
-        Some(profile) => vec![profile.kubeconfig.clone()],
-        None => kubeconfig::default_path().into_iter().collect(),
-    };
-    let mut context = false;
-    for file in files {
-        match kubeconfig::uninstall(&file, &names.domain, &owner) {
-            Ok(removed) => context |= removed,
-            // The file is the user's: one that cannot be edited does not hold up the rest.
-            Err(e) if e.kind() == Kind::Kubeconfig => progress.warn(&format!(
-                "the context `{}` could not be removed: {}",
-                names.domain,
-                e.message()
-            )),
-            Err(e) => return Err(e),
-        }
-    }
+    let context = remove_context(env, name, profile.as_ref())?;
     fsutil::remove_all(dir.root())?;
     drop(lock);
     store.remove_if_empty()?;
@@ -79,49 +67,88 @@ pub(crate) fn delete_locked(
     if any {
         step.done("");
     } else {
-        step.skipped(format!("there is no cluster named `{name}`"));
+        step.skipped(missing(store, name));
     }
     Ok(any)
 }
 
+/// Returns the note that a home has no such cluster.
+fn missing(store: &Store, name: &ProfileName) -> String {
+    format!(
+        "there is no cluster named `{name}` in {}",
+        store.home().display()
+    )
+}
+
+/// Removes the domain, the machine's files and the volumes that nothing else needs.
 fn remove_machine(
-    hypervisor: &dyn Hypervisor,
-    store: &Store,
-    names: &Names,
+    env: &Env<'_>,
+    host: &Host<'_>,
     name: &ProfileName,
-    progress: &dyn Progress,
+    existed: bool,
 ) -> Result<bool> {
+    // The mark alone counts: a profile whose file is lost has no UUID to compare with.
+    let machine = Machine::without_profile(host, name);
     let mut any = false;
-    if let Some(domain) = hypervisor.find(&names.domain)? {
-        // By its mark alone: a profile whose file is lost has no UUID to compare any more.
-        match preflight::foreign(&domain, store, name) {
-            None => {
-                hypervisor.destroy(&names.domain)?;
-                hypervisor.undefine(&names.domain)?;
-                any = true;
-            }
-            Some(why) => progress.warn(&format!(
-                "the domain `{}` stays, since it is not this profile's: {why}",
-                names.domain
-            )),
+    match machine.foreign_owner()? {
+        None => any |= machine.undefine()?,
+        Some(why @ Foreign::Home(_)) if !existed => {
+            // The user means that other home's cluster, and this terminal cannot touch it.
+            return Err(machine.refuse(&why));
         }
+        Some(why) => env.progress.warn(&format!(
+            "the domain `{}` stays, because it is not this cluster's: {why}",
+            machine.names.domain
+        )),
     }
-    let _shared = store.lock_shared(|| {})?;
-    any |= resources::remove_volumes(hypervisor, store, names, name)?;
+    if let Some(why) = host.foreign_pool_owner()? {
+        env.progress.warn(&format!(
+            "the storage pool `{}` stays as it is, because it is not this home's: {why}",
+            host.pool()
+        ));
+        return Ok(any);
+    }
+    let _shared = env.lock_shared()?;
+    if host.has_own_pool()? {
+        any |= machine.remove_own_files()?;
+        any |= garbage::sweep(host, Some(name))?;
+        host.remove_pool_if_empty()?;
+    }
     Ok(any)
 }
 
-/// Deletes all cached assets. Clusters that exist keep working: their volumes are libvirt's.
+/// Removes the context from the user's kubeconfig; returns whether it was there.
+fn remove_context(env: &Env<'_>, name: &ProfileName, profile: Option<&Profile>) -> Result<bool> {
+    let file = match profile {
+        Some(profile) => Ok(profile.kubeconfig.clone()),
+        None => kubeconfig::default_path(),
+    };
+    let Ok(file) = file else { return Ok(false) };
+    let context = name.resource_name();
+    match kubeconfig::uninstall(&file, &context, &context::owner(env.store, name)) {
+        // The file is the user's: one that cannot be edited does not hold up the rest.
+        Err(e) if e.kind() == Kind::Kubeconfig => {
+            env.progress.warn(&format!(
+                "the context `{context}` could not be removed: {}",
+                e.message()
+            ));
+            Ok(false)
+        }
+        removed => removed,
+    }
+}
+
+/// Deletes all cached assets. Clusters that exist keep working: their volumes are in libvirt's pool.
 ///
 /// # Errors
 /// [`Kind::Internal`] when a file cannot be removed.
-pub fn purge_cache(store: &Store, progress: &dyn Progress) -> Result<()> {
-    let step = progress.step("Delete cached images and components");
-    // Folder by folder: somebody may have pointed KUBBY_CACHE at a place that others use too.
+pub fn purge_cache(env: &Env<'_>) -> Result<()> {
+    let step = env.progress.step("Delete cached images and components");
+    // Folder by folder: KUBBY_CACHE may be a folder that other programs use too.
     for folder in ["node-images", "components"] {
-        fsutil::remove_all(&store.cache().join(folder))?;
+        fsutil::remove_all(&env.store.cache().join(folder))?;
     }
-    let _ = std::fs::remove_dir(store.cache());
+    let _ = std::fs::remove_dir(env.store.cache());
     step.done("");
     Ok(())
 }

@@ -1,9 +1,13 @@
-//! Every command on a cluster but `start`, one file each.
+//! The commands on a cluster besides `start` and those on saved states, one file each.
 
-pub(crate) mod certs;
-pub(crate) mod delete;
-pub(crate) mod services;
-pub(crate) mod status;
-pub(crate) mod stop;
-pub(crate) mod support_bundle;
-pub(crate) mod throwaway;
+pub mod addons;
+pub mod certs;
+pub mod console;
+pub mod delete;
+pub mod pause;
+pub mod running;
+pub mod services;
+pub mod status;
+pub mod stop;
+pub mod support_bundle;
+pub mod throwaway;

@@ -1,18 +1,16 @@
-//! `kubby service`: ways from the host to Services, and what `start` puts back of them.
+//! `kubby service`: forwards from ports of the host to Services.
 
 use std::time::Duration;
 
-use crate::api::ApiClient;
-use crate::cluster::Access;
-use crate::cluster::lock;
-use crate::cluster::machine::preflight;
-use crate::cluster::machine::resources::Names;
+use crate::cluster::env::Env;
+use crate::cluster::machine::names::Names;
+use crate::cluster::operations::running::Running;
+use crate::cluster::start::services::{changed, report};
 use crate::error::{Error, Kind, Result};
-use crate::hypervisor::{Forwarding, Hypervisor, Libvirt, Protocol, State};
-use crate::profile::{Profile, ProfileName, ServiceForward};
-use crate::progress::Progress;
-use crate::service::{self, Forwards, Reconciled, Service, ServicePort};
-use crate::store::Store;
+use crate::hypervisor::Protocol;
+use crate::name::ProfileName;
+use crate::profile::ServiceForward;
+use crate::service::{self, Forwards, Service, ServicePort};
 
 /// Time for kube-proxy to learn of a Service.
 const PROXY_LIMIT: Duration = Duration::from_secs(15);
@@ -41,90 +39,22 @@ pub struct Reachable {
     pub ports: Vec<(ServicePort, Option<u16>)>,
 }
 
-/// A cluster whose machine runs, with the ways into it.
-struct Running {
-    access: Access,
-    api: ApiClient,
-    hypervisor: Libvirt,
-    domain: String,
-}
+const SO: &str = "its Services cannot be reached";
 
-/// The connection to libvirt of a cluster whose machine runs; `so` is what follows if it does not.
-///
-/// # Errors
-/// [`Kind::State`] when it does not run, [`Kind::Hypervisor`] when that cannot be told.
-pub fn require_running(store: &Store, access: &Access, so: &str) -> Result<Libvirt> {
-    let hypervisor = Libvirt::open(&access.profile.connect)?;
-    let domain = Names::new(store, &access.profile).domain;
-    let state = hypervisor.find(&domain)?.map(|d| d.state);
-    if state == Some(State::Running) {
-        return Ok(hypervisor);
-    }
-    let name = &access.profile.name;
-    Err(Error::new(
-        Kind::State,
-        format!("the cluster `{name}` does not run, so {so}"),
-    )
-    .with_hint(format!("kubby start{}", name.flag())))
-}
-
-impl Running {
-    fn open(store: &Store, name: &ProfileName) -> Result<Self> {
-        let access = Access::open(store, name)?;
-        let so = "none of its Services can be reached";
-        let hypervisor = require_running(store, &access, so)?;
-        Ok(Running {
-            api: access.api()?,
-            domain: Names::new(store, &access.profile).domain,
-            access,
-            hypervisor,
-        })
-    }
-
+impl Running<'_> {
     fn services(&self) -> Result<Vec<Service>> {
         service::all(&self.api).map_err(|e| {
             e.with_hint(format!(
-                "kubby status{} tells what runs",
-                self.access.profile.name.flag()
+                "kubby status{} shows what runs",
+                self.cluster.flag()
             ))
         })
     }
 
-    /// Changes ways and keeps the result, whatever came of it.
-    fn change<T>(
-        &mut self,
-        store: &Store,
-        change: impl FnOnce(&mut Forwards<'_>) -> Result<T>,
-    ) -> Result<T> {
-        changed(
-            store,
-            &mut self.access,
-            &self.hypervisor,
-            &self.domain,
-            change,
-        )
+    /// Changes the forwards and saves the result, whatever came of it.
+    fn change<T>(&mut self, change: impl FnOnce(&mut Forwards<'_>) -> Result<T>) -> Result<T> {
+        changed(&self.env, &mut self.cluster, &self.host, change)
     }
-}
-
-/// Changes the ways of a cluster under the lock that keeps ports apart, and keeps the result,
-/// also when the change fails in its middle.
-fn changed<T>(
-    store: &Store,
-    access: &mut Access,
-    machine: &dyn Forwarding,
-    domain: &str,
-    change: impl FnOnce(&mut Forwards<'_>) -> Result<T>,
-) -> Result<T> {
-    let _shared = store.lock_shared(|| {})?;
-    let others = preflight::ports_of_others(store, &access.profile.name)?;
-    let taken = others.into_iter().map(|(port, _)| port).collect();
-    let before = access.profile.forwards.clone();
-    let mut forwards = Forwards::new(&mut access.profile, machine, domain, taken)?;
-    let result = change(&mut forwards);
-    if access.profile.forwards != before {
-        access.profile.save(&access.dir)?;
-    }
-    result
 }
 
 /// Makes a Service reachable from this host.
@@ -132,22 +62,18 @@ fn changed<T>(
 /// # Errors
 /// [`Kind::State`] when there is no such Service or it has no port of the node,
 /// [`Kind::Unhealthy`] when no pod is ready behind it, [`Kind::Preflight`] for a port that is taken.
-pub fn reach(
-    store: &Store,
-    name: &ProfileName,
-    request: &ServiceRequest,
-    progress: &dyn Progress,
-) -> Result<Reachable> {
-    let running = Running::open(store, name)?;
+pub fn reach(env: &Env<'_>, name: &ProfileName, request: &ServiceRequest) -> Result<Reachable> {
+    let running = Running::open(env, name, SO)?;
+    let progress = env.progress;
     let all = running.services()?;
     let service = service::find(&all, &request.namespace, &request.name, &name.flag());
     let service = match service {
         Ok(service) => service,
         Err(e) => {
             // What led to a Service that is gone must not hold its port for ever.
-            let _lock = lock(store, name, progress)?;
-            let mut running = Running::open(store, name)?;
-            running.change(store, |forwards| forwards.reconcile(&all))?;
+            let _lock = env.lock(name)?;
+            let mut running = Running::open(env, name, SO)?;
+            running.change(|forwards| forwards.reconcile(&all))?;
             return Err(e);
         }
     };
@@ -165,10 +91,10 @@ pub fn reach(
     }
     service::wait(&running.api, service, request.wait, progress)?;
     // The wait is over: only now other commands are kept out, and the profile read once more.
-    let _lock = lock(store, name, progress)?;
-    let mut running = Running::open(store, name)?;
-    let known = running.access.profile.forwards.clone();
-    let ways = running.change(store, |forwards| {
+    let _lock = env.lock(name)?;
+    let mut running = Running::open(env, name, SO)?;
+    let known = running.cluster.profile.forwards.clone();
+    let ways = running.change(|forwards| {
         let done = forwards.reconcile(&all)?;
         report(&done, progress);
         ports
@@ -203,13 +129,13 @@ pub fn reach(
 /// # Errors
 /// [`Kind::State`] when the cluster does not run, [`Kind::Unhealthy`] when its API does not answer.
 pub fn services(
-    store: &Store,
+    env: &Env<'_>,
     name: &ProfileName,
     namespace: Option<&str>,
 ) -> Result<Vec<Reachable>> {
-    let running = Running::open(store, name)?;
-    let live = running.hypervisor.forwards(&running.domain)?;
-    let forwards = &running.access.profile.forwards;
+    let running = Running::open(env, name, SO)?;
+    let live = running.host.libvirt().forwards(&Names::of(name).domain)?;
+    let forwards = &running.cluster.profile.forwards;
     let way = |service: &Service, port: &ServicePort| {
         let leads = |f: &&ServiceForward| {
             leads_to(f, service, port) && Some(f.node) == port.node_port && live.contains(&f.rule())
@@ -233,15 +159,14 @@ pub fn services(
 /// # Errors
 /// [`Kind::State`] when there is none.
 pub fn unreach(
-    store: &Store,
+    env: &Env<'_>,
     name: &ProfileName,
     namespace: &str,
     service: &str,
     port: Option<&str>,
-    progress: &dyn Progress,
 ) -> Result<Vec<u16>> {
-    let _lock = lock(store, name, progress)?;
-    let mut running = Running::open(store, name)?;
+    let _lock = env.lock(name)?;
+    let mut running = Running::open(env, name, SO)?;
     let all = running.services()?;
     let found = all
         .iter()
@@ -250,7 +175,7 @@ pub fn unreach(
         (Some(found), Some(port)) => Some(service::pick_ports(found, Some(port))?),
         _ => None,
     };
-    let closed = running.change(store, |forwards| {
+    let closed = running.change(|forwards| {
         let ours = |f: &ServiceForward| {
             f.namespace == namespace
                 && f.service == service
@@ -276,7 +201,7 @@ pub fn unreach(
         )
         .with_hint(format!("kubby service{} list shows what does", name.flag())));
     }
-    let rest = running.access.profile.forwards.iter();
+    let rest = running.cluster.profile.forwards.iter();
     let unused = !rest
         .into_iter()
         .any(|f| f.namespace == namespace && f.service == service);
@@ -286,59 +211,9 @@ pub fn unreach(
     Ok(closed)
 }
 
-/// Puts back what a machine that was started anew has lost. Costs nothing where nothing is kept.
-///
-/// # Errors
-/// [`Kind::Unhealthy`] when kube-apiserver does not list the Services, [`Kind::Hypervisor`] when
-/// QEMU refuses.
-pub(crate) fn restore(
-    store: &Store,
-    access: &mut Access,
-    hypervisor: &dyn Hypervisor,
-    api: &ApiClient,
-    progress: &dyn Progress,
-) -> Result<()> {
-    if access.profile.forwards.is_empty() {
-        return Ok(());
-    }
-    let step = progress.step("Open the ports of Services");
-    let all = service::all(api)?;
-    let domain = Names::new(store, &access.profile).domain;
-    let done = changed(store, access, hypervisor, &domain, |f| f.reconcile(&all))?;
-    if done == Reconciled::default() {
-        step.skipped("they are open");
-    } else {
-        step.done(listing(&access.profile));
-    }
-    report(&done, progress);
-    Ok(())
-}
-
 fn leads_to(forward: &ServiceForward, service: &Service, port: &ServicePort) -> bool {
     forward.namespace == service.namespace
         && forward.service == service.name
         && forward.port == port.port
         && Some(forward.protocol) == port.protocol
-}
-
-fn listing(profile: &Profile) -> String {
-    let ways = profile.forwards.iter();
-    ways.map(|f| format!("{}/{} at 127.0.0.1:{}", f.namespace, f.service, f.host))
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
-fn report(done: &Reconciled, progress: &dyn Progress) {
-    for way in &done.dropped {
-        progress.note(&format!(
-            "port {} is free again: the Service {}/{} that it led to is gone",
-            way.host, way.namespace, way.service
-        ));
-    }
-    for (way, old) in &done.moved {
-        progress.warn(&format!(
-            "port {old} is taken by another program; {}/{} is at 127.0.0.1:{} now",
-            way.namespace, way.service, way.host
-        ));
-    }
 }

@@ -4,15 +4,18 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::cluster::Access;
-use crate::cluster::machine::resources::{Names, Volumes};
+use crate::cluster::Cluster;
+use crate::cluster::context;
+use crate::cluster::env::Env;
+use crate::cluster::machine::Machine;
+use crate::cluster::machine::host::Host;
 use crate::cluster::operations::certs;
-use crate::error::Result;
-use crate::hypervisor::{Hypervisor, Libvirt, State};
+use crate::cluster::saved::suspend;
+use crate::error::{Kind, Result};
+use crate::hypervisor::State;
 use crate::kubeconfig;
-use crate::network::NODE_NAME;
-use crate::profile::{Profile, ProfileName};
-use crate::remote::{Remote, Ssh};
+use crate::name::ProfileName;
+use crate::profile::Profile;
 use crate::store::Store;
 
 /// The virtual machine.
@@ -134,26 +137,25 @@ impl Status {
 /// # Errors
 /// [`crate::error::Kind::Hypervisor`] when libvirt cannot be asked; a damaged cluster is no error
 /// but [`HostState::Broken`].
-pub fn status(store: &Store, name: &ProfileName, deep: bool) -> Result<Status> {
-    let dir = store.profile_dir(name);
+pub fn status(env: &Env<'_>, name: &ProfileName, deep: bool) -> Result<Status> {
+    let dir = env.store.profile_dir(name);
     if !dir.root().exists() {
         return Ok(Status::nothing(name));
     }
-    let access = match Profile::load(&dir) {
-        Ok(Some(profile)) => Access { profile, dir },
+    let cluster = match Profile::load(&dir) {
+        Ok(Some(profile)) => Cluster { profile, dir },
         Ok(None) => return Ok(Status::broken(name, "its profile file is missing".into())),
         Err(e) => return Ok(Status::broken(name, e.message().to_owned())),
     };
-    let profile = &access.profile;
-    let hypervisor = Libvirt::open(&profile.connect)?;
-    let (host, reason) = host_state(store, profile, &hypervisor)?;
-    let (kubeconfig, current_context) = kubeconfig_state(&access, store);
+    let profile = &cluster.profile;
+    let (host, reason) = host_state(env, &cluster)?;
+    let (kubeconfig, current_context) = kubeconfig_state(&cluster, env.store);
     let (apiserver, kubelet) = if host == HostState::Running && deep {
-        components(&access)
+        components(env, &cluster)
     } else {
         (ComponentState::Stopped, ComponentState::Stopped)
     };
-    let certificates = certs::look(&access)?;
+    let certificates = certs::look(&cluster)?;
     Ok(Status {
         certificates_end: certificates.iter().filter_map(|cert| cert.ends_at).min(),
         certificates_due: certificates
@@ -166,64 +168,50 @@ pub fn status(store: &Store, name: &ProfileName, deep: bool) -> Result<Status> {
         apiserver,
         kubeconfig,
         current_context,
-        kubernetes_version: Some(profile.kubernetes_version.clone()),
+        kubernetes_version: Some(profile.spec.kubernetes_version.clone()),
         server: Some(profile.server()),
         reason,
         ..Status::nothing(name)
     })
 }
 
-fn host_state(
-    store: &Store,
-    profile: &Profile,
-    hypervisor: &dyn Hypervisor,
-) -> Result<(HostState, Option<String>)> {
-    let names = Names::new(store, profile);
-    let broken = |why: String| (HostState::Broken, Some(why));
-    let dir = store.profile_dir(&profile.name);
-    let off = if dir.suspended().exists() {
+fn host_state(env: &Env<'_>, cluster: &Cluster) -> Result<(HostState, Option<String>)> {
+    let host = Host::open(env, &cluster.profile.connect)?;
+    let broken = |why: String| Ok((HostState::Broken, Some(why)));
+    let machine = match Machine::of(&host, &cluster.profile) {
+        Ok(machine) => machine,
+        Err(e) => return broken(e.message().to_owned()),
+    };
+    let off = if suspend::is_suspended(cluster) {
         HostState::Suspended
     } else {
         HostState::Stopped
     };
-    let Some(domain) = hypervisor.find(&names.domain)? else {
+    let has_disk = || Ok(host.volumes()?.has(&cluster.profile.first().disk));
+    let domain = match machine.find() {
+        Ok(Some(domain)) => domain,
         // A copy of another cluster gets its machine at its first start.
-        if dir.handover().exists() && Volumes::of(hypervisor, &names.pool)?.has(&names.disk) {
-            return Ok((off, None));
-        }
-        return Ok(broken(
-            "its virtual machine is not defined in libvirt".into(),
-        ));
+        Ok(None) if cluster.dir.handover().exists() && has_disk()? => return Ok((off, None)),
+        Ok(None) => return broken("its virtual machine is not defined in libvirt".into()),
+        Err(e) if e.kind() == Kind::State => return broken(e.message().to_owned()),
+        Err(e) => return Err(e),
     };
-    if domain.uuid != profile.uuid()? {
-        return Ok(broken(format!(
-            "the domain `{}` in libvirt is not kubby's",
-            names.domain
-        )));
-    }
-    Ok(match domain.state {
-        State::Running => (HostState::Running, None),
-        State::Paused => (HostState::Paused, domain.reason),
-        State::Crashed => broken(format!(
-            "its virtual machine crashed ({})",
-            domain
-                .reason
-                .as_deref()
-                .unwrap_or("libvirt does not say why")
-        )),
-        _ => {
-            let volumes = Volumes::of(hypervisor, &names.pool)?;
-            if !volumes.has(&names.disk) {
-                return Ok(broken("its disk is missing".into()));
-            }
-            (off, None)
+    match domain.state {
+        State::Running => Ok((HostState::Running, None)),
+        State::Paused => Ok((HostState::Paused, domain.reason)),
+        State::Crashed => {
+            let why = domain.reason.as_deref();
+            let why = why.unwrap_or("libvirt does not say why");
+            broken(format!("its virtual machine crashed ({why})"))
         }
-    })
+        _ if has_disk()? => Ok((off, None)),
+        _ => broken("its disk is missing".into()),
+    }
 }
 
-fn kubeconfig_state(access: &Access, store: &Store) -> (KubeconfigState, bool) {
-    let expected = crate::cluster::context::expected(access, store);
-    let text = std::fs::read_to_string(&access.profile.kubeconfig).ok();
+fn kubeconfig_state(cluster: &Cluster, store: &Store) -> (KubeconfigState, bool) {
+    let expected = context::expected(cluster, store);
+    let text = std::fs::read_to_string(&cluster.profile.kubeconfig).ok();
     let found = expected.and_then(|entry| kubeconfig::inspect(text.as_deref(), &entry));
     match found {
         Ok(found) if found.state == kubeconfig::State::Configured => {
@@ -234,32 +222,33 @@ fn kubeconfig_state(access: &Access, store: &Store) -> (KubeconfigState, bool) {
     }
 }
 
-/// Asks kube-apiserver, and through it the kubelet; only without it goes over SSH.
-fn components(access: &Access) -> (ComponentState, ComponentState) {
-    let Ok(api) = access.api() else {
+/// Asks kube-apiserver, and through it the kubelet; asks systemd over SSH only if it does not answer.
+fn components(env: &Env<'_>, cluster: &Cluster) -> (ComponentState, ComponentState) {
+    let Ok(api) = cluster.api(env.backend) else {
         return (ComponentState::Error, ComponentState::Error);
     };
     match api.ready() {
         Ok(()) => {
-            let kubelet = match api.kubelet_healthy(NODE_NAME) {
+            let kubelet = match api.kubelet_healthy(&cluster.profile.first().name) {
                 Ok(true) => ComponentState::Running,
-                _ => unit_state(access, "kubelet.service"),
+                _ => unit_state(env, cluster, "kubelet.service"),
             };
             (ComponentState::Running, kubelet)
         }
         Err(_) => (
-            unit_state(access, "kube-apiserver.service"),
-            unit_state(access, "kubelet.service"),
+            unit_state(env, cluster, "kube-apiserver.service"),
+            unit_state(env, cluster, "kubelet.service"),
         ),
     }
 }
 
-/// A unit that runs is in error here: it did not answer when it was asked.
-fn unit_state(access: &Access, unit: &str) -> ComponentState {
-    let limit = access.deadline(Duration::from_secs(1));
-    let output = access
+/// Returns a unit's state. One that runs is in error here, since it did not answer, but for the
+/// kubelet, which may only be out of the API's reach.
+fn unit_state(env: &Env<'_>, cluster: &Cluster, unit: &str) -> ComponentState {
+    let limit = cluster.deadline(Duration::from_secs(1));
+    let output = cluster
         .target()
-        .and_then(|target| Ssh::connect(&target, limit))
+        .and_then(|target| env.backend.connect(&target, limit))
         .and_then(|mut ssh| ssh.run(&format!("systemctl is-active {unit}")));
     match output {
         Ok(output) if output.stdout.starts_with(b"active") => {

@@ -1,107 +1,98 @@
-//! Shutting a node down: politely, then by force.
+//! `kubby stop`: shutting a node down, and powering its machine off if it does not.
 
 use std::time::Duration;
 
-use crate::cluster::Access;
-use crate::cluster::saved::garbage;
-use crate::cluster::saved::restore::is_suspended;
-use crate::error::{Error, Kind, Result};
+use crate::cluster::Cluster;
+use crate::cluster::env::Env;
+use crate::cluster::machine::Machine;
+use crate::cluster::machine::host::Host;
+use crate::cluster::saved::{garbage, suspend};
+use crate::error::Result;
 use crate::fsutil;
-use crate::hypervisor::{self, Hypervisor, Libvirt, Saving, State};
-use crate::profile::ProfileName;
-use crate::progress::Progress;
-use crate::store::Store;
+use crate::hypervisor::{self, Domain, State};
+use crate::name::ProfileName;
 
-/// How long a node may take to shut down before its power is cut, times the acceleration's
-/// factor: databases in it get the time to write what they hold.
+/// The limit for a node to shut down, times the acceleration's factor: databases in it need time to
+/// write what they hold.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 
-/// How `stop` goes about it.
+/// The options of `stop`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StopOptions {
-    /// Cut the power at once.
+    /// Power off at once.
     pub force: bool,
-    /// Cut the power after so long.
+    /// Power off after this time.
     pub timeout: Option<Duration>,
 }
 
-/// Stops a cluster; its data stays. Returns whether it was running.
+/// Stops a cluster; its data stays. Returns whether it was running or suspended.
 ///
 /// # Errors
-/// [`Kind::State`] where there is no such cluster, [`Kind::Hypervisor`] when libvirt fails.
-pub fn stop(
-    store: &Store,
-    name: &ProfileName,
-    options: StopOptions,
-    progress: &dyn Progress,
-) -> Result<bool> {
-    let _lock = crate::cluster::lock(store, name, progress)?;
-    let access = Access::open(store, name)?;
-    let hypervisor = Libvirt::open(&access.profile.connect)?;
-    let domain = name.resource_name();
-    let step = progress.step(&format!("Stop the node of `{name}`"));
-    match hypervisor.find(&domain)? {
-        None => {
-            step.skipped("it has no virtual machine");
-            return Ok(false);
+/// [`crate::error::Kind::State`] if the cluster does not exist or its domain is another's,
+/// [`crate::error::Kind::Hypervisor`] when libvirt fails.
+pub fn stop(env: &Env<'_>, name: &ProfileName, options: StopOptions) -> Result<bool> {
+    let (cluster, _lock) = Cluster::open_locked(env, name)?;
+    let host = Host::open(env, &cluster.profile.connect)?;
+    let machine = Machine::of(&host, &cluster.profile)?;
+    let step = env.progress.step(&format!("Stop the cluster `{name}`"));
+    match machine.find()? {
+        Some(domain) if domain.state.is_active() => {
+            step.done(stop_machine(env, &cluster, &machine, &domain, options)?);
+            Ok(true)
         }
-        Some(found) if found.uuid != access.profile.uuid()? => {
-            return Err(Error::new(
-                Kind::State,
-                format!(
-                    "the domain `{domain}` in libvirt is not kubby's: its UUID is {}",
-                    found.uuid
-                ),
-            ));
-        }
-        Some(found) if !found.state.is_active() && is_suspended(&access) => {
+        _ if suspend::is_suspended(&cluster) => {
             if !options.force {
-                step.skipped("it is suspended; --force gives its memory up");
+                step.skipped("suspended; --force discards the saved memory");
                 return Ok(false);
             }
-            fsutil::remove_all(&access.dir.suspended())?;
-            let _shared = store.lock_shared(|| {})?;
-            garbage::sweep(&hypervisor, store, &store.pool_name(), None)?;
-            step.done("its saved memory is given up");
-            return Ok(true);
+            fsutil::remove_all(&cluster.dir.suspended())?;
+            let _shared = env.lock_shared()?;
+            garbage::sweep(&host, None)?;
+            step.done("its saved memory is discarded");
+            Ok(true)
         }
-        Some(found) if !found.state.is_active() => {
+        Some(_) => {
             step.skipped("it is stopped already");
-            return Ok(false);
+            Ok(false)
         }
-        Some(found) => {
-            // A paused machine cannot hear the power button, nor can one that was killed half
-            // loaded.
-            let deaf = found.state == State::Paused || hypervisor.is_half_loaded(&domain)?;
-            let mapped = hypervisor.mapped_memory(&domain)?.is_some();
-            let limit = options
-                .timeout
-                .unwrap_or_else(|| access.deadline(SHUTDOWN_LIMIT));
-            let limit = (!options.force && !deaf).then_some(limit);
-            let how = end(&hypervisor, &domain, limit)?;
-            if mapped {
-                // The next run has memory of its own, so this one's may be needed no more.
-                let _shared = store.lock_shared(|| {})?;
-                garbage::sweep(&hypervisor, store, &store.pool_name(), None)?;
-            }
-            step.done(how);
+        None => {
+            step.skipped("it has no virtual machine");
+            Ok(false)
         }
     }
-    Ok(true)
 }
 
-/// Ends a machine, politely where it gets time for that; returns what the user is told.
-fn end(hypervisor: &Libvirt, domain: &str, limit: Option<Duration>) -> Result<String> {
-    let Some(limit) = limit else {
-        hypervisor.destroy(domain)?;
-        return Ok("power cut".into());
+/// Ends a machine; returns a note for the user.
+fn stop_machine(
+    env: &Env<'_>,
+    cluster: &Cluster,
+    machine: &Machine<'_>,
+    domain: &Domain,
+    options: StopOptions,
+) -> Result<String> {
+    let libvirt = machine.host.libvirt();
+    // A paused machine does not react to the power button, nor does one that was half loaded.
+    let deaf = domain.state == State::Paused || machine.is_half_loaded()?;
+    let mapped = libvirt.mapped_memory(&domain.name)?.is_some();
+    let limit = options
+        .timeout
+        .unwrap_or_else(|| cluster.deadline(SHUTDOWN_LIMIT));
+    let note = if options.force || deaf {
+        machine.power_off()?;
+        "powered off".to_owned()
+    } else if hypervisor::shut_down(libvirt, &domain.name, limit)? {
+        String::new()
+    } else {
+        machine.power_off()?;
+        format!(
+            "powered off, because it was still running after {} s",
+            limit.as_secs()
+        )
     };
-    if hypervisor::shut_down(hypervisor, domain, limit)? {
-        return Ok(String::new());
+    if mapped {
+        // The next run has memory of its own, so this one's may not be needed any more.
+        let _shared = env.lock_shared()?;
+        garbage::sweep(machine.host, None)?;
     }
-    hypervisor.destroy(domain)?;
-    let seconds = limit.as_secs();
-    Ok(format!(
-        "power cut, since it was not down after {seconds} s"
-    ))
+    Ok(note)
 }

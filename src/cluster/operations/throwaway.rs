@@ -1,25 +1,18 @@
-//! Throwaway clusters: made for one command, and deleted with the process that made them.
-//!
-//! A mark in the profile's folder says that a cluster is one. Its process holds a lock on it, and
-//! the kernel lets go of that however the process ends, so that no process id has to be trusted.
-//! Who finds a mark that nobody holds deletes the cluster.
+//! Throwaway clusters: created for one command, and deleted with the process that created them.
 
-use std::fs;
-use std::path::PathBuf;
-
-use crate::cluster::StartOptions;
-use crate::cluster::Started;
-use crate::error::{Error, Kind, Result, ResultExt};
+use crate::cluster::env::Env;
+use crate::cluster::operations::delete;
+use crate::cluster::spec::StartOptions;
+use crate::cluster::start::{self, Started};
+use crate::cluster::throwaway_mark::{is_abandoned, is_held};
+use crate::error::{Error, Kind, Result};
 use crate::fsutil::{self, Lock};
-use crate::profile::ProfileName;
-use crate::progress::Progress;
-use crate::store::{ProfileDir, Store};
+use crate::name::ProfileName;
 
 /// A cluster that is deleted when this is dropped, unless it is kept.
 pub struct Throwaway<'a> {
-    store: &'a Store,
+    env: Env<'a>,
     name: ProfileName,
-    progress: &'a dyn Progress,
     /// The lock on the mark; nothing for a cluster that is to be kept whatever happens.
     _mark: Option<Lock>,
     /// Nothing is left to be done when it is dropped.
@@ -32,18 +25,13 @@ impl<'a> Throwaway<'a> {
     ///
     /// # Errors
     /// [`Kind::State`] where there is a cluster of the given name.
-    pub fn begin(
-        store: &'a Store,
-        name: Option<&ProfileName>,
-        keep: bool,
-        progress: &'a dyn Progress,
-    ) -> Result<Self> {
+    pub fn begin(env: &Env<'a>, name: Option<&ProfileName>, keep: bool) -> Result<Self> {
         let name = match name {
             Some(name) => name.clone(),
             None => fresh_name()?,
         };
-        let _lock = crate::cluster::lock(store, &name, progress)?;
-        let dir = store.profile_dir(&name);
+        let _lock = env.lock(&name)?;
+        let dir = env.store.profile_dir(&name);
         if dir.profile().exists() || is_held(&dir)? {
             return Err(Error::new(
                 Kind::State,
@@ -59,9 +47,8 @@ impl<'a> Throwaway<'a> {
             false => Some(Lock::acquire(&dir.throwaway(), || {})?),
         };
         Ok(Throwaway {
-            store,
+            env: *env,
             name,
-            progress,
             _mark: mark,
             over: keep,
         })
@@ -75,13 +62,13 @@ impl<'a> Throwaway<'a> {
     /// Starts it, with a context in its own kubeconfig only.
     ///
     /// # Errors
-    /// As [`crate::cluster::start()`] has them.
+    /// As [`start::start()`] has them.
     pub fn start(&self, options: StartOptions) -> Result<Started> {
         let options = StartOptions {
             own_kubeconfig: true,
             ..options
         };
-        crate::cluster::start(self.store, &self.name, &options, self.progress)
+        start::start(&self.env, &self.name, &options)
     }
 
     /// Makes it a cluster like any other, if it came to be one. Returns whether it did.
@@ -89,7 +76,7 @@ impl<'a> Throwaway<'a> {
     /// # Errors
     /// [`Kind::Internal`] when its mark cannot be removed.
     pub fn keep(mut self) -> Result<bool> {
-        let dir = self.store.profile_dir(&self.name);
+        let dir = self.env.store.profile_dir(&self.name);
         if !dir.profile().exists() {
             self.delete()?;
             return Ok(false);
@@ -102,10 +89,10 @@ impl<'a> Throwaway<'a> {
     /// Deletes it.
     ///
     /// # Errors
-    /// As [`crate::cluster::delete()`] has them; the next one that sweeps tries again.
+    /// As [`delete::delete`] has them; the next one that sweeps tries again.
     pub fn delete(mut self) -> Result<()> {
         self.over = true;
-        crate::cluster::delete(self.store, &self.name, self.progress).map(drop)
+        delete::delete(&self.env, &self.name).map(drop)
     }
 }
 
@@ -114,8 +101,8 @@ impl Drop for Throwaway<'_> {
         if self.over {
             return;
         }
-        if let Err(e) = crate::cluster::delete(self.store, &self.name, self.progress) {
-            self.progress.warn(e.message());
+        if let Err(e) = delete::delete(&self.env, &self.name) {
+            self.env.progress.warn(e.message());
         }
     }
 }
@@ -130,62 +117,36 @@ fn fresh_name() -> Result<ProfileName> {
 /// Deletes the throwaway clusters whose processes are gone, and returns their names.
 ///
 /// # Errors
-/// As [`crate::cluster::delete()`] has them.
-pub fn sweep(store: &Store, progress: &dyn Progress) -> Result<Vec<ProfileName>> {
+/// As [`delete::delete`] has them.
+pub fn sweep(env: &Env<'_>) -> Result<Vec<ProfileName>> {
     let mut swept = Vec::new();
-    for name in store.profile_names()? {
-        let dir = store.profile_dir(&name);
+    for name in env.store.profile_names()? {
+        let dir = env.store.profile_dir(&name);
         if !is_abandoned(&dir)? {
             continue;
         }
-        let lock = crate::cluster::lock(store, &name, progress)?;
-        // Somebody else may have been faster, and another cluster may have the name now.
+        let lock = env.lock(&name)?;
+        // Another process may have been faster, and another cluster may have the name now.
         if is_abandoned(&dir)? {
-            progress.note(&format!(
-                "the process that made the throwaway cluster `{name}` is gone"
+            env.progress.note(&format!(
+                "the process that made the throwaway cluster `{name}` has ended"
             ));
-            crate::cluster::operations::delete::delete_locked(store, &name, lock, progress)?;
+            delete::delete_locked(env, &name, lock)?;
             swept.push(name);
         }
     }
     Ok(swept)
 }
 
-/// Makes an abandoned throwaway cluster one like any other: somebody starts it again.
-pub(crate) fn adopt(dir: &ProfileDir) -> Result<()> {
-    if is_abandoned(dir)? {
-        fsutil::remove_all(&dir.throwaway())?;
-    }
-    Ok(())
-}
-
-/// Empties the folder of a cluster that is to be made, but for the mark of a living process.
-pub(crate) fn clear(dir: &ProfileDir) -> Result<()> {
-    if !is_held(dir)? {
-        return fsutil::remove_all(dir.root());
-    }
-    let fail = || format!("cannot read {}", dir.root().display());
-    for entry in fs::read_dir(dir.root()).context(Kind::Internal, fail)? {
-        let path: PathBuf = entry.context(Kind::Internal, fail)?.path();
-        if path != dir.throwaway() {
-            fsutil::remove_all(&path)?;
-        }
-    }
-    Ok(())
-}
-
-fn is_abandoned(dir: &ProfileDir) -> Result<bool> {
-    Ok(Lock::is_held(&dir.throwaway())? == Some(false))
-}
-
-fn is_held(dir: &ProfileDir) -> Result<bool> {
-    Ok(Lock::is_held(&dir.throwaway())? == Some(true))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::cluster::env::Real;
+    use crate::cluster::throwaway_mark::{clear_abandoned, empty_folder};
     use crate::progress::Silent;
+    use crate::store::Store;
 
     fn store() -> (tempfile::TempDir, Store) {
         let dir = tempfile::tempdir().unwrap();
@@ -193,17 +154,26 @@ mod tests {
         (dir, store)
     }
 
+    fn env(store: &Store) -> Env<'_> {
+        Env {
+            store,
+            backend: &Real,
+            progress: &Silent,
+        }
+    }
+
     #[test]
     fn a_living_process_keeps_its_mark_through_everything() {
         let (_tmp, store) = store();
-        let cluster = Throwaway::begin(&store, None, false, &Silent).unwrap();
+        let env = env(&store);
+        let cluster = Throwaway::begin(&env, None, false).unwrap();
         let dir = store.profile_dir(cluster.name());
         fs::write(dir.root().join("other"), "").unwrap();
-        clear(&dir).unwrap();
-        adopt(&dir).unwrap();
+        empty_folder(&dir).unwrap();
+        clear_abandoned(&dir).unwrap();
         assert!(dir.throwaway().exists() && !dir.root().join("other").exists());
-        assert_eq!(sweep(&store, &Silent).unwrap(), []);
-        let again = Throwaway::begin(&store, Some(cluster.name()), false, &Silent);
+        assert_eq!(sweep(&env).unwrap(), []);
+        let again = Throwaway::begin(&env, Some(cluster.name()), false);
         let error = again.err().expect("the name is taken");
         assert_eq!(error.kind(), Kind::State);
         // As a killed process leaves it.
@@ -221,25 +191,26 @@ mod tests {
         assert!(!is_abandoned(&dir).unwrap(), "no mark is no throwaway");
         fs::write(dir.throwaway(), "").unwrap();
         assert!(is_abandoned(&dir).unwrap());
-        adopt(&dir).unwrap();
+        clear_abandoned(&dir).unwrap();
         assert!(!dir.throwaway().exists() && dir.root().exists());
         fs::write(dir.throwaway(), "").unwrap();
-        clear(&dir).unwrap();
+        empty_folder(&dir).unwrap();
         assert!(!dir.root().exists());
     }
 
     #[test]
     fn what_is_kept_has_no_mark() {
         let (_tmp, store) = store();
+        let env = env(&store);
         for keep in [true, false] {
-            let cluster = Throwaway::begin(&store, None, keep, &Silent).unwrap();
+            let cluster = Throwaway::begin(&env, None, keep).unwrap();
             let dir = store.profile_dir(cluster.name());
             assert_eq!(dir.throwaway().exists(), !keep);
             fs::write(dir.profile(), "").unwrap();
             assert!(cluster.keep().unwrap());
             assert!(dir.profile().exists() && !dir.throwaway().exists());
         }
-        assert_eq!(sweep(&store, &Silent).unwrap(), []);
+        assert_eq!(sweep(&env).unwrap(), []);
     }
 
     #[test]

@@ -1,78 +1,54 @@
-//! Forks: a second, independent cluster with the data of the first.
+//! `kubby fork`: a second, independent cluster with the data of the first.
 
-use crate::cluster::Access;
-use crate::cluster::StartOptions;
-use crate::cluster::machine::preflight;
-use crate::cluster::saved::identity;
-use crate::cluster::saved::load;
-use crate::cluster::saved::restore::{self, Whose};
-use crate::cluster::saved::save::{Capture, Purpose};
-use crate::cluster::saved::snapshots::{self, SnapshotName};
+use crate::cluster::Cluster;
+use crate::cluster::context;
+use crate::cluster::env::Env;
+use crate::cluster::machine::host::Host;
+use crate::cluster::machine::ports::{self, AskedPorts};
+use crate::cluster::machine::{Machine, room};
+use crate::cluster::saved::restore::{self, Origin};
+use crate::cluster::saved::save::{Save, SaveReason};
 use crate::cluster::saved::state::SavedDir;
+use crate::cluster::saved::{identity, snapshots, support};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil;
-use crate::hypervisor::{Hypervisor, Libvirt};
-use crate::profile::{Profile, ProfileName};
-use crate::progress::Progress;
-use crate::store::{ProfileDir, Store};
+use crate::name::{ProfileName, SnapshotName};
+use crate::profile::Profile;
+use crate::progress::Step;
 use crate::units::Mebibytes;
 
-/// Where a new cluster's folder keeps what it is made from until it is made.
-pub(crate) const ORIGIN: &str = "origin";
-
-/// How the name of a folder begins in which a fork is made.
-pub(crate) const STAGING: &str = ".fork-";
-
-/// The folder in which a fork is made before it gets its name, so that a fork that is cut short is
-/// no cluster: no profile's name begins so. The process that makes it is in its name.
-fn staging(store: &Store) -> ProfileDir {
-    ProfileDir::at(
-        store
-            .profiles_dir()
-            .join(format!("{STAGING}{}", std::process::id())),
-    )
+/// A request to fork a cluster.
+#[derive(Debug, Clone, Copy)]
+pub struct ForkRequest<'a> {
+    /// The cluster to fork.
+    pub source: &'a ProfileName,
+    /// The name of the new cluster.
+    pub new: &'a ProfileName,
+    /// A snapshot of the source to fork; without one the source as it is now.
+    pub from: Option<&'a SnapshotName>,
+    /// The fork is started at once, so that the host needs memory for both.
+    pub to_start: bool,
 }
 
-/// The folders of forks that are being made.
-pub(crate) fn in_progress(store: &Store) -> Vec<ProfileDir> {
-    let (living, _) = fsutil::of_processes(&store.profiles_dir(), STAGING);
-    living.into_iter().map(ProfileDir::at).collect()
-}
-
-/// Removes the folders of forks that a killed process has left.
+/// Forks a cluster. The source continues; the fork is off, and its next start resumes it.
 ///
 /// # Errors
-/// [`Kind::Internal`] when one cannot be removed.
-pub(crate) fn remove_abandoned(store: &Store) -> Result<()> {
-    fsutil::of_living_processes(&store.profiles_dir(), STAGING).map(drop)
-}
-
-/// Makes the cluster `new` from what `name` is at this moment, or from one of its snapshots. The
-/// source goes on; the fork is off, and its next start takes it up. `to_start` says that this will
-/// be at once, so that the host must have the memory for both.
-///
-/// # Errors
-/// [`Kind::State`] where the source is not there or the fork is already; [`Kind::Preflight`] where
-/// machines cannot be saved, or there is no room. Nothing of the fork is left then.
-pub fn fork(
-    store: &Store,
-    name: &ProfileName,
-    new: &ProfileName,
-    from: Option<&SnapshotName>,
-    to_start: bool,
-    progress: &dyn Progress,
-) -> Result<()> {
+/// [`Kind::State`] if the source does not exist or the fork does already; [`Kind::Preflight`] if
+/// machines cannot be saved here, or there is no room. Nothing of the fork is left then.
+pub fn fork(env: &Env<'_>, request: &ForkRequest<'_>) -> Result<()> {
+    let (name, new) = (request.source, request.new);
     if name == new {
         return Err(Error::new(
             Kind::Usage,
             "a cluster cannot be forked to its own name",
         ));
     }
-    // In the order of their names, so that two forks the other way round never wait for each other.
-    let _first = crate::cluster::lock(store, name.min(new), progress)?;
-    let _second = crate::cluster::lock(store, name.max(new), progress)?;
-    let mut source = Access::open(store, name)?;
-    let dir = store.profile_dir(new);
+    let mut source = Cluster::open(env.store, name)?;
+    // In the order of their names, so that two forks in opposite directions never wait for each other.
+    let _first = env.lock(name.min(new))?;
+    let _second = env.lock(name.max(new))?;
+    source.profile = Cluster::open(env.store, name)?.profile;
+    let dir = env.store.profile_dir(new);
     if Profile::load(&dir)?.is_some() {
         return Err(Error::new(
             Kind::State,
@@ -80,21 +56,21 @@ pub fn fork(
         )
         .with_hint(format!("choose another name, or kubby delete -p {new}")));
     }
-    let hypervisor = Libvirt::open(&source.profile.connect)?;
-    let host = hypervisor.host()?;
-    load::require(&host)?;
-    if to_start {
-        // Its start looks as well, but the source would have stood still for nothing by then.
-        preflight::check_memory_left(Some(Mebibytes(source.profile.memory_mib)), &host)?;
+    let host = Host::open(env, &source.profile.connect)?;
+    let info = host.info()?;
+    support::require(&info)?;
+    if request.to_start {
+        // Its start checks as well, but the source would have been paused in vain by then.
+        let memory = Mebibytes(source.profile.first().machine.memory_mib);
+        room::check_memory_left(Some(memory), &info)?;
     }
-    let names = crate::cluster::machine::resources::Names::of(store, new, &source.profile.connect);
-    preflight::check_domain(&hypervisor, &names, store, new, None)?;
-    preflight::check_kubeconfig(store, new, &source.profile.kubeconfig)?;
-    let step = progress.step(&format!("Fork `{name}` to `{new}`"));
-    let staged = staging(store);
+    check_name_is_free(&host, new)?;
+    context::check(env.store, new, &source.profile.kubeconfig)?;
+    let step = env.progress.step(&format!("Fork `{name}` to `{new}`"));
+    let staged = env.store.fork_staging();
     fsutil::remove_all(dir.root())?;
     fsutil::remove_all(staged.root())?;
-    let made = make(store, &hypervisor, &mut source, new, from, &step).and_then(|()| {
+    let made = make(env, &host, &mut source, request, &step).and_then(|()| {
         fsutil::rename(staged.root(), dir.root()).context(Kind::Internal, || {
             format!("cannot move the fork to {}", dir.root().display())
         })
@@ -107,67 +83,65 @@ pub fn fork(
     Ok(())
 }
 
+/// Checks that libvirt has no domain with the fork's name.
+fn check_name_is_free(host: &Host<'_>, new: &ProfileName) -> Result<()> {
+    match Machine::without_profile(host, new).find()? {
+        None => Ok(()),
+        Some(domain) => Err(Error::new(
+            Kind::State,
+            format!(
+                "libvirt still has the domain `{}`, but kubby's files for it are missing",
+                domain.name
+            ),
+        )
+        .with_hint(format!("kubby delete{} removes it", new.flag()))),
+    }
+}
+
 fn make(
-    store: &Store,
-    hypervisor: &Libvirt,
-    source: &mut Access,
-    new: &ProfileName,
-    from: Option<&SnapshotName>,
-    step: &crate::progress::Step,
+    env: &Env<'_>,
+    host: &Host<'_>,
+    source: &mut Cluster,
+    request: &ForkRequest<'_>,
+    step: &Step,
 ) -> Result<()> {
-    let dir = staging(store);
+    let new = request.new;
+    let dir = env.store.fork_staging();
     fsutil::create_private_dir(dir.root())?;
-    let origin = SavedDir::at(dir.root().join(ORIGIN));
-    let (saved, folder) = match from {
+    let origin = SavedDir::at(dir.fork_origin());
+    let (saved, folder) = match request.from {
         Some(snapshot) => {
             let (saved, folder) = snapshots::require(source, snapshot)?;
-            let names = crate::cluster::machine::resources::Names::new(store, &source.profile);
-            load::check(&saved, &names, &hypervisor.host()?)?;
+            support::check(&saved, host.target(), &host.info()?)?;
             (saved, folder)
         }
         None => {
-            if restore::is_suspended(source) {
-                return Err(snapshots::suspended(&source.profile.name));
-            }
-            snapshots::require_disk(source, hypervisor, store)?;
-            let capture = Capture {
-                hypervisor,
-                store,
+            let machine = Machine::of(host, &source.profile)?;
+            snapshots::check_source(source, &machine)?;
+            let save = Save {
+                env,
+                machine: &machine,
                 step,
+                reason: SaveReason::Fork,
             };
             let keys = identity::keys_of_node(source);
-            let saved = capture.take(source, &keys, Purpose::Fork, &origin)?;
-            (saved, origin.clone())
+            (save.write(source, &keys, &origin)?, origin.clone())
         }
     };
-    let ports = {
-        let _shared = store.lock_shared(|| {})?;
-        preflight::choose_ports(store, new, &StartOptions::default())?
+    let mut profile = saved.profile.clone();
+    profile.name = new.clone();
+    // The source keeps its forwards; `kubby service` opens others for the fork.
+    profile.forwards.clear();
+    // A context in the source's own file would be deleted with the source.
+    if source.profile.kubeconfig == source.dir.kubeconfig() {
+        profile.kubeconfig = env.store.profile_dir(new).kubeconfig();
+    }
+    profile.first_mut().uuid = uuid::Uuid::new_v4().to_string();
+    profile.first_mut().ports = {
+        let _shared = env.lock_shared()?;
+        ports::choose(env.store, new, AskedPorts::default())?
     };
-    let mut access = Access {
-        profile: Profile {
-            name: new.clone(),
-            uuid: uuid::Uuid::new_v4().to_string(),
-            ports,
-            // A context in the source's own file would go with the source.
-            kubeconfig: if source.profile.kubeconfig == source.dir.kubeconfig() {
-                store.profile_dir(new).kubeconfig()
-            } else {
-                saved.profile.kubeconfig.clone()
-            },
-            // The source keeps its ports; `kubby service` opens others for the fork.
-            forwards: Vec::new(),
-            ..saved.profile.clone()
-        },
-        dir,
-    };
-    restore::adopt(
-        hypervisor,
-        store,
-        &mut access,
-        &saved,
-        &folder,
-        Whose::Anothers,
-    )?;
+    let mut fork = Cluster { profile, dir };
+    restore::restore(env, host, &mut fork, &saved, &folder, Origin::Other)?;
     fsutil::remove_all(&origin.root)
 }

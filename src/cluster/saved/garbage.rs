@@ -1,24 +1,26 @@
-//! What in the storage pool is needed, and the removal of the rest.
+//! Garbage collection for the storage pool.
 //!
-//! A frozen disk is shared by all disks that build on it, whoever's they are, so whether one may
-//! go is not told by its name but by who can be reached: from the disks of the clusters and the
-//! saved states, down through what each builds on.
+//! All disks that build on a frozen disk share it, whichever cluster they belong to. So a volume can be
+//! removed when it cannot be reached from the disks of clusters and saved states, through what each of
+//! them builds on.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::cluster::machine::resources::{BaseVolumes, Names};
+use crate::cluster::machine::host::{BaseVolumes, Host};
+use crate::cluster::machine::names::Names;
 use crate::cluster::saved::state::{self, Saved, SavedDir};
 use crate::error::Result;
 use crate::fsutil;
-use crate::hypervisor::{Hypervisor, Volume};
-use crate::profile::{Profile, ProfileName};
+use crate::hypervisor::Volume;
+use crate::name::ProfileName;
+use crate::profile::Profile;
 use crate::store::{ProfileDir, Store};
 
-/// The ending of the folder of a saved state that is being made.
-pub const UNFINISHED: &str = "partial";
+/// The file name extension of the folder of an unfinished saved state.
+pub(crate) const UNFINISHED: &str = "partial";
 
-/// The folders of all saved states of a home, except for those of the profile `without`.
+/// Returns the folders of all saved states of a home, except for those of the profile `without`.
 fn saved_dirs(
     store: &Store,
     without: Option<&ProfileName>,
@@ -28,7 +30,7 @@ fn saved_dirs(
     let mut dirs = Vec::new();
     for fork in forks {
         dirs.push(fork.suspended());
-        dirs.push(fork.root().join(crate::cluster::saved::fork::ORIGIN));
+        dirs.push(fork.fork_origin());
     }
     for name in store.profile_names()? {
         if Some(&name) != without {
@@ -48,12 +50,12 @@ fn saved_dirs(
     Ok(dirs.into_iter().map(SavedDir::at).collect())
 }
 
-/// The folders of saved states that are being made, or that somebody was killed over: saving holds
-/// the shared lock, so whoever has it knows that nobody is at work on them.
+/// Returns the folders of saved states that are unfinished, or left by a killed process: saving holds
+/// the shared lock, so under that lock no process is writing to them.
 ///
 /// # Errors
 /// [`crate::error::Kind::Internal`] when the profiles cannot be listed.
-pub fn unfinished(store: &Store) -> Result<Vec<PathBuf>> {
+pub(crate) fn unfinished(store: &Store) -> Result<Vec<PathBuf>> {
     let mut parents = vec![store.templates_dir()];
     for name in store.profile_names()? {
         let profile = store.profile_dir(&name);
@@ -72,8 +74,8 @@ pub fn unfinished(store: &Store) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The warm templates of a home that can be read.
-pub fn templates(store: &Store) -> Vec<Saved> {
+/// Returns the warm templates of a home that can be read.
+pub(crate) fn templates(store: &Store) -> Vec<Saved> {
     let entries = std::fs::read_dir(store.templates_dir());
     let dirs = entries.into_iter().flatten().flatten().map(|e| e.path());
     dirs.filter(|path| path.extension().is_none_or(|e| e != UNFINISHED))
@@ -81,7 +83,7 @@ pub fn templates(store: &Store) -> Vec<Saved> {
         .collect()
 }
 
-/// What is needed of a pool: names of volumes, and ids of saved states.
+/// The needed parts of a pool: names of volumes, and IDs of saved states.
 #[derive(Debug, Default)]
 struct Needed {
     volumes: BTreeSet<String>,
@@ -90,7 +92,7 @@ struct Needed {
 
 impl Needed {
     fn base(&mut self, profile: &Profile) {
-        let base = BaseVolumes::of(profile);
+        let base = BaseVolumes::of(&profile.assets);
         self.volumes.extend(base.all().map(str::to_owned));
     }
 
@@ -124,7 +126,7 @@ impl Needed {
     }
 }
 
-/// Whether a volume is of a kind that goes when nothing needs it.
+/// Returns whether a volume is of a kind that is removed when nothing needs it.
 fn is_swept(volume: &str) -> bool {
     volume.starts_with("base-")
         || volume.starts_with("components-")
@@ -135,70 +137,41 @@ fn file_name(path: &Path) -> Option<String> {
     Some(path.file_name()?.to_str()?.to_owned())
 }
 
-/// Removes the disks, shared images and saved files that neither a cluster nor a saved state of
-/// this home needs; the profile `without` counts as gone. The caller holds the shared lock.
-/// Returns whether anything was removed.
+/// Removes the disks, shared images and saved files that no cluster and no saved state of this home
+/// needs; the profile `without` counts as deleted. The caller holds the shared lock. Returns whether
+/// anything was removed.
 ///
 /// # Errors
-/// [`crate::error::Kind::Hypervisor`] when libvirt refuses.
-pub fn sweep(
-    hypervisor: &dyn Hypervisor,
-    store: &Store,
-    pool: &str,
-    without: Option<&ProfileName>,
-) -> Result<bool> {
-    crate::cluster::saved::fork::remove_abandoned(store)?;
+/// [`crate::error::Kind::State`] for a pool of another home, [`crate::error::Kind::Hypervisor`] when
+/// libvirt refuses.
+pub(crate) fn sweep(host: &Host<'_>, without: Option<&ProfileName>) -> Result<bool> {
+    let store = host.store();
+    store.remove_abandoned_forks()?;
     for path in unfinished(store)? {
         fsutil::remove_all(&path)?;
     }
-    let mut unneeded = unneeded(hypervisor, store, pool, without)?.unwrap_or_default();
-    if another_home(hypervisor, store)?.is_some() {
-        // What that one needs is not known here; no two homes have a cluster of the same name.
-        let own = without.map(|name| format!("{}.disk", name.resource_name()));
-        unneeded.retain(|volume| own.as_ref().is_some_and(|own| volume.starts_with(own)));
-    }
+    let unneeded = unneeded(host, without)?.unwrap_or_default();
     for volume in &unneeded {
-        hypervisor.delete_volume(pool, volume)?;
+        host.delete_volume(volume)?;
     }
     Ok(!unneeded.is_empty())
 }
 
-/// Another home whose cluster has its disk in this home's pool: two users without a `KUBBY_HOME` on
-/// the same libvirt.
+/// Returns the volumes that [`sweep`] would remove, in its order; `None` if a damaged profile or saved
+/// state keeps it from knowing. The caller holds the shared lock, or accepts that another process
+/// changes the answer.
 ///
 /// # Errors
 /// [`crate::error::Kind::Hypervisor`] when libvirt cannot be asked.
-pub fn another_home(hypervisor: &dyn Hypervisor, store: &Store) -> Result<Option<PathBuf>> {
-    let target = store.pool_target(hypervisor.uri());
-    for domain in hypervisor.list_owned()? {
-        let home = domain.owner.map(|owner| owner.home);
-        let others = home.filter(|home| !home.components().eq(store.home().components()));
-        if let Some(home) = others
-            && let Some(disk) = hypervisor.root_disk(&domain.name)?
-            && disk.starts_with(&target)
-        {
-            return Ok(Some(home));
-        }
-    }
-    Ok(None)
-}
-
-/// The volumes that [`sweep`] would remove, in its order; `None` where that cannot be told, since a
-/// profile or a saved state is damaged. The caller holds the shared lock, or can do with an answer
-/// that another kubby overtakes.
-///
-/// # Errors
-/// [`crate::error::Kind::Hypervisor`] when libvirt cannot be asked.
-pub fn unneeded(
-    hypervisor: &dyn Hypervisor,
-    store: &Store,
-    pool: &str,
+pub(crate) fn unneeded(
+    host: &Host<'_>,
     without: Option<&ProfileName>,
 ) -> Result<Option<Vec<String>>> {
+    let (store, libvirt) = (host.store(), host.libvirt());
     let mut needed = Needed::default();
-    let forks = crate::cluster::saved::fork::in_progress(store);
+    let forks = store.forks_in_progress();
     for fork in &forks {
-        let made = Profile::load(fork)?.map(|profile| profile.disk);
+        let made = Profile::load(fork)?.map(|profile| profile.first().disk.clone());
         needed.volumes.extend(made);
     }
     for name in store.profile_names()? {
@@ -207,22 +180,24 @@ pub fn unneeded(
         }
         let profile = match Profile::load(&store.profile_dir(&name)) {
             Ok(Some(profile)) => profile,
-            // A folder of a cluster that is about to come to be, or of a fork that was cut short.
+            // The folder of a cluster that is being created, or of a fork that was cut short.
             Ok(None) => continue,
-            // What a damaged profile needs is not known: everything stays.
+            // The needs of a damaged profile are not known: everything stays.
             Err(_) => return Ok(None),
         };
         needed.base(&profile);
-        let names = Names::new(store, &profile);
-        // A machine goes on needing the file that its memory is mapped from.
-        let mapped = hypervisor.mapped_memory(&names.domain)?;
+        let domain = Names::of(&name).domain;
+        // A machine keeps needing the file that its memory is mapped from.
+        let mapped = libvirt.mapped_memory(&domain)?;
         let mapped = mapped.as_deref().and_then(file_name);
         needed
             .states
             .extend(mapped.as_deref().and_then(state::id_of).map(str::to_owned));
-        let in_use = hypervisor.root_disk(&names.domain)?;
+        let in_use = libvirt.root_disk(&domain)?;
         needed.volumes.extend(in_use.as_deref().and_then(file_name));
-        needed.volumes.insert(names.disk);
+        needed
+            .volumes
+            .extend(profile.nodes.into_iter().map(|node| node.disk));
     }
     for dir in saved_dirs(store, without, &forks)? {
         match dir.load() {
@@ -231,16 +206,17 @@ pub fn unneeded(
             Err(_) => return Ok(None),
         }
     }
-    let volumes = hypervisor.list_volumes(pool)?;
-    needed.close(&volumes);
-    // What builds on others first: nothing may be left without what it builds on.
+    let volumes = host.volumes()?;
+    let volumes = volumes.all();
+    needed.close(volumes);
+    // Overlays first: no volume can lose what it builds on before it is removed itself.
     let mut unneeded: Vec<&Volume> = volumes.iter().filter(|v| !needed.has(&v.name)).collect();
-    unneeded.sort_by_key(|v| depth(v, &volumes));
+    unneeded.sort_by_key(|v| depth(v, volumes));
     let names = unneeded.into_iter().rev().map(|v| v.name.clone());
     Ok(Some(names.collect()))
 }
 
-/// How many volumes a volume builds on.
+/// Returns the number of volumes that a volume builds on.
 fn depth(volume: &Volume, all: &[Volume]) -> usize {
     let mut depth = 0;
     let mut current = volume;

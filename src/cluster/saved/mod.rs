@@ -1,13 +1,14 @@
-//! Memory and disk of clusters in files: saving, loading, and the commands that work on them.
+//! Memory and disk of machines in files: saving and loading them, and the commands that do so.
 
-pub(crate) mod fork;
+pub mod fork;
 pub(crate) mod garbage;
 pub(crate) mod identity;
 pub(crate) mod load;
 pub(crate) mod restore;
 pub(crate) mod save;
-pub(crate) mod snapshots;
+pub mod snapshots;
 pub(crate) mod state;
-pub(crate) mod suspend;
-pub(crate) mod template_file;
-pub(crate) mod templates;
+pub(crate) mod support;
+pub mod suspend;
+pub mod template_file;
+pub mod templates;

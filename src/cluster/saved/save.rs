@@ -4,41 +4,43 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::cluster::Access;
-use crate::cluster::machine::resources::{self, Names};
+use crate::cluster::Cluster;
+use crate::cluster::env::Env;
+use crate::cluster::machine::{Machine, domain, keys, names};
+use crate::cluster::saved::garbage::UNFINISHED;
 use crate::cluster::saved::identity;
 use crate::cluster::saved::state::{self, FORMAT, HostMark, Memory, Saved, SavedDir, Stamp};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil;
 use crate::hypervisor::{Hypervisor, State, saved_stream};
 use crate::progress::Step;
-use crate::store::{ProfileDir, Store};
+use crate::store::ProfileDir;
 use crate::units::Mebibytes;
 
-/// What is left free on the disk beside a saved state.
+/// The space that stays free on the disk beside a saved state.
 const SPARE: Mebibytes = Mebibytes(64);
 
-/// What a cluster is saved for, which says what becomes of its disk and its machine.
+/// The reason for saving, which decides about the disk and the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// To be taken up some day, perhaps often: the disk is frozen, the cluster goes on in a new
-    /// layer, and the files get digests.
+pub(crate) enum SaveReason {
+    /// For later, perhaps for many loads: the disk is frozen, the cluster continues in a new layer, and
+    /// the files get digests.
     Keep,
-    /// The same, to be taken up at once.
+    /// The same, for one load at once.
     Fork,
-    /// To be taken up by the same cluster: the disk stays as it is, and the machine stays paused,
-    /// to be ended.
+    /// For the same cluster: the disk stays as it is, and the machine stays paused until it is ended.
     Suspend,
 }
 
-/// The surroundings of saving.
-pub struct Capture<'a> {
-    pub hypervisor: &'a dyn Hypervisor,
-    pub store: &'a Store,
-    pub step: &'a Step,
+/// Saves a cluster.
+pub(crate) struct Save<'a> {
+    pub(crate) env: &'a Env<'a>,
+    pub(crate) machine: &'a Machine<'a>,
+    pub(crate) step: &'a Step,
+    pub(crate) reason: SaveReason,
 }
 
-/// Removes what a failure leaves, unless told that all went well.
+/// Removes these files when it is dropped, unless the list was emptied.
 struct Unfinished {
     paths: Vec<PathBuf>,
 }
@@ -51,9 +53,9 @@ impl Drop for Unfinished {
     }
 }
 
-/// Lets a machine go on, whatever happens.
+/// Resumes a machine when it is dropped.
 struct Paused<'a> {
-    hypervisor: &'a dyn Hypervisor,
+    libvirt: &'a dyn Hypervisor,
     domain: &'a str,
     resume: bool,
 }
@@ -61,60 +63,63 @@ struct Paused<'a> {
 impl Drop for Paused<'_> {
     fn drop(&mut self) {
         if self.resume {
-            let _ = self.hypervisor.resume(self.domain);
+            let _ = self.libvirt.resume(self.domain);
         }
     }
 }
 
-impl Capture<'_> {
-    /// Saves a cluster that runs or is stopped into a folder that must not be there yet. `keys` is
-    /// where the keys are that the node has at this moment.
+impl Save<'_> {
+    /// Saves a cluster that runs or is stopped into a folder that does not exist yet. `keys` is the
+    /// folder with the keys that the node has at this moment.
     ///
     /// # Errors
-    /// [`Kind::Preflight`] when there is no room, [`Kind::Hypervisor`] when libvirt or QEMU
-    /// refuses; the cluster is as before then, and nothing half-made is left.
-    pub fn take(
+    /// [`Kind::Preflight`] when there is no room, [`Kind::Hypervisor`] when libvirt or QEMU refuses;
+    /// the cluster is as before then, and nothing half-made is left.
+    pub(crate) fn write(
         &self,
-        access: &mut Access,
+        cluster: &mut Cluster,
         keys: &ProfileDir,
-        purpose: Purpose,
         into: &SavedDir,
     ) -> Result<Saved> {
-        let names = Names::new(self.store, &access.profile);
-        let found = self.hypervisor.find(&names.domain)?;
-        let state = found.map_or(State::ShutOff, |domain| domain.state);
-        // The files are known to nobody until the manifest is there: whoever sweeps has to wait.
-        let _shared = self.store.lock_shared(|| {})?;
-        let partial = into
-            .root
-            .with_extension(crate::cluster::saved::garbage::UNFINISHED);
+        let host = self.machine.host;
+        let state = self.machine.state()?;
+        // No other process knows the files until the manifest is there: a sweep has to wait.
+        let _shared = self.env.lock_shared()?;
+        if !host.has_own_pool()? {
+            return Err(Error::new(Kind::State, "the cluster has no storage pool"));
+        }
+        let partial = into.root.with_extension(UNFINISHED);
         fsutil::remove_all(&partial)?;
         let mut unfinished = Unfinished {
             paths: vec![partial.clone()],
         };
-        stage(&access.dir, keys, &partial)?;
-        let profile = access.profile.clone();
+        stage(&cluster.dir, keys, &partial)?;
+        let profile = cluster.profile.clone();
+        let frozen = profile.first().disk.clone();
         let id = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
         let memory = if state.is_active() {
-            let files = state::file_names(&id).map(|name| names.target.join(name));
+            let files = state::file_names(&id).map(|name| host.file(&name));
             unfinished.paths.extend(files.iter().cloned());
-            Some(self.machine(access, &names, state, purpose, &files)?)
+            Some(self.memory(cluster, state, &files)?)
         } else {
-            if purpose != Purpose::Suspend {
-                self.freeze_off(access, &names)?;
+            if self.reason != SaveReason::Suspend {
+                self.freeze_off(cluster)?;
             }
             None
         };
-        let disk = names.target.join(&names.disk);
+        let disk = host.file(&frozen);
         let saved = Saved {
             format: FORMAT,
             id,
             created: now(),
-            host: HostMark::of(&self.hypervisor.host()?),
+            host: HostMark::of(&host.info()?),
             memory,
-            disk: names.disk,
+            disk: frozen,
             disk_stamp: Stamp::of(&disk).ok_or_else(|| {
-                Error::new(Kind::State, format!("the disk {} is gone", disk.display()))
+                Error::new(
+                    Kind::State,
+                    format!("the disk {} does not exist", disk.display()),
+                )
             })?,
             profile,
         };
@@ -126,81 +131,84 @@ impl Capture<'_> {
         Ok(saved)
     }
 
-    /// Memory, devices and disk of a machine that runs or is paused.
-    fn machine(
-        &self,
-        access: &mut Access,
-        names: &Names,
-        state: State,
-        purpose: Purpose,
-        files: &[PathBuf; 2],
-    ) -> Result<Memory> {
-        // The memory takes at most its whole size; pages that are zero take nothing.
-        let most = Mebibytes(access.profile.memory_mib).bytes() + SPARE.bytes();
-        let what = "to save the machine's memory";
-        resources::require_room(self.hypervisor, &names.pool, most, what)?;
+    /// Saves memory, devices and disk of a machine that runs or is paused.
+    fn memory(&self, cluster: &mut Cluster, state: State, files: &[PathBuf; 2]) -> Result<Memory> {
+        let (host, libvirt) = (self.machine.host, self.machine.host.libvirt());
+        let domain = &self.machine.names.domain;
+        // The memory takes at most its whole size; pages of zeros take nothing.
+        let memory = Mebibytes(cluster.profile.first().machine.memory_mib);
+        host.require_room(
+            memory.bytes() + SPARE.bytes(),
+            "to save the machine's memory",
+        )?;
         let [pages, devices] = files;
-        self.hypervisor.create_state_file(pages)?;
-        self.hypervisor.create_state_file(devices)?;
+        libvirt.create_state_file(pages)?;
+        libvirt.create_state_file(devices)?;
         self.step.detail("memory");
         let mut paused = Paused {
-            hypervisor: self.hypervisor,
-            domain: &names.domain,
+            libvirt,
+            domain,
             resume: state != State::Paused,
         };
-        self.hypervisor.pause(&names.domain)?;
-        if purpose != Purpose::Suspend {
-            self.freeze(access, names)?;
+        libvirt.pause(domain)?;
+        if self.reason != SaveReason::Suspend {
+            self.freeze(cluster)?;
         }
-        self.hypervisor.save_memory(&names.domain, pages)?;
-        paused.resume &= purpose != Purpose::Suspend;
-        let goes_on = paused.resume;
+        libvirt.save_memory(domain, pages)?;
+        paused.resume &= self.reason != SaveReason::Suspend;
+        let continues = paused.resume;
         drop(paused);
-        if goes_on {
-            identity::correct_clock(self.hypervisor, names, access);
+        if continues {
+            identity::correct_clock(self.env, self.machine, cluster);
         }
         self.step.detail("checksums");
-        describe(pages, devices, purpose != Purpose::Fork)
+        describe(pages, devices, self.reason != SaveReason::Fork)
     }
 
-    /// Lets the machine, which is paused, go on in a new layer over its disk.
-    fn freeze(&self, access: &mut Access, names: &Names) -> Result<()> {
-        let overlay = resources::disk_name(&access.profile.name);
-        let path = names.target.join(&overlay);
-        self.hypervisor.switch_disk(&names.domain, &path)?;
-        access.profile.disk = overlay;
-        access.profile.save(&access.dir)
+    /// Lets the machine, which is paused, continue in a new layer over its disk.
+    fn freeze(&self, cluster: &mut Cluster) -> Result<()> {
+        let overlay = names::new_disk(cluster.name());
+        let machine = self.machine;
+        let path = machine.host.file(&overlay);
+        machine
+            .host
+            .libvirt()
+            .switch_disk(&machine.names.domain, &path)?;
+        cluster.profile.first_mut().disk = overlay;
+        cluster.save()
     }
 
-    /// The same for a machine that is off. Its definition is what counts as its disk, so that is
-    /// changed before the profile is.
-    fn freeze_off(&self, access: &mut Access, names: &Names) -> Result<()> {
-        let overlay = resources::disk_name(&access.profile.name);
-        let size = Mebibytes(access.profile.disk_mib).bytes();
-        self.hypervisor
-            .create_overlay(&names.pool, &overlay, &names.disk, size)?;
-        access.profile.disk = overlay;
-        resources::define(self.hypervisor, self.store, access, access.acceleration())?;
-        access.profile.save(&access.dir)
+    /// Gives a machine that is off a new layer over its disk. The disk in the domain's definition
+    /// counts, so that is changed before the profile.
+    fn freeze_off(&self, cluster: &mut Cluster) -> Result<()> {
+        let overlay = names::new_disk(cluster.name());
+        let host = self.machine.host;
+        let node = cluster.profile.first_mut();
+        let size = Mebibytes(node.machine.disk_mib).bytes();
+        host.libvirt()
+            .create_overlay(host.pool(), &overlay, &node.disk, size)?;
+        node.disk = overlay;
+        domain::define(self.machine, &cluster.profile, cluster.acceleration())?;
+        cluster.save()
     }
 }
 
-/// Seconds since 1970.
+/// Returns the seconds since 1970.
 fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
 }
 
-/// Copies what a cluster has beside its machine: keys, certificates, add-ons of the user's own.
-fn stage(from: &ProfileDir, keys: &ProfileDir, to: &Path) -> Result<()> {
+/// Copies the files that a cluster has beside its machine: keys, certificates, the user's own add-ons.
+fn stage(from: &ProfileDir, from_keys: &ProfileDir, to: &Path) -> Result<()> {
     let to = ProfileDir::at(to.to_owned());
     fsutil::create_private_dir(to.root())?;
     fsutil::copy_private(&from.pki(), &to.pki())?;
     fsutil::copy_private(&from.addons(), &to.addons())?;
-    identity::copy_keys(keys, &to)
+    keys::copy(from_keys, &to)
 }
 
-/// Makes the devices' file from what QEMU saved, and says what both files are.
+/// Makes the devices' file from QEMU's stream, and describes both files.
 fn describe(pages: &Path, devices: &Path, digests: bool) -> Result<Memory> {
     let fail = |what: &str, path: &Path| format!("cannot {what} {}", path.display());
     let mut stream = fs::File::open(pages).context(Kind::Internal, || fail("read", pages))?;

@@ -1,21 +1,17 @@
-//! Snapshots: saved states of a cluster that the user names.
+//! `kubby snapshot`: saved states of a cluster that the user names.
 
-use crate::cluster::Access;
-use crate::cluster::machine::resources::Names;
-use crate::cluster::saved::garbage;
-use crate::cluster::saved::identity;
-use crate::cluster::saved::load;
-use crate::cluster::saved::restore::{self, Whose};
-use crate::cluster::saved::save::{Capture, Purpose};
+use crate::cluster::Cluster;
+use crate::cluster::env::Env;
+use crate::cluster::machine::host::Host;
+use crate::cluster::machine::{Machine, domain};
+use crate::cluster::saved::restore::{self, Origin};
+use crate::cluster::saved::save::{Save, SaveReason};
 use crate::cluster::saved::state::{Saved, SavedDir};
+use crate::cluster::saved::{garbage, identity, support, suspend};
 use crate::error::{Error, Kind, Result};
 use crate::fsutil;
-use crate::hypervisor::{Hypervisor, Libvirt};
-use crate::profile::ProfileName;
-use crate::progress::Progress;
-use crate::store::Store;
-
-pub use crate::name::SnapshotName;
+use crate::name::{ProfileName, SnapshotName};
+use crate::units::human_bytes;
 
 /// One row of `kubby snapshot list`.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -34,44 +30,37 @@ pub struct Snapshot {
     pub problem: Option<String>,
 }
 
-fn dir_of(access: &Access, name: &SnapshotName) -> SavedDir {
-    SavedDir::at(access.dir.snapshots().join(name.as_str()))
+fn dir_of(cluster: &Cluster, name: &SnapshotName) -> SavedDir {
+    SavedDir::at(cluster.dir.snapshots().join(name.as_str()))
 }
 
-/// Loads a snapshot that has to be there.
+/// Loads a snapshot.
 ///
 /// # Errors
-/// [`Kind::State`] when there is none of that name, or it is damaged.
-pub fn require(access: &Access, name: &SnapshotName) -> Result<(Saved, SavedDir)> {
-    let dir = dir_of(access, name);
-    let flag = access.profile.name.flag();
+/// [`Kind::State`] if there is none of that name, or it is damaged.
+pub(crate) fn require(cluster: &Cluster, name: &SnapshotName) -> Result<(Saved, SavedDir)> {
+    let dir = dir_of(cluster, name);
     match dir.load()? {
         Some(saved) => Ok((saved, dir)),
         None => Err(Error::new(
             Kind::State,
             format!(
                 "the cluster `{}` has no snapshot named `{name}`",
-                access.profile.name
+                cluster.name()
             ),
         )
-        .with_hint(format!("kubby snapshot list{flag}"))),
+        .with_hint(format!("kubby snapshot list{}", cluster.flag()))),
     }
 }
 
-/// Saves a cluster that runs or is stopped.
+/// Saves a snapshot of a cluster that runs or is stopped.
 ///
 /// # Errors
-/// [`Kind::State`] where there is no such cluster, or a snapshot of that name already;
-/// [`Kind::Preflight`] where machines cannot be saved, or there is no room.
-pub fn save(
-    store: &Store,
-    name: &ProfileName,
-    snapshot: &SnapshotName,
-    progress: &dyn Progress,
-) -> Result<Saved> {
-    let _lock = crate::cluster::lock(store, name, progress)?;
-    let mut access = Access::open(store, name)?;
-    let dir = dir_of(&access, snapshot);
+/// [`Kind::State`] if there is no such cluster, or it has a snapshot of that name;
+/// [`Kind::Preflight`] if machines cannot be saved here, or there is no room.
+pub fn save(env: &Env<'_>, name: &ProfileName, snapshot: &SnapshotName) -> Result<Saved> {
+    let (mut cluster, _lock) = Cluster::open_locked(env, name)?;
+    let dir = dir_of(&cluster, snapshot);
     if dir.root.exists() {
         return Err(Error::new(
             Kind::State,
@@ -82,61 +71,60 @@ pub fn save(
             name.flag()
         )));
     }
-    let hypervisor = Libvirt::open(&access.profile.connect)?;
-    load::require(&hypervisor.host()?)?;
-    require_disk(&access, &hypervisor, store)?;
-    if restore::is_suspended(&access) {
-        return Err(suspended(name));
-    }
-    fsutil::create_private_dir(&access.dir.snapshots())?;
-    let step = progress.step(&format!("Save the snapshot `{snapshot}`"));
-    let capture = Capture {
-        hypervisor: &hypervisor,
-        store,
+    let host = Host::open(env, &cluster.profile.connect)?;
+    let machine = Machine::of(&host, &cluster.profile)?;
+    support::require(&host.info()?)?;
+    check_source(&cluster, &machine)?;
+    fsutil::create_private_dir(&cluster.dir.snapshots())?;
+    let step = env
+        .progress
+        .step(&format!("Save the snapshot `{snapshot}`"));
+    let save = Save {
+        env,
+        machine: &machine,
         step: &step,
+        reason: SaveReason::Keep,
     };
-    let keys = identity::keys_of_node(&access);
-    let saved = capture.take(&mut access, &keys, Purpose::Keep, &dir)?;
+    let keys = identity::keys_of_node(&cluster);
+    let saved = save.write(&mut cluster, &keys, &dir)?;
     step.done(match &saved.memory {
-        Some(memory) => crate::units::human_bytes(memory.allocated),
-        None => "the disk alone, since the node is off".into(),
+        Some(memory) => human_bytes(memory.allocated),
+        None => "only the disk, because the machine is off".into(),
     });
     Ok(saved)
 }
 
-/// The disk of a cluster that was never started is not there.
+/// Checks that a cluster can be saved: it has a disk, and is not suspended.
 ///
 /// # Errors
-/// [`Kind::State`] then.
-pub fn require_disk(access: &Access, hypervisor: &dyn Hypervisor, store: &Store) -> Result<()> {
-    let names = Names::new(store, &access.profile);
-    if crate::cluster::machine::resources::Volumes::of(hypervisor, &names.pool)?.has(&names.disk) {
-        return Ok(());
+/// [`Kind::State`] otherwise.
+pub(crate) fn check_source(cluster: &Cluster, machine: &Machine<'_>) -> Result<()> {
+    let (name, flag) = (cluster.name(), cluster.flag());
+    machine.find()?;
+    if suspend::is_suspended(cluster) {
+        return Err(
+            Error::new(Kind::State, format!("the cluster `{name}` is suspended"))
+                .with_hint(format!("kubby resume{flag}")),
+        );
     }
-    let name = &access.profile.name;
-    Err(
-        Error::new(Kind::State, format!("the cluster `{name}` has no disk yet"))
-            .with_hint(format!("kubby start{}", name.flag())),
-    )
+    if !machine.host.volumes()?.has(&cluster.profile.first().disk) {
+        return Err(
+            Error::new(Kind::State, format!("the cluster `{name}` has no disk yet"))
+                .with_hint(format!("kubby start{flag}")),
+        );
+    }
+    Ok(())
 }
 
-/// A suspended cluster has to be woken before it is copied.
-pub fn suspended(name: &ProfileName) -> Error {
-    Error::new(Kind::State, format!("the cluster `{name}` is suspended"))
-        .with_hint(format!("kubby resume{}", name.flag()))
-}
-
-/// The snapshots of a cluster, the oldest first.
+/// Lists the snapshots of a cluster, the oldest first.
 ///
 /// # Errors
-/// [`Kind::State`] where there is no such cluster, [`Kind::Hypervisor`] when libvirt cannot be
-/// asked.
-pub fn list(store: &Store, name: &ProfileName) -> Result<Vec<Snapshot>> {
-    let access = Access::open(store, name)?;
-    let hypervisor = Libvirt::open(&access.profile.connect)?;
-    let host = hypervisor.host()?;
-    let names = Names::new(store, &access.profile);
-    let entries = std::fs::read_dir(access.dir.snapshots());
+/// [`Kind::State`] if there is no such cluster, [`Kind::Hypervisor`] when libvirt cannot be asked.
+pub fn list(env: &Env<'_>, name: &ProfileName) -> Result<Vec<Snapshot>> {
+    let cluster = Cluster::open(env.store, name)?;
+    let host = Host::open(env, &cluster.profile.connect)?;
+    let info = host.info()?;
+    let entries = std::fs::read_dir(cluster.dir.snapshots());
     let mut all = Vec::new();
     for entry in entries.into_iter().flatten().flatten() {
         let Some(name) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else {
@@ -144,7 +132,7 @@ pub fn list(store: &Store, name: &ProfileName) -> Result<Vec<Snapshot>> {
         };
         let loaded = SavedDir::at(entry.path()).load();
         let problem = match &loaded {
-            Ok(Some(saved)) => load::check(saved, &names, &host).err(),
+            Ok(Some(saved)) => support::check(saved, host.target(), &info).err(),
             Ok(None) => Some(Error::new(Kind::State, "it has no manifest")),
             Err(e) => Some(Error::new(Kind::State, e.message().to_owned())),
         };
@@ -162,61 +150,52 @@ pub fn list(store: &Store, name: &ProfileName) -> Result<Vec<Snapshot>> {
     Ok(all)
 }
 
-/// Takes a cluster back to a snapshot, whatever it does now; what it has done since is lost. The
-/// cluster is off afterwards and its next start takes the snapshot up.
+/// Restores a cluster from a snapshot, whatever state it is in; its later changes are lost. The cluster
+/// is off afterwards and its next start resumes from the snapshot.
 ///
 /// # Errors
-/// [`Kind::State`] when there is no such snapshot or it cannot be used; the cluster is as before
-/// then.
-pub fn restore(
-    store: &Store,
-    name: &ProfileName,
-    snapshot: &SnapshotName,
-    progress: &dyn Progress,
-) -> Result<()> {
-    let _lock = crate::cluster::lock(store, name, progress)?;
-    let mut access = Access::open(store, name)?;
-    let hypervisor = Libvirt::open(&access.profile.connect)?;
-    let (saved, dir) = require(&access, snapshot)?;
-    let names = Names::new(store, &access.profile);
-    let host = hypervisor.host()?;
-    load::check(&saved, &names, &host)?;
-    let step = progress.step(&format!("Go back to the snapshot `{snapshot}`"));
-    hypervisor.destroy(&names.domain)?;
-    // Its definition names the disk that is given up, and counts where it is there.
-    hypervisor.undefine(&names.domain)?;
-    restore::adopt(&hypervisor, store, &mut access, &saved, &dir, Whose::Own)?;
-    crate::cluster::machine::resources::define(&hypervisor, store, &access, access.acceleration())?;
-    let _shared = store.lock_shared(|| {})?;
-    garbage::sweep(&hypervisor, store, &names.pool, None)?;
+/// [`Kind::State`] if there is no such snapshot or it cannot be used, or the domain is another's; the
+/// cluster is as before then.
+pub fn restore(env: &Env<'_>, name: &ProfileName, snapshot: &SnapshotName) -> Result<()> {
+    let (mut cluster, _lock) = Cluster::open_locked(env, name)?;
+    let host = Host::open(env, &cluster.profile.connect)?;
+    let machine = Machine::of(&host, &cluster.profile)?;
+    let (saved, dir) = require(&cluster, snapshot)?;
+    support::check(&saved, host.target(), &host.info()?)?;
+    host.has_own_pool()?;
+    let step = env
+        .progress
+        .step(&format!("Restore the snapshot `{snapshot}`"));
+    // The domain's definition names the disk that is given up, and counts as long as it exists.
+    machine.undefine()?;
+    restore::restore(env, &host, &mut cluster, &saved, &dir, Origin::Own)?;
+    domain::define(&machine, &cluster.profile, cluster.acceleration())?;
+    let _shared = env.lock_shared()?;
+    garbage::sweep(&host, None)?;
     step.done("");
     Ok(())
 }
 
-/// Removes a snapshot. What the cluster and other snapshots share with it stays. Returns whether
+/// Deletes a snapshot; whatever the cluster and other snapshots share with it stays. Returns whether
 /// there was one.
 ///
 /// # Errors
-/// [`Kind::State`] where there is no such cluster, [`Kind::Hypervisor`] when libvirt refuses.
-pub fn delete(
-    store: &Store,
-    name: &ProfileName,
-    snapshot: &SnapshotName,
-    progress: &dyn Progress,
-) -> Result<bool> {
-    let _lock = crate::cluster::lock(store, name, progress)?;
-    let access = Access::open(store, name)?;
-    let hypervisor = Libvirt::open(&access.profile.connect)?;
-    let dir = dir_of(&access, snapshot);
-    let step = progress.step(&format!("Delete the snapshot `{snapshot}`"));
+/// [`Kind::State`] if there is no such cluster, [`Kind::Hypervisor`] when libvirt refuses.
+pub fn delete(env: &Env<'_>, name: &ProfileName, snapshot: &SnapshotName) -> Result<bool> {
+    let (cluster, _lock) = Cluster::open_locked(env, name)?;
+    let host = Host::open(env, &cluster.profile.connect)?;
+    let dir = dir_of(&cluster, snapshot);
+    let step = env
+        .progress
+        .step(&format!("Delete the snapshot `{snapshot}`"));
     if !dir.root.exists() {
         step.skipped("there is none");
         return Ok(false);
     }
-    let names = Names::new(store, &access.profile);
-    let _shared = store.lock_shared(|| {})?;
+    let _shared = env.lock_shared()?;
+    host.has_own_pool()?;
     fsutil::remove_all(&dir.root)?;
-    garbage::sweep(&hypervisor, store, &names.pool, None)?;
+    garbage::sweep(&host, None)?;
     step.done("");
     Ok(true)
 }

@@ -1,16 +1,17 @@
-//! The warm templates of this home: what there is, and what may go.
+//! `kubby template`: the warm templates of this home.
 
 use std::collections::BTreeSet;
 
-use crate::cluster::machine::resources::Names;
-use crate::cluster::saved::garbage;
-use crate::cluster::saved::load;
-use crate::cluster::saved::state::{Saved, SavedDir};
+use crate::cluster::env::Env;
+use crate::cluster::machine::host::Host;
+use crate::cluster::machine::names::Names;
+use crate::cluster::saved::state::{self, Saved, SavedDir};
+use crate::cluster::saved::{garbage, support};
 use crate::error::{Error, Kind, Result};
 use crate::fsutil;
-use crate::hypervisor::{self, Hypervisor, Libvirt, State};
-use crate::profile::{Profile, ProfileName};
-use crate::progress::Progress;
+use crate::hypervisor;
+use crate::name::ProfileName;
+use crate::profile::Profile;
 use crate::store::Store;
 
 /// One row of `kubby template list`.
@@ -73,16 +74,15 @@ fn all(store: &Store) -> Vec<Found> {
 }
 
 impl Found {
-    /// Why no start can use it.
-    fn problem(&self, hypervisor: &dyn Hypervisor, store: &Store) -> Result<Option<String>> {
+    /// Returns why no start can use it.
+    fn problem(&self, host: &Host<'_>) -> Result<Option<String>> {
         let saved = match &self.saved {
             Ok(Some(saved)) => saved,
             Ok(None) => return Ok(Some("it is not complete".into())),
             Err(e) => return Ok(Some(e.message().to_owned())),
         };
-        let names = Names::new(store, &saved.profile);
-        let problem = load::check(saved, &names, &hypervisor.host()?)
-            .and_then(|()| load::check_certificates(&self.dir.files()))
+        let problem = support::check(saved, host.target(), &host.info()?)
+            .and_then(|()| support::check_certificates(&self.dir.files()))
             .err();
         let other = saved.profile.kubby != env!("CARGO_PKG_VERSION");
         Ok(problem
@@ -90,7 +90,7 @@ impl Found {
             .or_else(|| other.then(|| format!("kubby {} made it", saved.profile.kubby))))
     }
 
-    /// Where libvirt is that has its files.
+    /// Returns the connection of the libvirt that has its files.
     fn uri(&self) -> String {
         match &self.saved {
             Ok(Some(saved)) => saved.profile.connect.clone(),
@@ -99,53 +99,54 @@ impl Found {
     }
 }
 
-/// The clusters whose machines run on a saved memory.
-fn users(store: &Store, hypervisor: &dyn Hypervisor, id: &str) -> Result<Vec<ProfileName>> {
+/// Returns the clusters whose machines run on a saved memory.
+fn users(host: &Host<'_>, id: &str) -> Result<Vec<ProfileName>> {
+    let libvirt = host.libvirt();
     let mut users = Vec::new();
-    for name in store.profile_names()? {
-        let domain = name.resource_name();
-        let runs = hypervisor
+    for name in host.store().profile_names()? {
+        let domain = Names::of(&name).domain;
+        let runs = libvirt
             .find(&domain)?
-            .is_some_and(|d| !matches!(d.state, State::ShutOff | State::Crashed));
-        let mapped = hypervisor.mapped_memory(&domain)?;
+            .is_some_and(|domain| domain.state.is_active());
+        let mapped = libvirt.mapped_memory(&domain)?;
         let file = mapped.as_deref().and_then(|p| p.file_name()?.to_str());
-        if runs && file.and_then(crate::cluster::saved::state::id_of) == Some(id) {
+        if runs && file.and_then(state::id_of) == Some(id) {
             users.push(name);
         }
     }
     Ok(users)
 }
 
-/// All templates of this home, each looked at.
+/// Lists all templates of this home, each with whether it can be used.
 ///
 /// # Errors
 /// [`Kind::Hypervisor`] when libvirt cannot be asked.
-pub fn list(store: &Store) -> Result<Vec<Row>> {
+pub fn list(env: &Env<'_>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for found in all(store) {
-        let hypervisor = Libvirt::open(&found.uri())?;
-        let problem = found.problem(&hypervisor, store)?;
+    for found in all(env.store) {
+        let host = Host::open(env, &found.uri())?;
+        let problem = found.problem(&host)?;
         let saved = found.saved.ok().flatten();
         let profile = saved.as_ref().map(|saved| &saved.profile);
+        let machine = profile.map(|p| &p.first().machine);
         let mut bytes = 0;
         let mut used_by = Vec::new();
         if let Some(saved) = &saved {
-            let names = Names::new(store, &saved.profile);
-            let volumes = hypervisor.list_volumes(&names.pool)?;
-            let disk = volumes.iter().find(|v| v.name == saved.disk);
+            let volumes = host.volumes()?;
+            let disk = volumes.all().iter().find(|v| v.name == saved.disk);
             bytes = disk.map_or(0, |v| v.allocation)
                 + saved.memory.as_ref().map_or(0, |memory| memory.allocated);
-            used_by = users(store, &hypervisor, &saved.id)?;
+            used_by = users(&host, &saved.id)?;
         }
         rows.push(Row {
             key: found.key,
             created: saved.as_ref().map(|saved| saved.created),
             kubernetes_version: profile
-                .map(|p| p.kubernetes_version.clone())
+                .map(|p| p.spec.kubernetes_version.clone())
                 .unwrap_or_default(),
-            cpus: profile.map_or(0, |p| p.cpus),
-            memory_mib: profile.map_or(0, |p| p.memory_mib),
-            addons: profile.map(|p| p.addons.clone()).unwrap_or_default(),
+            cpus: machine.map_or(0, |m| m.cpus),
+            memory_mib: machine.map_or(0, |m| m.memory_mib),
+            addons: profile.map(|p| p.spec.addons.clone()).unwrap_or_default(),
             bytes,
             used_by,
             problem,
@@ -154,7 +155,7 @@ pub fn list(store: &Store) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// The one template with a key that begins so.
+/// Returns the one template whose key begins so.
 fn meant<'a>(all: &'a [Found], key: &str) -> Result<&'a Found> {
     let fitting: Vec<&Found> = all.iter().filter(|f| f.key.starts_with(key)).collect();
     let message = match fitting.as_slice() {
@@ -165,11 +166,11 @@ fn meant<'a>(all: &'a [Found], key: &str) -> Result<&'a Found> {
     Err(Error::new(Kind::Usage, message).with_hint("kubby template list"))
 }
 
-/// The template with a key that begins so or, without a key, the only one: its key and folder.
+/// Returns the key and folder of the template whose key begins so or, without a key, of the only one.
 ///
 /// # Errors
 /// [`Kind::Usage`] where there is none, or more than one.
-pub fn choose(store: &Store, key: Option<&str>) -> Result<(String, SavedDir)> {
+pub(crate) fn choose(store: &Store, key: Option<&str>) -> Result<(String, SavedDir)> {
     let all = all(store);
     let found = match (key, all.as_slice()) {
         (Some(key), all) => meant(all, key)?,
@@ -189,59 +190,61 @@ pub fn choose(store: &Store, key: Option<&str>) -> Result<(String, SavedDir)> {
     Ok((found.key.clone(), found.dir.clone()))
 }
 
-/// Removes templates by their keys, or the beginnings of keys. What running clusters have mapped
-/// goes with them.
+/// Deletes templates by their keys, or the beginnings of keys. A running cluster keeps the memory that
+/// it has mapped.
 ///
 /// # Errors
-/// [`Kind::Usage`] for a key that names none or more than one; nothing is removed then.
-pub fn delete(store: &Store, keys: &[String], progress: &dyn Progress) -> Result<Vec<String>> {
-    let all = all(store);
+/// [`Kind::Usage`] for a key that names none or more than one; nothing is deleted then.
+pub fn delete(env: &Env<'_>, keys: &[String]) -> Result<Vec<String>> {
+    let all = all(env.store);
     let chosen: Result<Vec<&Found>> = keys.iter().map(|key| meant(&all, key)).collect();
     let mut chosen = chosen?;
     chosen.dedup_by_key(|found| found.key.clone());
-    remove(store, &chosen, progress)
+    remove(env, &chosen)
 }
 
-/// Removes the templates that no start can use any more, or all of them.
+/// Deletes the templates that no start can use any more, or all of them.
 ///
 /// # Errors
 /// [`Kind::Hypervisor`] when libvirt cannot be asked or refuses.
-pub fn prune(store: &Store, every: bool, progress: &dyn Progress) -> Result<Vec<String>> {
-    let all = all(store);
+pub fn prune(env: &Env<'_>, every: bool) -> Result<Vec<String>> {
+    let all = all(env.store);
     let mut chosen = Vec::new();
     for found in &all {
-        let hypervisor = Libvirt::open(&found.uri())?;
-        if every || found.problem(&hypervisor, store)?.is_some() {
+        if every || found.problem(&Host::open(env, &found.uri())?)?.is_some() {
             chosen.push(found);
         }
     }
-    remove(store, &chosen, progress)
+    remove(env, &chosen)
 }
 
-fn remove(store: &Store, chosen: &[&Found], progress: &dyn Progress) -> Result<Vec<String>> {
-    let step = progress.step("Delete warm templates");
-    let shared = store.lock_shared(|| {})?;
-    for found in chosen {
-        fsutil::remove_all(&found.dir.root)?;
-    }
-    // Also where nothing was chosen: what a cluster had mapped may be needed no more by now.
+fn remove(env: &Env<'_>, chosen: &[&Found]) -> Result<Vec<String>> {
+    let store = env.store;
+    let step = env.progress.step("Delete warm templates");
+    // Also where nothing was chosen: a cluster may not need its mapped memory any more.
     let mut uris: BTreeSet<String> = chosen.iter().map(|found| found.uri()).collect();
     for name in store.profile_names()? {
         let profile = Profile::load(&store.profile_dir(&name)).ok().flatten();
         uris.extend(profile.map(|profile| profile.connect));
     }
-    for uri in uris {
-        let hypervisor = Libvirt::open(&uri)?;
-        let pool = store.pool_name();
-        if hypervisor.has_pool(&pool)? {
-            // One that is not started shows no volumes, and would go with all that is in it.
-            hypervisor.ensure_pool(&pool, &store.pool_target(&uri))?;
-            garbage::sweep(&hypervisor, store, &pool, None)?;
-            hypervisor.remove_pool(&pool)?;
+    let hosts: Result<Vec<Host<'_>>> = uris.iter().map(|uri| Host::open(env, uri)).collect();
+    let shared = env.lock_shared()?;
+    let mut owned = Vec::new();
+    for host in hosts? {
+        // A refusal has to come before the first folder is removed.
+        if host.has_own_pool()? {
+            owned.push(host);
         }
     }
+    for found in chosen {
+        fsutil::remove_all(&found.dir.root)?;
+    }
+    for host in owned {
+        garbage::sweep(&host, None)?;
+        host.remove_pool_if_empty()?;
+    }
     drop(shared);
-    // The folder of all templates goes with the last of them.
+    // The folder of all templates is removed with the last of them.
     let _ = std::fs::remove_dir(store.templates_dir());
     store.remove_if_empty()?;
     let keys: Vec<String> = chosen.iter().map(|found| found.key.clone()).collect();

@@ -1,38 +1,42 @@
-//! Image archives of the user's add-ons: they go into the node while kube-apiserver starts, which
+//! Loading the image archives of the user's add-ons into the node while kube-apiserver starts, which
 //! neither they nor containerd need.
 
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 
-use crate::cluster::Access;
+use crate::cluster::Cluster;
 use crate::error::{Error, Kind, Result};
 use crate::image::{self, Loaded};
 use crate::progress::{Progress, Silent};
 
-/// Archives that are being loaded, or none.
+/// The loading of archives, if there are any.
+#[derive(Default)]
 pub(crate) struct Loading {
     thread: Option<JoinHandle<Result<Vec<Loaded>>>>,
 }
 
 impl Loading {
-    /// Begins to load; a node that has just booted is waited for until its containerd runs.
-    pub(crate) fn begin(access: &Access, archives: &[PathBuf]) -> Loading {
+    /// Begins to load; in a node that has just booted it waits until containerd runs.
+    ///
+    /// # Errors
+    /// [`Kind::State`] when the node's keys are missing.
+    pub(crate) fn begin(cluster: &Cluster, archives: &[PathBuf]) -> Result<Loading> {
         if archives.is_empty() {
-            return Loading { thread: None };
+            return Ok(Loading::default());
         }
-        let (access, archives) = (access.clone(), archives.to_vec());
-        // Not scoped: what else goes wrong meanwhile ends the start, which need not wait for this.
+        let (node, archives) = (cluster.node()?, archives.to_vec());
+        // Not scoped: another error meanwhile ends the start, which need not wait for this.
         let load = move || {
             let load =
-                |archive: &PathBuf| image::load(&access, &archive.to_string_lossy(), &[], &Silent);
+                |archive: &PathBuf| image::load(&node, &archive.to_string_lossy(), &[], &Silent);
             archives.iter().map(load).collect()
         };
-        Loading {
+        Ok(Loading {
             thread: Some(std::thread::spawn(load)),
-        }
+        })
     }
 
-    /// Waits until all of them are there, and tells what there is to say about them.
+    /// Waits until all of them are loaded, and reports them.
     ///
     /// # Errors
     /// As [`image::load`].

@@ -1,133 +1,217 @@
-//! The last step of a start that boots: from a node that is configured to a cluster that is healthy.
+//! The step that checks the cluster's health: the same checks for a node that booted and for one that
+//! resumed. In a resumed node nothing has to start, so its files are compared over SSH at the same time.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use time::OffsetDateTime;
-
-use crate::addon::{self, Addon};
-use crate::cluster::Access;
+use crate::addon::{Addon, Rollouts};
 use crate::cluster::addons;
+use crate::cluster::env::Backend;
 use crate::cluster::machine::watch::Watcher;
-use crate::cluster::start::Start;
-use crate::cluster::start::addon_images::Loading;
+use crate::cluster::start::CONNECT;
+use crate::cluster::start::connect::Connecting;
+use crate::cluster::start::context::{Flow, HEALTH_LIMIT, Start};
+use crate::cluster::start::timing::Stopwatch;
 use crate::cluster::start::wait::Waiting;
-use crate::error::Result;
-use crate::interrupt;
-use crate::provision;
-use crate::remote::Ssh;
-use crate::role::Role;
+use crate::error::{Error, Kind, Result};
+use crate::progress::{Progress, Step};
+use crate::provision::{self, Wanted};
+use crate::remote::{self, Output, Remote, Target};
+use crate::trace;
 
-/// How often systemd is asked whether restarts are through.
-const SETTLE_EVERY: Duration = Duration::from_secs(1);
-
-impl Start<'_> {
-    /// Waits until units that were told to restart have done so: until then what answers may be a
-    /// process that is about to end. One that cannot is found out by what is waited for next, which
-    /// knows more to say.
-    pub(crate) fn settle(
-        &self,
-        ssh: &mut Ssh,
-        wanted: &provision::Wanted,
-        restarted: &[String],
-        watcher: &mut Watcher<'_>,
-        limit: Duration,
-    ) -> Result<()> {
-        if restarted.is_empty() {
-            return Ok(());
-        }
-        let step = self.progress.step("Restart what has other files now");
-        let deadline = Instant::now() + limit;
-        loop {
-            if provision::settled(ssh, restarted)? {
-                step.done(restarted.join(", "));
-                return Ok(());
-            }
-            if Instant::now() > deadline || provision::crash_looping(ssh, &wanted.units)?.is_some()
-            {
-                step.skipped("not through yet");
-                return Ok(());
-            }
-            watcher.look()?;
-            interrupt::sleep(SETTLE_EVERY)?;
-        }
+/// Checks the health of the cluster. A resumed node in which something has to be changed goes back to
+/// the steps that connect to it and configure it.
+pub(super) fn run(start: &mut Start<'_>) -> Result<Flow> {
+    if start.nodes[0].identity_sent {
+        return check_resumed(start);
     }
+    let api = start.api()?;
+    let units = start.plan(None)?.units;
+    let deadline = Instant::now() + start.limit(HEALTH_LIMIT);
+    let addons = addons::enabled(&start.cluster.profile, &start.cluster.dir)?;
+    let progress = start.env.progress;
+    let node = &mut start.nodes[0];
+    let mut rollouts = Rollouts::of(&addons).since(node.booted);
+    let mut waiting = Waiting {
+        api: &api,
+        remote: match &mut node.session {
+            Some(session) => session.as_mut(),
+            None => return Ok(Flow::BackTo(CONNECT)),
+        },
+        units: &units,
+        watcher: &mut node.watcher,
+        deadline,
+        cancel: None,
+    };
+    start.node_version = check(
+        &mut waiting,
+        node.late_started,
+        &mut rollouts,
+        progress,
+        &mut start.timing,
+    )?;
+    let step = progress.step("Verify the processes");
+    let role = start.cluster.profile.first().role;
+    provision::verify(start.nodes[0].session()?, role)?;
+    step.done(format!("{} run", provision::processes(role).len()));
+    start.stage("verify");
+    Ok(Flow::Next)
+}
 
-    /// Waits until everything is at work and verified; returns the kubelet's version. A node that
-    /// has `booted` has to bring its pods back: what the API says of them may be of before.
-    pub(crate) fn healthy(
-        &self,
-        access: &Access,
-        waiting: &mut Waiting<'_, '_>,
-        booted: Option<OffsetDateTime>,
-        loading: Loading,
-    ) -> Result<String> {
-        let api = waiting.api;
-        let step = self.progress.step("Wait for the API");
-        waiting.api_takes_objects(&step)?;
-        step.done("it takes objects");
-        self.stage("api");
-        // The controllers take seconds until they ask for anything, and then give up on an API that
-        // is not ready within ten seconds. One that has its roles already is about to be; another
-        // makes them first.
-        let has_roles = api.nearly_ready().unwrap_or(false);
-        if has_roles {
-            provision::start_all(waiting.remote)?;
-        }
-        // Not only when it is ready: it takes objects while it makes its own, and the controllers
-        // find them there.
-        let addons = addons::enabled(&access.profile, &access.dir)?;
-        let all: Vec<&Addon> = addons.iter().collect();
-        let rollouts = || addon::Rollouts::of(all.iter().copied());
-        let step = self.progress.step("Apply the add-ons");
-        // Images first: a pod whose image is not there yet is tried again only after a while. Where
-        // all was at work once, even before this boot, they are there.
-        if !rollouts().look(api).unwrap_or(false) {
-            step.detail("importing images");
-            addons::import(waiting.remote, &all)?;
-            self.stage("images");
-        }
-        step.detail("applying manifests");
-        let flag = access.profile.name.flag();
-        let apply = |some: &[&Addon]| {
-            addons::apply(api, some, false, waiting.deadline, &flag, self.progress)
+/// Waits until the API, the node, the controllers and the add-ons are ready; returns the kubelet's
+/// version.
+fn check(
+    waiting: &mut Waiting<'_, '_>,
+    late_started: bool,
+    rollouts: &mut Rollouts,
+    progress: &dyn Progress,
+    timing: &mut Stopwatch,
+) -> Result<String> {
+    let step = progress.step("Wait for the API to be ready");
+    if !late_started {
+        waiting.api_nearly_ready(&step)?;
+        provision::start_all(waiting.remote)?;
+    }
+    waiting.api_ready(&step)?;
+    waiting.operator_known(&step)?;
+    step.done("");
+    timing.end("ready");
+    let step = progress.step("Wait for the node");
+    let node = waiting.node_ready(&step)?;
+    step.done("Ready");
+    timing.end("node");
+    let step = progress.step("Wait for the controllers");
+    waiting.takes_pods(&step)?;
+    step.done("pods are admitted");
+    timing.end("controllers");
+    let step = progress.step("Wait for the add-ons");
+    waiting.addons(rollouts, &step)?;
+    step.done("ready");
+    timing.end("rollouts");
+    Ok(node.kubelet_version)
+}
+
+/// An SSH session that is opened when something is asked over it, which is only after a failed check, for
+/// the journals.
+struct OnDemand<'a> {
+    backend: &'a dyn Backend,
+    target: Target,
+    limit: Duration,
+    session: Option<Box<dyn Remote>>,
+}
+
+impl Remote for OnDemand<'_> {
+    fn exec(&mut self, command: &str, stdin: &[u8], limit: Option<Duration>) -> Result<Output> {
+        // A session that fails is replaced by a new one for the next command.
+        let mut session = match self.session.take() {
+            Some(session) => session,
+            None => self.backend.connect(&self.target, self.limit)?,
         };
-        // Those whose images may not be there yet last; the others need not wait for them.
-        let (own, others): (Vec<_>, Vec<_>) = all.iter().partition(|a| a.folder.is_some());
-        apply(&others)?;
-        loading.end(self.progress)?;
-        apply(&own)?;
-        for name in &self.options.no_addons {
-            addon::remove(api, name, waiting.deadline)?;
-            addon::forget(&access.dir, name)?;
-        }
-        step.done(access.profile.addons.join(", "));
-        self.stage("addons");
-        let step = self.progress.step("Wait for the API to be ready");
-        if !has_roles {
-            waiting.api_nearly_ready(&step)?;
-            provision::start_all(waiting.remote)?;
-        }
-        waiting.api_ready(&step)?;
-        step.done("");
-        self.stage("ready");
-        let step = self.progress.step("Wait for the node");
-        let node = waiting.node_ready(&step)?;
-        step.done("Ready");
-        self.stage("node");
-        let step = self.progress.step("Wait for the controllers");
-        waiting.takes_pods(&step)?;
-        step.done("pods are admitted");
-        self.stage("controllers");
-        let step = self.progress.step("Wait for the add-ons");
-        waiting.addons(&mut rollouts().since(booted), &step)?;
-        step.done("at work");
-        self.stage("rollouts");
-        let step = self.progress.step("Verify the processes");
-        provision::verify(waiting.remote, Role::ControlPlane)?;
-        step.done(format!(
-            "{} run",
-            provision::processes(Role::ControlPlane).len()
-        ));
-        Ok(node.kubelet_version)
+        let output = session.exec(command, stdin, limit)?;
+        self.session = Some(session);
+        Ok(output)
     }
+}
+
+/// Checks a resumed node through the API and over SSH at the same time.
+fn check_resumed(start: &mut Start<'_>) -> Result<Flow> {
+    let wanted = start.plan(None)?;
+    let limit = start.limit(HEALTH_LIMIT);
+    let api = start.api()?;
+    let addons: Vec<Addon> = addons::enabled(&start.cluster.profile, &start.cluster.dir)?;
+    let (env, cluster, pki) = (&start.env, &start.cluster, start.known_pki()?);
+    let node = &start.nodes[0];
+    let mut watchers = (node.watcher.another(), node.watcher.another());
+    let mut remote = OnDemand {
+        backend: env.backend,
+        target: cluster.target()?,
+        limit,
+        session: None,
+    };
+    // A node with other certificates than it should have may never answer as it should.
+    let cancel = &AtomicBool::new(false);
+    let mut timing = Stopwatch::start();
+    let (version, changed) = std::thread::scope(|scope| {
+        let over_ssh = scope.spawn(|| {
+            let _span = trace::span("check the node over SSH");
+            let step = env.progress.step("Check the node");
+            let connecting = Connecting {
+                env,
+                cluster,
+                pki,
+                step: &step,
+            };
+            let changed = compare(&connecting, &wanted, &mut watchers.0, limit);
+            let good = changed.as_ref().is_ok_and(Vec::is_empty);
+            cancel.store(!good, Ordering::Relaxed);
+            match &changed {
+                Ok(changed) if changed.is_empty() => step.done("as it should be"),
+                Ok(_) => step.skipped("configuration drift found"),
+                Err(_) => drop(step),
+            }
+            changed
+        });
+        // It does not boot: a node with nothing to do rests, and writes nothing to its console.
+        watchers.1.reached();
+        let mut waiting = Waiting {
+            api: &api,
+            remote: &mut remote,
+            units: &wanted.units,
+            watcher: &mut watchers.1,
+            deadline: Instant::now() + limit,
+            cancel: Some(cancel),
+        };
+        let step = env.progress.step("Check the API");
+        let silent = &crate::progress::Silent;
+        let version = check(
+            &mut waiting,
+            true,
+            &mut Rollouts::of(&addons),
+            silent,
+            &mut timing,
+        );
+        report(step, &version, cancel);
+        let changed = over_ssh.join().unwrap_or_else(|_| {
+            Err(Error::new(
+                Kind::Internal,
+                "checking the node ended in a panic",
+            ))
+        });
+        (version, changed)
+    });
+    start.stage("awake");
+    // A fault in the node may be the reason for the API's answers, so it comes first.
+    if !changed?.is_empty() {
+        start.nodes[0].identity_sent = false;
+        return Ok(Flow::BackTo(CONNECT));
+    }
+    start.node_version = version?;
+    Ok(Flow::Next)
+}
+
+fn report(step: Step, version: &Result<String>, cancel: &AtomicBool) {
+    match version {
+        Ok(_) => step.done("Ready"),
+        Err(_) if cancel.load(Ordering::Relaxed) => step.skipped("will be checked again"),
+        Err(_) => drop(step),
+    }
+}
+
+/// Compares the files and processes of a node with the plan; returns the files that have to be changed.
+fn compare(
+    connecting: &Connecting<'_>,
+    wanted: &Wanted,
+    watcher: &mut Watcher<'_>,
+    limit: Duration,
+) -> Result<Vec<String>> {
+    let role = connecting.cluster.profile.first().role;
+    let mut session = connecting.connect_with_identity(watcher, limit)?;
+    let span = trace::span("compare the files");
+    let changed = remote::changed(session.as_mut(), &wanted.files, &wanted.optional)?;
+    drop(span);
+    if changed.is_empty() {
+        provision::verify(session.as_mut(), role)?;
+    }
+    let paths = changed.into_iter().map(|i| wanted.files[i].path.clone());
+    Ok(paths.collect())
 }

@@ -1,65 +1,96 @@
-//! `kubby start`, top to bottom: each step looks first and changes only what differs, so that
-//! running it again repairs whatever is missing.
+//! `kubby start`: a list of steps, in their order. Each step looks first and changes only what differs,
+//! so that running `start` again repairs whatever is missing.
 
 pub(crate) mod addon_images;
-pub(crate) mod assets;
-pub(crate) mod health;
-pub(crate) mod prepare;
-pub(crate) mod resumed;
+mod addons;
+mod assets;
+mod check;
+mod configure;
+mod connect;
+pub(crate) mod context;
+mod health;
+mod identity;
+mod kubeconfig;
+mod machines;
+pub(crate) mod renewed;
+mod retry;
+pub(crate) mod services;
 pub(crate) mod template;
 pub(crate) mod timing;
-pub(crate) mod wait;
+mod wait;
 
-use std::cell::{Cell, RefCell};
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+pub use assets::get_assets;
 
-use time::OffsetDateTime;
+use std::time::Duration;
 
-use crate::cluster::Access;
-use crate::cluster::StartOptions;
-use crate::cluster::context;
-use crate::cluster::machine::resources::{self, Names};
-use crate::cluster::machine::watch::Watcher;
-use crate::cluster::operations::certs;
-use crate::cluster::operations::services;
-use crate::cluster::saved::identity;
-use crate::cluster::saved::load;
-use crate::cluster::saved::state::Stamp;
-use crate::cluster::start::addon_images::Loading;
-use crate::cluster::start::prepare::Prepared;
-use crate::cluster::start::template::Template;
-use crate::cluster::start::timing::Stopwatch;
-use crate::cluster::start::wait::Waiting;
-use crate::egress::{self, Egress, HostFacts};
-use crate::error::{Kind, Result};
-use crate::fsutil;
-use crate::hypervisor::{self, Hypervisor, Libvirt};
+use crate::cluster::Cluster;
+use crate::cluster::env::Env;
+use crate::cluster::machine::host::Host;
+use crate::cluster::spec::StartOptions;
+use crate::egress::{self, HostFacts};
+use crate::error::{Error, Kind, Result};
+use crate::hypervisor;
 use crate::interrupt;
-use crate::network::Network;
-use crate::pki::{self, Pki, PkiSpec};
-use crate::profile::{Profile, ProfileName};
-use crate::progress::Progress;
-use crate::provision::{self, Inputs, Wanted};
-use crate::store::Store;
+use crate::name::ProfileName;
+use crate::profile::Profile;
 
-/// Limits with hardware virtualisation; the acceleration's factor makes them fit emulation.
-const BOOT_LIMIT: Duration = Duration::from_secs(60);
-const COPY_LIMIT: Duration = Duration::from_secs(15);
-const HEALTH_LIMIT: Duration = Duration::from_secs(120);
+use context::{Flow, Origin, Start};
 
-/// How often a machine that dies while it boots is tried in all. Emulation loses a boot in some
-/// hundreds, and on a host with much to do two in a row.
-const BOOTS: u32 = 3;
+/// The scope of a step.
+enum Scope {
+    /// It runs once for the cluster.
+    Cluster(fn(&mut Start<'_>) -> Result<Flow>),
+    /// It runs for each node, whose index it gets.
+    EachNode(fn(&mut Start<'_>, usize) -> Result<Flow>),
+}
 
-/// What `start` brought about.
+/// One step of a start.
+struct Step {
+    title: &'static str,
+    scope: Scope,
+}
+
+const fn once(title: &'static str, run: fn(&mut Start<'_>) -> Result<Flow>) -> Step {
+    Step {
+        title,
+        scope: Scope::Cluster(run),
+    }
+}
+
+const fn each_node(title: &'static str, run: fn(&mut Start<'_>, usize) -> Result<Flow>) -> Step {
+    Step {
+        title,
+        scope: Scope::EachNode(run),
+    }
+}
+
+/// The step that starts machines, which is repeated for a machine that dies.
+const MACHINES: &str = "Start the machines";
+/// The step from which a resumed node continues if something has to be changed in it.
+const CONNECT: &str = "Connect over SSH";
+
+/// The steps of a start, after [`check::begin`] has checked the host and settled the profile.
+const STEPS: &[Step] = &[
+    once("Get the images", assets::run),
+    each_node(MACHINES, machines::run),
+    each_node("Send the identity", identity::run),
+    each_node(CONNECT, connect::run),
+    each_node("Configure Kubernetes", configure::run),
+    once("Apply the add-ons", addons::run),
+    once("Check the cluster's health", health::run),
+    once("Save a warm template", template::run),
+    once("Open the ports of Services", services::run),
+    once("Write the kubeconfig context", kubeconfig::run),
+];
+
+/// The result of a start.
 #[derive(Debug)]
 pub struct Started {
     /// The cluster.
-    pub access: Access,
-    /// The virtual machine was made by this start.
+    pub cluster: Cluster,
+    /// The cluster was created by this start.
     pub created: bool,
-    /// The virtual machine ran before this start.
+    /// The virtual machine was running before this start.
     pub was_running: bool,
     /// The virtual machine is a copy of a warm template.
     pub from_template: bool,
@@ -71,343 +102,93 @@ pub struct Started {
     pub current_context: bool,
     /// The kubelet's version with `v`.
     pub node_version: String,
-    /// How long each stage took, in their order.
+    /// The duration of each stage, in their order.
     pub stages: Vec<(&'static str, Duration)>,
 }
 
-/// The surroundings of one start.
-pub(crate) struct Start<'a> {
-    pub(crate) store: &'a Store,
-    pub(crate) name: &'a ProfileName,
-    pub(crate) options: &'a StartOptions,
-    pub(crate) progress: &'a dyn Progress,
-    pub(crate) host_facts: &'a HostFacts,
-    stopwatch: RefCell<Stopwatch>,
-    /// Image archives of add-ons that this start brings.
-    pub(crate) archives: RefCell<Vec<PathBuf>>,
-    /// The warnings about the way to the world are told.
-    warned: Cell<bool>,
-    /// Certificates that this start renewed.
-    renewed: RefCell<Vec<String>>,
-}
-
-/// Creates the cluster, brings it back, or repairs what is missing.
+/// Creates a cluster, brings it back, or repairs what is missing.
 ///
 /// # Errors
-/// Of every class; what was made until then stays and the next `start` goes on from it.
-pub fn start(
-    store: &Store,
-    name: &ProfileName,
-    options: &StartOptions,
-    progress: &dyn Progress,
-) -> Result<Started> {
-    // A proxy that makes no sense is told before anything is made.
+/// Of every class; everything made until then stays, and the next `start` continues from it.
+pub fn start(env: &Env<'_>, name: &ProfileName, options: &StartOptions) -> Result<Started> {
+    // Settings that make no sense are reported before anything is created.
+    let settings = options.cluster.egress.settings()?;
     let host_facts = HostFacts::read();
     egress::proxy::from_environment(|name| host_facts.variable(name))?;
-    let start = Start {
-        store,
-        name,
-        options,
-        progress,
-        host_facts: &host_facts,
-        stopwatch: RefCell::new(Stopwatch::start()),
-        archives: RefCell::default(),
-        warned: Cell::new(false),
-        renewed: RefCell::default(),
-    };
-    let _lock = crate::cluster::lock(store, name, progress)?;
-    let existing = Profile::load(&store.profile_dir(name))?;
-    let uri = match (&existing, &options.connect) {
+    let _lock = env.lock(name)?;
+    let existing = Profile::load(&env.store.profile_dir(name))?;
+    let uri = match (&existing, &options.cluster.connect) {
         (Some(profile), _) => profile.connect.clone(),
         (None, asked) => hypervisor::default_uri(asked.as_deref()),
     };
-    let hypervisor = Libvirt::open(&uri)?;
-    let (mut access, prepared) = start.prepare(&hypervisor, existing, &uri)?;
-    let names = Names::new(store, &access.profile);
+    let host = Host::open(env, &uri)?;
+    let mut start = check::begin(env, name, options, &host, &host_facts, existing, &settings)?;
     start.stage("check");
-    let begin = if prepared.running {
-        // From here on the disk goes its own way: saved memory that a killed kubby left fits no
-        // more.
-        fsutil::remove_all(&access.dir.suspended())?;
-        // One that was loaded and not let go has none.
-        let ports = resources::own_ports(&access.profile);
-        load::open_ports(&hypervisor, &names.domain, &ports)?;
-        hypervisor.resume(&names.domain)?;
-        Begin::Running
-    } else if start.wake(&hypervisor, &mut access, &prepared)? {
-        start.stage("machine");
-        Begin::Woken
-    } else {
-        start.begin(&hypervisor, &mut access, &prepared)?
-    };
-    start.until_healthy(&hypervisor, access, &prepared, begin)
+    run(&mut start)?;
+    Ok(Started {
+        created: start.created,
+        was_running: start.was_running,
+        from_template: start.nodes.iter().any(|node| node.origin == Origin::Copied),
+        changed: start.changed,
+        renewed: start.renewed,
+        current_context: start.current_context,
+        node_version: start.node_version,
+        stages: start.timing.take_stages(),
+        cluster: start.cluster,
+    })
 }
 
-/// What the checks at the end of a start have found.
-pub(crate) struct Healthy {
-    /// The kubelet's version with `v`.
-    pub(crate) node_version: String,
-    /// Paths in the node that were written.
-    pub(crate) changed: Vec<String>,
-}
-
-/// How a start's machine begins.
-enum Begin {
-    /// It ran before this start.
-    Running,
-    /// It is a copy of this template.
-    Copied(Template),
-    /// It goes on from where it was saved.
-    Woken,
-    /// It boots; once it is healthy it is saved as this template.
-    Booting(Option<Template>),
-}
-
-impl Start<'_> {
-    /// Lets a machine that is off begin: as a copy of the template of its specification where
-    /// there is one, otherwise by booting.
-    fn begin(
-        &self,
-        hypervisor: &dyn Hypervisor,
-        access: &mut Access,
-        prepared: &Prepared,
-    ) -> Result<Begin> {
-        let template = self.get_assets(hypervisor, access, prepared)?;
-        let template = match template {
-            Some(template) if self.copy_of(&template, hypervisor, access, prepared)? => {
-                self.stage("machine");
-                return Ok(Begin::Copied(template));
-            }
-            other => other,
-        };
-        self.machine(hypervisor, access, prepared.acceleration)?;
-        Ok(Begin::Booting(template))
-    }
-
-    /// From a machine that has begun to a healthy cluster, if need be by another boot: a copy that
-    /// turns out bad is given up, and a machine that dies is switched off and on.
-    fn until_healthy(
-        &self,
-        hypervisor: &dyn Hypervisor,
-        mut access: Access,
-        prepared: &Prepared,
-        mut begin: Begin,
-    ) -> Result<Started> {
-        let mut boots = 1;
-        loop {
-            let error = match self.kubernetes(hypervisor, access.clone(), prepared, &begin) {
-                Err(e) if e.kind() != Kind::Interrupted => e,
-                ended => return ended,
-            };
-            let template = match begin {
-                Begin::Copied(template) => {
-                    // Nothing of the user's is in it yet, so a copy that turns out bad may go.
-                    let goes = self.give_up_template(&template, hypervisor, &access, &error)?;
-                    goes.then_some(template)
-                }
-                begin if error.is_of_dead_machine() && boots < BOOTS => {
-                    boots += 1;
-                    self.progress.warn(&format!(
-                        "{error}; switching it off and on again: try {boots} of {BOOTS}"
-                    ));
-                    hypervisor.destroy(&Names::new(self.store, &access.profile).domain)?;
-                    match begin {
-                        Begin::Booting(template) => template,
-                        _ => None,
-                    }
-                }
-                _ => return Err(error),
-            };
-            self.machine(hypervisor, &mut access, prepared.acceleration)?;
-            begin = Begin::Booting(template);
-        }
-    }
-
-    /// What is wanted in the node, with these keys and certificates.
-    pub(crate) fn plan(&self, access: &Access, pki: &Pki) -> Result<Wanted> {
-        let egress = self.egress(access)?;
-        let network = Network::default();
-        Ok(provision::plan(&Inputs {
-            network: &network,
-            node: &network.first_node(),
-            egress: &egress,
-            pki,
-            pause_image: &access.profile.assets.pause_image,
-            version: access.profile.version()?,
-        }))
-    }
-
-    /// How the node reaches the world, as far as it is known without asking it.
-    fn egress(&self, access: &Access) -> Result<Egress> {
-        let (egress, warnings) = Egress::gather(&access.profile.egress, self.host_facts)?;
-        // Once is enough, however often it is asked.
-        if !self.warned.replace(true) {
-            for warning in warnings {
-                self.progress.warn(&warning);
-            }
-        }
-        Ok(egress)
-    }
-
-    /// What the image archives of the user's add-ons look like from outside: they may be large.
-    pub(crate) fn archive_marks(&self) -> Vec<String> {
-        let marks = self.archives.borrow();
-        let mut marks: Vec<String> = marks
-            .iter()
-            .map(|path| format!("{} {:?}", path.display(), Stamp::of(path)))
-            .collect();
-        marks.sort();
-        marks
-    }
-
-    /// The cluster's keys and certificates; tells which were renewed.
-use time::OffsetDateTime;
-
-    pub(crate) fn pki(&self, access: &Access) -> Result<Pki> {
-        let pki = pki::ensure(&access.dir.pki(), &provision::pki_spec(Vec::new())?)?;
-        let mut renewed = self.renewed.borrow_mut();
-        renewed.extend(certs::tell_renewed(&pki, self.progress));
-        Ok(pki)
-    }
-
-    fn write_context(&self, access: &Access, pki: &Pki) -> Result<bool> {
-        let keep = self.options.keep_context;
-        context::write(self.store, access, pki, keep, self.progress)
-    }
-
-    /// Ends the running stage and gives it a name.
-    pub(crate) fn stage(&self, name: &'static str) {
-        self.stopwatch.borrow_mut().end(name);
-    }
-
-    /// From a machine that runs to a healthy cluster with a context.
-    fn kubernetes(
-        &self,
-        hypervisor: &dyn Hypervisor,
-        mut access: Access,
-        prepared: &Prepared,
-        begin: &Begin,
-    ) -> Result<Started> {
-        let names = &Names::new(self.store, &access.profile);
-        let acceleration = prepared.acceleration;
-        let began = Instant::now();
-        // What the user gives is for boot and health together.
-        let limit = |with_kvm: Duration| match self.options.timeout {
-            Some(timeout) => timeout.saturating_sub(began.elapsed()),
-            None => with_kvm * acceleration.deadline_factor(),
-        };
-        let mut watcher = Watcher::new(hypervisor, &access.profile, acceleration, names);
-        let pki = self.pki(&access)?;
-        let introduced = match begin {
-            Begin::Copied(_) | Begin::Woken => {
-                identity::introduce(hypervisor, names, &access, &pki)?
-            }
-            Begin::Running | Begin::Booting(_) => false,
-        };
-        self.stage("introduce");
-        if introduced {
-            // Whoever waits for kubectl may go ahead: what follows looks, and changes nothing.
-            self.write_context(&access, &pki)?;
-            let found = self.awake(hypervisor, &access, prepared, &pki, limit(HEALTH_LIMIT))?;
-            if let Some(healthy) = found {
-                return self.conclude(hypervisor, access, prepared, begin, &pki, healthy);
-            }
-        }
-        let step = self.progress.step(match begin {
-            Begin::Booting(_) => "Boot the node",
-            Begin::Running | Begin::Copied(_) | Begin::Woken => "Reach the node",
-        });
-        // A limit of the user's is for the attempts in full, and an error tells how long they took.
-        if matches!(begin, Begin::Booting(_)) && self.options.timeout.is_none() {
-            watcher.before_ssh(acceleration)?;
-        }
-        // A copy that does not answer soon is given up for a cold start.
-        let limit_of_boot = limit(match begin {
-            Begin::Copied(_) => COPY_LIMIT,
-            _ => BOOT_LIMIT,
-        });
-        let mut ssh = identity::connect(&access, &pki, &mut watcher, limit_of_boot, &step)?;
-        // The clock of a machine that was paused or saved stood still, and so did that of one
-        // whose host slept.
-        if !matches!(begin, Begin::Booting(_)) {
-            identity::tell_time(&mut ssh)?;
-        }
-        step.done("SSH answers");
-        self.stage("boot");
+/// Runs the steps in their order. A step can send the start back to an earlier one; so does a machine
+/// that dies.
+fn run(start: &mut Start<'_>) -> Result<()> {
+    let mut next = 0;
+    while let Some(step) = STEPS.get(next) {
         interrupt::check()?;
-
-        let wanted = self.plan(&access, &pki)?;
-        let step = self.progress.step("Configure Kubernetes");
-        let applied = provision::apply(&mut ssh, &wanted)?;
-        if applied.changed.is_empty() {
-            step.skipped("everything is as it should be");
-        } else {
-            step.done(format!("{} files", applied.changed.len()));
-        }
-        self.stage("configure");
-        let loading = Loading::begin(&access, &self.archives.borrow());
-        let restarted = &applied.restarted;
-        self.settle(
-            &mut ssh,
-            &wanted,
-            restarted,
-            &mut watcher,
-            limit(HEALTH_LIMIT),
-        )?;
-        let booted = match begin {
-            Begin::Booting(_) => Some(provision::booted_at(&mut ssh)?),
-            _ => None,
+        let flow = match run_step(step, start) {
+            Ok(flow) => flow,
+            Err(e) if e.kind() == Kind::Interrupted => return Err(e),
+            Err(e) => retry::prepare(start, e)?,
         };
-        let mut waiting = Waiting {
-            api: &access.api_with(&pki)?,
-            remote: &mut ssh,
-            units: &wanted.units,
-            watcher: &mut watcher,
-            deadline: Instant::now() + limit(HEALTH_LIMIT),
-            pointless: None,
+        next = match flow {
+            Flow::Next => next + 1,
+            Flow::BackTo(title) => position(title)?,
         };
-        let node_version = self.healthy(&access, &mut waiting, booted, loading)?;
-        self.stage("verify");
-        if let Begin::Booting(Some(template)) = begin
-            && prepared.created
-        {
-            self.save_template(template, hypervisor, &mut access, &mut ssh)?;
-            self.stage("template");
-        }
-        let healthy = Healthy {
-            node_version,
-            changed: applied.changed,
-        };
-        self.conclude(hypervisor, access, prepared, begin, &pki, healthy)
     }
+    Ok(())
+}
 
-    /// Brings back the ways to Services and writes the context.
-    fn conclude(
-        &self,
-        hypervisor: &dyn Hypervisor,
-        mut access: Access,
-        prepared: &Prepared,
-        begin: &Begin,
-        pki: &Pki,
-        healthy: Healthy,
-    ) -> Result<Started> {
-        let api = access.api_with(pki)?;
-        services::restore(self.store, &mut access, hypervisor, &api, self.progress)?;
-        let current_context = self.write_context(&access, pki)?;
-        if let Begin::Copied(template) = begin {
-            template.trust()?;
+/// Runs a step for the cluster or for each of its nodes. The first node that has to go back to an
+/// earlier step takes the others along: each looks first and changes only what differs.
+fn run_step(step: &Step, start: &mut Start<'_>) -> Result<Flow> {
+    match step.scope {
+        Scope::Cluster(run) => run(start),
+        Scope::EachNode(run) => {
+            for node in 0..start.nodes.len() {
+                if let back @ Flow::BackTo(_) = run(start, node)? {
+                    return Ok(back);
+                }
+            }
+            Ok(Flow::Next)
         }
-        self.stage("context");
-        Ok(Started {
-            access,
-            created: prepared.created,
-            was_running: matches!(begin, Begin::Running),
-            from_template: matches!(begin, Begin::Copied(_)),
-            changed: healthy.changed,
-            renewed: self.renewed.take(),
-            current_context,
-            node_version: healthy.node_version,
-            stages: self.stopwatch.borrow_mut().take_stages(),
-        })
+    }
+}
+
+fn position(title: &str) -> Result<usize> {
+    STEPS
+        .iter()
+        .position(|step| step.title == title)
+        .ok_or_else(|| Error::new(Kind::Internal, format!("there is no step `{title}`")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_that_are_gone_back_to_exist_once() {
+        for title in [MACHINES, CONNECT] {
+            assert_eq!(STEPS.iter().filter(|s| s.title == title).count(), 1);
+            position(title).unwrap();
+        }
     }
 }

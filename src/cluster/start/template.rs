@@ -1,59 +1,32 @@
-//! Warm starts: the first healthy start of a specification saves the machine as a template, and
-//! the next cluster of that specification begins as a copy of it.
+//! Warm templates: the first healthy start of a specification saves the machine as a template, and the
+//! next cluster with that specification begins as a copy of it.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Serialize;
-
 use crate::addon::Addon;
-use crate::cluster::Access;
-use crate::cluster::Templates;
 use crate::cluster::addons;
-use crate::cluster::machine::resources::{self, Names};
-use crate::cluster::saved::identity;
-use crate::cluster::saved::load;
-use crate::cluster::saved::save::{Capture, Purpose};
-use crate::cluster::saved::state::{self, Saved, SavedDir};
-use crate::cluster::start::Start;
-use crate::cluster::start::prepare::Prepared;
+use crate::cluster::machine::keys;
+use crate::cluster::saved::save::{Save, SaveReason};
+use crate::cluster::saved::state::{Saved, SavedDir, Stamp};
+use crate::cluster::saved::{garbage, identity, load, support};
+use crate::cluster::start::connect::when_keys_are_read;
+use crate::cluster::start::context::{Flow, Origin, Start};
+use crate::cluster::start::machines::replace_ports;
+use crate::cluster::template_key::{self, KeyParts};
 use crate::error::{Error, Kind, Result};
 use crate::fsutil;
-use crate::hypervisor::{Acceleration, HostInfo, Hypervisor};
 use crate::pki::{self, Pki};
+use crate::progress::Step;
 use crate::provision;
-use crate::remote::Ssh;
 use crate::store::ProfileDir;
 use crate::trace;
-use crate::units::Mebibytes;
+use crate::units::{Mebibytes, human_bytes};
 
-/// Changes when templates of an earlier kubby must not be used any more, for reasons that are
-/// in none of the parts of [`Specification`].
-const LAYOUT: u32 = 1;
-
-/// How long the SSH server may take to read its keys anew, with hardware virtualisation.
+/// The limit for the SSH server to read its keys again, with hardware virtualisation.
 const KEYS_LIMIT: Duration = Duration::from_secs(10);
 
-/// Everything that goes into a machine before it is handed to the user; its digest is the
-/// template's key.
-#[derive(Serialize)]
-struct Specification<'a> {
-    layout: u32,
-    kubby: &'a str,
-    kubernetes: &'a str,
-    node_image: &'a str,
-    components: &'a str,
-    cpus: u32,
-    memory_mib: u64,
-    disk_mib: u64,
-    acceleration: &'a str,
-    kernel_args: &'a [String],
-    plan: String,
-    addons: Vec<(String, String)>,
-    archives: Vec<String>,
-}
-
-/// A template that a start can use or make.
+/// A template that a start can use or save.
 #[derive(Debug)]
 pub(crate) struct Template {
     key: String,
@@ -61,214 +34,199 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    /// The mark that the last copy was too late.
-    fn doubted(&self) -> PathBuf {
+    /// Returns the file that marks the template as suspect after a slow copy.
+    fn suspect(&self) -> PathBuf {
         self.dir.root.join("doubted")
     }
 
-    /// Whether a failure of its copy means that it is no good. One that was only too late for the
-    /// first time does not.
-    fn goes_after(&self, why: &Error) -> bool {
-        let late = matches!(why.kind(), Kind::NodeUnreachable | Kind::Unhealthy);
-        !late || self.doubted().exists()
+    /// Returns whether the template should be discarded after a failure of its copy: not if the copy was
+    /// only too slow for the first time, which a busy host can cause.
+    fn should_discard(&self, why: &Error) -> bool {
+        let slow = matches!(why.kind(), Kind::NodeUnreachable | Kind::Unhealthy);
+        !slow || self.suspect().exists()
     }
 
-    /// Notes that a copy was too late.
-    fn doubt(&self) -> Result<()> {
-        fsutil::write_atomic(&self.doubted(), b"", 0o600)
+    fn mark_suspect(&self) -> Result<()> {
+        fsutil::write_atomic(&self.suspect(), b"", 0o600)
     }
 
-    /// Notes that a copy was in time.
-    pub(crate) fn trust(&self) -> Result<()> {
-        fsutil::remove_all(&self.doubted())
+    /// Clears the mark after a copy that was in time.
+    pub(crate) fn clear_suspect(&self) -> Result<()> {
+        fsutil::remove_all(&self.suspect())
     }
 }
 
-impl Start<'_> {
-    /// The template of this start's specification; nothing when templates are not wanted or not
-    /// possible. The assets have to be settled.
-    pub(crate) fn template(&self, access: &Access, host: &HostInfo) -> Result<Option<Template>> {
-        if self.options.templates == Templates::Off || load::obstacle(host).is_some() {
-            return Ok(None);
-        }
-        let profile = &access.profile;
-        let plan = self.plan(access, &Pki::blank())?;
-        let addons = addons::enabled(profile, &access.dir)?;
-        let digest = |addon: &Addon| (addon.name.clone(), addon.digest());
-        let specification = Specification {
-            layout: LAYOUT,
-            kubby: env!("CARGO_PKG_VERSION"),
-            kubernetes: &profile.kubernetes_version,
-            node_image: &profile.assets.node_image,
-            components: &profile.assets.components,
-            cpus: profile.cpus,
-            memory_mib: profile.memory_mib,
-            disk_mib: profile.disk_mib,
-            acceleration: &profile.acceleration,
-            kernel_args: &profile.kernel_args,
-            plan: provision::digest(&plan),
-            addons: addons.iter().map(digest).collect(),
-            archives: self.archive_marks(),
-        };
-        let key = state::digest_of(&specification)?;
-        let dir = SavedDir::at(self.store.templates_dir().join(&key));
-        Ok(Some(Template { key, dir }))
+/// Returns the template for this start's specification; `None` if templates are not wanted or not
+/// possible. The assets are known already.
+pub(super) fn find(start: &mut Start<'_>) -> Result<Option<Template>> {
+    if start.options.cluster.no_template || support::obstacle(&start.info).is_some() {
+        return Ok(None);
     }
+    let plan = start.plan(Some(&Pki::blank()))?;
+    let addons = addons::enabled(&start.cluster.profile, &start.cluster.dir)?;
+    let digest = |addon: &Addon| (addon.name.clone(), addon.digest());
+    // Archives may be large: their stamps stand for their content.
+    let archives = start.archives.iter();
+    let mut archives: Vec<String> = archives
+        .map(|path| format!("{} {:?}", path.display(), Stamp::of(path)))
+        .collect();
+    archives.sort();
+    let parts = KeyParts {
+        plan: provision::digest(&plan),
+        addons: addons.iter().map(digest).collect(),
+        archives,
+    };
+    let key = template_key::template_key(&start.cluster.profile, &parts)?;
+    let dir = SavedDir::at(start.env.store.templates_dir().join(&key));
+    Ok(Some(Template { key, dir }))
+}
 
-    /// Makes the machine a copy of the template and lets it run. Returns `false` where there is
-    /// no template, or none that can be used; what was begun is undone then.
-    pub(crate) fn copy_of(
-        &self,
-        template: &Template,
-        hypervisor: &dyn Hypervisor,
-        access: &mut Access,
-        prepared: &Prepared,
-    ) -> Result<bool> {
-        let names = Names::new(self.store, &access.profile);
-        let found = match template.dir.load() {
-            // A first start has no template, and need not hear of that.
-            Ok(None) => return Ok(false),
-            Ok(Some(saved)) => Ok(saved),
-            Err(e) => Err(e),
-        };
-        let step = self.progress.step("Start from the warm template");
-        let copied = found.and_then(|saved| {
-            load::check(&saved, &names, &prepared.host)?;
-            load::check_certificates(&template.dir.files())?;
-            self.copy_template(template, &saved, hypervisor, access, prepared.acceleration)
-        });
-        match copied {
-            Ok(()) => {
-                // The copy has the images already.
-                self.archives.borrow_mut().clear();
-                step.done(&template.key);
-                Ok(true)
-            }
-            Err(e) if e.kind() == Kind::Interrupted => Err(e),
-            Err(e) => {
-                step.skipped("it cannot be used");
-                self.give_up_template(template, hypervisor, access, &e)?;
-                Ok(false)
-            }
+/// Makes a node's machine a copy of the template and starts it. Returns `false` if there is no template,
+/// or none that can be used; the attempt is undone then.
+pub(super) fn copy(start: &mut Start<'_>, node: usize) -> Result<bool> {
+    let Some(template) = &start.template else {
+        return Ok(false);
+    };
+    let (key, dir) = (template.key.clone(), template.dir.clone());
+    let found = match dir.load() {
+        // A first start has no template, which is no news for the user.
+        Ok(None) => return Ok(false),
+        Ok(Some(saved)) => Ok(saved),
+        Err(e) => Err(e),
+    };
+    let step = start.env.progress.step("Start from the warm template");
+    let copied = found.and_then(|saved| {
+        support::check(&saved, start.host.target(), &start.info)?;
+        support::check_certificates(&dir.files())?;
+        start_copy(start, node, &saved, &dir.files())
+    });
+    match copied {
+        Ok(()) => {
+            // The copy has the images already.
+            start.archives.clear();
+            step.done(&key);
+            Ok(true)
+        }
+        Err(e) if e.kind() == Kind::Interrupted => Err(e),
+        Err(e) => {
+            step.skipped("it cannot be used");
+            give_up(start, &e)?;
+            Ok(false)
         }
     }
+}
 
-    fn copy_template(
-        &self,
-        template: &Template,
-        saved: &Saved,
-        hypervisor: &dyn Hypervisor,
-        access: &mut Access,
-        acceleration: Acceleration,
-    ) -> Result<()> {
-        let names = &Names::new(self.store, &access.profile);
-        let span = trace::span("make the machine's own volumes");
-        let shared = self.store.lock_shared(|| {})?;
-        let size = Mebibytes(access.profile.disk_mib).bytes();
-        hypervisor.create_overlay(&names.pool, &names.disk, &saved.disk, size)?;
-        resources::ensure_seed(hypervisor, names, &access.dir, &[])?;
-        drop((shared, span));
-        let span = trace::span("copy the keys");
-        let original = template.dir.files();
-        fsutil::copy_private(&original.pki(), &access.dir.pki())?;
-        pki::forget_operator(&access.dir.pki())?;
-        let borrowed = ProfileDir::at(access.dir.handover());
-        identity::copy_keys(&original, &borrowed)?;
-        self.free_ports(access)?;
-        drop(span);
-        let runs = || access.dir.machine_runs();
-        load::start(hypervisor, self.store, access, acceleration, saved, runs)
+fn start_copy(
+    start: &mut Start<'_>,
+    node: usize,
+    saved: &Saved,
+    original: &ProfileDir,
+) -> Result<()> {
+    let span = trace::span("make the machine's own volumes");
+    let shared = start.env.lock_shared()?;
+    let profile = &start.cluster.profile.nodes[node];
+    let size = Mebibytes(profile.machine.disk_mib).bytes();
+    let host = start.host;
+    host.libvirt()
+        .create_overlay(host.pool(), &profile.disk, &saved.disk, size)?;
+    start.nodes[node]
+        .machine
+        .ensure_seed(&start.cluster.dir, &[])?;
+    drop((shared, span));
+    let span = trace::span("copy the keys");
+    fsutil::copy_private(&original.pki(), &start.cluster.dir.pki())?;
+    pki::forget_operator(&start.cluster.dir.pki())?;
+    keys::copy(original, &ProfileDir::at(start.cluster.dir.handover()))?;
+    replace_ports(start)?;
+    drop(span);
+    let runs = || start.cluster.dir.machine_runs();
+    let machine = &start.nodes[node].machine;
+    load::start(machine, &start.cluster, start.acceleration, saved, runs)
+}
+
+/// Undoes a copy of a template: the cluster boots instead. The template is removed, and a new one is
+/// saved, unless the copy was only too slow for the first time.
+pub(super) fn give_up(start: &mut Start<'_>, why: &Error) -> Result<()> {
+    let Some(template) = start.template.take() else {
+        return Ok(());
+    };
+    let discard = template.should_discard(why);
+    start.env.progress.warn(&format!(
+        "the warm template {} cannot be used{} ({why}); booting instead",
+        template.key,
+        if discard { " and is removed" } else { " now" }
+    ));
+    for node in &start.nodes {
+        node.machine.power_off()?;
     }
-
-    /// Takes back what a copy of a template has made: the cluster starts cold. The template goes
-    /// too, and another one is made, unless the copy was only too late for the first time: that can
-    /// be a busy host's doing. Returns whether it went.
-    pub(crate) fn give_up_template(
-        &self,
-        template: &Template,
-        hypervisor: &dyn Hypervisor,
-        access: &Access,
-        why: &Error,
-    ) -> Result<bool> {
-        let goes = template.goes_after(why);
-        self.progress.warn(&format!(
-            "the warm template {} cannot be used{} ({why}); starting cold",
-            template.key,
-            if goes { " and is removed" } else { " now" }
-        ));
-        let names = Names::new(self.store, &access.profile);
-        hypervisor.destroy(&names.domain)?;
-        fsutil::remove_all(&access.dir.pki())?;
-        fsutil::remove_all(&access.dir.handover())?;
-        let _shared = self.store.lock_shared(|| {})?;
-        // The seed of a copy brings its keys only; that of a cold start more.
-        for volume in [&names.disk, &names.seed] {
-            hypervisor.delete_volume(&names.pool, volume)?;
-        }
-        if goes {
-            fsutil::remove_all(&template.dir.root)?;
-            crate::cluster::saved::garbage::sweep(hypervisor, self.store, &names.pool, None)?;
-        } else {
-            template.doubt()?;
-        }
-        Ok(goes)
-    }
-
-    /// Saves the healthy cluster as a template before the user gets it, so that nothing of theirs
-    /// is in it. The node has keys of its own for that moment, which the template keeps. That it
-    /// cannot be saved is told and is no error.
-    pub(crate) fn save_template(
-        &self,
-        template: &Template,
-        hypervisor: &dyn Hypervisor,
-        access: &mut Access,
-        ssh: &mut Ssh,
-    ) -> Result<()> {
-        let step = self.progress.step("Save a warm template");
-        match self.try_save(template, hypervisor, access, ssh, &step) {
-            Ok(saved) => {
-                let size = saved.memory.map_or(0, |memory| memory.allocated);
-                step.done(crate::units::human_bytes(size));
-                Ok(())
-            }
-            Err(e) if e.kind() == Kind::Interrupted => Err(e),
-            Err(e) => {
-                step.skipped("not saved");
-                self.progress
-                    .warn(&format!("the next start will be a cold one too: {e}"));
-                Ok(())
-            }
+    fsutil::remove_all(&start.cluster.dir.pki())?;
+    fsutil::remove_all(&start.cluster.dir.handover())?;
+    start.pki = None;
+    let _shared = start.env.lock_shared()?;
+    // The seed of a copy brings only its keys; that of a boot more.
+    for (node, profile) in start.nodes.iter().zip(&start.cluster.profile.nodes) {
+        for volume in [&profile.disk, &node.machine.names.seed] {
+            start.host.delete_volume(volume)?;
         }
     }
-
-    fn try_save(
-        &self,
-        template: &Template,
-        hypervisor: &dyn Hypervisor,
-        access: &mut Access,
-        ssh: &mut Ssh,
-        step: &crate::progress::Step,
-    ) -> Result<Saved> {
-        let borrowed = ProfileDir::at(access.dir.handover());
-        // From here until the node has its own keys back the next start looks for either.
-        resources::ensure_ssh_identity(&borrowed)?;
-        identity::hand_over(ssh, &resources::ssh_identity(&borrowed)?)?;
-        // A server that was saved while it reads its keys would do so in each copy.
-        identity::connect_when_read(&access.target_with(&borrowed)?, access.deadline(KEYS_LIMIT))?;
-        let capture = Capture {
-            hypervisor,
-            store: self.store,
-            step,
-        };
-        fsutil::create_private_dir(&self.store.templates_dir())?;
-        let saved = capture.take(access, &borrowed, Purpose::Keep, &template.dir);
-        identity::hand_over(ssh, &resources::ssh_identity(&access.dir)?)?;
-        fsutil::remove_all(borrowed.root())?;
-        pki::forget_operator(&template.dir.files().pki())?;
-        // Whoever logs in next must not meet it while it reads them.
-        identity::connect_when_read(&access.target()?, access.deadline(KEYS_LIMIT))?;
-        saved
+    if discard {
+        fsutil::remove_all(&template.dir.root)?;
+        garbage::sweep(start.host, None)?;
+        start.template = Some(template);
+    } else {
+        template.mark_suspect()?;
     }
+    Ok(())
+}
+
+/// Saves the healthy cluster as a template before the user gets it, so that nothing of theirs is in it.
+/// The node has keys of its own for that moment, which the template keeps. A failure to save is a
+/// warning.
+pub(super) fn run(start: &mut Start<'_>) -> Result<Flow> {
+    let booted = start.nodes.iter().all(|node| node.origin == Origin::Booted);
+    let Some(template) = start.template.take().filter(|_| booted && start.created) else {
+        return Ok(Flow::Next);
+    };
+    let step = start.env.progress.step("Save a warm template");
+    match save(start, &template, &step) {
+        Ok(saved) => {
+            let size = saved.memory.map_or(0, |memory| memory.allocated);
+            step.done(human_bytes(size));
+        }
+        Err(e) if e.kind() == Kind::Interrupted => return Err(e),
+        Err(e) => {
+            step.skipped("not saved");
+            let progress = start.env.progress;
+            progress.warn(&format!("the next start will boot too: {e}"));
+        }
+    }
+    start.stage("template");
+    Ok(Flow::Next)
+}
+
+fn save(start: &mut Start<'_>, template: &Template, step: &Step) -> Result<Saved> {
+    let (env, limit) = (start.env, start.cluster.deadline(KEYS_LIMIT));
+    let borrowed = ProfileDir::at(start.cluster.dir.handover());
+    // From here until the node has its own keys back the next start tries both.
+    keys::ensure(&borrowed)?;
+    let node = &mut start.nodes[0];
+    identity::install(node.session()?, &keys::files(&borrowed)?)?;
+    // A server that was saved while it reads its keys would do so in each copy.
+    when_keys_are_read(env.backend, &start.cluster.target_with(&borrowed)?, limit)?;
+    let save = Save {
+        env: &env,
+        machine: &node.machine,
+        step,
+        reason: SaveReason::Keep,
+    };
+    fsutil::create_private_dir(&env.store.templates_dir())?;
+    let saved = save.write(&mut start.cluster, &borrowed, &template.dir);
+    identity::install(node.session()?, &keys::files(&start.cluster.dir)?)?;
+    fsutil::remove_all(borrowed.root())?;
+    pki::forget_operator(&template.dir.files().pki())?;
+    // The next login cannot meet it while it reads them.
+    when_keys_are_read(env.backend, &start.cluster.target()?, limit)?;
+    saved
 }
 
 #[cfg(test)]
@@ -276,18 +234,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_template_whose_copy_is_late_gets_a_second_chance() {
+    fn a_template_whose_copy_is_slow_gets_a_second_chance() {
         let tmp = tempfile::tempdir().unwrap();
         let template = Template {
             key: "k".into(),
             dir: SavedDir::at(tmp.path().to_owned()),
         };
-        let late = Error::new(Kind::NodeUnreachable, "late");
-        assert!(template.goes_after(&Error::new(Kind::Hypervisor, "cut")));
-        assert!(!template.goes_after(&late));
-        template.doubt().unwrap();
-        assert!(template.goes_after(&late));
-        template.trust().unwrap();
-        assert!(!template.goes_after(&late));
+        let slow = Error::new(Kind::NodeUnreachable, "slow");
+        assert!(template.should_discard(&Error::new(Kind::Hypervisor, "cut")));
+        assert!(!template.should_discard(&slow));
+        template.mark_suspect().unwrap();
+        assert!(template.should_discard(&slow));
+        template.clear_suspect().unwrap();
+        assert!(!template.should_discard(&slow));
     }
 }

@@ -1,10 +1,10 @@
-//! How long each stage of a start takes.
+//! The durations of a start's stages.
 
 use std::time::{Duration, Instant};
 
 use crate::trace;
 
-/// Takes the time of one stage after the other.
+/// Measures one stage after the other.
 pub(crate) struct Stopwatch {
     last: Instant,
     stages: Vec<(&'static str, Duration)>,
@@ -27,7 +27,7 @@ impl Stopwatch {
         self.last = now;
     }
 
-    /// Hands out the stages that have ended, in their order.
+    /// Returns the stages that have ended, in their order.
     pub(crate) fn take_stages(&mut self) -> Vec<(&'static str, Duration)> {
         std::mem::take(&mut self.stages)
     }

@@ -1,4 +1,4 @@
-//! Waiting for Kubernetes to be healthy, from the host.
+//! Waiting for Kubernetes from the host, with the reason when it does not come.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -10,19 +10,20 @@ use crate::api::{ApiClient, CONTROL_PLANE_LABEL, NodeStatus};
 use crate::cluster::machine::watch::Watcher;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
+
 use crate::network::NODE_NAME;
 use crate::progress::Step;
 use crate::provision::{self, Unit};
 use crate::remote::Remote;
 
-/// How often the API is asked: each fiftieth of the time that was waited, within these bounds. A
+/// The interval at which the API is asked: a fiftieth of the time so far, within these bounds. A
 /// request costs an emulated node 10 to 20 ms of a processor, and a slow one has none to spare.
 const ASK_EVERY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
 
-/// How often the units are looked at over SSH: under emulation each look costs the node CPU.
+/// The interval at which the units are looked at over SSH: each look costs an emulated node CPU time.
 const UNITS_EVERY: Duration = Duration::from_secs(15);
 
-/// What waiting for health needs.
+/// The surroundings of a wait.
 pub struct Waiting<'a, 'w> {
     /// The API as the operator.
     pub api: &'a ApiClient,
@@ -34,19 +35,19 @@ pub struct Waiting<'a, 'w> {
     pub watcher: &'a mut Watcher<'w>,
     /// When to give up.
     pub deadline: Instant,
-    /// Set when the wait has become pointless, by somebody who looks at the node over SSH meanwhile.
-    pub pointless: Option<&'a AtomicBool>,
+    /// Cancels the wait; set by the SSH check of a resumed node, which runs in parallel.
+    pub cancel: Option<&'a AtomicBool>,
 }
 
 impl Waiting<'_, '_> {
-    /// Waits until kube-apiserver takes objects, which in a new cluster it does seconds before it
-    /// is ready.
+    /// Waits until kube-apiserver accepts writes, which in a new cluster it does seconds before it is
+    /// ready.
     ///
     /// # Errors
     /// As [`Waiting::api_ready`].
     pub fn api_takes_objects(&mut self, step: &Step) -> Result<()> {
         self.until(
-            "kube-apiserver takes no objects",
+            "kube-apiserver does not accept writes",
             "kube-apiserver.service",
             step,
             |api| api.takes_objects().map(Some),
@@ -59,7 +60,7 @@ impl Waiting<'_, '_> {
     /// As [`Waiting::api_ready`].
     pub fn api_nearly_ready(&mut self, step: &Step) -> Result<()> {
         self.until(
-            "kube-apiserver does not make its roles",
+            "kube-apiserver has not created its RBAC roles",
             "kube-apiserver.service",
             step,
             |api| Ok(api.nearly_ready()?.then_some(())),
@@ -80,13 +81,14 @@ impl Waiting<'_, '_> {
         )
     }
 
-    /// Waits until the API knows its operator: a copy of a cluster was told of it a moment ago.
+    /// Waits until the API accepts the administrator's certificate, which a copy of a cluster got a moment
+    /// ago.
     ///
     /// # Errors
     /// As [`Waiting::api_ready`].
     pub fn operator_known(&mut self, step: &Step) -> Result<()> {
         self.until(
-            "kube-apiserver does not know its operator",
+            "kube-apiserver does not accept the administrator's certificate",
             "kube-apiserver.service",
             step,
             |api| Ok(api.get("/version")?.is_ok().then_some(())),
@@ -106,40 +108,40 @@ impl Waiting<'_, '_> {
                 ));
             };
             if !node.control_plane {
-                // A kubelet must not label itself so: the role is the operator's to give.
+                // A kubelet cannot give itself this label: only the administrator can.
                 let patch = json!({"metadata": {"labels": {CONTROL_PLANE_LABEL: ""}}});
                 api.merge_patch(&format!("/api/v1/nodes/{NODE_NAME}"), &patch)?;
                 return Ok(None);
             }
             if node.ready {
-                // After a restart the condition is still the old one for a while: only the
-                // kubelet itself can tell that it is back.
+                // After a restart the condition is still the old one for a while: only the kubelet itself
+                // knows that it is back.
                 return Ok(api.kubelet_healthy(NODE_NAME)?.then_some(node));
             }
             Err(Error::new(Kind::Unhealthy, node.reason))
         })
     }
 
-    /// Waits until pods are admitted: the controllers are at work.
+    /// Waits until pods are admitted, which shows that the controllers run.
     ///
     /// # Errors
     /// As [`Waiting::api_ready`].
     pub fn takes_pods(&mut self, step: &Step) -> Result<()> {
         let (what, unit) = (
-            "the controllers are not at work",
+            "the controllers are not ready",
             "kube-controller-manager.service",
         );
         self.until(what, unit, step, |api| Ok(api.takes_pods()?.then_some(())))
     }
 
-    /// Waits until all that add-ons brought is at work.
+    /// Waits until everything that the add-ons brought is ready.
     ///
     /// # Errors
     /// As [`Waiting::api_ready`], with what its pods say.
     pub fn addons(&mut self, rollouts: &mut Rollouts, step: &Step) -> Result<()> {
         let began = Instant::now();
         let result = self.until(
-            "the add-ons are not at work",
+            "the add-ons are not ready",
             "kubelet.service",
             step,
             |api| {
@@ -183,11 +185,11 @@ impl Waiting<'_, '_> {
                 );
             }
             self.watcher.look()?;
-            if self.pointless.is_some_and(|p| p.load(Ordering::Relaxed)) {
+            if self.cancel.is_some_and(|p| p.load(Ordering::Relaxed)) {
                 return Err(Error::new(Kind::Unhealthy, format!("{what} yet")));
             }
             if units_looked.elapsed() > UNITS_EVERY {
-                look_at_units(self.remote, self.units, self.pointless.is_some())?;
+                look_at_units(self.remote, self.units, self.cancel.is_some())?;
                 units_looked = Instant::now();
             }
             if Instant::now() > self.deadline {
@@ -210,15 +212,15 @@ impl Waiting<'_, '_> {
     }
 }
 
-/// Fails for a unit that fails again and again: what is waited for will not come. With
-/// `others_look` somebody else looks at the node meanwhile.
-fn look_at_units(remote: &mut dyn Remote, units: &[Unit], others_look: bool) -> Result<()> {
+/// Fails for a unit that fails again and again, since it will not become ready. With `parallel` another
+/// check of the node runs at the same time.
+fn look_at_units(remote: &mut dyn Remote, units: &[Unit], parallel: bool) -> Result<()> {
     let (unit, journal) = match provision::crash_looping(remote, units) {
         Ok(Some(found)) => found,
         Ok(None) => return Ok(()),
-        // A node with too much to do lets nobody in for a while, and may still be in time. That it
-        // cannot be reached at all is for the others to tell.
-        Err(e) if others_look && e.kind() == Kind::NodeUnreachable => return Ok(()),
+        // A busy node accepts no login for a while, and may still be in time. The other check reports
+        // a node that cannot be reached at all.
+        Err(e) if parallel && e.kind() == Kind::NodeUnreachable => return Ok(()),
         Err(e) => return Err(e),
     };
     Err(Error::new(
@@ -229,6 +231,7 @@ fn look_at_units(remote: &mut dyn Remote, units: &[Unit], others_look: bool) -> 
     .with_hint(format!("kubby ssh -- systemctl status {unit}")))
 }
 
+/// Returns the pause before the next request.
 fn ask_after(waited: Duration) -> Duration {
     (waited / 50).clamp(ASK_EVERY.0, ASK_EVERY.1)
 }

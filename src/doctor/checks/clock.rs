@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use crate::cluster::saved::state::MANIFEST;
 use crate::doctor::context::DoctorContext;
 use crate::doctor::files::entries;
 use crate::doctor::finding::Finding;
 use crate::error::Kind;
-use crate::cluster::saved::state::MANIFEST;
 use crate::tool::Tool;
 use crate::units::human_time;
 
@@ -28,7 +28,7 @@ struct Facts {
 
 pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     let profiles = s.profiles.iter().map(|seen| seen.dir.profile());
-    let templates = entries(&s.store.templates_dir()).into_iter();
+    let templates = entries(&s.env.store.templates_dir()).into_iter();
     let written = profiles
         .chain(templates.map(|template| template.join(MANIFEST)))
         .filter_map(|path| Some((seconds(path.metadata().ok()?.modified().ok()?), path)));

@@ -1,7 +1,7 @@
 //! Each cluster is complete: its profile can be read, its machine and its disk exist.
 
 use super::pool;
-use crate::cluster::{self, HostState};
+use crate::cluster::operations::status::{HostState, status};
 use crate::doctor::context::{DoctorContext, Seen};
 use crate::doctor::finding::{Finding, explain, or};
 use crate::profile::ProfileName;
@@ -37,7 +37,7 @@ fn of(s: &DoctorContext<'_>, seen: &Seen) -> Option<Finding> {
         let why = format!("`{name}`: its storage pool has to be repaired first");
         return Some(Finding::skipped(why));
     }
-    Some(match cluster::status(s.store, name, false) {
+    Some(match status(&s.env, name, false) {
         Ok(status) => judge(name, status.host, status.reason),
         Err(e) => Finding::of_error(&e, "virsh list --all"),
     })

@@ -15,15 +15,15 @@ pub(in crate::doctor) fn apparmor(s: &DoctorContext<'_>) -> Vec<Finding> {
     let enabled = says("/sys/module/apparmor/parameters/enabled", "Y");
     let rules = std::fs::read_to_string(LOCAL_RULES).unwrap_or_default();
     judge_local(s, |uri, link| {
-        let confined = enabled && confines(&link.host.security_models, "apparmor");
-        judge_apparmor(confined, &rules, &s.store.pool_target(uri))
+        let confined = enabled && confines(&link.info.security_models, "apparmor");
+        judge_apparmor(confined, &rules, &s.env.store.pool_target(uri))
     })
 }
 
 pub(in crate::doctor) fn selinux(s: &DoctorContext<'_>) -> Vec<Finding> {
     let enforcing = says("/sys/fs/selinux/enforce", "1");
     judge_local(s, |_, link| {
-        judge_selinux(enforcing && confines(&link.host.security_models, "selinux"))
+        judge_selinux(enforcing && confines(&link.info.security_models, "selinux"))
     })
 }
 

@@ -36,9 +36,11 @@ const HOME: Place = Place {
 
 pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     let pools = s.connections.iter().filter(|c| is_local(&c.uri));
-    let mut places: Vec<_> = pools.map(|c| (s.store.pool_target(&c.uri), POOL)).collect();
-    places.push((s.store.home().to_owned(), HOME));
-    places.push((s.store.cache().to_owned(), CACHE));
+    let mut places: Vec<_> = pools
+        .map(|c| (s.env.store.pool_target(&c.uri), POOL))
+        .collect();
+    places.push((s.env.store.home().to_owned(), HOME));
+    places.push((s.env.store.cache().to_owned(), CACHE));
     let mut found: Vec<Finding> = Vec::new();
     let mut full = Vec::new();
     for (path, place) in places {

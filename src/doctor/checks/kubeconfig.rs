@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use rustix::fs::{Access as May, access};
 
-use crate::cluster::machine::preflight;
-use crate::cluster::{Access, context};
+use crate::cluster::{Cluster, context};
 use crate::doctor::context::{DoctorContext, Seen};
 use crate::doctor::files::quoted;
 use crate::doctor::finding::{self, Finding, explain, or};
@@ -41,12 +40,12 @@ pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
         if unusable.contains(&file) {
             continue;
         }
-        let access = Access {
+        let cluster = Cluster {
             profile: profile.clone(),
             dir: seen.dir.clone(),
         };
         // Without certificates there is nothing to compare with; they have a check of their own.
-        let Ok(entry) = context::expected(&access, s.store) else {
+        let Ok(entry) = context::expected(&cluster, s.env.store) else {
             continue;
         };
         found.extend(of_cluster(s, seen, profile, &entry));
@@ -67,7 +66,7 @@ fn of_cluster(
     entry: &Entry,
 ) -> Option<Finding> {
     let text = kubeconfig::load(&profile.kubeconfig).ok().flatten();
-    let owner = preflight::kubeconfig_owner(s.store, &seen.name);
+    let owner = context::owner(s.env.store, &seen.name);
     let foreign = kubeconfig::check_foreign(text.as_deref(), &entry.name, &owner);
     match kubeconfig::inspect(text.as_deref(), entry) {
         Ok(status) => judge(

@@ -11,7 +11,7 @@ fn judge(connection: &Connection) -> Finding {
     match &connection.link {
         Ok(link) => Finding::ok(format!(
             "libvirt {} answers at {}",
-            link.host.libvirt_version, connection.uri
+            link.info.libvirt_version, connection.uri
         )),
         Err(e) => Finding::of_error(
             e,

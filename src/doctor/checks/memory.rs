@@ -1,17 +1,17 @@
 //! Memory for one more node.
 
-use crate::cluster::machine::preflight;
+use crate::cluster::machine::room;
 use crate::doctor::context::DoctorContext;
 use crate::doctor::finding::{Finding, explain};
 use crate::hypervisor::HostInfo;
 
 pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
-    s.judge_links(|_, link| judge(&link.host))
+    s.judge_links(|_, link| judge(&link.info))
 }
 
 fn judge(host: &HostInfo) -> Finding {
     let remedy = "kubby suspend -p NAME frees a node's memory; free -h shows how much is left";
-    match preflight::check_memory_left(None, host) {
+    match room::check_memory_left(None, host) {
         Ok(None) => Finding::ok(format!(
             "{} of {} left for nodes",
             host.available_memory, host.memory

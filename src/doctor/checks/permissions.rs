@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
-use crate::cluster::machine::resources;
+use crate::cluster::machine::host::reaches_files;
 use crate::doctor::context::DoctorContext;
 use crate::doctor::files::quoted;
 use crate::doctor::finding::{Finding, or};
@@ -13,18 +13,18 @@ use crate::doctor::repair::Repair;
 use crate::hypervisor::reach::Account;
 
 pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
-    let (home, cache) = (s.store.home(), s.store.cache());
+    let (home, cache) = (s.env.store.home(), s.env.store.cache());
     let profiles = s.profiles.iter().map(|seen| seen.dir.root());
     let folders = [home, cache].into_iter().chain(profiles);
     let closed = folders.filter_map(not_writable);
     let mut found: Vec<Finding> = closed.map(|path| judge_folder(&path)).collect();
     for (uri, link) in s.local_links() {
-        let Some((uid, gid)) = link.host.qemu_ids else {
+        let Some((uid, gid)) = link.info.qemu_ids else {
             continue;
         };
-        let pool = s.store.pool_target(uri);
+        let pool = s.env.store.pool_target(uri);
         if let Some(blocked) = Account::of_this_host(uid, gid).blocked_at(&pool) {
-            found.push(judge_pool(&blocked, &pool, resources::reaches_files(uri)));
+            found.push(judge_pool(&blocked, &pool, reaches_files(uri)));
         }
     }
     let (home, cache) = (home.display(), cache.display());

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use crate::cluster::machine::resources;
+use crate::cluster::machine::host::reaches_files;
 use crate::doctor::context::{DoctorContext, Link};
 use crate::doctor::finding::Finding;
 use crate::doctor::repair::Repair;
-use crate::hypervisor::{Hypervisor, Pool};
+use crate::fsutil;
+use crate::hypervisor::Pool;
 
 struct Facts<'a> {
     uri: &'a str,
@@ -16,6 +17,8 @@ struct Facts<'a> {
     found: Option<Pool>,
     /// Whether the folder exists; `None` where this process cannot see it.
     folder: Option<bool>,
+    /// The reason why the pool is another home's; `None` if it is not, or is not started.
+    foreign: Option<String>,
     /// Whether there are clusters, whose disks are in it.
     needed: bool,
 }
@@ -25,23 +28,27 @@ pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
 }
 
 /// Returns whether the pool on a connection works, so that other checks may use it.
-pub(in crate::doctor) fn works(s: &DoctorContext<'_>, uri: &str, link: &Link) -> bool {
-    let pool = link.libvirt.find_pool(&s.store.pool_name());
-    let folder = !resources::reaches_files(uri) || s.store.pool_target(uri).is_dir();
+pub(in crate::doctor) fn works(s: &DoctorContext<'_>, uri: &str, link: &Link<'_>) -> bool {
+    let pool = link.host.libvirt().find_pool(&s.env.store.pool_name());
+    let folder = !reaches_files(uri) || s.env.store.pool_target(uri).is_dir();
     folder && pool.is_ok_and(|pool| pool.is_some_and(|pool| pool.active))
 }
 
-fn of(s: &DoctorContext<'_>, uri: &str, link: &Link) -> Finding {
-    let name = s.store.pool_name();
-    let target = s.store.pool_target(uri);
-    match link.libvirt.find_pool(&name) {
+fn of(s: &DoctorContext<'_>, uri: &str, link: &Link<'_>) -> Finding {
+    let name = s.env.store.pool_name();
+    let target = s.env.store.pool_target(uri);
+    match link.host.libvirt().find_pool(&name) {
         Err(e) => Finding::of_error(&e, "virsh pool-list --all"),
         Ok(_) if s.shared_busy => Finding::skipped("another kubby process is using it"),
         Ok(found) => judge(&Facts {
             uri,
+            foreign: match &found {
+                Some(pool) if pool.active => link.host.foreign_pool_owner().ok().flatten(),
+                _ => None,
+            },
             found,
             name,
-            folder: resources::reaches_files(uri).then(|| target.is_dir()),
+            folder: reaches_files(uri).then(|| target.is_dir()),
             target,
             needed: s.settled().any(|(_, profile)| profile.connect == uri),
         }),
@@ -63,15 +70,19 @@ fn judge(facts: &Facts<'_>) -> Finding {
         )
         .with(repair);
     };
-    if pool.target != facts.target {
+    if let Some(why) = &facts.foreign {
+        return Finding::failure(
+            format!("the storage pool {name} is not this home's: {why}"),
+            "set KUBBY_HOME to the home that the clusters were made in",
+        );
+    }
+    if !fsutil::same_place(&pool.target, &facts.target) {
         let found = pool.target.display();
         return Finding::failure(
             format!(
                 "the storage pool {name} is in {found}, not in {target}: it is not this home's"
             ),
-            format!(
-                "if nothing uses it, remove it: virsh pool-destroy {name}; virsh pool-undefine {name}"
-            ),
+            "if the home was moved, move it back; else set KUBBY_HOME to another home",
         );
     }
     if facts.folder == Some(false) {
@@ -155,6 +166,7 @@ mod tests {
                 target: "/p".into(),
                 found: found.clone(),
                 folder,
+                foreign: None,
                 needed,
             });
             assert_eq!(finding.state, state, "{found:?}");

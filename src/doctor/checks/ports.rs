@@ -1,9 +1,10 @@
 //! The ports of the clusters: each belongs to one cluster, and is free while its cluster is off.
 
-use crate::cluster::machine::preflight;
+use std::collections::BTreeSet;
+
 use crate::doctor::context::DoctorContext;
 use crate::doctor::finding::{Finding, or};
-use crate::hypervisor::{Hypervisor, Protocol, ports};
+use crate::hypervisor::{Protocol, ports};
 use crate::profile::ProfileName;
 
 /// A cluster's use of a port.
@@ -20,10 +21,10 @@ pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     for (seen, profile) in s.settled() {
         let link = s.link(&profile.connect);
         let off = link.is_some_and(|link| {
-            let found = link.libvirt.find(&seen.name.resource_name());
-            link.host.is_local() && found.is_ok_and(|d| !d.is_some_and(|d| d.state.is_active()))
+            let found = link.host.libvirt().find(&seen.name.resource_name());
+            link.info.is_local() && found.is_ok_and(|d| !d.is_some_and(|d| d.state.is_active()))
         });
-        let (api, ssh) = (profile.ports.api, profile.ports.ssh);
+        let (api, ssh) = (profile.first().ports.api, profile.first().ports.ssh);
         let ports = [("--api-port", api), ("--ssh-port", ssh)];
         uses.extend(ports.map(|(flag, port)| Use {
             profile: &seen.name,
@@ -33,7 +34,7 @@ pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
         }));
     }
     let mut found = judge(&uses, |port| !ports::can_be_had(Protocol::Tcp, port));
-    if let Err(e) = preflight::free_port([]) {
+    if let Err(e) = ports::find_free(1, &BTreeSet::new()) {
         found.push(Finding::of_error(
             &e,
             "see which programs use them: ss -ltn",

@@ -1,18 +1,18 @@
 //! QEMU is new enough: that of 7.2 panics the node's kernel in emulation, and saved memory needs 9.
 
-use crate::cluster::saved::load;
+use crate::cluster::saved::support;
 use crate::doctor::context::DoctorContext;
 use crate::doctor::finding::Finding;
 use crate::hypervisor::{AccelFacts, Acceleration, Version, accel};
 
 pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     s.judge_links(|_, link| {
-        let acceleration = match accel::obstacle(&AccelFacts::gather(&link.host)) {
+        let acceleration = match accel::obstacle(&AccelFacts::gather(&link.info)) {
             None => Acceleration::Kvm,
             Some(_) => Acceleration::Tcg,
         };
-        let unsaved = load::obstacle(&link.host);
-        judge(acceleration, link.host.qemu_version, unsaved)
+        let unsaved = support::obstacle(&link.info);
+        judge(acceleration, link.info.qemu_version, unsaved)
     })
 }
 

@@ -14,7 +14,7 @@ const OTHERS: u32 = 0o077;
 
 pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     let mut open = Vec::new();
-    for folder in [s.store.profiles_dir(), s.store.templates_dir()] {
+    for folder in [s.env.store.profiles_dir(), s.env.store.templates_dir()] {
         // The folders of all profiles and templates may be open: each has its own inside.
         for path in entries(&folder).iter().filter(|path| is_folder(path)) {
             walk(path, &mut open);

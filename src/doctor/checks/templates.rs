@@ -1,6 +1,6 @@
 //! The warm templates can be used.
 
-use crate::cluster::{self, TemplateRow};
+use crate::cluster::saved::templates::{self, Row};
 use crate::doctor::context::DoctorContext;
 use crate::doctor::finding::{Finding, explain, or};
 
@@ -8,13 +8,13 @@ pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     if s.shared_busy {
         return vec![Finding::skipped("another kubby process is using them")];
     }
-    match cluster::templates(s.store) {
+    match templates::list(&s.env) {
         Ok(rows) => judge(&rows),
         Err(e) => vec![Finding::skipped(explain(&e))],
     }
 }
 
-fn judge(rows: &[TemplateRow]) -> Vec<Finding> {
+fn judge(rows: &[Row]) -> Vec<Finding> {
     let found = rows.iter().filter_map(|row| {
         let why = row.problem.as_ref()?;
         Some(Finding::warning(
@@ -36,7 +36,7 @@ mod tests {
 
     #[test]
     fn templates_that_no_start_can_use_are_named() {
-        let row = |key: &str, problem: Option<&str>| TemplateRow {
+        let row = |key: &str, problem: Option<&str>| Row {
             key: key.into(),
             created: None,
             kubernetes_version: String::new(),

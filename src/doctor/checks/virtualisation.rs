@@ -10,13 +10,13 @@ use crate::profile::ProfileName;
 pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     let judged = s.connections.iter().filter_map(|connection| {
         let facts = match &connection.link {
-            Ok(link) => AccelFacts::gather(&link.host),
+            Ok(link) => AccelFacts::gather(&link.info),
             Err(_) if hypervisor::is_local(&connection.uri) => without_libvirt(),
             Err(_) => return None,
         };
         let with_kvm = s
             .settled()
-            .filter(|(_, p)| p.connect == connection.uri && p.acceleration == "kvm")
+            .filter(|(_, p)| p.connect == connection.uri && p.first().machine.acceleration == "kvm")
             .map(|(seen, _)| &seen.name);
         Some(judge(&facts, &with_kvm.collect::<Vec<_>>()))
     });

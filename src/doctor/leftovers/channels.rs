@@ -4,13 +4,12 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use super::judge;
-use crate::cluster::machine::resources;
+use crate::cluster::machine::host::reaches_files;
 use crate::doctor::context::DoctorContext;
 use crate::doctor::files::{entries, name};
 use crate::doctor::finding::Finding;
 use crate::doctor::owned::profile_of_file;
 use crate::doctor::repair::Guard;
-use crate::hypervisor::Hypervisor;
 use crate::profile::ProfileName;
 
 /// The endings of the two pipes of a domain.
@@ -19,8 +18,8 @@ const PIPES: [&str; 2] = [".channel.in", ".channel.out"];
 pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     let mut pools: Vec<PathBuf> = Vec::new();
     for connection in &s.connections {
-        let target = s.store.pool_target(&connection.uri);
-        if resources::reaches_files(&connection.uri) && !pools.contains(&target) {
+        let target = s.env.store.pool_target(&connection.uri);
+        if reaches_files(&connection.uri) && !pools.contains(&target) {
             pools.push(target);
         }
     }
@@ -31,7 +30,7 @@ pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     let has_domain = |profile: &ProfileName| {
         let domain = profile.resource_name();
         s.links()
-            .any(|(_, link)| !matches!(link.libvirt.find(&domain), Ok(None)))
+            .any(|(_, link)| !matches!(link.host.libvirt().find(&domain), Ok(None)))
     };
     let is_gone = |profile: &ProfileName| s.is_gone(profile) && !has_domain(profile);
     let left = pools.iter().flat_map(|pool| pipes(pool, is_gone));

@@ -15,7 +15,7 @@ pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
         let text = kubeconfig::load(file).ok().flatten().unwrap_or_default();
         // A file that cannot be edited is reported by the check of kubeconfigs.
         for (context, owner) in kubeconfig::owned(&text).unwrap_or_default() {
-            let profile = profile_of_context(s.store, &owner);
+            let profile = profile_of_context(s.env.store, &owner);
             let gone = profile.filter(|profile| s.is_gone(profile));
             found.extend(gone.map(|profile| judge(file, context, profile)));
         }

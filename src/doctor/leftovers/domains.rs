@@ -4,13 +4,12 @@ use crate::doctor::context::DoctorContext;
 use crate::doctor::finding::{Finding, or};
 use crate::doctor::owned::profile_of_domain;
 use crate::doctor::repair::Repair;
-use crate::hypervisor::Hypervisor;
 use crate::profile::ProfileName;
 
 pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     for (uri, link) in s.links() {
-        let domains = match link.libvirt.list_owned() {
+        let domains = match link.host.libvirt().list_owned() {
             Ok(domains) => domains,
             Err(e) => {
                 found.push(Finding::of_error(&e, "virsh list --all"));
@@ -18,7 +17,7 @@ pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
             }
         };
         for domain in domains {
-            let profile = profile_of_domain(s.store, &domain);
+            let profile = profile_of_domain(s.env.store, &domain);
             if let Some(profile) = profile.filter(|profile| s.is_gone(profile)) {
                 found.push(judge(uri, domain.name, domain.state.name(), profile));
             }

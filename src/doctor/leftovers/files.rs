@@ -21,11 +21,11 @@ pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     for file in s.kubeconfigs() {
         collect(fsutil::folder_of(file), false, &mut left);
     }
-    for folder in [s.store.profiles_dir(), s.store.templates_dir()] {
+    for folder in [s.env.store.profiles_dir(), s.env.store.templates_dir()] {
         collect(&folder, true, &mut left);
     }
     for folder in ["node-images", "components"] {
-        collect(&s.store.cache().join(folder), false, &mut left);
+        collect(&s.env.store.cache().join(folder), false, &mut left);
     }
     left.sort();
     left.dedup();

@@ -6,25 +6,25 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use super::judge;
-use crate::cluster::saved::{fork, garbage};
+use crate::cluster::saved::garbage;
 use crate::doctor::context::DoctorContext;
 use crate::doctor::files::{entries, name};
 use crate::doctor::finding::Finding;
 use crate::doctor::repair::Guard;
 use crate::fsutil;
 use crate::image::build::{PRIVATE as BUILD, SOCKET as BUILD_SOCKET};
-use crate::store::Store;
+use crate::store::{FORK_STAGING, Store};
 
 /// The beginning of the names of folders in which components are made, before version and process.
 const MAKING: &str = ".making-";
 
 pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
-    let mut left = of_dead(s.store);
+    let mut left = of_dead(s.env.store);
     let builds = builds(&std::env::temp_dir());
     left.extend(builds.into_iter().map(|path| (path, Guard::None)));
     // Saved states are made under the shared lock: its holder may be making one.
     if !s.shared_busy {
-        let unfinished = garbage::unfinished(s.store).unwrap_or_default();
+        let unfinished = garbage::unfinished(s.env.store).unwrap_or_default();
         left.extend(unfinished.into_iter().map(|path| (path, Guard::Shared)));
     }
     vec![judge(
@@ -39,7 +39,7 @@ fn of_dead(store: &Store) -> Vec<(PathBuf, Guard)> {
     let components = store.cache().join("components");
     let mut dead = Vec::new();
     for (parent, prefix) in [
-        (&store.profiles_dir(), fork::STAGING),
+        (&store.profiles_dir(), FORK_STAGING),
         (&images, fsutil::STAGING),
         (&components, fsutil::STAGING),
     ] {

@@ -5,17 +5,16 @@ use crate::doctor::checks::pool;
 use crate::doctor::context::DoctorContext;
 use crate::doctor::finding::{Finding, or};
 use crate::doctor::repair::Repair;
-use crate::hypervisor::Hypervisor;
 
 pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
-    let clusters = !s.profiles.is_empty() || !garbage::templates(s.store).is_empty();
-    let name = s.store.pool_name();
+    let clusters = !s.profiles.is_empty() || !garbage::templates(s.env.store).is_empty();
+    let name = s.env.store.pool_name();
     let pools = s.links().filter(|(uri, link)| pool::works(s, uri, link));
     let found = pools.map(|(uri, link)| {
         if s.shared_busy {
             return Finding::skipped("another kubby process is using it");
         }
-        let volumes = link.libvirt.list_volumes(&name);
+        let volumes = link.host.libvirt().list_volumes(&name);
         judge(uri, &name, clusters, volumes.ok().map(|all| all.len()))
     });
     let none = match s.links().next() {
@@ -32,7 +31,7 @@ fn judge(uri: &str, name: &str, clusters: bool, volumes: Option<usize>) -> Findi
     let uri = uri.to_owned();
     Finding::warning(
         format!("the storage pool {name} is empty, and there is no cluster and no template"),
-        format!("virsh pool-destroy {name}; virsh pool-undefine {name}"),
+        "kubby doctor --fix removes it",
     )
     .with(Repair::RemovePool { uri })
 }

@@ -5,7 +5,6 @@ use crate::doctor::checks::pool;
 use crate::doctor::context::DoctorContext;
 use crate::doctor::finding::{Finding, or};
 use crate::doctor::repair::Repair;
-use crate::hypervisor::Hypervisor;
 use crate::profile::ProfileName;
 
 pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
@@ -26,18 +25,18 @@ fn machine(s: &DoctorContext<'_>, name: &ProfileName) -> Option<Vec<String>> {
     let mut has = Vec::new();
     for connection in &s.connections {
         let link = connection.link.as_ref().ok()?;
-        let libvirt = &link.libvirt;
+        let libvirt = link.host.libvirt();
         if libvirt.find(&domain).ok()?.is_some() {
             has.push(format!("the domain {domain}"));
         }
-        if libvirt.find_pool(&s.store.pool_name()).ok()?.is_none() {
+        if libvirt.find_pool(&s.env.store.pool_name()).ok()?.is_none() {
             continue;
         }
         // A pool that does not work shows no volumes, and may have some nevertheless.
         if !pool::works(s, &connection.uri, link) {
             return None;
         }
-        let volumes = libvirt.list_volumes(&s.store.pool_name()).ok()?;
+        let volumes = libvirt.list_volumes(&s.env.store.pool_name()).ok()?;
         let disk = format!("{domain}.disk");
         let disks = volumes.into_iter().filter(|v| v.name.starts_with(&disk));
         has.extend(disks.map(|v| format!("the volume {}", v.name)));

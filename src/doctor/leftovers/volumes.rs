@@ -13,11 +13,11 @@ pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     or(found, Finding::skipped("there is no pool that works"))
 }
 
-fn of(s: &DoctorContext<'_>, uri: &str, link: &Link) -> Finding {
+fn of(s: &DoctorContext<'_>, uri: &str, link: &Link<'_>) -> Finding {
     if s.shared_busy {
         return Finding::skipped("another kubby process is using the pool");
     }
-    match unneeded_volumes(&link.libvirt, s.store) {
+    match unneeded_volumes(&link.host) {
         Ok(left) => judge(uri, &left),
         Err(e) => Finding::skipped(explain(&e)),
     }

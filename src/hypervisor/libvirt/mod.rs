@@ -15,7 +15,9 @@ pub use connection::{Libvirt, default_uri, library_version};
 
 use std::path::{Path, PathBuf};
 
-use super::{Change, Domain, DomainSpec, HostInfo, Hypervisor, Pool, PoolRemoval, State, Volume};
+use super::{
+    Change, Domain, DomainSpec, HostInfo, Hypervisor, POOL_MARK, Pool, PoolRemoval, State, Volume,
+};
 use crate::error::{Error, Kind, Result};
 use crate::fault;
 use crate::progress::Step;
@@ -78,10 +80,12 @@ impl Hypervisor for Libvirt {
                 if pool.is_active()? {
                     pool::refresh(&pool)?;
                     volume::remove_orphaned_markers(&pool)?;
-                    let left = pool.list_volumes()?;
+                    let mut left = pool.list_volumes()?;
+                    left.retain(|name| !volume::is_mark(name));
                     if !left.is_empty() {
                         return Ok(PoolRemoval::Kept(left));
                     }
+                    volume::remove(&pool, POOL_MARK)?;
                     pool::while_busy(&pool, || pool.destroy())?;
                     // The directory is removed only if it is empty, and it need not be there at all.
                     let _ = pool.delete(0);

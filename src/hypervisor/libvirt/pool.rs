@@ -10,6 +10,7 @@ use virt::storage_pool::StoragePool;
 use super::connection::Libvirt;
 use super::failure::{self, Answer, Failure};
 use crate::error::{Error, Kind, Result};
+use crate::fsutil;
 use crate::hypervisor::{Change, storage_xml};
 
 /// Time for what else uses a pool or volume: libvirt's own look at the directory after an upload,
@@ -122,19 +123,12 @@ pub(super) fn ensure(connection: &Connect, name: &str, target: &str) -> Answer<C
 /// Refuses a pool of our name in another directory: it is not ours to use or to move.
 fn check_target(name: &str, xml: &str, wanted: &str) -> Result<()> {
     let target = storage_xml::pool_target(xml).unwrap_or_default();
-    if Path::new(&target)
-        .components()
-        .eq(Path::new(wanted).components())
-    {
+    if fsutil::same_place(Path::new(&target), Path::new(wanted)) {
         return Ok(());
     }
-    Err(Error::new(
-        Kind::Hypervisor,
-        format!("the storage pool {name} is in {target}, not in {wanted}"),
-    )
-    .with_hint(format!(
-        "if nothing uses it any more, remove it: virsh pool-destroy {name}; virsh pool-undefine {name}"
-    )))
+    let message = format!("the storage pool {name} is in {target}, not in {wanted}");
+    Err(Error::new(Kind::State, message)
+        .with_hint("if the home was moved, move it back; else choose another with KUBBY_HOME"))
 }
 
 /// Returns the directory of a pool on libvirt's host.

@@ -10,7 +10,7 @@ use super::failure::{self, Answer};
 use super::pool;
 use crate::error::{Error, Kind, Result};
 use crate::hypervisor::storage_xml::{self, VolumeFormat};
-use crate::hypervisor::{Change, Volume};
+use crate::hypervisor::{Change, POOL_MARK, Volume};
 
 /// The suffix of the volume that marks another one's upload as finished. libvirt cannot rename a
 /// volume, so a finished upload needs a mark.
@@ -19,6 +19,11 @@ const MARKER: &str = ".complete";
 /// Returns the name of the volume that marks another one's upload as finished.
 pub(super) fn marker(volume: &str) -> String {
     format!("{volume}{MARKER}")
+}
+
+/// Returns whether a volume only says whose the pool is.
+pub(super) fn is_mark(volume: &str) -> bool {
+    volume.strip_suffix(MARKER).unwrap_or(volume) == POOL_MARK
 }
 
 /// Returns the volume of this name, if libvirt knows one.
@@ -90,7 +95,8 @@ pub(super) fn list(pool: &StoragePool) -> Answer<Vec<Volume>> {
     pool::refresh(pool)?;
     let names = pool.list_volumes()?;
     let mut volumes = Vec::new();
-    for name in names.iter().filter(|n| !n.ends_with(MARKER)) {
+    let is_content = |name: &&String| !name.ends_with(MARKER) && *name != POOL_MARK;
+    for name in names.iter().filter(is_content) {
         let Some(volume) = lookup(pool, name)? else {
             continue;
         };

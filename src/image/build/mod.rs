@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::node::{self, ImageStore, Node};
+use super::node::{self, ImageStore};
 use super::reference::Reference;
+use crate::cluster::node::Node;
 use plan::{Plan, arguments, plan};
 
 pub use plan::BuildOptions;

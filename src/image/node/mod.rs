@@ -14,8 +14,7 @@ use list::{parse_images, parse_running};
 
 pub use list::{Meant, NodeImage, Running, find};
 
-pub(super) use crate::cluster::Access as Node;
-
+use crate::cluster::node::Node;
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::provision::{COMPONENTS_DIR, CONTAINERD_SOCKET, SEEDED_IMAGES};
@@ -43,14 +42,11 @@ pub struct ImageStore {
 /// # Errors
 /// [`crate::error::Kind::Assets`] when it does not exist.
 pub(super) fn buildctl(node: &Node) -> Result<PathBuf> {
-    let path = node.profile.assets.kubectl.with_file_name("buildctl");
+    let path = node.programs.join("buildctl");
     if path.is_file() {
         return Ok(path);
     }
-    let (message, flag) = (
-        format!("there is no {}", path.display()),
-        node.profile.name.flag(),
-    );
+    let (message, flag) = (format!("there is no {}", path.display()), node.flag());
     Err(Error::assets(message).with_hint(format!(
         "kubby start{flag} gets it again; recreate a cluster of an older kubby: \
          kubby delete{flag} && kubby start{flag}"
@@ -63,8 +59,8 @@ impl ImageStore {
     /// # Errors
     /// [`crate::error::Kind::NodeUnreachable`] when it does not answer.
     pub fn connect(node: &Node) -> Result<ImageStore> {
-        let target = node.target()?;
-        let flag = node.profile.name.flag();
+        let target = node.target.clone();
+        let flag = node.flag();
         let ssh = Ssh::connect(&target, CONNECT).map_err(|e| {
             e.with_hint(format!(
                 "kubby status{flag} shows what runs; kubby start{flag} starts the rest"

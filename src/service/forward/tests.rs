@@ -40,11 +40,12 @@ impl Forwarding for Machine {
 }
 
 fn profile() -> Profile {
-    Profile {
-        ports: Ports { ssh: 1, api: 2 },
+    let mut profile = Profile {
         forwards: vec![],
         ..crate::profile::example()
-    }
+    };
+    profile.first_mut().ports = Ports { ssh: 1, api: 2 };
+    profile
 }
 
 /// `count` ports of this host that nobody has.

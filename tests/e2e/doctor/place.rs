@@ -7,8 +7,11 @@ use std::process::Command;
 use kubby::hypervisor::{Acceleration, DomainSpec, Hypervisor, Libvirt, Owner, Saving};
 use kubby::kubeconfig::{self, Entry};
 use kubby::pki::{self, CertName, Pki, PkiSpec};
-use kubby::profile::{Assets, FILE_VERSION, Ports, Profile, ProfileName};
+use kubby::profile::{
+    Assets, ClusterSpec, FILE_VERSION, MachineSpec, NodeProfile, Ports, Profile, ProfileName,
+};
 use kubby::progress::{Progress, Silent};
+use kubby::role::Role;
 use kubby::store::{ProfileDir, Store};
 use kubby::units::Mebibytes;
 use time::OffsetDateTime;
@@ -42,27 +45,35 @@ impl<'e> Place<'e> {
             version: FILE_VERSION,
             kubby: env!("CARGO_PKG_VERSION").into(),
             name: name.clone(),
-            uuid: uuid::Uuid::new_v4().to_string(),
             connect: uri().into(),
-            acceleration: "tcg".into(),
-            kubernetes_version: "v1.37.2".into(),
-            cpus: 1,
-            memory_mib: 2048,
-            disk_mib: 6144,
-            disk: format!("{}.disk-1.qcow2", name.resource_name()),
-            kernel_args: Vec::new(),
-            addons: Vec::new(),
             kubeconfig: env.kubeconfig(),
+            spec: ClusterSpec {
+                kubernetes_version: "v1.37.2".into(),
+                addons: Vec::new(),
+                egress: Default::default(),
+            },
             assets: Assets {
                 node_image: KEY.into(),
                 components: KEY.into(),
                 ..Assets::default()
             },
-            egress: Default::default(),
-            ports: Ports {
-                api: ports[0],
-                ssh: ports[1],
-            },
+            nodes: vec![NodeProfile {
+                name: "kubby".into(),
+                role: Role::ControlPlane,
+                uuid: uuid::Uuid::new_v4().to_string(),
+                disk: format!("{}.disk-1.qcow2", name.resource_name()),
+                machine: MachineSpec {
+                    acceleration: "tcg".into(),
+                    cpus: 1,
+                    memory_mib: 2048,
+                    disk_mib: 6144,
+                    kernel_args: Vec::new(),
+                },
+                ports: Ports {
+                    api: ports[0],
+                    ssh: ports[1],
+                },
+            }],
             forwards: Vec::new(),
         };
         let place = Place {
@@ -103,7 +114,7 @@ impl<'e> Place<'e> {
         ] {
             self.volume(&volume);
         }
-        let own = self.profile.disk.as_str();
+        let own = self.profile.first().disk.as_str();
         self.libvirt
             .create_overlay(&pool, own, &disk, 64 << 20)
             .expect("the disk");
@@ -116,7 +127,7 @@ impl<'e> Place<'e> {
         }
         let machine = self.machine(&self.name, &self.env.home(), &self.disk());
         let spec = DomainSpec {
-            uuid: self.profile.uuid().expect("a UUID"),
+            uuid: self.profile.first().uuid().expect("a UUID"),
             ..machine
         };
         self.libvirt.define(&spec).expect("the domain");
@@ -146,7 +157,7 @@ impl<'e> Place<'e> {
 
     /// The path of the cluster's own disk.
     pub fn disk(&self) -> PathBuf {
-        let own = self.profile.disk.as_str();
+        let own = self.profile.first().disk.as_str();
         self.target().join(own)
     }
 

@@ -100,10 +100,7 @@ pub fn folder(env: &Env, profile: &str) -> PathBuf {
 
 /// Returns the name of the storage pool of this home.
 pub fn pool(env: &Env) -> String {
-    use sha2::{Digest, Sha256};
-    let digest = Sha256::digest(env.home().as_os_str().as_encoded_bytes());
-    let short: String = digest.iter().take(4).map(|b| format!("{b:02x}")).collect();
-    format!("kubby-{short}")
+    kubby::store::Store::at(&env.home(), &env.cache()).pool_name()
 }
 
 /// Returns the folder of that pool.

@@ -5,31 +5,34 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::parts::{Content, Parts};
-use crate::cluster::HostState;
-use crate::cluster::machine::resources::Names;
-use crate::cluster::operations::status::status;
+use crate::cluster::env::Env;
+use crate::cluster::machine::Machine;
+use crate::cluster::machine::host::Host;
+use crate::cluster::operations::status::{HostState, status};
 use crate::error::{Kind, Result, ResultExt};
-use crate::hypervisor::{AccelFacts, HostInfo, Hypervisor, Libvirt, default_uri, library_version};
-use crate::profile::{Profile, ProfileName};
+use crate::hypervisor::{AccelFacts, HostInfo, console, default_uri, library_version};
+use crate::name::ProfileName;
+use crate::profile::Profile;
 use crate::store::Store;
 
 /// Looks at everything, and says what the virtual machine does.
 pub(super) fn collect(
-    store: &Store,
+    env: &Env<'_>,
     name: &ProfileName,
     profile: Option<&Profile>,
     parts: &mut Parts,
 ) -> HostState {
+    let store = env.store;
     let uri = match profile {
         Some(profile) => profile.connect.clone(),
         None => default_uri(None),
     };
-    let hypervisor = Libvirt::open(&uri).and_then(|h| h.host().map(|info| (h, info)));
+    let hypervisor = Host::open(env, &uri).and_then(|h| h.info().map(|info| (h, info)));
     let info = hypervisor.as_ref().ok().map(|(_, info)| info);
     parts.add("versions.txt", Content::Text(versions(profile, info)));
     parts.add("host.json", Content::Json(facts(store, info)));
     match &hypervisor {
-        Ok((hypervisor, _)) => machine(store, name, profile, hypervisor, parts),
+        Ok((hypervisor, _)) => machine(hypervisor, name, profile.is_some(), parts),
         Err(e) => parts.problem("domain.xml, volumes.txt and console.txt", e),
     }
     if profile.is_some() {
@@ -40,7 +43,7 @@ pub(super) fn collect(
             Err(e) => parts.problem("profile.toml", &e),
         }
     }
-    match status(store, name, true) {
+    match status(env, name, true) {
         Ok(status) => {
             let host = status.host;
             parts.add("status.json", Content::Json(json!(status)));
@@ -53,39 +56,39 @@ pub(super) fn collect(
     }
 }
 
-fn machine(
-    store: &Store,
-    name: &ProfileName,
-    profile: Option<&Profile>,
-    hypervisor: &dyn Hypervisor,
-    parts: &mut Parts,
-) {
-    let names = Names::of(store, name, hypervisor.uri());
-    match hypervisor.definition(&names.domain) {
+fn machine(host: &Host<'_>, name: &ProfileName, exists: bool, parts: &mut Parts) {
+    let machine = Machine::without_profile(host, name);
+    match host.libvirt().definition(&machine.names.domain) {
         Ok(Some(xml)) => parts.add("domain.xml", Content::Text(xml)),
         Ok(None) => parts.missing("domain.xml", "libvirt has no such domain"),
         Err(e) => parts.problem("domain.xml", &e),
     }
-    match volumes(hypervisor, &names) {
+    match volumes(host) {
         Ok(text) => parts.add("volumes.txt", Content::Text(text)),
         Err(e) => parts.problem("volumes.txt", &e),
     }
-    let Some(profile) = profile else { return };
-    match crate::cluster::console(store, profile, usize::MAX) {
+    if !exists {
+        return;
+    }
+    match machine.console() {
         Ok(text) if text.trim().is_empty() => {
-            // One that woke has not much to say.
+            // A resumed machine has little to write.
             let text = "Nothing was written since the machine's last start.\n";
             parts.add("console.txt", Content::Text(text.into()));
         }
-        Ok(text) => parts.add("console.txt", Content::Text(text)),
+        Ok(text) => parts.add(
+            "console.txt",
+            Content::Text(console::tail(&text, usize::MAX)),
+        ),
         Err(e) => parts.problem("console.txt", &e),
     }
 }
 
-fn volumes(hypervisor: &dyn Hypervisor, names: &Names) -> Result<String> {
-    let mut text = format!("pool {} in {}\n", names.pool, names.target.display());
-    for volume in hypervisor.list_volumes(&names.pool)? {
-        let backing = volume.backing.map(|b| format!(", on {}", b.display()));
+fn volumes(host: &Host<'_>) -> Result<String> {
+    let mut text = format!("pool {} in {}\n", host.pool(), host.target().display());
+    for volume in host.volumes()?.all() {
+        let backing = volume.backing.as_ref();
+        let backing = backing.map(|b| format!(", on {}", b.display()));
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
@@ -95,8 +98,8 @@ fn volumes(hypervisor: &dyn Hypervisor, names: &Names) -> Result<String> {
             backing.unwrap_or_default()
         );
     }
-    if hypervisor.has_pool(&names.pool)? {
-        let free = hypervisor.pool_available_bytes(&names.pool)?;
+    if host.libvirt().has_pool(host.pool())? {
+        let free = host.libvirt().pool_available_bytes(host.pool())?;
         let _ = writeln!(text, "free: {free} bytes");
     }
     Ok(text)
@@ -113,7 +116,7 @@ fn versions(profile: Option<&Profile>, info: Option<&HostInfo>) -> String {
         ("kubby", env!("CARGO_PKG_VERSION").to_owned()),
         (
             "Kubernetes",
-            profile.map_or_else(unknown, |p| p.kubernetes_version.clone()),
+            profile.map_or_else(unknown, |p| p.spec.kubernetes_version.clone()),
         ),
         (
             "QEMU",

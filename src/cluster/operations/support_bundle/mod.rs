@@ -10,12 +10,11 @@ mod redact;
 
 use std::time::Duration;
 
-use crate::cluster::Access;
+use crate::cluster::Cluster;
+use crate::cluster::env::Env;
 use crate::error::{Error, Result};
 use crate::interrupt;
-use crate::profile::ProfileName;
-use crate::progress::Progress;
-use crate::store::Store;
+use crate::name::ProfileName;
 
 pub use archive::check_destination;
 use parts::{Content, Parts};
@@ -46,33 +45,28 @@ impl Bundle {
 /// # Errors
 /// [`crate::error::Kind::State`] where there is no such cluster, unless there is a failure to tell
 /// of; [`crate::error::Kind::Interrupted`] on Ctrl-C. What cannot be had is no error but a problem.
-pub fn collect(
-    store: &Store,
-    name: &ProfileName,
-    failure: Option<&Error>,
-    progress: &dyn Progress,
-) -> Result<Bundle> {
-    let access = match failure {
-        None => Ok(Access::open(store, name)?),
-        Some(_) => Access::open(store, name),
+pub fn collect(env: &Env<'_>, name: &ProfileName, failure: Option<&Error>) -> Result<Bundle> {
+    let cluster = match failure {
+        None => Ok(Cluster::open(env.store, name)?),
+        Some(_) => Cluster::open(env.store, name),
     };
-    let step = progress.step("Collect logs");
+    let step = env.progress.step("Collect logs");
     let mut parts = Parts::new(LIMIT, &step);
-    let mut redactor = Redactor::new(&store.profile_dir(name));
+    let mut redactor = Redactor::new(&env.store.profile_dir(name));
     if let Some(failure) = failure {
         let text = crate::output::error_json(failure);
         let value = serde_json::from_str(&text).unwrap_or_default();
         parts.add("failure.json", Content::Json(value));
     }
-    let profile = access.as_ref().ok().map(|access| &access.profile);
-    let state = host::collect(store, name, profile, &mut parts);
-    match &access {
-        Ok(access) => {
+    let profile = cluster.as_ref().ok().map(|cluster| &cluster.profile);
+    let state = host::collect(env, name, profile, &mut parts);
+    match &cluster {
+        Ok(cluster) => {
             // Each waits for the node most of the time.
             let mut objects = parts.beside();
             std::thread::scope(|scope| {
-                scope.spawn(|| objects::collect(access, state, &mut objects, &mut redactor));
-                node::collect(access, state, &mut parts);
+                scope.spawn(|| objects::collect(env, cluster, state, &mut objects, &mut redactor));
+                node::collect(env, cluster, state, &mut parts);
             });
             parts.append(objects);
         }

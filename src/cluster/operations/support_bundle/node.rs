@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::parts::{Content, Parts};
-use crate::cluster::Access;
-use crate::cluster::HostState;
-use crate::provision::PROCESSES;
-use crate::remote::{Remote, Ssh};
+use crate::cluster::Cluster;
+use crate::cluster::env::Env;
+use crate::cluster::operations::status::HostState;
+use crate::provision;
 
 /// How long the node may take to let kubby in.
 const CONNECT: Duration = Duration::from_secs(20);
@@ -28,20 +28,21 @@ const CONTAINERS: &str =
     "for look in 'crictl ps -a' 'crictl images'; do echo \"== $look\"; $look; echo; done 2>&1";
 
 /// Looks at everything, as long as the node answers.
-pub(super) fn collect(access: &Access, host: HostState, parts: &mut Parts) {
+pub(super) fn collect(env: &Env<'_>, cluster: &Cluster, host: HostState, parts: &mut Parts) {
     if host != HostState::Running {
         let why = format!("the node does not run: its machine is {host:?}");
         return parts.missing("node/", &why);
     }
-    let ssh = access
-        .target()
-        .and_then(|target| Ssh::connect(&target, CONNECT.min(parts.left())));
+    let ssh = cluster.target().and_then(|target| {
+        let limit = CONNECT.min(parts.left());
+        env.backend.connect(&target, limit)
+    });
     let mut ssh = match ssh {
         Ok(ssh) => ssh,
         Err(e) => return parts.problem("node/", &e),
     };
     let mut looks: Vec<(String, String)> = vec![("node/system.txt".into(), SYSTEM.into())];
-    for (process, unit) in PROCESSES {
+    for (process, unit) in provision::processes(cluster.profile.first().role) {
         let command = format!("journalctl --no-pager -o short-precise -n {LINES} -u {unit}");
         looks.push((format!("node/journal-{process}.txt"), command));
     }

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use super::parts::{Content, Parts};
 use super::redact::{LEFT_OUT, Redactor, is_secret_name};
 use crate::api::ApiClient;
-use crate::cluster::Access;
-use crate::cluster::HostState;
+use crate::cluster::Cluster;
+use crate::cluster::env::Env;
+use crate::cluster::operations::status::HostState;
 use crate::error::{Kind, Result, ResultExt};
 use crate::interrupt;
 
@@ -48,7 +49,8 @@ const PUBLIC_KEYS: [&str; 5] = ["ca.crt", "tls.crt", "namespace", "username", "t
 
 /// Asks for all of it, as long as there are answers.
 pub(super) fn collect(
-    access: &Access,
+    env: &Env<'_>,
+    cluster: &Cluster,
     state: HostState,
     parts: &mut Parts,
     redactor: &mut Redactor,
@@ -56,13 +58,16 @@ pub(super) fn collect(
     if state != HostState::Running {
         return parts.missing("cluster/", "kube-apiserver does not run without the node");
     }
-    let api = match access.api().and_then(|api| api.ready().map(|()| api)) {
+    let api = match cluster
+        .api(env.backend)
+        .and_then(|api| api.ready().map(|()| api))
+    {
         Ok(api) => api,
         Err(e) if e.details().is_empty() => return parts.problem("cluster/", &e),
         // It answers, if not well.
         Err(e) => {
             parts.problem("the cluster", &e);
-            match access.api() {
+            match cluster.api(env.backend) {
                 Ok(api) => api,
                 Err(e) => return parts.problem("cluster/", &e),
             }

@@ -209,16 +209,6 @@ impl SavedDir {
     }
 }
 
-/// The digest of a specification: short enough for a folder's name.
-///
-/// # Errors
-/// [`Kind::Internal`] when it has no form as JSON.
-pub fn digest_of(specification: &impl Serialize) -> Result<String> {
-    let text = serde_json::to_string(specification)
-        .context(Kind::Internal, || "cannot render a specification".into())?;
-    Ok(digest::text(&text)[..16].to_owned())
-}
-
 /// The names of the memory's and the devices' file of a saved state in the pool's folder.
 pub fn file_names(id: &str) -> [String; 2] {
     [format!("state-{id}.mem"), format!("state-{id}.dev")]

@@ -207,7 +207,7 @@ fn a_manifest_with_an_earlier_profile_is_read_and_one_with_a_newer_is_refused() 
     fs::write(&path, text).unwrap();
     let saved = dir.load().unwrap().unwrap();
     assert_eq!(saved.profile.version, FILE_VERSION);
-    assert_eq!(saved.profile.disk, saved.disk);
+    assert_eq!(saved.profile.first().disk, saved.disk);
     dir.save(&saved).unwrap();
     assert_eq!(dir.load().unwrap(), Some(saved));
 

@@ -6,17 +6,15 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::header::{Base, FORMAT, HEADER, Header, Member};
-use super::{BESIDE, COMPONENTS, DEVICES, DISK, LEVEL, MEMORY, NODE_IMAGE};
+use super::place::{BESIDE, COMPONENTS, DEVICES, DISK, LEVEL, MEMORY, NODE_IMAGE};
 use crate::assets::{components, node_image};
-use crate::cluster::machine::resources::{BaseVolumes, Names};
-use crate::cluster::saved::load;
+use crate::cluster::env::Env;
+use crate::cluster::machine::host::{BaseVolumes, Host};
 use crate::cluster::saved::state::{self, Saved, SavedDir};
-use crate::cluster::saved::templates;
+use crate::cluster::saved::{support, templates};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil::{self, Digesting, Output};
-use crate::hypervisor::{Hypervisor, Libvirt};
 use crate::interrupt;
-use crate::progress::Progress;
 use crate::store::Store;
 use crate::units::human_bytes;
 
@@ -37,21 +35,15 @@ pub struct Exported {
 /// # Errors
 /// [`Kind::Usage`] for a key or a destination that makes no sense, [`Kind::State`] for a template
 /// that no start could use, [`Kind::Assets`] where the images are not in the cache any more.
-pub fn export(
-    store: &Store,
-    key: Option<&str>,
-    to: &Path,
-    images: bool,
-    progress: &dyn Progress,
-) -> Result<Exported> {
+pub fn export(env: &Env<'_>, key: Option<&str>, to: &Path, images: bool) -> Result<Exported> {
     let hint = "kubby template export --file FILE";
     fsutil::check_destination(to, "a template", "template.tar.zst", hint)?;
-    let (key, dir) = templates::choose(store, key)?;
-    let step = progress.step(&format!("Export the template {key}"));
+    let (key, dir) = templates::choose(env.store, key)?;
+    let step = env.progress.step(&format!("Export the template {key}"));
     let (header, mut files) = {
         // Under the lock until all files are open: from then on nobody can take them away.
-        let _shared = store.lock_shared(|| {})?;
-        gather(store, &key, &dir, images)?
+        let _shared = env.lock_shared()?;
+        gather(env, &key, &dir, images)?
     };
     // Keys are in it.
     let mut sink = Digesting::new(Output::open(to, 0o600)?);
@@ -75,7 +67,7 @@ pub fn export(
 
 /// The members of a template: open files, and what they must be.
 fn gather(
-    store: &Store,
+    env: &Env<'_>,
     key: &str,
     dir: &SavedDir,
     images: bool,
@@ -86,18 +78,18 @@ fn gather(
             format!("the template {key} is not complete"),
         ));
     };
-    let hypervisor = Libvirt::open(&saved.profile.connect)?;
-    load::require(&hypervisor.host()?)?;
-    let names = Names::new(store, &saved.profile);
-    load::check(&saved, &names, &hypervisor.host()?)?;
-    let base = BaseVolumes::of(&saved.profile);
-    let digest = |volume: &str| digest(&names.target.join(volume));
+    let host = Host::open(env, &saved.profile.connect)?;
+    let info = host.info()?;
+    support::require(&info)?;
+    support::check(&saved, host.target(), &info)?;
+    let base = BaseVolumes::of(&saved.profile.assets);
+    let digest = |volume: &str| digest(&host.file(volume));
     let base = Base {
         disk: digest(&base.disk)?,
         components: digest(&base.components)?,
     };
-    let mut paths = vec![(DISK.to_owned(), names.target.join(&saved.disk))];
-    let files = saved.files(&names.target);
+    let mut paths = vec![(DISK.to_owned(), host.file(&saved.disk))];
+    let files = saved.files(host.target());
     paths.extend([MEMORY, DEVICES].map(str::to_owned).into_iter().zip(files));
     for path in files_below(&dir.root)? {
         // The manifest is in the header.
@@ -106,7 +98,7 @@ fn gather(
         }
     }
     if images {
-        for (folder, entry) in cached(store, &saved)? {
+        for (folder, entry) in cached(env.store, &saved)? {
             for path in files_below(&entry)? {
                 paths.push((member_name(folder, &path), entry.join(&path)));
             }

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use serde::{Deserialize, Serialize};
 
-use super::Place;
+use super::place::Place;
 use crate::assets::{components, node_image};
 use crate::cluster::saved::state::Saved;
 use crate::error::{Error, Kind, Result};

@@ -1,10 +1,10 @@
-//! The flags of `kubby start` about registries, certificate authorities and name servers.
+//! The flags about registries, certificate authorities and name servers.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::egress::{NONE, Settings, certificates, dns, registries};
+use super::{NONE, Settings, certificates, dns, registries};
 use crate::error::{Error, Kind, Result};
 
 /// The flags about registries and names. Each is kept for later starts; `none` clears it.

@@ -1,0 +1,161 @@
+//! The surroundings of an operation, and what it reaches outside of this process.
+
+use std::time::{Duration, Instant};
+
+use crate::api::ApiClient;
+use crate::assets::components::{self, ComponentSet};
+use crate::assets::node_image::{self, NodeImage};
+use crate::error::{Error, Kind, Result};
+use crate::fsutil::{self, Lock};
+use crate::hypervisor::{AccelFacts, HostInfo, Hypervisor, Libvirt};
+use crate::name::ProfileName;
+use crate::progress::Progress;
+use crate::remote::{Remote, Ssh, Target};
+use crate::store::Store;
+
+/// The surroundings of one operation.
+#[derive(Clone, Copy)]
+pub struct Env<'a> {
+    /// The home and the cache.
+    pub store: &'a Store,
+    /// Everything outside of this process.
+    pub backend: &'a dyn Backend,
+    /// Where progress is reported.
+    pub progress: &'a dyn Progress,
+}
+
+impl Env<'_> {
+    /// Locks a profile against other kubby processes, and says whom it waits for.
+    ///
+    /// # Errors
+    /// As [`Store::lock_profile`].
+    pub(crate) fn lock(&self, name: &ProfileName) -> Result<Lock> {
+        let lock = self.store.lock_profile(name, |holder| {
+            self.progress.note(&format!(
+                "waiting for another kubby process that uses `{name}`: {holder}"
+            ));
+        })?;
+        fsutil::remove_unfinished(self.store.profile_dir(name).root())?;
+        Ok(lock)
+    }
+
+    /// Locks what all profiles of the home share: free ports and the storage pool.
+    ///
+    /// # Errors
+    /// As [`Store::lock_shared`].
+    pub(crate) fn lock_shared(&self) -> Result<Lock> {
+        self.store.lock_shared(|| {})
+    }
+}
+
+/// A request for the assets of a cluster.
+#[derive(Debug, Clone)]
+pub struct AssetRequest<'a> {
+    /// Where the Kubernetes programs come from.
+    pub components: components::Request<'a>,
+    /// A prebuilt node image, path or URL, with its SHA-256; without one it is built.
+    pub image: Option<(&'a str, Option<&'a str>)>,
+}
+
+/// What operations reach outside of this process: libvirt, the nodes, and the assets. Tests have one in
+/// memory.
+pub trait Backend: Send + Sync {
+    /// Connects to the libvirt at a URI.
+    ///
+    /// # Errors
+    /// [`Kind::Preflight`] when it cannot be reached.
+    fn libvirt(&self, uri: &str) -> Result<Box<dyn Hypervisor>>;
+
+    /// Gathers the facts for and against KVM on a host.
+    fn acceleration_facts(&self, host: &HostInfo) -> AccelFacts;
+
+    /// Connects to a node over SSH with one attempt.
+    ///
+    /// # Errors
+    /// As [`Ssh::connect`].
+    fn connect(&self, target: &Target, limit: Duration) -> Result<Box<dyn Remote>>;
+
+    /// Connects to a node that may still be booting.
+    ///
+    /// # Errors
+    /// As [`Ssh::connect_when_ready`], and those of `tick`.
+    fn connect_when_ready(
+        &self,
+        target: &Target,
+        deadline: Instant,
+        tick: &mut dyn FnMut(Duration) -> Result<()>,
+    ) -> Result<Box<dyn Remote>>;
+
+    /// Returns a client for the API at a port of 127.0.0.1, with PEM texts of the CA to trust and of
+    /// the operator's certificate and key.
+    ///
+    /// # Errors
+    /// [`Kind::State`] when a text is damaged.
+    fn api(&self, port: u16, ca: &str, certificate: &str, key: &str) -> Result<ApiClient>;
+
+    /// Gets the node image and the components, from the cache or by making them.
+    ///
+    /// # Errors
+    /// [`Kind::Assets`] for the one that could not be had.
+    fn assets(
+        &self,
+        request: &AssetRequest<'_>,
+        progress: &dyn Progress,
+    ) -> Result<(NodeImage, ComponentSet)>;
+}
+
+/// The real libvirt, nodes and assets.
+#[derive(Debug, Clone, Copy)]
+pub struct Real;
+
+impl Backend for Real {
+    fn libvirt(&self, uri: &str) -> Result<Box<dyn Hypervisor>> {
+        Ok(Box::new(Libvirt::open(uri)?))
+    }
+
+    fn acceleration_facts(&self, host: &HostInfo) -> AccelFacts {
+        AccelFacts::gather(host)
+    }
+
+    fn connect(&self, target: &Target, limit: Duration) -> Result<Box<dyn Remote>> {
+        Ok(Box::new(Ssh::connect(target, limit)?))
+    }
+
+    fn connect_when_ready(
+        &self,
+        target: &Target,
+        deadline: Instant,
+        tick: &mut dyn FnMut(Duration) -> Result<()>,
+    ) -> Result<Box<dyn Remote>> {
+        Ok(Box::new(Ssh::connect_when_ready(target, deadline, tick)?))
+    }
+
+    fn api(&self, port: u16, ca: &str, certificate: &str, key: &str) -> Result<ApiClient> {
+        ApiClient::new(port, ca, certificate, key)
+    }
+
+    fn assets(
+        &self,
+        request: &AssetRequest<'_>,
+        progress: &dyn Progress,
+    ) -> Result<(NodeImage, ComponentSet)> {
+        // Both may take minutes on a first start, and neither needs the other.
+        let (image, components) = std::thread::scope(|scope| {
+            let components = scope.spawn(|| components::ensure(&request.components, progress));
+            let image = match request.image {
+                Some((source, sha256)) => {
+                    node_image::prebuilt(source, sha256, request.components.cache, progress)
+                }
+                None => node_image::ensure(request.components.cache, progress),
+            };
+            let components = components.join().unwrap_or_else(|_| {
+                Err(Error::new(
+                    Kind::Internal,
+                    "getting the components ended in a panic",
+                ))
+            });
+            (image, components)
+        });
+        Ok((image?, components?))
+    }
+}

@@ -1,0 +1,107 @@
+//! The ports of the host that lead into a cluster's nodes: choosing them, and replacing those that
+//! other programs have taken. The caller holds the shared lock until the profile with them is saved, so
+//! that two starts never choose the same one.
+
+use crate::error::{Error, Kind, Result};
+use crate::hypervisor::ports;
+use crate::name::ProfileName;
+use crate::profile::{Ports, Profile};
+use crate::store::Store;
+
+/// The ports that the user asked for by number.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct AskedPorts {
+    /// For kube-apiserver.
+    pub(crate) api: Option<u16>,
+    /// For the SSH server.
+    pub(crate) ssh: Option<u16>,
+}
+
+/// Chooses the ports of a new cluster.
+///
+/// # Errors
+/// [`Kind::Preflight`] for a port that is taken.
+pub(crate) fn choose(store: &Store, name: &ProfileName, asked: AskedPorts) -> Result<Ports> {
+    let mut taken = of_others(store, name)?;
+    let mut choose = |asked: Option<u16>, flag: &str| -> Result<u16> {
+        let Some(port) = asked else {
+            let port = free(taken.iter().map(|(port, _)| *port))?;
+            taken.push((port, name.clone()));
+            return Ok(port);
+        };
+        if let Some((_, owner)) = taken.iter().find(|(p, _)| *p == port) {
+            return Err(Error::new(
+                Kind::Preflight,
+                format!("{flag}: port {port} belongs to the cluster `{owner}`"),
+            )
+            .with_hint("choose another port, or leave the flag out for a free one"));
+        }
+        ports::check_free(port, flag)?;
+        taken.push((port, name.clone()));
+        Ok(port)
+    };
+    Ok(Ports {
+        api: choose(asked.api, "--api-port")?,
+        ssh: choose(asked.ssh, "--ssh-port")?,
+    })
+}
+
+/// Replaces the ports of a profile that other programs have taken since the last start, unless the
+/// user asked for them by number. Returns the old and new numbers.
+///
+/// # Errors
+/// [`Kind::Preflight`] for a port that was asked for and is taken, or when there is no free one.
+pub(crate) fn replace_taken(
+    store: &Store,
+    profile: &mut Profile,
+    asked: AskedPorts,
+) -> Result<Vec<(u16, u16)>> {
+    let others = of_others(store, &profile.name)?;
+    let mut avoid: Vec<u16> = others.into_iter().map(|(port, _)| port).collect();
+    avoid.extend(profile.host_ports());
+    let ports = &mut profile.first_mut().ports;
+    let mut replaced = Vec::new();
+    for (port, asked, flag) in [
+        (&mut ports.api, asked.api, "--api-port"),
+        (&mut ports.ssh, asked.ssh, "--ssh-port"),
+    ] {
+        match ports::check_free(*port, flag) {
+            Ok(()) => {}
+            Err(e) if asked.is_some() => return Err(e),
+            Err(_) => {
+                let new = free(avoid.iter().copied())?;
+                avoid.push(new);
+                replaced.push((*port, new));
+                *port = new;
+            }
+        }
+    }
+    Ok(replaced)
+}
+
+/// Returns the ports that other profiles have recorded, and may use again when they start.
+///
+/// # Errors
+/// [`Kind::Internal`] when the profiles cannot be listed.
+pub(crate) fn of_others(store: &Store, name: &ProfileName) -> Result<Vec<(u16, ProfileName)>> {
+    let mut taken = Vec::new();
+    for other in store.profile_names()? {
+        // A damaged profile's ports are not known; if they are in use, binding shows it.
+        if let (true, Ok(Some(profile))) =
+            (other != *name, Profile::load(&store.profile_dir(&other)))
+        {
+            let ports = profile.host_ports().into_iter();
+            taken.extend(ports.map(|port| (port, other.clone())));
+        }
+    }
+    Ok(taken)
+}
+
+/// Returns a free port that is none of `avoid`.
+fn free(avoid: impl IntoIterator<Item = u16>) -> Result<u16> {
+    let found = ports::find_free(1, &avoid.into_iter().collect())?;
+    found
+        .first()
+        .copied()
+        .ok_or_else(|| Error::new(Kind::Preflight, "there is no free port"))
+}

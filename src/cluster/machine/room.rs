@@ -1,0 +1,207 @@
+//! The sizes of machines, and whether the host has room for one more.
+
+use crate::error::{Error, Kind, Result};
+use crate::hypervisor::{Acceleration, HostInfo, State};
+use crate::profile::MachineSpec;
+use crate::units::Mebibytes;
+
+use super::host::Host;
+
+/// Kubernetes itself does not fit into less memory.
+const LEAST_MEMORY: Mebibytes = Mebibytes(2048);
+/// The node image with a few container images does not fit into less disk.
+const LEAST_DISK: Mebibytes = Mebibytes(6 * 1024);
+/// The default memory where the host has plenty.
+const USUAL_MEMORY: Mebibytes = Mebibytes(4096);
+/// The default size of a disk.
+pub(crate) const USUAL_DISK: Mebibytes = Mebibytes(20 * 1024);
+/// The part of its memory that a node uses after its first minutes.
+const USUALLY_TOUCHED: Mebibytes = Mebibytes(2048);
+/// With less than this left no node gets anywhere.
+const TOO_LITTLE_LEFT: Mebibytes = Mebibytes(512);
+/// More virtual CPUs than this do not make a start faster.
+const USUAL_CPUS: u32 = 4;
+
+/// Checks the sizes of a machine against what Kubernetes needs and what the host has.
+///
+/// # Errors
+/// [`Kind::Usage`] for sizes that are too small, [`Kind::Preflight`] for more than the host has.
+pub(crate) fn check_sizes(machine: &MachineSpec, host: &HostInfo) -> Result<()> {
+    let (memory, disk) = (Mebibytes(machine.memory_mib), Mebibytes(machine.disk_mib));
+    let few = |flag: &str, has: Mebibytes, least: Mebibytes| {
+        Err(Error::new(
+            Kind::Usage,
+            format!("{flag}: {has} is too little for a Kubernetes node"),
+        )
+        .with_hint(format!("give it at least {least}")))
+    };
+    let many = |flag: &str, asked: String, has: String| {
+        Err(Error::new(
+            Kind::Preflight,
+            format!("{flag}: {asked} asked for, but this host has {has}"),
+        )
+        .with_hint(format!("choose a smaller {flag}")))
+    };
+    if memory < LEAST_MEMORY {
+        return few("--memory", memory, LEAST_MEMORY);
+    }
+    if disk < LEAST_DISK {
+        return few("--disk", disk, LEAST_DISK);
+    }
+    if machine.cpus > host.cpus {
+        return many(
+            "--cpus",
+            machine.cpus.to_string(),
+            format!("{} CPUs", host.cpus),
+        );
+    }
+    if memory > host.memory {
+        return many("--memory", memory.to_string(), host.memory.to_string());
+    }
+    Ok(())
+}
+
+/// The room that a host has for the memory of one more machine.
+#[derive(Debug, PartialEq, Eq)]
+enum Room {
+    Plenty,
+    Tight,
+    None,
+}
+
+/// Judges the room. A node touches about 2 GiB of its memory; one that resumes from saved memory
+/// shares most of that with its file and needs a quarter of it.
+fn room(available: Mebibytes, node: Mebibytes) -> Room {
+    if available < TOO_LITTLE_LEFT {
+        Room::None
+    } else if available < node.min(USUALLY_TOUCHED) {
+        Room::Tight
+    } else {
+        Room::Plenty
+    }
+}
+
+/// Checks that the host has memory left for one more machine; returns a warning if it is little.
+///
+/// # Errors
+/// [`Kind::Preflight`] when the host would have to swap or to kill processes.
+pub(crate) fn check_memory_left(
+    node: Option<Mebibytes>,
+    host: &HostInfo,
+) -> Result<Option<String>> {
+    let available = host.available_memory;
+    let node = node.unwrap_or_else(|| usual_memory(host.memory));
+    match room(available, node) {
+        Room::Plenty => Ok(None),
+        Room::Tight => Ok(Some(format!(
+            "the host has {available} of memory left, and the node may come to use {node}"
+        ))),
+        // Another computer only reports its unused memory, without its caches.
+        Room::None if !host.is_local() => Ok(None),
+        Room::None => Err(Error::new(
+            Kind::Preflight,
+            format!("the host has {available} of memory left: too little for one more cluster"),
+        )
+        .with_hint(
+            "kubby list shows the clusters; kubby suspend -p NAME frees a cluster's memory",
+        )),
+    }
+}
+
+/// Returns a warning where one more emulated node would make more running nodes than the host has
+/// processors. A list of domains that cannot be had is no reason not to start.
+pub(crate) fn crowd(
+    host: &Host<'_>,
+    acceleration: Acceleration,
+    processors: u32,
+) -> Option<String> {
+    let mut all = host.libvirt().list_owned().unwrap_or_default();
+    all.retain(|domain| domain.state == State::Running);
+    let owners = all.iter().filter_map(|domain| domain.owner.as_ref());
+    let own = owners.filter(|owner| owner.home == host.store().home());
+    let own: Vec<String> = own.map(|owner| owner.profile.clone()).collect();
+    check_processors_left(acceleration, processors, all.len(), &own)
+}
+
+/// Returns the warning of [`crowd`] for so many `running` nodes, of which those of the profiles `own`
+/// can be paused by this home. An emulated node uses half a processor or more even when it is idle.
+fn check_processors_left(
+    acceleration: Acceleration,
+    processors: u32,
+    running: usize,
+    own: &[String],
+) -> Option<String> {
+    if acceleration == Acceleration::Kvm || running < processors as usize {
+        return None;
+    }
+    let remedy = match own {
+        [] => String::new(),
+        own => format!("; kubby pause -p NAME pauses one: {}", own.join(", ")),
+    };
+    let unit = if processors == 1 { "CPU" } else { "CPUs" };
+    Some(format!(
+        "{} emulated nodes will share {processors} {unit}, and each uses half a CPU even when idle: expect slow \
+         starts{remedy}",
+        running + 1,
+    ))
+}
+
+/// Returns the default number of virtual CPUs. With KVM a cluster is idle most of the time and half
+/// the host is plenty; under emulation each virtual CPU is a thread that shortens the start.
+pub(crate) fn usual_cpus(acceleration: Acceleration, host: u32) -> u32 {
+    match acceleration {
+        Acceleration::Kvm => (host / 2).clamp(2, USUAL_CPUS).min(host),
+        Acceleration::Tcg => host.clamp(1, USUAL_CPUS),
+    }
+}
+
+/// Returns the default memory of a node on a host.
+pub(crate) fn usual_memory(host: Mebibytes) -> Mebibytes {
+    Mebibytes(host.0 / 2).clamp(LEAST_MEMORY, USUAL_MEMORY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usual_sizes_fit_small_hosts() {
+        assert_eq!(usual_cpus(Acceleration::Tcg, 1), 1);
+        assert_eq!(usual_cpus(Acceleration::Tcg, 16), 4);
+        assert_eq!(usual_cpus(Acceleration::Kvm, 2), 2);
+        assert_eq!(usual_cpus(Acceleration::Kvm, 6), 3);
+        assert_eq!(usual_cpus(Acceleration::Kvm, 64), 4);
+        assert_eq!(usual_memory(Mebibytes(3000)), LEAST_MEMORY);
+        assert_eq!(usual_memory(Mebibytes(6000)), Mebibytes(3000));
+        assert_eq!(usual_memory(Mebibytes(64000)), USUAL_MEMORY);
+    }
+
+    #[test]
+    fn more_emulated_nodes_than_processors_are_warned_of() {
+        let (kvm, tcg) = (Acceleration::Kvm, Acceleration::Tcg);
+        let own = ["a".to_owned(), "b".to_owned()];
+        assert_eq!(check_processors_left(tcg, 2, 1, &own[..1]), None);
+        assert_eq!(check_processors_left(tcg, 4, 2, &own), None);
+        assert_eq!(check_processors_left(kvm, 2, 2, &own), None);
+        let warning = check_processors_left(tcg, 2, 3, &own).unwrap();
+        assert!(
+            warning.starts_with("4 emulated nodes will share 2 CPUs"),
+            "{warning}"
+        );
+        assert!(
+            warning.ends_with("kubby pause -p NAME pauses one: a, b"),
+            "{warning}"
+        );
+        let warning = check_processors_left(tcg, 1, 1, &[]).unwrap();
+        assert!(warning.ends_with("expect slow starts"), "{warning}");
+    }
+
+    #[test]
+    fn one_more_cluster_needs_memory() {
+        let node = Mebibytes(4096);
+        assert_eq!(room(Mebibytes(511), node), Room::None);
+        assert_eq!(room(Mebibytes(512), node), Room::Tight);
+        assert_eq!(room(Mebibytes(2047), node), Room::Tight);
+        assert_eq!(room(Mebibytes(2048), node), Room::Plenty);
+    }
+}

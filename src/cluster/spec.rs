@@ -1,0 +1,334 @@
+//! The settings of a cluster, each declared once: as a flag in [`ClusterArgs`] and as a field of the
+//! profile ([`ClusterSpec`], [`MachineSpec`]). Restores and the key of a warm template take them from
+//! the profile as a whole.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::assets::components::Source;
+use crate::assets::version::{self, KubernetesVersion};
+use crate::cluster::machine::names;
+use crate::cluster::machine::ports::AskedPorts;
+use crate::cluster::machine::room;
+use crate::egress::{self, EgressArgs};
+use crate::error::{Error, Kind, Result};
+use crate::hypervisor::{AccelChoice, Acceleration, HostInfo, ports};
+use crate::name::ProfileName;
+use crate::network::NODE_NAME;
+use crate::profile::{Assets, ClusterSpec, FILE_VERSION, MachineSpec, NodeProfile, Ports, Profile};
+use crate::role::Role;
+use crate::units::Mebibytes;
+
+/// The flags that describe a cluster. A flag that is not given keeps the profile's setting.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ClusterArgs {
+    /// Kubernetes version, v1.34.0 or newer [default: v1.37.2]
+    #[arg(long, value_name = "VERSION")]
+    pub kubernetes_version: Option<KubernetesVersion>,
+    /// Number of virtual CPUs [default: up to 4, as many as the host can spare]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
+    pub cpus: Option<u32>,
+    /// Memory of the node, in MiB or with a unit [default: 4GiB, less on small hosts]
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<Mebibytes>,
+    /// Size of the node's disk, whose file grows as it fills [default: 20GiB]
+    #[arg(long, value_name = "SIZE")]
+    pub disk: Option<Mebibytes>,
+    /// Hardware virtualisation or emulation
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub accel: Option<AccelChoice>,
+    /// libvirt connection [default: LIBVIRT_DEFAULT_URI, else qemu:///system for root and
+    /// qemu:///session for other users]
+    #[arg(long, value_name = "URI")]
+    pub connect: Option<String>,
+    /// Port on 127.0.0.1 for kube-apiserver [default: a free one]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub api_port: Option<u16>,
+    /// Port on 127.0.0.1 for the node's SSH server [default: a free one]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub ssh_port: Option<u16>,
+    /// Use an existing node image (qcow2, optionally gzip-compressed)
+    #[arg(long, value_name = "PATH|URL")]
+    pub image: Option<String>,
+    /// SHA-256 of the file given by --image; required if that is a URL
+    #[arg(long, value_name = "HEX", requires = "image", value_parser = sha256)]
+    pub image_sha256: Option<String>,
+    /// Source of the Kubernetes programs
+    #[arg(long, value_enum, value_name = "SOURCE", default_value_t)]
+    pub component_source: Source,
+    /// Use the Kubernetes programs in this folder
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["component_source", "binary_mirror"])]
+    pub components: Option<PathBuf>,
+    /// Base URL of a mirror with the layout of the official downloads
+    #[arg(long, value_name = "URL")]
+    pub binary_mirror: Option<String>,
+    /// Enable this add-on: a name or a folder (may be repeated)
+    #[arg(long, value_name = "NAME|DIR")]
+    pub addon: Vec<String>,
+    /// Disable this add-on (may be repeated)
+    #[arg(long, value_name = "NAME")]
+    pub no_addon: Vec<String>,
+    /// Append ARG to the kernel's command line (may be repeated)
+    #[arg(long, value_name = "ARG", value_parser = kernel_arg)]
+    pub kernel_arg: Vec<String>,
+    /// Boot the machine; neither use nor save a warm template
+    #[arg(long)]
+    pub no_template: bool,
+    /// The flags about registries and names.
+    #[command(flatten)]
+    pub egress: EgressArgs,
+}
+
+/// The user's request to `start`.
+#[derive(Debug, Clone, Default)]
+pub struct StartOptions {
+    /// The flags that describe the cluster.
+    pub cluster: ClusterArgs,
+    /// Write the context to the profile's own kubeconfig only, when the cluster is created.
+    pub own_kubeconfig: bool,
+    /// Leave kubectl's current context as it is.
+    pub keep_context: bool,
+    /// The limit for boot and health together.
+    pub timeout: Option<Duration>,
+}
+
+impl ClusterArgs {
+    /// Returns the ports that were asked for by number.
+    pub(crate) fn asked_ports(&self) -> AskedPorts {
+        AskedPorts {
+            api: self.api_port,
+            ssh: self.ssh_port,
+        }
+    }
+
+    /// Returns a machine with the settings of the flags, and those of `base` where there is no flag.
+    fn machine(&self, base: &MachineSpec) -> MachineSpec {
+        MachineSpec {
+            acceleration: base.acceleration.clone(),
+            cpus: self.cpus.unwrap_or(base.cpus),
+            memory_mib: self.memory.map_or(base.memory_mib, |m| m.0),
+            disk_mib: self.disk.map_or(base.disk_mib, |d| d.0),
+            kernel_args: if self.kernel_arg.is_empty() {
+                base.kernel_args.clone()
+            } else {
+                self.kernel_arg.clone()
+            },
+        }
+    }
+}
+
+/// What a new profile needs besides the flags.
+pub(crate) struct NewProfile<'a> {
+    pub(crate) name: &'a ProfileName,
+    pub(crate) connect: &'a str,
+    pub(crate) kubeconfig: PathBuf,
+    pub(crate) acceleration: Acceleration,
+    pub(crate) host: &'a HostInfo,
+    pub(crate) ports: Ports,
+}
+
+/// Returns the profile of a new cluster.
+///
+/// # Errors
+/// [`Kind::Preflight`] when the host has not enough, [`Kind::Usage`] for sizes that make no sense.
+pub(crate) fn new_profile(
+    new: NewProfile<'_>,
+    args: &ClusterArgs,
+    egress: &egress::Settings,
+) -> Result<Profile> {
+    let machine = args.machine(&MachineSpec {
+        acceleration: new.acceleration.to_string(),
+        cpus: room::usual_cpus(new.acceleration, new.host.cpus),
+        memory_mib: room::usual_memory(new.host.memory).0,
+        disk_mib: room::USUAL_DISK.0,
+        kernel_args: Vec::new(),
+    });
+    room::check_sizes(&machine, new.host)?;
+    let mut spec = ClusterSpec {
+        kubernetes_version: args
+            .kubernetes_version
+            .unwrap_or(version::DEFAULT)
+            .to_string(),
+        addons: crate::addon::default_names(),
+        egress: egress::Settings::default(),
+    };
+    spec.egress.update(egress);
+    Ok(Profile {
+        version: FILE_VERSION,
+        kubby: env!("CARGO_PKG_VERSION").to_owned(),
+        name: new.name.clone(),
+        connect: new.connect.to_owned(),
+        kubeconfig: new.kubeconfig,
+        spec,
+        assets: Assets::default(),
+        nodes: vec![NodeProfile {
+            name: NODE_NAME.to_owned(),
+            role: Role::ControlPlane,
+            uuid: uuid::Uuid::new_v4().to_string(),
+            disk: names::new_disk(new.name),
+            machine,
+            ports: new.ports,
+        }],
+        forwards: Vec::new(),
+    })
+}
+
+/// Applies the flags to the profile of an existing cluster.
+///
+/// # Errors
+/// [`Kind::Usage`] for a setting that is fixed, [`Kind::State`] for one that cannot change while the
+/// cluster runs or is suspended.
+pub(crate) fn change_profile(
+    profile: &mut Profile,
+    args: &ClusterArgs,
+    egress: &egress::Settings,
+    acceleration: Acceleration,
+    host: &HostInfo,
+    running: bool,
+) -> Result<()> {
+    let disk = Mebibytes(profile.first().machine.disk_mib).to_string();
+    for (flag, asked, has) in [
+        (
+            "--kubernetes-version",
+            args.kubernetes_version.map(|v| v.to_string()),
+            &profile.spec.kubernetes_version,
+        ),
+        ("--disk", args.disk.map(|d| d.to_string()), &disk),
+        ("--connect", args.connect.clone(), &profile.connect),
+    ] {
+        check_fixed(flag, asked, has, &profile.name)?;
+    }
+    // Not a setting of the machine: it can change while that runs.
+    profile.spec.egress.update(egress);
+    let node = profile.first();
+    let mut wanted = NodeProfile {
+        machine: args.machine(&node.machine),
+        ports: Ports {
+            api: args.api_port.unwrap_or(node.ports.api),
+            ssh: args.ssh_port.unwrap_or(node.ports.ssh),
+        },
+        ..node.clone()
+    };
+    if args.accel.is_some() {
+        wanted.machine.acceleration = acceleration.to_string();
+    }
+    if wanted == *node {
+        return Ok(());
+    }
+    if running {
+        return Err(Error::new(
+            Kind::State,
+            format!(
+                "the cluster `{}` is running or suspended: stop it before changing its machine",
+                profile.name
+            ),
+        )
+        .with_hint(format!(
+            "kubby stop{0}, then kubby start{0} with the same flags",
+            profile.name.flag()
+        )));
+    }
+    room::check_sizes(&wanted.machine, host)?;
+    for (port, old, flag) in [
+        (wanted.ports.api, node.ports.api, "--api-port"),
+        (wanted.ports.ssh, node.ports.ssh, "--ssh-port"),
+    ] {
+        if port != old {
+            ports::check_free(port, flag)?;
+        }
+    }
+    *profile.first_mut() = wanted;
+    Ok(())
+}
+
+fn check_fixed(flag: &str, asked: Option<String>, has: &str, name: &ProfileName) -> Result<()> {
+    match asked {
+        Some(asked) if asked != has => Err(Error::new(
+            Kind::Usage,
+            format!("{flag}: the cluster `{name}` has {has}, which cannot be changed to {asked}"),
+        )
+        .with_hint(format!(
+            "kubby delete{0} and kubby start{0} {flag} …, or another --profile",
+            name.flag()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Decides how a cluster's machines are run, and says why.
+///
+/// # Errors
+/// [`Kind::Preflight`] when the host cannot do what was asked for, or its QEMU is too old.
+pub(crate) fn acceleration(
+    asked: Option<AccelChoice>,
+    existing: Option<&Profile>,
+    host: &HostInfo,
+    facts: &crate::hypervisor::AccelFacts,
+) -> Result<(Acceleration, String)> {
+    use crate::hypervisor::accel;
+    let recorded = existing.and_then(|p| p.first().machine.acceleration.parse().ok());
+    let choice = match (asked, recorded) {
+        (Some(choice), _) => choice,
+        // A cluster continues as it was created unless the user asks for a change.
+        (None, Some(Acceleration::Tcg)) => AccelChoice::Tcg,
+        (None, _) => AccelChoice::Auto,
+    };
+    let decided = accel::decide(choice, facts)?;
+    accel::check_qemu(decided.acceleration, host.qemu_version)?;
+    let reason = match (asked, existing) {
+        (None, Some(_)) => "as the cluster was created".to_owned(),
+        _ => decided.reason,
+    };
+    Ok((decided.acceleration, reason))
+}
+
+/// Checks a SHA-256 and returns it in lower case.
+pub(crate) fn sha256(text: &str) -> Result<String, String> {
+    if text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err("a SHA-256 is 64 hexadecimal digits, as sha256sum prints them".into())
+    }
+}
+
+/// Checks that a kernel argument is one word: the kernel splits its command line at spaces.
+fn kernel_arg(text: &str) -> Result<String, String> {
+    if !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic()) {
+        Ok(text.to_owned())
+    } else {
+        Err("a kernel argument is one word of printable ASCII".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_that_are_not_given_keep_what_there_is() {
+        let mut profile = crate::profile::example();
+        let host = crate::hypervisor::host::example();
+        let before = profile.clone();
+        let none = ClusterArgs::default();
+        let egress = egress::Settings::default();
+        let tcg = Acceleration::Tcg;
+        change_profile(&mut profile, &none, &egress, tcg, &host, true).unwrap();
+        assert_eq!(profile, before);
+        let more = ClusterArgs {
+            cpus: Some(1),
+            ..ClusterArgs::default()
+        };
+        let e = change_profile(&mut profile, &more, &egress, tcg, &host, true).unwrap_err();
+        assert_eq!(e.kind(), Kind::State);
+        change_profile(&mut profile, &more, &egress, tcg, &host, false).unwrap();
+        assert_eq!(profile.first().machine.cpus, 1);
+        let disk = ClusterArgs {
+            disk: Some(Mebibytes(1)),
+            ..ClusterArgs::default()
+        };
+        let e = change_profile(&mut profile, &disk, &egress, tcg, &host, false).unwrap_err();
+        assert_eq!(e.kind(), Kind::Usage);
+    }
+}

@@ -1,0 +1,74 @@
+//! The step that imports the add-ons' images and applies their manifests, as soon as the API accepts
+//! writes.
+
+use std::time::Instant;
+
+use crate::addon::{self, Addon};
+use crate::cluster::addons;
+use crate::cluster::start::addon_images::Loading;
+use crate::cluster::start::context::{Flow, HEALTH_LIMIT, Start};
+use crate::cluster::start::wait::Waiting;
+use crate::error::Result;
+use crate::provision;
+
+/// Applies the add-ons; a no-op for a node that has its identity, in which they were saved.
+pub(super) fn run(start: &mut Start<'_>) -> Result<Flow> {
+    if start.nodes[0].identity_sent {
+        return Ok(Flow::Next);
+    }
+    let progress = start.env.progress;
+    let api = start.api()?;
+    let units = start.plan(None)?.units;
+    let deadline = Instant::now() + start.limit(HEALTH_LIMIT);
+    let step = progress.step("Wait for the API");
+    let node = &mut start.nodes[0];
+    Waiting {
+        api: &api,
+        remote: match &mut node.session {
+            Some(session) => session.as_mut(),
+            None => return Ok(Flow::Next),
+        },
+        units: &units,
+        watcher: &mut node.watcher,
+        deadline,
+        cancel: None,
+    }
+    .api_takes_objects(&step)?;
+    step.done("it accepts writes");
+    start.stage("api");
+    // The controllers take seconds until they ask for anything, and give up on an API that is not ready
+    // ten seconds later. An API that has its roles already is about to be ready; another creates them
+    // first, and the health check starts the controllers then.
+    if api.nearly_ready().unwrap_or(false) {
+        provision::start_all(start.nodes[0].session()?)?;
+        start.nodes[0].late_started = true;
+    }
+    let addons = addons::enabled(&start.cluster.profile, &start.cluster.dir)?;
+    let all: Vec<&Addon> = addons.iter().collect();
+    let step = progress.step("Apply the add-ons");
+    // Images first: the kubelet retries a pod without its image only after a while. Where everything ran
+    // once, even before this boot, the images exist.
+    if !addon::Rollouts::of(all.iter().copied())
+        .look(&api)
+        .unwrap_or(false)
+    {
+        step.detail("importing images");
+        addons::import(start.nodes[0].session()?, &all)?;
+        start.stage("images");
+    }
+    step.detail("applying manifests");
+    let flag = start.cluster.flag();
+    let apply = |some: &[&Addon]| addons::apply(&api, some, false, deadline, &flag, progress);
+    // Add-ons whose images may still be loading come last, so that the others need not wait.
+    let (own, others): (Vec<_>, Vec<_>) = all.iter().partition(|a| a.folder.is_some());
+    apply(&others)?;
+    std::mem::take::<Loading>(&mut start.loading).end(progress)?;
+    apply(&own)?;
+    for name in &start.options.cluster.no_addon {
+        addon::remove(&api, name, deadline)?;
+        addon::forget(&start.cluster.dir, name)?;
+    }
+    step.done(start.cluster.profile.spec.addons.join(", "));
+    start.stage("addons");
+    Ok(Flow::Next)
+}

@@ -1,0 +1,274 @@
+//! The checks before anything is created, and the profile that a start works towards.
+
+use std::time::Instant;
+
+use crate::addon::{self, Folder};
+use crate::cluster::env::Env;
+use crate::cluster::machine::host::Host;
+use crate::cluster::machine::watch::Watcher;
+use crate::cluster::machine::{Machine, ports, room};
+use crate::cluster::saved::suspend;
+use crate::cluster::spec::{self, NewProfile, StartOptions};
+use crate::cluster::start::addon_images::Loading;
+use crate::cluster::start::context::{NodeStart, Origin, Start};
+use crate::cluster::start::timing::Stopwatch;
+use crate::cluster::{Cluster, addons, context, throwaway_mark};
+use crate::egress::{self, HostFacts};
+use crate::error::{Error, Kind, Result};
+use crate::fsutil;
+use crate::hypervisor::{Acceleration, HostInfo};
+use crate::kubeconfig;
+use crate::name::ProfileName;
+use crate::profile::{self, FILE_VERSION, Profile};
+use crate::store::ProfileDir;
+use crate::units::Mebibytes;
+
+/// Checks everything that can be checked before anything is created, then settles the profile and saves
+/// it.
+///
+/// # Errors
+/// [`Kind::State`] for a domain of another home or profile, [`Kind::Kubeconfig`] for a context of
+/// another's, [`Kind::Preflight`] for a host that cannot do it, [`Kind::Usage`] for bad settings.
+pub(super) fn begin<'a>(
+    env: &Env<'a>,
+    name: &ProfileName,
+    options: &'a StartOptions,
+    host: &'a Host<'a>,
+    host_facts: &'a HostFacts,
+    existing: Option<Profile>,
+    egress: &egress::Settings,
+) -> Result<Start<'a>> {
+    let step = env.progress.step("Check the host");
+    let args = &options.cluster;
+    let info = host.info()?;
+    let dir = env.store.profile_dir(name);
+    check_domain(host, name, existing.as_ref())?;
+    let kubeconfig = match &existing {
+        Some(profile) => profile.kubeconfig.clone(),
+        None if options.own_kubeconfig => dir.kubeconfig(),
+        None => kubeconfig::default_path()?,
+    };
+    context::check(env.store, name, &kubeconfig)?;
+    let facts = env.backend.acceleration_facts(&info);
+    let (acceleration, reason) = spec::acceleration(args.accel, existing.as_ref(), &info, &facts)?;
+    let never_ran = dir.never_ran().exists();
+    let created = existing.is_none() || never_ran;
+    let asked = addons::asked(args, existing.as_ref())?;
+    let running = match &existing {
+        Some(profile) if !created => settle_machine(&Machine::of(host, profile)?)?,
+        _ => false,
+    };
+    if !running {
+        let has = existing
+            .as_ref()
+            .map(|p| Mebibytes(p.first().machine.memory_mib));
+        let memory = room::check_memory_left(args.memory.or(has), &info)?;
+        let crowd = room::crowd(host, acceleration, info.cpus);
+        for warning in memory.iter().chain(&crowd) {
+            env.progress.warn(warning);
+        }
+    }
+    let cluster = match existing {
+        Some(profile) => {
+            let mut cluster = Cluster { profile, dir };
+            throwaway_mark::clear_abandoned(&cluster.dir)?;
+            if never_ran {
+                take_back(env, host, &cluster)?;
+            } else {
+                follow_disk(host, &mut cluster.profile)?;
+            }
+            let fixed = running || suspend::is_suspended(&cluster);
+            spec::change_profile(
+                &mut cluster.profile,
+                args,
+                egress,
+                acceleration,
+                &info,
+                fixed,
+            )?;
+            report_migration(env, &cluster.dir);
+            cluster.save()?;
+            cluster
+        }
+        None => {
+            // A folder without a profile is left over from a fork that was cut short.
+            throwaway_mark::empty_folder(&dir)?;
+            let new = |ports| NewProfile {
+                name,
+                connect: host.libvirt().uri(),
+                kubeconfig,
+                acceleration,
+                host: &info,
+                ports,
+            };
+            let profile = create_profile(env, name, options, egress, &dir, new)?;
+            Cluster { profile, dir }
+        }
+    };
+    let mut start = new_start(env, options, host, host_facts, cluster, info, acceleration)?;
+    start.created = created;
+    start.was_running = running;
+    start.archives = asked.iter().flat_map(|f| f.archives.clone()).collect();
+    settle_addons(&mut start.cluster, &asked, &args.no_addon)?;
+    let machine = &start.cluster.profile.first().machine;
+    step.done(format!(
+        "{acceleration} ({reason}), {} CPUs, {} memory",
+        machine.cpus,
+        Mebibytes(machine.memory_mib)
+    ));
+    Ok(start)
+}
+
+fn new_start<'a>(
+    env: &Env<'a>,
+    options: &'a StartOptions,
+    host: &'a Host<'a>,
+    host_facts: &'a HostFacts,
+    cluster: Cluster,
+    info: HostInfo,
+    acceleration: Acceleration,
+) -> Result<Start<'a>> {
+    let nodes = cluster.profile.nodes.iter().map(|node| {
+        Ok(NodeStart {
+            machine: Machine::of_node(host, &cluster.profile, node)?,
+            origin: Origin::Booted,
+            watcher: Watcher::new(
+                Machine::of_node(host, &cluster.profile, node)?,
+                acceleration,
+            ),
+            identity_sent: false,
+            session: None,
+            late_started: false,
+            booted: None,
+        })
+    });
+    Ok(Start {
+        env: *env,
+        options,
+        host,
+        info,
+        host_facts,
+        acceleration,
+        created: false,
+        was_running: false,
+        nodes: nodes.collect::<Result<_>>()?,
+        template: None,
+        archives: Vec::new(),
+        loading: Loading::default(),
+        changed: Vec::new(),
+        node_version: String::new(),
+        current_context: false,
+        renewed: Vec::new(),
+        timing: Stopwatch::start(),
+        began: Instant::now(),
+        boots: 1,
+        pki: None,
+        egress: None,
+        cluster,
+    })
+}
+
+/// Checks the domain's name in libvirt: it is free, or the profile's own.
+fn check_domain(host: &Host<'_>, name: &ProfileName, existing: Option<&Profile>) -> Result<()> {
+    if let Some(profile) = existing {
+        return Machine::of(host, profile)?.find().map(drop);
+    }
+    match Machine::without_profile(host, name).find()? {
+        None => Ok(()),
+        Some(domain) => Err(Error::new(
+            Kind::State,
+            format!(
+                "libvirt still has the domain `{}`, but kubby's files for it are missing",
+                domain.name
+            ),
+        )
+        .with_hint(format!("kubby delete{} removes it", name.flag()))),
+    }
+}
+
+/// Returns whether the machine runs, or can continue. One that was killed while it was loaded never
+/// will, and has done nothing yet: it is powered off, and its saved memory still exists.
+fn settle_machine(machine: &Machine<'_>) -> Result<bool> {
+    if !machine.state()?.is_active() {
+        return Ok(false);
+    }
+    if machine.is_half_loaded()? {
+        machine.power_off()?;
+        return Ok(false);
+    }
+    Ok(true)
+}
+
+/// Removes what a start has made that was cut short before the machine ran: keys of a template and a
+/// disk over another one's are of no use to a start that begins in another way.
+fn take_back(env: &Env<'_>, host: &Host<'_>, cluster: &Cluster) -> Result<()> {
+    let machine = Machine::of(host, &cluster.profile)?;
+    machine.power_off()?;
+    let _shared = env.lock_shared()?;
+    for volume in [&cluster.profile.first().disk, &machine.names.seed] {
+        host.delete_volume(volume)?;
+    }
+    fsutil::remove_all(&cluster.dir.pki())?;
+    fsutil::remove_all(&cluster.dir.handover())
+}
+
+/// Records the disk that libvirt has, which counts: a process may have been killed between freezing a
+/// disk and recording the new one.
+fn follow_disk(host: &Host<'_>, profile: &mut Profile) -> Result<()> {
+    let domain = Machine::of(host, profile)?.names.domain;
+    if let Some(path) = host.libvirt().root_disk(&domain)?
+        && let Some(disk) = path.file_name().and_then(|name| name.to_str())
+    {
+        disk.clone_into(&mut profile.first_mut().disk);
+    }
+    Ok(())
+}
+
+fn report_migration(env: &Env<'_>, dir: &ProfileDir) {
+    if let Some((version, _)) = profile::earlier(dir) {
+        env.progress.note(&format!(
+            "the profile's file had version {version} and now has version {FILE_VERSION}; the earlier \
+             file stays as {}",
+            dir.earlier_profile(version).display()
+        ));
+    }
+}
+
+/// Creates and saves the profile of a new cluster.
+fn create_profile<'a>(
+    env: &Env<'_>,
+    name: &ProfileName,
+    options: &StartOptions,
+    egress: &egress::Settings,
+    dir: &ProfileDir,
+    new: impl FnOnce(profile::Ports) -> NewProfile<'a>,
+) -> Result<Profile> {
+    // Under one lock until it is saved: two starts never choose the same free port.
+    let _shared = env.lock_shared()?;
+    let ports = ports::choose(env.store, name, options.cluster.asked_ports())?;
+    let profile = spec::new_profile(new(ports), &options.cluster, egress)?;
+    // Before the profile, without which it means nothing.
+    fsutil::create_private_dir(dir.root())?;
+    fsutil::write_atomic(&dir.never_ran(), b"", 0o600)?;
+    profile.save(dir)?;
+    Ok(profile)
+}
+
+/// Records the cluster's add-ons.
+fn settle_addons(cluster: &mut Cluster, asked: &[Folder], unwanted: &[String]) -> Result<()> {
+    let mut wanted = cluster.profile.spec.addons.clone();
+    for Folder { addon, .. } in asked {
+        if addon.folder.is_some() {
+            addon::keep(&cluster.dir, addon)?;
+        }
+        if !wanted.contains(&addon.name) {
+            wanted.push(addon.name.clone());
+        }
+    }
+    wanted.retain(|name| !unwanted.contains(name));
+    if cluster.profile.spec.addons == wanted {
+        return Ok(());
+    }
+    cluster.profile.spec.addons = wanted;
+    cluster.save()
+}

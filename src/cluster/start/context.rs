@@ -1,0 +1,196 @@
+//! The state that the steps of one start share.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use time::OffsetDateTime;
+
+use crate::api::ApiClient;
+use crate::cluster::Cluster;
+use crate::cluster::env::Env;
+use crate::cluster::machine::Machine;
+use crate::cluster::machine::host::Host;
+use crate::cluster::machine::watch::Watcher;
+use crate::cluster::spec::StartOptions;
+use crate::cluster::start::addon_images::Loading;
+use crate::cluster::start::renewed;
+use crate::cluster::start::template::Template;
+use crate::cluster::start::timing::Stopwatch;
+use crate::egress::{Egress, HostFacts};
+use crate::error::{Error, Kind, Result};
+use crate::hypervisor::{Acceleration, HostInfo};
+use crate::network::Network;
+use crate::pki::{self, Pki, PkiSpec};
+use crate::provision::{self, Inputs, Wanted};
+use crate::remote::Remote;
+
+/// The limits with hardware virtualisation; the acceleration's factor scales them.
+pub(crate) const BOOT_LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const COPY_LIMIT: Duration = Duration::from_secs(15);
+pub(crate) const HEALTH_LIMIT: Duration = Duration::from_secs(120);
+
+/// The step that a start continues with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// The next one.
+    Next,
+    /// The one with this title, and those after it again.
+    BackTo(&'static str),
+}
+
+/// How a machine began to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// It was running before this start.
+    Running,
+    /// It resumed from its own saved memory.
+    Resumed,
+    /// It is a copy of a warm template.
+    Copied,
+    /// It booted.
+    Booted,
+}
+
+/// The state of one node's start.
+pub(crate) struct NodeStart<'a> {
+    pub(crate) machine: Machine<'a>,
+    pub(crate) origin: Origin,
+    pub(crate) watcher: Watcher<'a>,
+    /// The node has its identity and the time; nothing else has to be done in it unless its health
+    /// check finds something.
+    pub(crate) identity_sent: bool,
+    /// The SSH session, once there is one.
+    pub(crate) session: Option<Box<dyn Remote>>,
+    /// The late units were started already.
+    pub(crate) late_started: bool,
+    /// The time of a boot, before which its pods do not count as running.
+    pub(crate) booted: Option<OffsetDateTime>,
+}
+
+impl NodeStart<'_> {
+    /// Returns the SSH session.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when no step has connected to the node.
+    pub(crate) fn session(&mut self) -> Result<&mut dyn Remote> {
+        match &mut self.session {
+            Some(session) => Ok(session.as_mut()),
+            None => Err(Error::new(Kind::Internal, "there is no SSH session yet")),
+        }
+    }
+}
+
+/// The state of one start.
+pub(crate) struct Start<'a> {
+    pub(crate) env: Env<'a>,
+    pub(crate) options: &'a StartOptions,
+    pub(crate) host: &'a Host<'a>,
+    pub(crate) info: HostInfo,
+    pub(crate) host_facts: &'a HostFacts,
+    pub(crate) cluster: Cluster,
+    pub(crate) acceleration: Acceleration,
+    /// The cluster is created by this start.
+    pub(crate) created: bool,
+    /// The machine was running, or paused, before this start.
+    pub(crate) was_running: bool,
+    pub(crate) nodes: Vec<NodeStart<'a>>,
+    /// The warm template to start from, or to save once the cluster is healthy.
+    pub(crate) template: Option<Template>,
+    /// The image archives of add-ons that this start brings.
+    pub(crate) archives: Vec<PathBuf>,
+    pub(crate) loading: Loading,
+    /// The machine's files that were written, and the kubelet's version.
+    pub(crate) changed: Vec<String>,
+    pub(crate) node_version: String,
+    pub(crate) current_context: bool,
+    /// Certificates that this start renewed.
+    pub(crate) renewed: Vec<String>,
+    pub(crate) timing: Stopwatch,
+    /// When this attempt's machine began to run.
+    pub(crate) began: Instant,
+    /// The number of boots so far.
+    pub(crate) boots: u32,
+    pub(crate) pki: Option<Pki>,
+    pub(crate) egress: Option<Egress>,
+}
+
+impl Start<'_> {
+    /// Ends the running stage and gives it a name.
+    pub(crate) fn stage(&mut self, name: &'static str) {
+        self.timing.end(name);
+    }
+
+    /// Returns the time left of a limit: the user's covers boot and health together.
+    pub(crate) fn limit(&self, with_kvm: Duration) -> Duration {
+        match self.options.timeout {
+            Some(timeout) => timeout.saturating_sub(self.began.elapsed()),
+            None => with_kvm * self.acceleration.deadline_factor(),
+        }
+    }
+
+    /// Returns the cluster's keys and certificates, which are created or renewed where that is needed.
+    ///
+    /// # Errors
+    /// [`Kind::State`] when a key is damaged or lost.
+    pub(crate) fn pki(&mut self) -> Result<&Pki> {
+        if self.pki.is_none() {
+            let spec = PkiSpec::of_first_node(OffsetDateTime::now_utc());
+            let pki = pki::ensure(&self.cluster.dir.pki(), &spec)?;
+            self.renewed
+                .extend(renewed::report(&pki, self.env.progress));
+            self.pki = Some(pki);
+        }
+        self.known_pki()
+    }
+
+    /// Returns the keys and certificates that [`Start::pki`] has read.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when no step has done that yet.
+    pub(crate) fn known_pki(&self) -> Result<&Pki> {
+        self.pki
+            .as_ref()
+            .ok_or_else(|| Error::new(Kind::Internal, "the certificates are not read yet"))
+    }
+
+    /// Returns a client for the API.
+    ///
+    /// # Errors
+    /// [`Kind::State`] when a certificate is damaged.
+    pub(crate) fn api(&self) -> Result<ApiClient> {
+        self.cluster.api_with(self.env.backend, self.known_pki()?)
+    }
+
+    /// Returns the files and units of the node, with these keys and certificates.
+    ///
+    /// # Errors
+    /// As [`Egress::gather`]; [`Kind::State`] for a damaged profile.
+    pub(crate) fn plan(&mut self, pki: Option<&Pki>) -> Result<Wanted> {
+        if self.egress.is_none() {
+            let settings = &self.cluster.profile.spec.egress;
+            let (egress, warnings) = Egress::gather(settings, self.host_facts)?;
+            for warning in warnings {
+                self.env.progress.warn(&warning);
+            }
+            self.egress = Some(egress);
+        }
+        let egress = self
+            .egress
+            .as_ref()
+            .ok_or_else(|| Error::new(Kind::Internal, "the host's network is not read yet"))?;
+        let pki = match pki {
+            Some(pki) => pki,
+            None => self.known_pki()?,
+        };
+        let network = Network::default();
+        Ok(provision::plan(&Inputs {
+            network: &network,
+            node: &network.first_node(),
+            role: self.cluster.profile.first().role,
+            egress,
+            pki,
+            pause_image: &self.cluster.profile.assets.pause_image,
+            version: self.cluster.profile.version()?,
+        }))
+    }
+}
