@@ -1,4 +1,4 @@
-//! Whose entries are changed, and what stays of them.
+//! The owners of the entries that are changed, and what stays of the entries.
 
 use super::*;
 use crate::error::Kind;
@@ -97,7 +97,7 @@ fn only_the_remaining_part_of_an_entry_goes_and_a_foreign_current_context_stays(
 }
 
 #[test]
-fn the_skeleton_is_told_from_a_file_with_anything_in_it() {
+fn a_file_with_anything_in_it_is_not_a_skeleton() {
     let entry = entry();
     let removed = remove(&render(&entry), &entry.name, &entry.owner)
         .unwrap()
