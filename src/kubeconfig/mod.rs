@@ -23,4 +23,4 @@ pub use edit::{merge, remove};
 pub use entry::{ComponentConfig, Entry, OWNER_EXTENSION, Owner, render, render_component};
 pub use file::{install, load, uninstall};
 pub use inspect::{State, Status, check_foreign, inspect, is_skeleton, owned};
-pub use path::default_path;
+pub use path::{default_path, listed_paths};
