@@ -22,7 +22,8 @@ pub(super) fn profile_of_domain(store: &Store, domain: &Domain) -> Option<Profil
 /// Returns the profile of a kubeconfig's context that has this home's mark.
 pub(super) fn profile_of_context(store: &Store, owner: &Owner) -> Option<ProfileName> {
     let profile: ProfileName = owner.profile.parse().ok()?;
-    (preflight::kubeconfig_owner(store, &profile) == *owner).then_some(profile)
+    let here = preflight::kubeconfig_owner(store, &profile).is(owner);
+    here.then_some(profile)
 }
 
 /// Returns the profile of a file that is named after its domain, such as `kubby-dev.seed.tar`.

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use serde_json::{Value, json};
 
 use super::text::{self, Root};
+use crate::fsutil;
 
 /// The name of the `extensions` item that marks an entry as kubby's.
 pub const OWNER_EXTENSION: &str = "kubby.dev/owner";
@@ -21,9 +22,14 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// Returns whether this is the other owner, however the home is written.
+    pub fn is(&self, other: &Owner) -> bool {
+        self.profile == other.profile && fsutil::same_place(&self.home, &other.home)
+    }
+
     /// Returns whether an item of a list carries this owner's mark.
     pub(super) fn owns(&self, list: List, item: &Value) -> bool {
-        list.owner(item).as_ref() == Some(self)
+        list.owner(item).is_some_and(|owner| self.is(&owner))
     }
 }
 

@@ -13,6 +13,7 @@ use crate::doctor::files::quoted;
 use crate::doctor::finding::{self, Finding, explain, or};
 use crate::doctor::repair::Repair;
 use crate::error::Result;
+use crate::fsutil;
 use crate::kubeconfig::{self, Entry, State};
 use crate::profile::{Profile, ProfileName};
 
@@ -155,7 +156,7 @@ fn judge(
 
 /// Judges whether kubectl reads the file that has the context.
 fn judge_choice(file: &Path, in_use: &[PathBuf]) -> Option<Finding> {
-    if in_use.iter().any(|used| used == file) {
+    if in_use.iter().any(|used| fsutil::same_place(used, file)) {
         return None;
     }
     let path = file.display();

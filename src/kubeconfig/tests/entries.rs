@@ -1,5 +1,7 @@
 //! The owners of the entries that are changed, and what stays of the entries.
 
+use std::path::PathBuf;
+
 use super::*;
 use crate::error::Kind;
 
@@ -83,6 +85,34 @@ fn entries_of_others_are_never_touched() {
     let error = check_foreign(Some(&theirs), "kubby", &elsewhere).unwrap_err();
     assert!(error.message().contains("/home/u/.kubby"), "{error}");
     assert!(check_foreign(None, "kubby", &elsewhere).is_ok());
+}
+
+#[test]
+fn a_home_is_one_however_it_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (home, link) = (dir.path().join("home"), dir.path().join("link"));
+    std::fs::create_dir(&home).unwrap();
+    std::os::unix::fs::symlink("home", &link).unwrap();
+    let of = |home: &std::path::Path| Entry {
+        owner: Owner {
+            home: home.into(),
+            ..entry().owner
+        },
+        ..entry()
+    };
+    let text = merge(Some("kind: Config\n"), &of(&home), true).unwrap();
+    let doubled = PathBuf::from(format!("{}//home/", dir.path().display()));
+    for other in [&link, &doubled, &home.join("")] {
+        let entry = of(other);
+        check_foreign(Some(&text), "kubby", &entry.owner).unwrap();
+        let status = inspect(Some(&text), &entry).unwrap();
+        assert_eq!(status.state, State::Configured, "{other:?}");
+        assert_eq!(merge(Some(&text), &entry, true).unwrap(), text);
+        let removed = remove(&text, "kubby", &entry.owner).unwrap();
+        assert!(removed.is_some_and(|text| is_skeleton(&text)), "{other:?}");
+    }
+    let elsewhere = of(dir.path());
+    assert!(check_foreign(Some(&text), "kubby", &elsewhere.owner).is_err());
 }
 
 #[test]
