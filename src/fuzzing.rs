@@ -33,7 +33,7 @@ pub const TARGETS: [Target; 10] = [
     ("node_output", node_output),
 ];
 
-/// A kubeconfig of the user: what is merged is found again, and goes again.
+/// The user's kubeconfig: an entry that is merged is found, and can be removed again.
 ///
 /// # Panics
 /// Here and below: when what was accepted breaks what the code relies on.

@@ -235,26 +235,27 @@ fn batch(seeds: std::ops::Range<u64>) {
         })
         .collect();
     let paths: Vec<PathBuf> = files.iter().map(|f| f.0.clone()).collect();
-    let told = |what: &str| format!("{what}, seeds {seeds:?} (KUBBY_TEST_SEED={})", seeds.start);
-    let view = || view_all(&paths).unwrap_or_else(|e| panic!("{}: {e}", told("refused")));
+    let of_batch =
+        |what: &str| format!("{what}, seeds {seeds:?} (KUBBY_TEST_SEED={})", seeds.start);
+    let view = || view_all(&paths).unwrap_or_else(|e| panic!("{}: {e}", of_batch("refused")));
     let before = view();
     for (path, kubby) in &files {
-        install(path, kubby, false).unwrap_or_else(|e| panic!("{}: {e}", told("merging")));
+        install(path, kubby, false).unwrap_or_else(|e| panic!("{}: {e}", of_batch("merging")));
     }
     let mut during = view();
     for (_, kubby) in &files {
         for list in ["clusters", "users", "contexts"] {
             let there = names(&during, list).contains(&kubby.name);
-            assert!(there, "{}: {list} {}", told("merged"), kubby.name);
+            assert!(there, "{}: {list} {}", of_batch("merged"), kubby.name);
         }
         during = without(during, &kubby.name, &before);
     }
-    assert_eq!(during, before, "{}", told("merged"));
+    assert_eq!(during, before, "{}", of_batch("merged"));
     for (path, kubby) in &files {
         let removed = uninstall(path, &kubby.name, &kubby.owner);
-        assert!(removed.unwrap(), "{}", told("removing"));
+        assert!(removed.unwrap(), "{}", of_batch("removing"));
     }
-    assert_eq!(view(), before, "{}", told("removed"));
+    assert_eq!(view(), before, "{}", of_batch("removed"));
 }
 
 #[test]
@@ -391,7 +392,7 @@ fn eight_at_once_lose_nothing() {
     );
 }
 
-/// Calls `kubectl config use-context` until told to stop and counts how often it succeeded. It
+/// Calls `kubectl config use-context` until `done` is set and counts how often it succeeded. It
 /// gives up at once when it finds a lock, and that is all that may go wrong.
 fn switch_contexts(path: &Path, done: &AtomicBool) -> usize {
     let mut switched = 0;

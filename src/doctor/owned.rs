@@ -28,7 +28,7 @@ pub(super) fn profile_of_domain(store: &Store, domain: &Domain) -> Option<Profil
 /// Returns the profile of a kubeconfig's context that has this home's mark.
 pub(super) fn profile_of_context(store: &Store, owner: &Owner) -> Option<ProfileName> {
     let profile: ProfileName = owner.profile.parse().ok()?;
-    (context::owner(store, &profile) == *owner).then_some(profile)
+    context::owner(store, &profile).is(owner).then_some(profile)
 }
 
 /// Returns the profile of a file that is named after its domain, such as `kubby-dev.seed.tar`.

@@ -1,44 +1,19 @@
-//! The kubeconfig as a file: where it is, whose turn it is to write, and writing it whole.
+//! The kubeconfig as a file: reading it, and changing it under its lock.
 
-use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
 
+use super::edit::{merge, remove};
+use super::entry::{Entry, Owner};
+use super::inspect::is_skeleton;
 use super::lock::lock;
-use super::{Entry, Owner, is_skeleton, merge, remove};
+use super::path::resolve;
+use super::write::replace;
 use crate::error::{Error, Kind, Result, ResultExt as _};
 use crate::{fault, fsutil};
 
-/// Links to follow before a chain of them counts as a loop, as the kernel counts.
-const MAX_LINKS: usize = 40;
-
-/// The kubeconfig file that kubby edits: the first entry of `KUBECONFIG`, else `~/.kube/config`.
-///
-/// # Errors
-/// [`Kind::Kubeconfig`] when there is no home directory.
-pub fn default_path() -> Result<PathBuf> {
-    choose_path(std::env::var_os("KUBECONFIG"), dirs::home_dir())
-}
-
-fn choose_path(variable: Option<OsString>, home: Option<PathBuf>) -> Result<PathBuf> {
-    let listed = variable
-        .iter()
-        .flat_map(std::env::split_paths)
-        .find(|p| !p.as_os_str().is_empty());
-    listed
-        .or_else(|| home.map(|home| home.join(".kube/config")))
-        .ok_or_else(|| {
-            Error::new(
-                Kind::Kubeconfig,
-                "there is no home directory to look for .kube/config in",
-            )
-            .with_hint("say which file to use: export KUBECONFIG=/path/to/config")
-        })
-}
-
-/// Puts the entry into a file (see [`merge`]) and says whether the file changed. A missing file
+/// Puts the entry into a file (see [`merge`]) and returns whether the file changed. A missing file
 /// is made with mode 0600, a missing directory with 0700; an existing file keeps its mode and
 /// owner, and a symbolic link stays one.
 ///
@@ -48,7 +23,7 @@ fn choose_path(variable: Option<OsString>, home: Option<PathBuf>) -> Result<Path
 /// file is untouched then.
 pub fn install(path: &Path, entry: &Entry, set_current: bool) -> Result<bool> {
     let target = resolve(path)?;
-    for dir in [path, &target].into_iter().filter_map(parent) {
+    for dir in [path, &target].map(fsutil::folder_of) {
         if !dir.exists() {
             fsutil::create_private_dir(dir).context(Kind::Kubeconfig, || {
                 format!("cannot use {}", path.display())
@@ -61,11 +36,11 @@ pub fn install(path: &Path, entry: &Entry, set_current: bool) -> Result<bool> {
     if old.as_ref() == Some(&new) {
         return Ok(false);
     }
-    write(&target, &new)?;
+    replace(&target, &new)?;
     Ok(true)
 }
 
-/// Takes the owner's entry out of a file (see [`remove`]) and says whether there was one. A file
+/// Removes the owner's entry from a file (see [`remove`]) and returns whether there was one. A file
 /// that holds nothing but what kubby wrote around entries is deleted, unless a link leads to it.
 ///
 /// # Errors
@@ -86,7 +61,7 @@ pub fn uninstall(path: &Path, name: &str, owner: &Owner) -> Result<bool> {
         fault::step("remove the kubeconfig", || fs::remove_file(&target))
             .context(Kind::Kubeconfig, || cannot("remove", &target))?;
     } else {
-        write(&target, &new)?;
+        replace(&target, &new)?;
     }
     Ok(true)
 }
@@ -95,7 +70,7 @@ fn cannot(what: &str, path: &Path) -> String {
     format!("cannot {what} the kubeconfig {}", path.display())
 }
 
-/// Says which file an error of the pure functions is about.
+/// Adds to an error of the pure functions which file it is about.
 fn on(path: &Path, error: Error) -> Error {
     let mut outer = Error::new(error.kind(), cannot("edit", path));
     for hint in error.hints() {
@@ -111,27 +86,7 @@ fn on(path: &Path, error: Error) -> Error {
     outer.with_source(error)
 }
 
-pub(super) fn parent(path: &Path) -> Option<&Path> {
-    path.parent().filter(|p| !p.as_os_str().is_empty())
-}
-
-/// The file that a chain of symbolic links leads to, whether or not it is there.
-fn resolve(path: &Path) -> Result<PathBuf> {
-    let mut at = path.to_owned();
-    for _ in 0..MAX_LINKS {
-        match fs::read_link(&at) {
-            Ok(link) => at = parent(&at).unwrap_or(Path::new(".")).join(link),
-            // Not a link (EINVAL), not there, or not readable, which opening it will tell.
-            Err(_) => return Ok(at),
-        }
-    }
-    Err(Error::new(
-        Kind::Kubeconfig,
-        format!("{}: symbolic links in a circle", path.display()),
-    ))
-}
-
-/// The text of a kubeconfig file; `None` where there is no such file.
+/// Reads the text of a kubeconfig file; `None` where there is no such file.
 ///
 /// # Errors
 /// [`Kind::Kubeconfig`] when it cannot be read or is no text.
@@ -157,51 +112,6 @@ pub fn load(path: &Path) -> Result<Option<String>> {
             path.display()
         ))
     })
-}
-
-/// Replaces the file by one of the same mode and owner, in one step.
-fn write(path: &Path, text: &str) -> Result<()> {
-    fault::point("before", "write the kubeconfig");
-    let fail = || cannot("write", path);
-    let old = fs::metadata(path).ok();
-    let mode = old
-        .as_ref()
-        .map_or(0o600, |m| m.permissions().mode() & 0o7777);
-    let dir = parent(path).unwrap_or(Path::new("."));
-    let mut file = unfinished(dir).context(Kind::Kubeconfig, fail)?;
-    file.write_all(text.as_bytes())
-        .context(Kind::Kubeconfig, fail)?;
-    if let (Some(old), Ok(new)) = (&old, file.as_file().metadata())
-        && (old.uid(), old.gid()) != (new.uid(), new.gid())
-    {
-        // Root editing a user's file must leave it the user's.
-        std::os::unix::fs::fchown(file.as_file(), Some(old.uid()), Some(old.gid()))
-            .context(Kind::Kubeconfig, fail)?;
-    }
-    file.as_file()
-        .set_permissions(fs::Permissions::from_mode(mode))
-        .and_then(|()| file.as_file().sync_all())
-        .context(Kind::Kubeconfig, fail)?;
-    fault::point("staged", "write the kubeconfig");
-    file.persist(path).context(Kind::Kubeconfig, fail)?;
-    // The rename itself must survive a power loss as well.
-    if let Ok(dir) = File::open(dir) {
-        let _ = dir.sync_all();
-    }
-    fault::point("after", "write the kubeconfig");
-    Ok(())
-}
-
-/// A file that gets its own name when it is complete. Those that killed processes have left in the
-/// folder are removed: they hold keys.
-pub(super) fn unfinished(dir: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    const PREFIX: &str = ".kubby-tmp-";
-    // What cannot be removed is not in the way.
-    let _ = fsutil::of_living_processes(dir, PREFIX);
-    tempfile::Builder::new()
-        .prefix(&format!("{PREFIX}{}-", std::process::id()))
-        .permissions(fs::Permissions::from_mode(0o600))
-        .tempfile_in(dir)
 }
 
 #[cfg(test)]

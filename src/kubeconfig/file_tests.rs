@@ -1,9 +1,9 @@
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::kubeconfig::inspect::{State, inspect};
 use crate::kubeconfig::lock::lock_one;
-use crate::kubeconfig::{State, inspect};
 
 fn entry(name: &str) -> Entry {
     Entry {
@@ -30,26 +30,6 @@ fn names(dir: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
-}
-
-#[test]
-fn the_first_named_file_counts() {
-    let home = || Some(PathBuf::from("/h"));
-    for (variable, path) in [
-        (None, "/h/.kube/config"),
-        (Some(""), "/h/.kube/config"),
-        (Some("/a:/b"), "/a"),
-        (Some(":/b"), "/b"),
-    ] {
-        assert_eq!(
-            choose_path(variable.map(OsString::from), home()).unwrap(),
-            Path::new(path)
-        );
-    }
-    assert_eq!(
-        choose_path(None, None).unwrap_err().kind(),
-        Kind::Kubeconfig
-    );
 }
 
 #[test]

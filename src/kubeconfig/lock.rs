@@ -1,5 +1,5 @@
-//! Whose turn it is to write the kubeconfig: a lock that kubectl respects, and that nobody has to
-//! remove by hand after a kubby was killed.
+//! The kubeconfig's lock, which kubectl respects. What a killed kubby leaves of it is removed by the
+//! next one.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Write as _};
@@ -7,12 +7,12 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::file::{parent, unfinished};
+use super::write::unfinished;
 use crate::error::{Error, Kind, Result, ResultExt as _};
 use crate::process::ProcessMark;
-use crate::{fault, interrupt};
+use crate::{fault, fsutil, interrupt};
 
-/// How long to wait for another program to finish with the file. kubectl holds its lock for
+/// The longest wait for another program to finish with the file. kubectl holds its lock for
 /// milliseconds, so a lock this old was left behind.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -34,18 +34,18 @@ impl Drop for FileLock {
 /// [`Kind::Kubeconfig`] when another program holds a lock for long, [`Kind::Interrupted`] on
 /// Ctrl-C while waiting.
 pub(super) fn lock(path: &Path, target: &Path) -> Result<Vec<FileLock>> {
-    let mut names = [path, target].map(|p| {
-        let mut name = p.as_os_str().to_owned();
+    let named = |path: &Path| {
+        let mut name = path.as_os_str().to_owned();
         name.push(".lock");
         PathBuf::from(name)
-    });
-    // Everybody in the same order, so that nobody waits for somebody who waits for them.
+    };
+    let mut names = vec![named(path), named(target)];
+    // All programs take them in the same order, so that no two wait for each other.
     names.sort();
-    let count = if names[0] == names[1] { 1 } else { 2 };
+    names.dedup();
     let deadline = Instant::now() + DEADLINE;
     names
         .into_iter()
-        .take(count)
         .map(|name| lock_one(name, deadline))
         .collect()
 }
@@ -64,11 +64,10 @@ pub(super) fn lock_one(name: PathBuf, deadline: Instant) -> Result<FileLock> {
     }
 }
 
-/// Makes the lock file, with its content from its first moment on; `false` if it is there.
+/// Makes the lock file, with its content from its first moment on; `false` if there is one.
 fn make(name: &Path) -> Result<bool> {
     let fail = || format!("cannot make the lock file {}", name.display());
-    let mut file =
-        unfinished(parent(name).unwrap_or(Path::new("."))).context(Kind::Kubeconfig, fail)?;
+    let mut file = unfinished(fsutil::folder_of(name)).context(Kind::Kubeconfig, fail)?;
     writeln!(file, "kubby {}", ProcessMark::own()).context(Kind::Kubeconfig, fail)?;
     match file.persist_noclobber(name) {
         Ok(_) => Ok(true),
@@ -77,11 +76,11 @@ fn make(name: &Path) -> Result<bool> {
     }
 }
 
-/// Removes a lock file whose kubby has ended; says whether there is a new situation. Two that find
-/// the same one must not take turns so that the second removes the lock of the first: it is
-/// removed only by who has the file itself locked, while its name still leads to it.
+/// Removes a lock file whose kubby has ended and returns whether it did. Of two processes that find
+/// the same one, the slower could remove the new lock of the faster: so only a process that has the
+/// file itself locked removes it, and only while its name still leads to it.
 fn remove_left(name: &Path) -> bool {
-    // kubectl's own cannot be read, and says nothing anyway.
+    // kubectl's own cannot be read, and is empty anyway.
     let Ok(file) = File::open(name) else {
         return false;
     };
@@ -95,7 +94,7 @@ fn remove_left(name: &Path) -> bool {
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return false,
-        // A file system without locks: whoever comes second finds another file, or none.
+        // A file system without locks: the slower process finds another file, or none.
         Err(TryLockError::Error(_)) => {}
     }
     let same = match (file.metadata(), fs::metadata(name)) {
@@ -150,7 +149,7 @@ mod tests {
     fn what_says_nothing_is_respected() {
         let dir = tempfile::tempdir().unwrap();
         let name = dir.path().join("config.lock");
-        for text in ["", "kubby", "kubby 1 2", "somebody else's"] {
+        for text in ["", "kubby", "kubby 1 2", "of another program"] {
             fs::write(&name, text).unwrap();
             assert!(!make(&name).unwrap());
             assert!(!remove_left(&name), "{text:?}");

@@ -1,204 +1,56 @@
-//! Tree → text, in block style as kubectl writes it and in flow style that is valid JSON.
+//! Writing files whole: they are complete before they get their name.
 
-use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
+use std::path::Path;
 
-use super::node::{Key, Node, Value, may_be_other_than_string};
+use crate::error::{Kind, Result, ResultExt as _};
+use crate::{fault, fsutil};
 
-/// A mapping's pairs in block style, each line indented by `indent` spaces.
-pub(super) fn block_pairs(pairs: &[(Key, Node)], indent: usize) -> String {
-    let mut out = String::new();
-    write_pairs(&mut out, pairs, indent, true);
-    out
-}
-
-/// One list item in block style with its dash at column `indent`.
-pub(super) fn block_item(item: &Node, indent: usize) -> String {
-    let mut out = String::new();
-    write_item(&mut out, item, indent, true);
-    out
-}
-
-/// A whole document in block style.
-pub(super) fn block_document(root: &Node) -> String {
-    match &root.value {
-        Value::Map(pairs) if !pairs.is_empty() && root.tag.is_none() => block_pairs(pairs, 0),
-        _ => flow(root) + "\n",
+/// Replaces the kubeconfig by one of the same mode and owner, in one step.
+pub(super) fn replace(path: &Path, text: &str) -> Result<()> {
+    fault::point("before", "write the kubeconfig");
+    let fail = || format!("cannot write the kubeconfig {}", path.display());
+    let dir = fsutil::folder_of(path);
+    let mut file = unfinished(dir).context(Kind::Kubeconfig, fail)?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| take_over(path, file.as_file()))
+        .and_then(|()| file.as_file().sync_all())
+        .context(Kind::Kubeconfig, fail)?;
+    fault::point("staged", "write the kubeconfig");
+    file.persist(path).context(Kind::Kubeconfig, fail)?;
+    // The rename itself must survive a power loss as well.
+    if let Ok(dir) = File::open(dir) {
+        let _ = dir.sync_all();
     }
+    fault::point("after", "write the kubeconfig");
+    Ok(())
 }
 
-fn write_pairs(out: &mut String, pairs: &[(Key, Node)], indent: usize, mut indent_first: bool) {
-    for (key, value) in pairs {
-        if indent_first {
-            out.push_str(&" ".repeat(indent));
-        }
-        indent_first = true;
-        out.push_str(&string(&key.text));
-        out.push(':');
-        write_tag(out, value, true);
-        match &value.value {
-            Value::Seq(items) if !items.is_empty() => {
-                out.push('\n');
-                items
-                    .iter()
-                    .for_each(|item| write_item(out, item, indent, true));
-            }
-            Value::Map(pairs) if !pairs.is_empty() => {
-                out.push('\n');
-                write_pairs(out, pairs, indent + 2, true);
-            }
-            _ => {
-                let _ = writeln!(out, " {}", scalar(value));
-            }
-        }
-    }
-}
-
-fn write_item(out: &mut String, item: &Node, indent: usize, indent_first: bool) {
-    if indent_first {
-        out.push_str(&" ".repeat(indent));
-    }
-    out.push('-');
-    write_tag(out, item, true);
-    // A tag needs the collection on a line of its own.
-    let inline = item.tag.is_none();
-    let lead = if inline { ' ' } else { '\n' };
-    match &item.value {
-        Value::Seq(items) if !items.is_empty() => {
-            out.push(lead);
-            for (i, inner) in items.iter().enumerate() {
-                write_item(out, inner, indent + 2, i > 0 || !inline);
-            }
-        }
-        Value::Map(pairs) if !pairs.is_empty() => {
-            out.push(lead);
-            write_pairs(out, pairs, indent + 2, !inline);
-        }
-        _ => {
-            let _ = writeln!(out, " {}", scalar(item));
-        }
-    }
-}
-
-/// The text of a scalar or an empty collection, without its tag.
-fn scalar(node: &Node) -> String {
-    match &node.value {
-        Value::Null => "null".into(),
-        Value::Str(text) => string(text),
-        Value::Plain(text) => text.clone(),
-        Value::Seq(_) => "[]".into(),
-        Value::Map(_) => "{}".into(),
-    }
-}
-
-/// A string in block style: unquoted where nobody can misread it.
-pub(super) fn string(text: &str) -> String {
-    let plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
-        && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "-_./:=+@".contains(c))
-        && !text.ends_with(':')
-        && !may_be_other_than_string(text);
-    if plain { text.to_owned() } else { quoted(text) }
-}
-
-/// A string in double quotes, valid as JSON and as YAML of either version.
-pub(super) fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            // Control characters, and what YAML 1.1 takes for a line break or a mark.
-            '\0'..='\u{1f}'
-            | '\u{7f}'..='\u{9f}'
-            | '\u{2028}'
-            | '\u{2029}'
-            | '\u{feff}'
-            | '\u{fffe}'
-            | '\u{ffff}' => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            _ => out.push(c),
-        }
-    }
-    out.push('"');
-    out
-}
-
-/// A node on one line: JSON, as long as its scalars and tags are JSON's.
-pub(super) fn flow(node: &Node) -> String {
-    let mut out = String::new();
-    write_flow(&mut out, node, None, "");
-    out
-}
-
-/// A node over several lines; every line after the first begins with `indent`, and each level
-/// adds `step`.
-pub(super) fn flow_pretty(node: &Node, indent: &str, step: &str) -> String {
-    let mut out = String::new();
-    write_flow(&mut out, node, Some(step), indent);
-    out
-}
-
-fn write_flow(out: &mut String, node: &Node, step: Option<&str>, indent: &str) {
-    write_tag(out, node, false);
-    let inner = step.map(|step| format!("{indent}{step}"));
-    let newline = |out: &mut String, indent: &str| {
-        out.push('\n');
-        out.push_str(indent);
+/// Gives a new file the owner and the mode of the one that it replaces, if there is one.
+fn take_over(path: &Path, new: &File) -> std::io::Result<()> {
+    let Ok(old) = fs::metadata(path) else {
+        return Ok(());
     };
-    let separate = |out: &mut String, first: bool| {
-        if !first {
-            out.push(',');
-        }
-        match &inner {
-            Some(inner) => newline(out, inner),
-            None if !first => out.push(' '),
-            None => {}
-        }
-    };
-    let deeper = inner.as_deref().unwrap_or("");
-    match &node.value {
-        Value::Seq(items) if !items.is_empty() => {
-            out.push('[');
-            for (i, item) in items.iter().enumerate() {
-                separate(out, i == 0);
-                write_flow(out, item, step, deeper);
-            }
-            if step.is_some() {
-                newline(out, indent);
-            }
-            out.push(']');
-        }
-        Value::Map(pairs) if !pairs.is_empty() => {
-            out.push('{');
-            for (i, (key, value)) in pairs.iter().enumerate() {
-                separate(out, i == 0);
-                out.push_str(&quoted(&key.text));
-                out.push_str(": ");
-                write_flow(out, value, step, deeper);
-            }
-            if step.is_some() {
-                newline(out, indent);
-            }
-            out.push('}');
-        }
-        Value::Str(text) => out.push_str(&quoted(text)),
-        _ => out.push_str(&scalar(node)),
+    let mine = new.metadata()?;
+    if (old.uid(), old.gid()) != (mine.uid(), mine.gid()) {
+        // Root editing a user's file must leave it the user's.
+        fchown(new, Some(old.uid()), Some(old.gid()))?;
     }
+    new.set_permissions(fs::Permissions::from_mode(
+        old.permissions().mode() & 0o7777,
+    ))
 }
 
-/// A tag in its verbatim form, which needs no directive.
-fn write_tag(out: &mut String, node: &Node, before: bool) {
-    if let Some(tag) = &node.tag {
-        let _ = if before {
-            write!(out, " !<{tag}>")
-        } else {
-            write!(out, "!<{tag}> ")
-        };
-    }
+/// Makes a file, readable by its owner only, that gets its own name when it is complete. Those that
+/// killed processes have left in the folder are removed: they hold keys.
+pub(super) fn unfinished(dir: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    const PREFIX: &str = ".kubby-tmp-";
+    // What cannot be removed is not in the way.
+    let _ = fsutil::of_living_processes(dir, PREFIX);
+    tempfile::Builder::new()
+        .prefix(&format!("{PREFIX}{}-", std::process::id()))
+        .permissions(fs::Permissions::from_mode(0o600))
+        .tempfile_in(dir)
 }

@@ -12,6 +12,7 @@ use crate::doctor::files::quoted;
 use crate::doctor::finding::{self, Finding, explain, or};
 use crate::doctor::repair::Repair;
 use crate::error::Result;
+use crate::fsutil;
 use crate::kubeconfig::{self, Entry, State};
 use crate::profile::{Profile, ProfileName};
 
@@ -49,7 +50,7 @@ pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
             continue;
         };
         found.extend(of_cluster(s, seen, profile, &entry));
-        let choice = judge_choice(file, &in_use());
+        let choice = judge_choice(file, &kubeconfig::listed_paths().unwrap_or_default());
         // Clusters that share a file share the problem.
         found.extend(choice.filter(|finding| !found.contains(finding)));
     }
@@ -78,17 +79,6 @@ fn of_cluster(
         ),
         Err(e) => Some(Finding::of_error(&e, "correct the file")),
     }
-}
-
-/// Returns the files that kubectl reads in this environment.
-fn in_use() -> Vec<PathBuf> {
-    let listed = std::env::var_os("KUBECONFIG");
-    let listed = listed.iter().flat_map(std::env::split_paths);
-    let mut files: Vec<PathBuf> = listed.filter(|p| !p.as_os_str().is_empty()).collect();
-    if files.is_empty() {
-        files.extend(kubeconfig::default_path());
-    }
-    files
 }
 
 /// Judges the file itself. A missing file is made by `start`.
@@ -165,7 +155,7 @@ fn judge(
 
 /// Judges whether kubectl reads the file that has the context.
 fn judge_choice(file: &Path, in_use: &[PathBuf]) -> Option<Finding> {
-    if in_use.iter().any(|used| used == file) {
+    if in_use.iter().any(|used| fsutil::same_place(used, file)) {
         return None;
     }
     let path = file.display();

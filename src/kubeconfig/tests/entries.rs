@@ -1,4 +1,6 @@
-//! Whose entries are changed, and what stays of them.
+//! The owners of the entries that are changed, and what stays of the entries.
+
+use std::path::PathBuf;
 
 use super::*;
 use crate::error::Kind;
@@ -86,6 +88,34 @@ fn entries_of_others_are_never_touched() {
 }
 
 #[test]
+fn a_home_is_one_however_it_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (home, link) = (dir.path().join("home"), dir.path().join("link"));
+    std::fs::create_dir(&home).unwrap();
+    std::os::unix::fs::symlink("home", &link).unwrap();
+    let of = |home: &std::path::Path| Entry {
+        owner: Owner {
+            home: home.into(),
+            ..entry().owner
+        },
+        ..entry()
+    };
+    let text = merge(Some("kind: Config\n"), &of(&home), true).unwrap();
+    let doubled = PathBuf::from(format!("{}//home/", dir.path().display()));
+    for other in [&link, &doubled, &home.join("")] {
+        let entry = of(other);
+        check_foreign(Some(&text), "kubby", &entry.owner).unwrap();
+        let status = inspect(Some(&text), &entry).unwrap();
+        assert_eq!(status.state, State::Configured, "{other:?}");
+        assert_eq!(merge(Some(&text), &entry, true).unwrap(), text);
+        let removed = remove(&text, "kubby", &entry.owner).unwrap();
+        assert!(removed.is_some_and(|text| is_skeleton(&text)), "{other:?}");
+    }
+    let elsewhere = of(dir.path());
+    assert!(check_foreign(Some(&text), "kubby", &elsewhere.owner).is_err());
+}
+
+#[test]
 fn only_the_remaining_part_of_an_entry_goes_and_a_foreign_current_context_stays() {
     let mut text = merged("kind: Config\n", true);
     text = text.replace(&ours(List::Contexts, 0), "- name: kubby\n");
@@ -97,7 +127,7 @@ fn only_the_remaining_part_of_an_entry_goes_and_a_foreign_current_context_stays(
 }
 
 #[test]
-fn the_skeleton_is_told_from_a_file_with_anything_in_it() {
+fn a_file_with_anything_in_it_is_not_a_skeleton() {
     let entry = entry();
     let removed = remove(&render(&entry), &entry.name, &entry.owner)
         .unwrap()

@@ -1,7 +1,10 @@
 //! Tables and generated files for the pure functions.
 
-use super::node::{Node, Value};
-use super::parse::parse;
+use serde_json::Value;
+use serde_saphyr::granit_parser::{Event, Parser};
+
+use super::entry::List;
+use super::text::{Root, read};
 use super::*;
 
 mod entries;
@@ -34,21 +37,24 @@ fn removed(text: &str) -> String {
         .expect("the entry is there")
 }
 
-/// The tree without top level keys that say nothing, as a missing list equals an empty one.
-fn meaning(text: &str) -> Node {
-    let mut root = parse(text).unwrap_or_else(|e| panic!("{e}\n{text}")).root;
-    if let Value::Map(pairs) = &mut root.value {
-        pairs.retain(|(_, value)| !value.is_empty());
-    }
+/// The data without top level keys that say nothing, as a missing list equals an empty one.
+fn meaning(text: &str) -> Root {
+    let mut root = read(text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    root.retain(|_, value| match value {
+        Value::Null => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(pairs) => !pairs.is_empty(),
+        _ => true,
+    });
     root
 }
 
 fn comments(text: &str) -> Vec<String> {
-    parse(text)
-        .unwrap()
-        .comments
-        .into_iter()
-        .map(|c| text[c].trim_end().to_owned())
+    let events = Parser::new_from_str(text).map(Result::unwrap);
+    let comments = events.filter(|(event, _)| matches!(event, Event::Comment(..)));
+    comments
+        .map(|(_, span)| text[span.byte_range().unwrap()].trim_end().to_owned())
         .collect()
 }
 
@@ -78,17 +84,16 @@ fn ours(list: List, dash: usize) -> String {
     )
 }
 
-/// Fills `{clusters}` or `{clusters 2}` (a dash column) in a text.
+/// Fills `{clusters}`, `{clusters 2}` (a dash column) or `{clusters 2 without end}` in a text.
 fn fill(template: &str) -> String {
     let mut text = template.to_owned();
     for list in List::ALL {
         for dash in [0, 2, 4] {
-            let (plain, with_dash) = (
-                format!("{{{}}}", list.key()),
-                format!("{{{} {dash}}}", list.key()),
-            );
-            text = text.replace(&with_dash, &ours(list, dash));
-            text = text.replace(&plain, &ours(list, 0));
+            let key = list.key();
+            text = text.replace(&format!("{{{key} {dash}}}"), &ours(list, dash));
+            let without_end = format!("{{{key} {dash} without end}}");
+            text = text.replace(&without_end, ours(list, dash).trim_end());
+            text = text.replace(&format!("{{{key}}}"), &ours(list, 0));
         }
     }
     text
