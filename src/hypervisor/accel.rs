@@ -82,8 +82,7 @@ pub struct Decision {
 /// # Errors
 /// [`Kind::Preflight`] when KVM is asked for and cannot be used; with the reason and the remedy.
 pub fn decide(choice: AccelChoice, facts: &AccelFacts) -> Result<Decision> {
-    let obstacle = obstacle(facts);
-    let (acceleration, reason) = match (choice, obstacle) {
+    let (acceleration, reason) = match (choice, obstacle(facts)) {
         (AccelChoice::Tcg, _) => (
             Acceleration::Tcg,
             "software emulation was asked for".to_owned(),
@@ -110,48 +109,35 @@ pub fn decide(choice: AccelChoice, facts: &AccelFacts) -> Result<Decision> {
     })
 }
 
-/// What stands against KVM, and what to do about it; nothing where it can be used.
+/// Returns the reason why KVM cannot be used, and the remedy; `None` where it can.
 pub fn obstacle(facts: &AccelFacts) -> Option<(&'static str, &'static str)> {
-    if !facts.cpu_extensions {
-        return Some((
+    Some(match facts.device {
+        _ if !facts.cpu_extensions => (
             "the processor offers no virtualisation extensions (no vmx or svm in /proc/cpuinfo)",
             "enable virtualisation in the firmware, or nested virtualisation if this is a virtual machine",
-        ));
-    }
-    match facts.device {
-        KvmDevice::Missing => {
-            return Some((
-                "/dev/kvm does not exist",
-                "load the module: sudo modprobe kvm_intel (or kvm_amd)",
-            ));
-        }
-        KvmDevice::Denied => {
-            return Some((
-                "this user may not open /dev/kvm",
-                "join its group, then log in again: sudo usermod -aG kvm \"$USER\"",
-            ));
-        }
-        KvmDevice::DeniedToQemu => {
-            return Some((
-                "the user that QEMU runs as may not open /dev/kvm",
-                "give it to its group: sudo chown root:kvm /dev/kvm && sudo chmod 0660 /dev/kvm",
-            ));
-        }
-        KvmDevice::Broken => {
-            return Some((
-                "/dev/kvm does not open",
-                "look at the kernel's log for the cause: sudo dmesg | grep -i kvm",
-            ));
-        }
-        KvmDevice::Usable => {}
-    }
-    if !facts.libvirt_kvm {
-        return Some((
+        ),
+        KvmDevice::Missing => (
+            "/dev/kvm does not exist",
+            "load the module: sudo modprobe kvm_intel (or kvm_amd)",
+        ),
+        KvmDevice::Denied => (
+            "this user may not open /dev/kvm",
+            "join its group, then log in again: sudo usermod -aG kvm \"$USER\"",
+        ),
+        KvmDevice::DeniedToQemu => (
+            "the user that QEMU runs as may not open /dev/kvm",
+            "give it to its group: sudo chown root:kvm /dev/kvm && sudo chmod 0660 /dev/kvm",
+        ),
+        KvmDevice::Broken => (
+            "/dev/kvm does not open",
+            "look at the kernel's log for the cause: sudo dmesg | grep -i kvm",
+        ),
+        KvmDevice::Usable if !facts.libvirt_kvm => (
             "libvirt does not offer the domain type kvm",
             "see what libvirt misses: virt-host-validate qemu",
-        ));
-    }
-    None
+        ),
+        KvmDevice::Usable => return None,
+    })
 }
 
 /// Checks that QEMU can run the node with this acceleration.

@@ -109,41 +109,12 @@ pub fn tail(text: &str, lines: usize) -> String {
 }
 
 /// Removes ANSI escape sequences and control characters from one line. A carriage return starts
-/// the line anew on a terminal, so only what was written last is kept.
+/// the line again on a terminal, so only what was written last is kept.
 fn clean(line: &str) -> String {
-    let mut out = String::with_capacity(line.len());
-    let mut chars = line.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '\x1b' => skip_escape(&mut chars),
-            '\r' if chars.peek().is_some() => out.clear(),
-            '\t' => out.push(' '),
-            c if c.is_control() => {}
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-/// Skips what follows an escape character: a control sequence up to its final byte, an operating
-/// system command up to its terminator, or one character.
-fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
-    match chars.next() {
-        Some('[') => {
-            chars.by_ref().find(|c| ('\x40'..='\x7e').contains(c));
-        }
-        Some(']' | 'P' | '^' | '_') => {
-            // Ended by BEL or by ESC and a backslash.
-            let end = chars.by_ref().find(|c| matches!(c, '\x07' | '\x1b'));
-            if end == Some('\x1b') {
-                chars.next();
-            }
-        }
-        Some('(' | ')' | '#' | '%') => {
-            chars.next();
-        }
-        _ => {}
-    }
+    let plain = anstream::adapter::strip_str(line).to_string();
+    let shown = plain.trim_end_matches('\r').rsplit('\r').next();
+    let shown = shown.unwrap_or_default().replace('\t', " ");
+    shown.chars().filter(|c| !c.is_control()).collect()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use roxmltree::{Document, Node};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result, ResultExt};
 use crate::units::Mebibytes;
 
 /// A version as libvirt encodes it: `major * 1000000 + minor * 1000 + micro`.
@@ -109,7 +109,7 @@ fn spare_of(stat: &str, ticks_per_second: u64) -> Option<Duration> {
     ))
 }
 
-/// What kubby reads from libvirt's capabilities document.
+/// The part of libvirt's capabilities document that kubby reads.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Capabilities {
     /// See [`HostInfo::domain_types`].
@@ -128,36 +128,28 @@ impl Capabilities {
     /// # Errors
     /// [`Kind::Hypervisor`] when it is not XML.
     pub fn parse(xml: &str) -> Result<Self> {
-        let document = Document::parse(xml).map_err(|e| {
-            Error::new(Kind::Hypervisor, "cannot read libvirt's capabilities").with_source(e)
+        let document = Document::parse(xml).context(Kind::Hypervisor, || {
+            "cannot read libvirt's capabilities".into()
         })?;
-        let mut found = Capabilities::default();
-        for guest in elements(document.root_element(), "guest") {
-            let Some(arch) =
-                elements(guest, "arch").find(|a| a.attribute("name") == Some("x86_64"))
-            else {
-                continue;
-            };
-            let emulator = elements(arch, "emulator").filter_map(|e| e.text()).next();
-            found.emulator = found.emulator.or(emulator.map(str::to_owned));
-            for domain in elements(arch, "domain") {
-                if let Some(kind) = domain.attribute("type") {
-                    found.domain_types.push(kind.to_owned());
-                }
-            }
-        }
-        let models = document
-            .descendants()
-            .filter(|n| n.has_tag_name("secmodel"));
-        found.security_models = models
-            .clone()
-            .filter_map(|n| elements(n, "model").next()?.text().map(str::to_owned))
-            .collect();
-        found.qemu_ids = models
-            .filter(|n| elements(*n, "model").any(|m| m.text() == Some("dac")))
-            .flat_map(|n| elements(n, "baselabel"))
-            .find_map(|label| parse_dac_label(label.text()?));
-        Ok(found)
+        let root = document.root_element();
+        let arch = elements(root, "guest")
+            .flat_map(|guest| elements(guest, "arch"))
+            .find(|arch| arch.attribute("name") == Some("x86_64"));
+        let of_arch = |name| arch.into_iter().flat_map(move |arch| elements(arch, name));
+        let models = root.descendants().filter(|n| n.has_tag_name("secmodel"));
+        let model = |n: Node<'_, '_>| elements(n, "model").next()?.text().map(str::to_owned);
+        Ok(Capabilities {
+            domain_types: of_arch("domain")
+                .filter_map(|domain| domain.attribute("type").map(str::to_owned))
+                .collect(),
+            emulator: of_arch("emulator").find_map(|e| e.text().map(str::to_owned)),
+            qemu_ids: models
+                .clone()
+                .filter(|n| model(*n).as_deref() == Some("dac"))
+                .flat_map(|n| elements(n, "baselabel"))
+                .find_map(|label| parse_dac_label(label.text()?)),
+            security_models: models.filter_map(model).collect(),
+        })
     }
 }
 
