@@ -46,7 +46,7 @@ impl Kind {
         Kind::Interrupted,
     ];
 
-    /// The process exit code of this class; these numbers are part of kubby's interface.
+    /// Returns the process exit code of this class; these numbers are part of kubby's interface.
     pub fn exit_code(self) -> u8 {
         match self {
             Kind::Internal => 1,
@@ -62,7 +62,7 @@ impl Kind {
         }
     }
 
-    /// A short stable name, as JSON output and the documentation use it.
+    /// Returns a short stable name, as JSON output and the documentation use it.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Internal => "internal",
@@ -100,7 +100,7 @@ struct Inner {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An error of class `kind`; `message` says what failed and on what, in lower case.
+    /// Returns an error of class `kind`; `message` says what failed and on what, in lower case.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Error {
             inner: Box::new(Inner {
@@ -159,41 +159,40 @@ impl Error {
         self
     }
 
-    /// Says that the virtual machine does nothing any more and never will until it is switched off
-    /// and on.
+    /// Marks the virtual machine as dead: it does nothing any more until it is switched off and on.
     #[must_use]
     pub fn of_dead_machine(mut self) -> Self {
         self.inner.dead = true;
         self
     }
 
-    /// Whether only switching the machine off and on can help, see
+    /// Returns whether only switching the machine off and on can help, see
     /// [`of_dead_machine`](Self::of_dead_machine).
     pub fn is_of_dead_machine(&self) -> bool {
         self.inner.dead
     }
 
-    /// The class of this error.
+    /// Returns the class of this error.
     pub fn kind(&self) -> Kind {
         self.inner.kind
     }
 
-    /// What failed, without causes, details and hints.
+    /// Returns what failed, without causes, details and hints.
     pub fn message(&self) -> &str {
         &self.inner.message
     }
 
-    /// The captured outputs as `(title, text)`.
+    /// Returns the captured outputs as `(title, text)`.
     pub fn details(&self) -> &[(String, String)] {
         &self.inner.details
     }
 
-    /// What the user can do next.
+    /// Returns what the user can do next.
     pub fn hints(&self) -> &[String] {
         &self.inner.hints
     }
 
-    /// The chain of causes, nearest first.
+    /// Returns the chain of causes, nearest first.
     pub fn causes(&self) -> Vec<String> {
         let mut out = Vec::new();
         let mut next: Option<&(dyn StdError + 'static)> =

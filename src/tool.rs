@@ -46,7 +46,7 @@ pub struct Tool {
 }
 
 impl Tool {
-    /// `program` by its name in `PATH` or by its path; a failure becomes an error of `kind`.
+    /// Names the program, as in `PATH` or by its path; a failure becomes an error of `kind`.
     pub fn new(program: impl Into<String>, kind: Kind) -> Self {
         let program = program.into();
         let found = (!program.contains('/')).then(|| find(&program)).flatten();

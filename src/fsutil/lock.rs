@@ -33,7 +33,7 @@ impl Lock {
         })
     }
 
-    /// [`acquire`](Self::acquire) where `waiting` may refuse to wait.
+    /// Takes the lock as [`acquire`](Self::acquire) does, but `waiting` may refuse to wait.
     ///
     /// # Errors
     /// Also what `waiting` fails with.

@@ -23,7 +23,7 @@ pub enum AccelChoice {
     Tcg,
 }
 
-/// How a virtual machine's processor is made.
+/// The way in which a virtual machine's processor works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Acceleration {
     /// By the host's processor, through `/dev/kvm`.
@@ -33,7 +33,7 @@ pub enum Acceleration {
 }
 
 impl Acceleration {
-    /// How much longer than with KVM a deadline has to be.
+    /// Returns the factor by which deadlines are longer than with KVM.
     pub fn deadline_factor(self) -> u32 {
         match self {
             Acceleration::Kvm => 1,
@@ -41,7 +41,7 @@ impl Acceleration {
         }
     }
 
-    /// The name, as `--accel` takes it and profiles record it.
+    /// Returns the name, as `--accel` takes it and profiles record it.
     pub fn name(self) -> &'static str {
         match self {
             Acceleration::Kvm => "kvm",
@@ -71,9 +71,9 @@ impl FromStr for Acceleration {
 /// The outcome of [`decide`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// What to use.
+    /// The acceleration to use.
     pub acceleration: Acceleration,
-    /// Why, in a few words for the user.
+    /// The reason, in a few words for the user.
     pub reason: String,
 }
 

@@ -1,4 +1,4 @@
-//! What libvirt says about the host that the virtual machines run on.
+//! The host that the virtual machines run on, as libvirt describes it.
 
 use std::fmt;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub struct Version {
 }
 
 impl Version {
-    /// The version `major.minor.micro`.
+    /// Returns the version `major.minor.micro`.
     pub const fn new(major: u32, minor: u32, micro: u32) -> Self {
         Version {
             major,
@@ -29,7 +29,7 @@ impl Version {
         }
     }
 
-    /// From libvirt's encoding.
+    /// Decodes libvirt's number.
     pub const fn decode(number: u32) -> Self {
         Version::new(number / 1_000_000, number / 1000 % 1000, number % 1000)
     }
@@ -63,24 +63,25 @@ pub struct HostInfo {
     pub emulator: Option<String>,
     /// The user and group ids that QEMU runs as, where libvirt switches to another user.
     pub qemu_ids: Option<(u32, u32)>,
-    /// What libvirt confines QEMU with, such as `apparmor`, `selinux` and `dac`.
+    /// The security models with which libvirt confines QEMU, such as `apparmor`, `selinux` and
+    /// `dac`.
     pub security_models: Vec<String>,
 }
 
 impl HostInfo {
-    /// Whether this is the host that kubby itself runs on.
+    /// Returns whether this is the host that kubby itself runs on.
     pub fn is_local(&self) -> bool {
         is_local(&self.uri)
     }
 
-    /// Whether libvirt lists the domain type `kvm`. Needed for KVM but no proof that it works,
+    /// Returns whether libvirt lists the domain type `kvm`. KVM needs it, but may not work with it either,
     /// see [`accel`](super::accel).
     pub fn has_kvm(&self) -> bool {
         self.domain_types.iter().any(|t| t == "kvm")
     }
 }
 
-/// Whether the URI leads to libvirt on this host, so that its paths are paths here as well.
+/// Returns whether the URI leads to libvirt on this host, so that its paths are paths here as well.
 pub fn is_local(uri: &str) -> bool {
     let Some((_, rest)) = uri.split_once("://") else {
         return true;
@@ -88,14 +89,15 @@ pub fn is_local(uri: &str) -> bool {
     rest.is_empty() || rest.starts_with(['/', '?'])
 }
 
-/// How long the host's processors, all together, have had nothing to do since it booted; `None` of
-/// another host's.
+/// Returns the time that the host's processors, all together, have had nothing to do since it
+/// booted; `None` for another host.
 pub fn spare_time(uri: &str) -> Option<Duration> {
     let text = is_local(uri).then(|| std::fs::read_to_string("/proc/stat"))?;
     spare_of(&text.ok()?, rustix::param::clock_ticks_per_second())
 }
 
-/// What `/proc/stat`, see proc_stat(5), says: its first line's idle time and that of waits for disks.
+/// Reads the idle time and that of waits for disks from the first line of `/proc/stat`, see
+/// proc_stat(5).
 fn spare_of(stat: &str, ticks_per_second: u64) -> Option<Duration> {
     let mut fields = stat
         .lines()
@@ -167,7 +169,7 @@ fn parse_dac_label(text: &str) -> Option<(u32, u32)> {
     Some((number(user)?, number(group)?))
 }
 
-/// A figure of a text in the form of `/proc/meminfo`, such as `MemTotal` or `MemAvailable`.
+/// Reads a figure of a text in the form of `/proc/meminfo`, such as `MemTotal` or `MemAvailable`.
 pub fn meminfo(text: &str, name: &str) -> Option<Mebibytes> {
     let mut lines = text.lines().filter_map(|line| line.split_once(':'));
     let (_, value) = lines.find(|(key, _)| *key == name)?;

@@ -44,7 +44,7 @@ pub fn find_free(count: usize, avoid: &BTreeSet<u16>) -> Result<Vec<u16>> {
     )
 }
 
-/// Whether a port of 127.0.0.1 can be had now. One that this user may not use cannot.
+/// Returns whether a port of 127.0.0.1 can be used now, also by this user's privileges.
 pub fn can_be_had(protocol: Protocol, port: u16) -> bool {
     match protocol {
         Protocol::Tcp => TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok(),
@@ -52,7 +52,7 @@ pub fn can_be_had(protocol: Protocol, port: u16) -> bool {
     }
 }
 
-/// Whether nothing listens on a port of 127.0.0.1.
+/// Returns whether nothing listens on a port of 127.0.0.1.
 ///
 /// # Errors
 /// [`Kind::Preflight`] when the port cannot be tried, such as one below 1024 without privilege.

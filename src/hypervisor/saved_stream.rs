@@ -16,7 +16,7 @@ const MAGIC: [u8; 8] = *b"QEVM\0\0\0\x03";
 /// The section that begins the memory: its type, the section's number, the name `ram`, instance 0
 /// and version 4.
 const RAM_SECTION: &[u8] = b"\x03ram\0\0\0\0\0\0\0\x04";
-/// How far into the stream the memory's section begins at the most.
+/// The most bytes of the stream before the memory's section.
 const PREAMBLE: u64 = 64 * 1024;
 /// The names that the machine's memory can have: libvirt's own, and that of a mapped one.
 const MEMORY_NAMES: [&str; 2] = ["pc.ram", MAPPED_MEMORY];
@@ -24,16 +24,16 @@ const MEMORY_NAMES: [&str; 2] = ["pc.ram", MAPPED_MEMORY];
 const FLAG_MEM_SIZE: u64 = 0x04;
 const PAGE_SIZE: u64 = 4096;
 
-/// Where the machine's memory is in a saved stream; offsets and lengths in bytes.
+/// The place of the machine's memory in a saved stream; offsets and lengths in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
-    /// Where the name of the memory's block is.
+    /// The offset of the name of the memory's block.
     name_at: u64,
-    /// Where the bitmap of the pages begins.
+    /// The offset of the bitmap of the pages.
     bitmap: u64,
     /// The bitmap's length.
     bitmap_length: u64,
-    /// Where the first page is.
+    /// The offset of the first page.
     pub pages: u64,
     /// The length of the memory.
     pub length: u64,

@@ -20,7 +20,7 @@ use crate::trace;
 /// Pause between two attempts.
 const RETRY: Duration = Duration::from_millis(150);
 
-/// How long an attempt waits for the server's first bytes: the least and the most.
+/// The time that an attempt waits for the server's first bytes: the least and the most.
 ///
 /// While the guest has no network yet, QEMU keeps what an attempt sends for a second and repeats
 /// it only at growing intervals, so a new attempt gets through sooner than an old one. But a
@@ -28,13 +28,13 @@ const RETRY: Duration = Duration::from_millis(150);
 const PATIENCE_LEAST: Duration = Duration::from_millis(750);
 const PATIENCE_MOST: Duration = Duration::from_secs(5);
 
-/// The wait grows by one part in so many of the time that was spent.
+/// The divisor of the time that was spent, by which the wait grows.
 const PATIENCE_GROWTH: u32 = 40;
 
-/// How long key exchange and authentication may take once the server has spoken.
+/// The time for key exchange and authentication once the server has answered.
 const HANDSHAKE: Duration = Duration::from_secs(20);
 
-/// What the node's server says first. Others may send lines of text before it, without end.
+/// The first bytes of the node's server. Others may send lines of text before it, without end.
 const GREETING: &[u8] = b"SSH-";
 
 /// Only keys of this kind are ever pinned.
@@ -56,7 +56,7 @@ const NO_COMMON_METHOD: [i32; 3] = [-5, -17, -33];
 /// libssh2's codes for a refused login.
 const LOGIN_REFUSED: [i32; 3] = [-18, -19, -16];
 
-/// Why an attempt to connect failed.
+/// The reason why an attempt to connect failed.
 enum Refusal {
     /// It may work in a moment; the text says what happened.
     ForNow(String),
@@ -64,7 +64,7 @@ enum Refusal {
     ForGood(Error),
 }
 
-/// What every attempt needs, read and checked once.
+/// The keys that every attempt needs, read and checked once.
 struct Credentials<'a> {
     target: &'a Target,
     host_key: Vec<u8>,

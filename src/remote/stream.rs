@@ -57,7 +57,7 @@ pub fn bridge(target: &Target, command: &str, socket: &UnixStream) -> Result<()>
     check_command(command)?;
     let what = format!("`{}`", shorten(command));
     let lost = |failure: Failure| failure.lost_during(&what, target);
-    // What is not written at once must not hold up the other direction.
+    // Data that is not written at once cannot hold up the other direction then.
     socket.set_nonblocking(true).map_err(|e| lost(e.into()))?;
     let nowhere = std::fs::OpenOptions::new()
         .write(true)

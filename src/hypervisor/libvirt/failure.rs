@@ -47,7 +47,7 @@ fn is_of_busy_storage(origin: Origin) -> bool {
     )
 }
 
-/// Why calls to libvirt did not succeed.
+/// The reason why calls to libvirt did not succeed.
 pub(super) enum Failure {
     /// libvirt's own error.
     Libvirt(virt::error::Error),

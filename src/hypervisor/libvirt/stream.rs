@@ -72,7 +72,7 @@ fn merge(segments: Vec<Segment>) -> Vec<Segment> {
     merged
 }
 
-/// What a transfer reports to, and where it learns that it should stop.
+/// The receiver of a transfer's progress, and the flag that stops it.
 pub(super) struct Watch {
     /// Gets the number of bytes of each chunk that is through.
     pub sent: Sender<u64>,
