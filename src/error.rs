@@ -6,29 +6,30 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-/// A class of failure. Each has one documented exit code, see [`Kind::exit_code`].
+/// A class of failure, with its documented exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
 pub enum Kind {
     /// A defect in kubby or a failure that fits no other class.
-    Internal,
+    Internal = 1,
     /// The command line, a flag's value or a profile name makes no sense.
-    Usage,
+    Usage = 2,
     /// The host cannot run a cluster as asked: something is missing, taken or too small.
-    Preflight,
+    Preflight = 10,
     /// A node image or component could not be found, downloaded, verified or built.
-    Assets,
+    Assets = 11,
     /// libvirt or QEMU refused or failed.
-    Hypervisor,
+    Hypervisor = 12,
     /// The virtual machine runs (or should), but it cannot be reached over SSH.
-    NodeUnreachable,
+    NodeUnreachable = 13,
     /// The node is reached, but Kubernetes in it is not healthy.
-    Unhealthy,
+    Unhealthy = 14,
     /// The named profile does not exist or is in a state that the command cannot work on.
-    State,
+    State = 15,
     /// The kubeconfig file could not be read or written.
-    Kubeconfig,
+    Kubeconfig = 16,
     /// The user asked kubby to stop (Ctrl-C or SIGTERM).
-    Interrupted,
+    Interrupted = 130,
 }
 
 impl Kind {
@@ -48,18 +49,7 @@ impl Kind {
 
     /// Returns the process exit code of this class; these numbers are part of kubby's interface.
     pub fn exit_code(self) -> u8 {
-        match self {
-            Kind::Internal => 1,
-            Kind::Usage => 2,
-            Kind::Preflight => 10,
-            Kind::Assets => 11,
-            Kind::Hypervisor => 12,
-            Kind::NodeUnreachable => 13,
-            Kind::Unhealthy => 14,
-            Kind::State => 15,
-            Kind::Kubeconfig => 16,
-            Kind::Interrupted => 130,
-        }
+        self as u8
     }
 
     /// Returns a short stable name, as JSON output and the documentation use it.
@@ -127,6 +117,26 @@ impl Error {
     /// Makes an error of class [`Kind::Unhealthy`].
     pub fn unhealthy(message: impl Into<String>) -> Self {
         Error::new(Kind::Unhealthy, message)
+    }
+
+    /// Makes an error of class [`Kind::Hypervisor`].
+    pub fn hypervisor(message: impl Into<String>) -> Self {
+        Error::new(Kind::Hypervisor, message)
+    }
+
+    /// Makes an error of class [`Kind::Preflight`].
+    pub fn preflight(message: impl Into<String>) -> Self {
+        Error::new(Kind::Preflight, message)
+    }
+
+    /// Makes an error of class [`Kind::NodeUnreachable`].
+    pub fn unreachable(message: impl Into<String>) -> Self {
+        Error::new(Kind::NodeUnreachable, message)
+    }
+
+    /// Makes an error of class [`Kind::Internal`].
+    pub fn internal(message: impl Into<String>) -> Self {
+        Error::new(Kind::Internal, message)
     }
 
     /// Makes an error of class [`Kind::State`].

@@ -114,7 +114,7 @@ impl Lock {
                 Ok(()) => {}
                 Err(fs::TryLockError::WouldBlock) => return Ok(None),
                 Err(fs::TryLockError::Error(e)) => {
-                    return Err(Error::new(Kind::Internal, fail()).with_source(e));
+                    return Err(Error::internal(fail()).with_source(e));
                 }
             }
             // The process that had the lock may have deleted the file with its directory: then this

@@ -168,7 +168,7 @@ impl Write for Output {
 /// # Errors
 /// [`Kind::Usage`] for a terminal, a folder, and a file in a folder that is not there.
 pub fn check_destination(to: &Path, what: &str, example: &str, command: &str) -> Result<()> {
-    let usage = |message: String| Error::new(Kind::Usage, message);
+    let usage = |message: String| Error::usage(message);
     if to == Path::new("-") {
         if io::stdout().is_terminal() {
             let message =

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use super::host::Version;
 use super::kvm::{AccelFacts, KvmDevice};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// The choice of `--accel`; its comments are the help's texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -80,7 +80,7 @@ pub struct Decision {
 /// Decides between KVM and software emulation.
 ///
 /// # Errors
-/// [`Kind::Preflight`] when KVM is asked for and cannot be used; with the reason and the remedy.
+/// [`Kind::Preflight`](crate::error::Kind::Preflight) when KVM is asked for and cannot be used; with the reason and the remedy.
 pub fn decide(choice: AccelChoice, facts: &AccelFacts) -> Result<Decision> {
     let (acceleration, reason) = match (choice, obstacle(facts)) {
         (AccelChoice::Tcg, _) => (
@@ -96,11 +96,9 @@ pub fn decide(choice: AccelChoice, facts: &AccelFacts) -> Result<Decision> {
             format!("software emulation, because {reason}"),
         ),
         (AccelChoice::Kvm, Some((reason, remedy))) => {
-            return Err(
-                Error::new(Kind::Preflight, format!("KVM cannot be used: {reason}"))
-                    .with_hint(remedy)
-                    .with_hint("use --accel auto to fall back to software emulation"),
-            );
+            return Err(Error::preflight(format!("KVM cannot be used: {reason}"))
+                .with_hint(remedy)
+                .with_hint("use --accel auto to fall back to software emulation"));
         }
     };
     Ok(Decision {
@@ -146,7 +144,7 @@ pub fn obstacle(facts: &AccelFacts) -> Option<(&'static str, &'static str)> {
 /// then panics within seconds, and nothing between the two is proven to work.
 ///
 /// # Errors
-/// [`Kind::Preflight`] when the version is too old; says how to get a newer one.
+/// [`Kind::Preflight`](crate::error::Kind::Preflight) when the version is too old; says how to get a newer one.
 pub fn check_qemu(acceleration: Acceleration, version: Version) -> Result<()> {
     let (needed, why) = match acceleration {
         Acceleration::Kvm => (Version::new(7, 2, 0), "with KVM"),
@@ -158,10 +156,9 @@ pub fn check_qemu(acceleration: Acceleration, version: Version) -> Result<()> {
     if version >= needed {
         return Ok(());
     }
-    Err(Error::new(
-        Kind::Preflight,
-        format!("QEMU {version} is too old, {needed} or newer is needed {why}"),
-    )
+    Err(Error::preflight(format!(
+        "QEMU {version} is too old, {needed} or newer is needed {why}"
+    ))
     .with_hint(
         "on Debian 12: sudo apt-get install -t bookworm-backports qemu-system-x86 qemu-utils",
     ))
@@ -172,6 +169,7 @@ mod tests {
     use clap::ValueEnum;
 
     use super::*;
+    use crate::error::Kind;
 
     const GOOD: AccelFacts = AccelFacts {
         cpu_extensions: true,

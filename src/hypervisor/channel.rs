@@ -83,17 +83,13 @@ pub(super) fn run(channel: &Path, script: &str, limit: Duration) -> Result<()> {
     let status = sent.and_then(|()| answer(from, &id, until).transpose());
     match status.transpose()?.as_deref() {
         Some("0") => Ok(()),
-        Some(status) => Err(Error::new(
-            Kind::Unhealthy,
-            format!("the script that was sent through the node's channel failed (status {status})"),
-        )),
-        None => Err(Error::new(
-            Kind::NodeUnreachable,
-            format!(
-                "the node did not answer through its channel within {:.1} s",
-                limit.as_secs_f32()
-            ),
-        )),
+        Some(status) => Err(Error::unhealthy(format!(
+            "the script that was sent through the node's channel failed (status {status})"
+        ))),
+        None => Err(Error::unreachable(format!(
+            "the node did not answer through its channel within {:.1} s",
+            limit.as_secs_f32()
+        ))),
     }
 }
 

@@ -119,13 +119,10 @@ pub fn render_incoming(spec: &DomainSpec, incoming: &Incoming, quick_cpu: bool) 
 
 fn render_with(spec: &DomainSpec, incoming: Option<String>, quick_cpu: bool) -> Result<String> {
     let home = spec.owner.home.to_str().ok_or_else(|| {
-        Error::new(
-            Kind::Usage,
-            format!(
-                "the home directory {} is not valid UTF-8",
-                spec.owner.home.display()
-            ),
-        )
+        Error::usage(format!(
+            "the home directory {} is not valid UTF-8",
+            spec.owner.home.display()
+        ))
     })?;
     check_texts(spec, home)?;
     let (domain_type, cpu_mode) = match spec.acceleration {
@@ -212,10 +209,7 @@ fn kernel_command_line(args: &[String], acceleration: Acceleration) -> Result<St
     for arg in args {
         let splits = arg.chars().any(|c| c.is_whitespace() || c.is_control());
         if arg.is_empty() || splits {
-            return Err(Error::new(
-                Kind::Usage,
-                format!("{arg:?} is not one kernel argument"),
-            ));
+            return Err(Error::usage(format!("{arg:?} is not one kernel argument")));
         }
     }
     let mut all: Vec<&str> = args.iter().map(String::as_str).collect();

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// The id of the node's network in QEMU.
 pub(super) const NETDEV: &str = "kubby0";
@@ -94,10 +94,9 @@ pub(super) fn check_added(forward: PortForward, answer: &str) -> Result<()> {
         return Ok(());
     }
     let PortForward { protocol, host, .. } = forward;
-    Err(Error::new(
-        Kind::Preflight,
-        format!("QEMU cannot listen on the {protocol} port {host} of 127.0.0.1"),
-    )
+    Err(Error::preflight(format!(
+        "QEMU cannot listen on the {protocol} port {host} of 127.0.0.1"
+    ))
     .with_source(answer.to_owned())
     .with_hint(format!(
         "see what uses it: ss -ln{}p 'sport = :{host}'",
@@ -108,7 +107,7 @@ pub(super) fn check_added(forward: PortForward, answer: &str) -> Result<()> {
 /// Reads the answer to `hostfwd_remove`; returns whether there was such a rule.
 ///
 /// # Errors
-/// [`Kind::Hypervisor`] for words that mean neither.
+/// [`Kind::Hypervisor`](crate::error::Kind::Hypervisor) for words that mean neither.
 pub(super) fn check_removed(answer: &str) -> Result<bool> {
     let answer = answer.trim();
     if answer.ends_with("removed") {
@@ -116,10 +115,8 @@ pub(super) fn check_removed(answer: &str) -> Result<bool> {
     } else if answer.ends_with("not found") {
         Ok(false)
     } else {
-        Err(
-            Error::new(Kind::Hypervisor, "QEMU does not remove a forwarded port")
-                .with_source(answer.to_owned()),
-        )
+        Err(Error::hypervisor("QEMU does not remove a forwarded port")
+            .with_source(answer.to_owned()))
     }
 }
 
@@ -151,6 +148,7 @@ fn parse_line(line: &str) -> Option<PortForward> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     /// As QEMU 10 prints it, with a connection in use.
     const LIST: &str = "Hub -1 (kubby0):\r\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n  \

@@ -121,10 +121,9 @@ pub(super) fn check_text(what: &str, text: &str) -> Result<()> {
         .chars()
         .any(|c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'))
     {
-        return Err(Error::new(
-            Kind::Usage,
-            format!("the {what} {text:?} has a control character"),
-        ));
+        return Err(Error::usage(format!(
+            "the {what} {text:?} has a control character"
+        )));
     }
     Ok(())
 }

@@ -74,10 +74,10 @@ struct Credentials<'a> {
 impl<'a> Credentials<'a> {
     fn read(target: &'a Target) -> Result<Self> {
         let private_key = std::fs::read_to_string(&target.private_key).map_err(|e| {
-            Error::new(
-                Kind::State,
-                format!("cannot read the SSH key {}", target.private_key.display()),
-            )
+            Error::state(format!(
+                "cannot read the SSH key {}",
+                target.private_key.display()
+            ))
             .with_source(e)
         })?;
         Ok(Credentials {
@@ -93,10 +93,10 @@ pub(super) fn once(target: &Target, timeout: Duration) -> Result<Link> {
     let credentials = Credentials::read(target)?;
     attempt(&credentials, &mut Watch::limit(timeout), timeout).map_err(|refusal| match refusal {
         Refusal::ForGood(e) => e,
-        Refusal::ForNow(why) => Error::new(
-            Kind::NodeUnreachable,
-            format!("cannot reach the node over SSH on {}", target.address()),
-        )
+        Refusal::ForNow(why) => Error::unreachable(format!(
+            "cannot reach the node over SSH on {}",
+            target.address()
+        ))
         .with_source(why)
         .with_hint("see whether it runs: kubby status")
         .with_hint("start or repair it: kubby start"),
@@ -128,7 +128,7 @@ pub(super) fn when_ready(
                 target.address(),
                 begin.elapsed().as_secs()
             );
-            return Err(Error::new(Kind::NodeUnreachable, message)
+            return Err(Error::unreachable(message)
                 .with_source(why)
                 .with_hint("see whether it runs: kubby status"));
         }
@@ -226,10 +226,10 @@ fn handshake(link: &mut Link, watch: &mut Watch<'_>, target: &Target) -> Result<
     link.complete(watch, &mut |session| session.handshake())
         .map_err(|failure| match &failure {
             Failure::Ssh(e) if is_one_of(e, &NO_COMMON_METHOD) => Refusal::ForGood(
-                Error::new(
-                    Kind::NodeUnreachable,
-                    format!("what answers on {} is not the node", target.address()),
-                )
+                Error::unreachable(format!(
+                    "what answers on {} is not the node",
+                    target.address()
+                ))
                 .with_source(format!(
                     "it offers no {HOST_KEY_METHOD} host key: {failure}"
                 ))
@@ -253,13 +253,10 @@ fn verify_host_key(link: &Link, credentials: &Credentials<'_>) -> Result<()> {
     if actual == credentials.host_key {
         return Ok(());
     }
-    Err(Error::new(
-        Kind::NodeUnreachable,
-        format!(
-            "something else than the node answers on {}: its host key differs",
-            target.address()
-        ),
-    )
+    Err(Error::unreachable(format!(
+        "something else than the node answers on {}: its host key differs",
+        target.address()
+    ))
     .with_detail(
         "host keys",
         format!(
@@ -285,15 +282,12 @@ fn log_in(
     });
     result.map_err(|failure| match &failure {
         Failure::Ssh(e) if is_one_of(e, &LOGIN_REFUSED) => Refusal::ForGood(
-            Error::new(
-                Kind::NodeUnreachable,
-                format!(
-                    "the node on {} refuses the SSH key {} of user `{}`",
-                    target.address(),
-                    target.private_key.display(),
-                    target.user
-                ),
-            )
+            Error::unreachable(format!(
+                "the node on {} refuses the SSH key {} of user `{}`",
+                target.address(),
+                target.private_key.display(),
+                target.user
+            ))
             .with_source(failure.to_string())
             .with_hint("the keys no longer match: kubby delete, then kubby start"),
         ),

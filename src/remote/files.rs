@@ -203,16 +203,14 @@ fn validate(files: &[NodeFile]) -> Result<()> {
         let parts = path.trim_end_matches('/').split('/').skip(1);
         let is_plain = |part: &str| !part.is_empty() && part != "." && part != "..";
         if !path.starts_with('/') || path.contains('\0') || !parts.clone().all(is_plain) {
-            return Err(Error::new(
-                Kind::Internal,
-                format!("`{path}` is not a plain absolute path in the node"),
-            ));
+            return Err(Error::internal(format!(
+                "`{path}` is not a plain absolute path in the node"
+            )));
         }
         if parts.count() == 0 || !seen.insert(path.trim_end_matches('/')) {
-            return Err(Error::new(
-                Kind::Internal,
-                format!("`{path}` occurs twice or is the root"),
-            ));
+            return Err(Error::internal(format!(
+                "`{path}` occurs twice or is the root"
+            )));
         }
     }
     Ok(())

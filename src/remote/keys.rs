@@ -51,12 +51,9 @@ pub(super) fn public_key_bytes(line: &str) -> Result<Vec<u8>> {
     PublicKey::from_openssh(line.trim())
         .and_then(|key| key.to_bytes())
         .map_err(|e| {
-            Error::new(
-                Kind::State,
-                "the recorded SSH host key of the node is damaged",
-            )
-            .with_source(e)
-            .with_hint("recreate the cluster: kubby delete, then kubby start")
+            Error::state("the recorded SSH host key of the node is damaged")
+                .with_source(e)
+                .with_hint("recreate the cluster: kubby delete, then kubby start")
         })
 }
 

@@ -19,7 +19,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 pub use files::NodeFile;
 pub use keys::{KeyPair, generate_key};
@@ -84,13 +84,13 @@ impl Output {
     /// Passes the output on if the command ended with status 0; `what` names it in the error.
     ///
     /// # Errors
-    /// [`Kind::Unhealthy`] with the last lines of standard error for any other status.
+    /// [`Kind::Unhealthy`](crate::error::Kind::Unhealthy) with the last lines of standard error for any other status.
     pub fn require(self, what: &str) -> Result<Output> {
         if self.success() {
             return Ok(self);
         }
         let message = format!("{what} failed in the node with status {}", self.status);
-        Err(Error::new(Kind::Unhealthy, message)
+        Err(Error::unhealthy(message)
             .with_detail("its last output", tail(&self.stderr))
             .with_hint("look around in the node: kubby ssh -- journalctl -b -p warning --no-pager"))
     }
@@ -115,9 +115,9 @@ pub trait Remote {
     /// whole call; without one the implementation's default holds.
     ///
     /// # Errors
-    /// [`Kind::NodeUnreachable`] when the connection cannot be made or breaks,
-    /// [`Kind::Unhealthy`] when the command does not end within the limit,
-    /// [`Kind::Interrupted`] on Ctrl-C.
+    /// [`Kind::NodeUnreachable`](crate::error::Kind::NodeUnreachable) when the connection cannot be made or breaks,
+    /// [`Kind::Unhealthy`](crate::error::Kind::Unhealthy) when the command does not end within the limit,
+    /// [`Kind::Interrupted`](crate::error::Kind::Interrupted) on Ctrl-C.
     fn exec(&mut self, command: &str, stdin: &[u8], limit: Option<Duration>) -> Result<Output>;
 
     /// Runs a command without input.
@@ -141,8 +141,8 @@ pub trait Remote {
     /// Missing parents are made with mode 0755. A symbolic link at a file's path is replaced.
     ///
     /// # Errors
-    /// As [`Remote::exec`], [`Kind::Unhealthy`] when the node cannot write them, and
-    /// [`Kind::Internal`] for paths that are not absolute, hold `..` or occur twice.
+    /// As [`Remote::exec`], [`Kind::Unhealthy`](crate::error::Kind::Unhealthy) when the node cannot write them, and
+    /// [`Kind::Internal`](crate::error::Kind::Internal) for paths that are not absolute, hold `..` or occur twice.
     fn push(&mut self, files: &[NodeFile]) -> Result<()> {
         if files.is_empty() {
             return Ok(());
@@ -158,7 +158,7 @@ pub trait Remote {
 /// leads to. A file at a path of `optional` that is to be empty may be missing.
 ///
 /// # Errors
-/// As [`Remote::exec`]; [`Kind::Internal`] for paths that [`Remote::push`] refuses as well.
+/// As [`Remote::exec`]; [`Kind::Internal`](crate::error::Kind::Internal) for paths that [`Remote::push`] refuses as well.
 pub fn changed(
     remote: &mut dyn Remote,
     files: &[NodeFile],
@@ -199,6 +199,7 @@ fn tail(output: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     #[test]
     fn commands_are_shortened_to_one_line() {

@@ -16,7 +16,7 @@ pub use connection::{Libvirt, default_uri, library_version};
 use std::path::{Path, PathBuf};
 
 use super::{Change, Domain, DomainSpec, HostInfo, Hypervisor, Pool, PoolRemoval, State, Volume};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::fault;
 use crate::progress::Step;
 
@@ -32,7 +32,7 @@ impl Hypervisor for Libvirt {
     fn ensure_pool(&self, pool: &str, target: &Path) -> Result<Change> {
         let target = target.to_str().map(str::to_owned).ok_or_else(|| {
             let message = format!("the directory {} is not valid UTF-8", target.display());
-            Error::new(Kind::Usage, message)
+            Error::usage(message)
         })?;
         let what = format!("set up the storage pool {pool} in {target}");
         let pool = pool.to_owned();
