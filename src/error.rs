@@ -6,29 +6,30 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-/// A class of failure. Each has one documented exit code, see [`Kind::exit_code`].
+/// A class of failure, with its documented exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
 pub enum Kind {
     /// A defect in kubby or a failure that fits no other class.
-    Internal,
+    Internal = 1,
     /// The command line, a flag's value or a profile name makes no sense.
-    Usage,
+    Usage = 2,
     /// The host cannot run a cluster as asked: something is missing, taken or too small.
-    Preflight,
+    Preflight = 10,
     /// A node image or component could not be found, downloaded, verified or built.
-    Assets,
+    Assets = 11,
     /// libvirt or QEMU refused or failed.
-    Hypervisor,
+    Hypervisor = 12,
     /// The virtual machine runs (or should), but it cannot be reached over SSH.
-    NodeUnreachable,
+    NodeUnreachable = 13,
     /// The node is reached, but Kubernetes in it is not healthy.
-    Unhealthy,
+    Unhealthy = 14,
     /// The named profile does not exist or is in a state that the command cannot work on.
-    State,
+    State = 15,
     /// The kubeconfig file could not be read or written.
-    Kubeconfig,
+    Kubeconfig = 16,
     /// The user asked kubby to stop (Ctrl-C or SIGTERM).
-    Interrupted,
+    Interrupted = 130,
 }
 
 impl Kind {
@@ -46,23 +47,12 @@ impl Kind {
         Kind::Interrupted,
     ];
 
-    /// The process exit code of this class; these numbers are part of kubby's interface.
+    /// Returns the process exit code of this class; these numbers are part of kubby's interface.
     pub fn exit_code(self) -> u8 {
-        match self {
-            Kind::Internal => 1,
-            Kind::Usage => 2,
-            Kind::Preflight => 10,
-            Kind::Assets => 11,
-            Kind::Hypervisor => 12,
-            Kind::NodeUnreachable => 13,
-            Kind::Unhealthy => 14,
-            Kind::State => 15,
-            Kind::Kubeconfig => 16,
-            Kind::Interrupted => 130,
-        }
+        self as u8
     }
 
-    /// A short stable name, as JSON output and the documentation use it.
+    /// Returns a short stable name, as JSON output and the documentation use it.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Internal => "internal",
@@ -100,7 +90,7 @@ struct Inner {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An error of class `kind`; `message` says what failed and on what, in lower case.
+    /// Returns an error of class `kind`; `message` says what failed and on what, in lower case.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Error {
             inner: Box::new(Inner {
@@ -127,6 +117,26 @@ impl Error {
     /// Makes an error of class [`Kind::Unhealthy`].
     pub fn unhealthy(message: impl Into<String>) -> Self {
         Error::new(Kind::Unhealthy, message)
+    }
+
+    /// Makes an error of class [`Kind::Hypervisor`].
+    pub fn hypervisor(message: impl Into<String>) -> Self {
+        Error::new(Kind::Hypervisor, message)
+    }
+
+    /// Makes an error of class [`Kind::Preflight`].
+    pub fn preflight(message: impl Into<String>) -> Self {
+        Error::new(Kind::Preflight, message)
+    }
+
+    /// Makes an error of class [`Kind::NodeUnreachable`].
+    pub fn unreachable(message: impl Into<String>) -> Self {
+        Error::new(Kind::NodeUnreachable, message)
+    }
+
+    /// Makes an error of class [`Kind::Internal`].
+    pub fn internal(message: impl Into<String>) -> Self {
+        Error::new(Kind::Internal, message)
     }
 
     /// Makes an error of class [`Kind::State`].
@@ -159,41 +169,40 @@ impl Error {
         self
     }
 
-    /// Says that the virtual machine does nothing any more and never will until it is switched off
-    /// and on.
+    /// Marks the virtual machine as dead: it does nothing any more until it is switched off and on.
     #[must_use]
     pub fn of_dead_machine(mut self) -> Self {
         self.inner.dead = true;
         self
     }
 
-    /// Whether only switching the machine off and on can help, see
+    /// Returns whether only switching the machine off and on can help, see
     /// [`of_dead_machine`](Self::of_dead_machine).
     pub fn is_of_dead_machine(&self) -> bool {
         self.inner.dead
     }
 
-    /// The class of this error.
+    /// Returns the class of this error.
     pub fn kind(&self) -> Kind {
         self.inner.kind
     }
 
-    /// What failed, without causes, details and hints.
+    /// Returns what failed, without causes, details and hints.
     pub fn message(&self) -> &str {
         &self.inner.message
     }
 
-    /// The captured outputs as `(title, text)`.
+    /// Returns the captured outputs as `(title, text)`.
     pub fn details(&self) -> &[(String, String)] {
         &self.inner.details
     }
 
-    /// What the user can do next.
+    /// Returns what the user can do next.
     pub fn hints(&self) -> &[String] {
         &self.inner.hints
     }
 
-    /// The chain of causes, nearest first.
+    /// Returns the chain of causes, nearest first.
     pub fn causes(&self) -> Vec<String> {
         let mut out = Vec::new();
         let mut next: Option<&(dyn StdError + 'static)> =

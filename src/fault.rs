@@ -1,11 +1,11 @@
-//! Places at which a test can end kubby: before and after each step that changes something.
+//! The places at which a test can end kubby: before and after each step that changes something.
 //!
 //! Only builds with debug assertions have them. There `KUBBY_FAULT` names one,
 //!
 //! ```text
 //! KUBBY_FAULT="after define=kill"       the first time that a start gets there: SIGKILL
 //! KUBBY_FAULT="before upload#3=int"     the third time: SIGINT, as Ctrl-C
-//! KUBBY_FAULT="after start=stop"        SIGSTOP: kubby stands still until somebody lets it go on
+//! KUBBY_FAULT="after start=stop"        SIGSTOP: kubby stands still until SIGCONT
 //! ```
 //!
 //! and `KUBBY_FAULT_LOG` a file to which each is appended as it is passed, `define#1`, so that a
@@ -19,7 +19,7 @@ pub fn step<T>(name: &str, step: impl FnOnce() -> T) -> T {
     result
 }
 
-/// A place in the middle of something, such as `point("staged", "write profile.toml")`.
+/// Marks a place in the middle of something, such as `point("staged", "write profile.toml")`.
 #[cfg(not(debug_assertions))]
 pub fn point(_when: &str, _name: &str) {}
 
@@ -34,7 +34,7 @@ mod armed {
 
     use rustix::process::{Signal, getpid, kill_process};
 
-    /// What `KUBBY_FAULT` asks for.
+    /// The fault that `KUBBY_FAULT` asks for.
     #[derive(Debug, PartialEq, Eq)]
     struct Fault {
         place: String,
@@ -64,7 +64,7 @@ mod armed {
         }
     }
 
-    /// A test that asks for what there is not must not pass for that.
+    /// A test that asks for a fault that does not exist fails.
     static FAULT: LazyLock<Option<Fault>> = LazyLock::new(|| {
         let text = std::env::var("KUBBY_FAULT").ok()?;
         let fault = Fault::parse(&text);
@@ -75,7 +75,7 @@ mod armed {
         LazyLock::new(|| std::env::var_os("KUBBY_FAULT_LOG"));
     static PASSED: LazyLock<Mutex<HashMap<String, u32>>> = LazyLock::new(Mutex::default);
 
-    /// See [`super`].
+    /// Counts the place, and sends the signal where it is the one of `KUBBY_FAULT`.
     pub fn point(when: &str, name: &str) {
         if FAULT.is_none() && LOG.is_none() {
             return;

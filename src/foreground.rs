@@ -1,5 +1,5 @@
-//! A program of the user's on kubby's own standard streams: signals passed on, a limit, and the
-//! exit codes that shells have.
+//! Runs a program of the user's on kubby's own standard streams: signals passed on, a limit, and
+//! the exit codes that shells have.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -14,14 +14,14 @@ use rustix::process::{self, Pid, Signal};
 use crate::error::{Kind, Result, ResultExt};
 use crate::interrupt;
 
-/// How long a program may take to end after it was asked to. CI systems that cancel a job give
+/// The time in which a program has to end after it was asked to. CI systems that cancel a job give
 /// all of it ten seconds.
 pub const GRACE: Duration = Duration::from_secs(5);
 
-/// How often to look whether it has ended.
+/// The pause between two looks whether it has ended.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How a program ended.
+/// The way in which a program ended.
 #[derive(Debug)]
 pub enum Ending {
     /// By itself, with this code; 128 + N where signal N ended it.
@@ -34,7 +34,7 @@ pub enum Ending {
     NotRun(Obstacle),
 }
 
-/// Why a program cannot be run.
+/// The reason why a program cannot be run.
 #[derive(Debug)]
 pub enum Obstacle {
     /// There is none of this name.
@@ -44,7 +44,7 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
-    /// The exit code that shells have for it.
+    /// Returns the exit code that shells have for it.
     pub fn exit_code(&self) -> u8 {
         match self {
             Obstacle::NotFound => 127,
@@ -60,7 +60,8 @@ impl Obstacle {
     }
 }
 
-/// What is plainly in the way of running a program, named by its path or to be found in `PATH`.
+/// Returns the obvious reason why a program, named by its path or to be found in `PATH`, cannot be
+/// run.
 pub fn obstacle(program: &OsStr) -> Option<Obstacle> {
     let look = |path: &Path| -> io::Result<()> {
         if std::fs::metadata(path)?.is_dir() {
@@ -135,13 +136,13 @@ pub fn run(mut command: Command, deadline: Option<Instant>) -> Result<Ending> {
     Ok(cause.unwrap_or_else(|| Ending::Exited(exit_code(status))))
 }
 
-/// An exit status as shells put it into one number.
+/// Returns an exit status as the one number that shells make of it.
 pub fn exit_code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|s| 128 + s));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(255)
 }
 
-/// Whether this process has a terminal that it may read from, and gets its Ctrl-C.
+/// Returns whether this process has a terminal that it may read from, and gets its Ctrl-C.
 fn is_in_foreground() -> bool {
     let terminal = File::open("/dev/tty");
     let owner = terminal.map(rustix::termios::tcgetpgrp);
@@ -170,7 +171,7 @@ impl Running {
     fn pass_on(&mut self, signal: i32) {
         let signal = Signal::from_named_raw(signal).unwrap_or(Signal::TERM);
         if self.shares_terminal && signal == Signal::INT {
-            // It has that from the terminal, unless somebody sent it to kubby alone.
+            // It has that from the terminal, unless it was sent to kubby alone.
             let now = Instant::now();
             self.planned = vec![(now + GRACE, Signal::TERM), (now + 2 * GRACE, Signal::KILL)];
         } else {
@@ -195,7 +196,7 @@ impl Running {
         }
     }
 
-    /// After its own end: ends what it has begun and left behind.
+    /// Ends the processes that the ended program has started and left behind.
     fn end_rest(&mut self) {
         if self.shares_terminal {
             return;

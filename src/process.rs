@@ -1,4 +1,5 @@
-//! Who a running process is, so that what it left can be told from what it is still at.
+//! The identity of a process, which distinguishes the leftovers of an ended one from the work of a
+//! running one.
 
 use std::fmt;
 use std::path::Path;
@@ -18,7 +19,7 @@ pub struct ProcessMark {
 }
 
 impl ProcessMark {
-    /// This process.
+    /// Returns the mark of this process.
     pub fn own() -> Self {
         let id = std::process::id();
         ProcessMark {
@@ -35,8 +36,8 @@ impl ProcessMark {
         }
     }
 
-    /// Whether it is certain that the process has ended. Of one on another host, or in another
-    /// container, nothing is certain.
+    /// Returns whether it is certain that the process has ended. That is never certain on another
+    /// host, or in another container.
     pub fn is_gone(&self) -> bool {
         let here = ProcessMark::own();
         if self.host != here.host {
@@ -75,7 +76,7 @@ impl FromStr for ProcessMark {
     }
 }
 
-/// When a process began, `proc(5)`'s `starttime`; `None` where there is no such process.
+/// Returns the start of a process, `proc(5)`'s `starttime`; `None` where there is no such process.
 fn began(id: u32) -> Option<u64> {
     let stat =
         std::fs::read_to_string(Path::new("/proc").join(id.to_string()).join("stat")).ok()?;

@@ -15,18 +15,18 @@ pub trait Progress: Send + Sync {
     fn warn(&self, text: &str);
 }
 
-/// The interface that a user interface implements for one step. Methods may be called from several threads.
+/// The interface that a user interface implements for one step; what it leaves out reports nothing. Methods may be called from several threads.
 pub trait StepSink: Send + Sync {
     /// Reports what the step does at this moment, such as the last line that a tool printed.
-    fn detail(&self, text: &str);
+    fn detail(&self, _text: &str) {}
     /// Reports the bytes that are done so far, and their total where that is known.
-    fn bytes(&self, done: u64, total: Option<u64>);
+    fn bytes(&self, _done: u64, _total: Option<u64>) {}
     /// Ends the step with success; `summary` says what came out (may be empty).
-    fn done(&self, summary: &str);
+    fn done(&self, _summary: &str) {}
     /// Ends the step without having done anything: the thing is there already.
-    fn skipped(&self, summary: &str);
+    fn skipped(&self, _summary: &str) {}
     /// Ends the step without success; the error is reported elsewhere.
-    fn failed(&self);
+    fn failed(&self) {}
 }
 
 /// A running step. Dropping it unfinished marks it as failed.
@@ -100,10 +100,4 @@ impl Progress for Silent {
 
 struct SilentStep;
 
-impl StepSink for SilentStep {
-    fn detail(&self, _text: &str) {}
-    fn bytes(&self, _done: u64, _total: Option<u64>) {}
-    fn done(&self, _summary: &str) {}
-    fn skipped(&self, _summary: &str) {}
-    fn failed(&self) {}
-}
+impl StepSink for SilentStep {}

@@ -1,22 +1,28 @@
 //! Runs programs of the host (mmdebstrap, go, qemu-img …): output streamed to a step and kept in
 //! a log file, the end of it in the error, stopped on Ctrl-C, never through a shell.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::interrupt;
 use crate::progress::StepSink;
 
-/// How many of the last output lines an error shows.
+/// The number of the last output lines that an error shows.
 const TAIL_LINES: usize = 20;
+
+/// The longest time between two looks at a running program.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Finds a program in `PATH`, and where administrators' programs live even for users whose `PATH`
 /// lacks those folders (Debian's default for ordinary users).
@@ -32,9 +38,7 @@ pub fn find(program: &str) -> Option<PathBuf> {
 #[derive(Debug)]
 pub struct Tool {
     program: String,
-    args: Vec<OsString>,
-    env: Vec<(OsString, OsString)>,
-    dir: Option<PathBuf>,
+    command: Command,
     log: Option<PathBuf>,
     deadline: Option<Duration>,
     stop: Option<Arc<AtomicBool>>,
@@ -42,13 +46,13 @@ pub struct Tool {
 }
 
 impl Tool {
-    /// `program` by its name in `PATH` or by its path; a failure becomes an error of `kind`.
+    /// Names the program, as in `PATH` or by its path; a failure becomes an error of `kind`.
     pub fn new(program: impl Into<String>, kind: Kind) -> Self {
+        let program = program.into();
+        let found = (!program.contains('/')).then(|| find(&program)).flatten();
         Tool {
-            program: program.into(),
-            args: Vec::new(),
-            env: Vec::new(),
-            dir: None,
+            command: Command::new(found.unwrap_or_else(|| PathBuf::from(&program))),
+            program,
             log: None,
             deadline: None,
             stop: None,
@@ -59,34 +63,28 @@ impl Tool {
     /// Adds one argument.
     #[must_use]
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
-        self.args.push(arg.as_ref().to_owned());
+        self.command.arg(arg);
         self
     }
 
     /// Adds several arguments.
     #[must_use]
-    pub fn args<I, S>(mut self, args: I) -> Self
-    where
-        I: IntoIterator<Item = S>,
-        S: AsRef<OsStr>,
-    {
-        self.args
-            .extend(args.into_iter().map(|a| a.as_ref().to_owned()));
+    pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.command.args(args);
         self
     }
 
     /// Sets an environment variable of the program.
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.env
-            .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self.command.env(name, value);
         self
     }
 
-    /// The working directory.
+    /// Sets the working directory.
     #[must_use]
     pub fn dir(mut self, dir: impl AsRef<Path>) -> Self {
-        self.dir = Some(dir.as_ref().to_owned());
+        self.command.current_dir(dir);
         self
     }
 
@@ -104,8 +102,8 @@ impl Tool {
         self
     }
 
-    /// Ends the program with an error when somebody sets `stop`, such as the program beside it that
-    /// has failed.
+    /// Ends the program with an error when `stop` is set, such as by the program beside it that has
+    /// failed.
     #[must_use]
     pub fn stop(mut self, stop: Arc<AtomicBool>) -> Self {
         self.stop = Some(stop);
@@ -114,7 +112,7 @@ impl Tool {
 
     fn describe(&self) -> String {
         let mut text = self.program.clone();
-        for arg in &self.args {
+        for arg in self.command.get_args() {
             text.push(' ');
             text.push_str(&arg.to_string_lossy());
         }
@@ -127,125 +125,102 @@ impl Tool {
     /// # Errors
     /// Of the kind given to [`Tool::new`] when the program is missing, exits non-zero or passes
     /// its deadline or is stopped, with the last lines of its output; [`Kind::Interrupted`] on Ctrl-C.
-    pub fn run(self, sink: Option<Arc<dyn StepSink>>) -> Result<String> {
-        let path = if self.program.contains('/') {
-            PathBuf::from(&self.program)
-        } else {
-            find(&self.program).ok_or_else(|| {
-                Error::new(self.kind, format!("`{}` is not installed on this host", self.program))
-                    .with_hint("install what kubby needs: scripts/up does it on Debian, and the README lists the packages for others")
-            })?
+    pub fn run(mut self, sink: Option<Arc<dyn StepSink>>) -> Result<String> {
+        let mut child = self.spawn()?;
+        let (sender, lines) = mpsc::channel();
+        read_lines(child.stdout.take(), true, sender.clone());
+        read_lines(child.stderr.take(), false, sender);
+        let mut collected = Collected {
+            stdout: String::new(),
+            tail: Vec::new(),
+            log: None,
+            sink,
         };
-        let mut command = Command::new(&path);
-        command
-            .args(&self.args)
-            .envs(self.env.iter().map(|(k, v)| (k, v)))
+        if let Some(file) = &self.log {
+            let log = File::create(file);
+            let log = log.context(self.kind, || format!("cannot write {}", file.display()));
+            collected.log = Some(log.inspect_err(|_| end_group(&mut child))?);
+        }
+        let ended = self.wait(&mut child, &lines, &mut collected);
+        let failure = match ended? {
+            Ended::By(status) if status.success() => return Ok(collected.stdout),
+            Ended::By(status) => format!("failed: {status}"),
+            Ended::Stopped => "was stopped".to_owned(),
+            Ended::After(time) => format!("did not end within {} s", time.as_secs()),
+        };
+        let message = format!("`{}` {failure}", self.describe());
+        let error = Error::new(self.kind, message)
+            .with_detail("its last output", collected.tail.join("\n"));
+        Err(match &self.log {
+            Some(log) => error.with_hint(format!("the whole output is in {}", log.display())),
+            None => error,
+        })
+    }
+
+    fn spawn(&mut self) -> Result<Child> {
+        self.command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // A group of its own, so that a signal reaches the program's children as well.
             .process_group(0);
-        if let Some(dir) = &self.dir {
-            command.current_dir(dir);
-        }
-        let mut child = command
-            .spawn()
-            .context(self.kind, || format!("cannot run `{}`", path.display()))?;
-
-        let log = match &self.log {
-            Some(file) => Some(
-                File::create(file)
-                    .context(self.kind, || format!("cannot write {}", file.display()))?,
-            ),
-            None => None,
-        };
-        let collected = Arc::new(Mutex::new(Collected {
-            stdout: String::new(),
-            tail: Vec::new(),
-            log,
-            sink,
-        }));
-        let (closed, all_closed) = mpsc::channel::<()>();
-        let mut readers = Vec::new();
-        if let Some(out) = child.stdout.take() {
-            readers.push(spawn_reader(
-                out,
-                true,
-                Arc::clone(&collected),
-                closed.clone(),
-            ));
-        }
-        if let Some(err) = child.stderr.take() {
-            readers.push(spawn_reader(
-                err,
-                false,
-                Arc::clone(&collected),
-                closed.clone(),
-            ));
-        }
-        drop(closed);
-
-        let started = Instant::now();
-        let status = loop {
-            if let Some(status) = child
-                .try_wait()
-                .context(self.kind, || format!("cannot wait for `{}`", self.program))?
-            {
-                break status;
+        self.command.spawn().map_err(|e| {
+            if e.kind() == ErrorKind::NotFound && !self.program.contains('/') {
+                return Error::new(self.kind, format!("`{}` is not installed on this host", self.program))
+                    .with_hint("install what kubby needs: scripts/up does it on Debian, and the README lists the packages for others");
             }
-            let late = self.deadline.is_some_and(|d| started.elapsed() > d);
-            let stopped = self
-                .stop
-                .as_ref()
-                .is_some_and(|s| s.load(Ordering::Relaxed));
-            if late || stopped || interrupt::requested() {
-                end_group(&mut child);
-                interrupt::check()?;
-                if stopped {
-                    let message = format!("`{}` was stopped", self.describe());
-                    return Err(Error::new(self.kind, message));
-                }
-                let error = Error::new(
-                    self.kind,
-                    format!(
-                        "`{}` did not end within {} s",
-                        self.describe(),
-                        started.elapsed().as_secs()
-                    ),
-                );
-                return Err(self.explain(error, &collected));
-            }
-            // Wakes at once when the program closes its output, which it does when it ends.
-            if let Err(mpsc::RecvTimeoutError::Disconnected) =
-                all_closed.recv_timeout(Duration::from_millis(50))
-            {
-                std::thread::sleep(Duration::from_millis(2));
-            }
-        };
-        for reader in readers {
-            let _ = reader.join();
-        }
-        if !status.success() {
-            let error = Error::new(self.kind, format!("`{}` failed: {status}", self.describe()));
-            return Err(self.explain(error, &collected));
-        }
-        let mut collected = collected
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        Ok(std::mem::take(&mut collected.stdout))
+            Error::new(self.kind, format!("cannot run `{}`", self.program)).with_source(e)
+        })
     }
 
-    fn explain(&self, error: Error, collected: &Mutex<Collected>) -> Error {
-        let collected = collected
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let error = error.with_detail("its last output", collected.tail.join("\n"));
-        match &self.log {
-            Some(log) => error.with_hint(format!("the whole output is in {}", log.display())),
-            None => error,
+    /// Collects the output until the program has ended, by itself or by kubby.
+    fn wait(
+        &self,
+        child: &mut Child,
+        lines: &Receiver<Line>,
+        collected: &mut Collected,
+    ) -> Result<Ended> {
+        let started = Instant::now();
+        loop {
+            match lines.recv_timeout(LOOK) {
+                Ok(line) => collected.take(&line),
+                Err(RecvTimeoutError::Timeout) => {}
+                // It closed its output, as it does when it ends.
+                Err(RecvTimeoutError::Disconnected) => std::thread::sleep(LOOK / 25),
+            }
+            let status = child.try_wait();
+            let fail = || format!("cannot wait for `{}`", self.program);
+            if let Some(status) = status.context(self.kind, fail)? {
+                lines.iter().for_each(|line| collected.take(&line));
+                return Ok(Ended::By(status));
+            }
+            let stop = self.stop.as_ref();
+            let stopped = stop.is_some_and(|stop| stop.load(Ordering::Relaxed));
+            let late = self.deadline.is_some_and(|d| started.elapsed() > d);
+            if late || stopped || interrupt::requested() {
+                end_group(child);
+                interrupt::check()?;
+                return Ok(match stopped {
+                    true => Ended::Stopped,
+                    false => Ended::After(started.elapsed()),
+                });
+            }
         }
     }
 }
+
+/// The way in which a program ended.
+enum Ended {
+    /// By itself.
+    By(ExitStatus),
+    /// By [`Tool::stop`].
+    Stopped,
+    /// By its deadline, after this time.
+    After(Duration),
+}
+
+/// A line of output, and whether it is one of stdout.
+type Line = (Vec<u8>, bool);
 
 struct Collected {
     stdout: String,
@@ -254,54 +229,46 @@ struct Collected {
     sink: Option<Arc<dyn StepSink>>,
 }
 
-fn spawn_reader(
-    stream: impl std::io::Read + Send + 'static,
-    is_stdout: bool,
-    collected: Arc<Mutex<Collected>>,
-    closed: mpsc::Sender<()>,
-) -> std::thread::JoinHandle<()> {
+impl Collected {
+    fn take(&mut self, (raw, is_stdout): &Line) {
+        if let Some(log) = &mut self.log {
+            let _ = log.write_all(raw);
+        }
+        let text = String::from_utf8_lossy(raw);
+        let line = text.trim_end();
+        if !line.is_empty() {
+            if self.tail.len() == TAIL_LINES {
+                self.tail.remove(0);
+            }
+            self.tail.push(line.to_owned());
+            if let Some(sink) = &self.sink {
+                sink.detail(line);
+            }
+        }
+        if *is_stdout {
+            self.stdout.push_str(&text);
+        }
+    }
+}
+
+/// Reads the lines of an output on a thread of its own.
+fn read_lines(stream: Option<impl Read + Send + 'static>, is_stdout: bool, lines: Sender<Line>) {
+    let Some(stream) = stream else {
+        return;
+    };
     std::thread::spawn(move || {
         let mut reader = BufReader::new(stream);
         let mut raw = Vec::new();
-        while let Ok(n) = reader.read_until(b'\n', &mut raw) {
-            if n == 0 {
-                break;
-            }
-            let text = String::from_utf8_lossy(&raw).into_owned();
-            let mut c = collected
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            if let Some(log) = &mut c.log {
-                let _ = log.write_all(&raw);
-            }
-            let line = text.trim_end();
-            if !line.is_empty() {
-                if c.tail.len() == TAIL_LINES {
-                    c.tail.remove(0);
-                }
-                c.tail.push(line.to_owned());
-                if let Some(sink) = &c.sink {
-                    sink.detail(line);
-                }
-            }
-            if is_stdout {
-                c.stdout.push_str(&text);
-            }
-            raw.clear();
+        while reader.read_until(b'\n', &mut raw).is_ok_and(|n| n > 0) {
+            let _ = lines.send((std::mem::take(&mut raw), is_stdout));
         }
-        drop(closed);
-    })
+    });
 }
 
-/// Ends the program and its children: politely first, so that they can clean up.
-fn end_group(child: &mut std::process::Child) {
-    let Some(pid) = i32::try_from(child.id())
-        .ok()
-        .and_then(rustix::process::Pid::from_raw)
-    else {
-        return;
-    };
-    let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::TERM);
+/// Ends the program and its children: by SIGTERM first, so that they can clean up.
+fn end_group(child: &mut Child) {
+    let pid = Pid::from_child(child);
+    let _ = kill_process_group(pid, Signal::TERM);
     let end = Instant::now() + Duration::from_secs(5);
     while Instant::now() < end {
         if matches!(child.try_wait(), Ok(Some(_))) {
@@ -309,7 +276,7 @@ fn end_group(child: &mut std::process::Child) {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+    let _ = kill_process_group(pid, Signal::KILL);
     let _ = child.wait();
 }
 

@@ -92,7 +92,7 @@ pub struct Span {
     name: String,
     lane: u32,
     began: Instant,
-    /// What came out, where there is more to say than the name.
+    /// The result, where there is more to say than the name.
     outcome: String,
 }
 

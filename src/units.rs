@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub struct Mebibytes(pub u64);
 
 impl Mebibytes {
-    /// The size in bytes.
+    /// Returns the size in bytes.
     pub fn bytes(self) -> u64 {
         self.0 * 1024 * 1024
     }
@@ -17,7 +17,8 @@ impl Mebibytes {
 impl FromStr for Mebibytes {
     type Err = String;
 
-    /// A plain number counts MiB, as in minikube; suffixes are binary, with or without `iB`/`B`.
+    /// Reads a plain number as MiB, as minikube does; suffixes are binary, with or without
+    /// `iB`/`B`.
     fn from_str(text: &str) -> Result<Self, String> {
         let bad = || format!("`{text}` is not a size; write it like 4096 (MiB), 4096MiB or 4GiB");
         let text_trimmed = text.trim();
@@ -33,7 +34,7 @@ impl FromStr for Mebibytes {
             _ => return Err(bad()),
         };
         let mib = number.checked_mul(factor).ok_or_else(bad)?;
-        // More than an exbibyte is a slip of the keyboard, and bytes() must not overflow.
+        // More than an exbibyte is a slip of the keyboard, and bytes() would overflow.
         if mib == 0 || mib > (1 << 40) {
             return Err(bad());
         }
@@ -51,7 +52,7 @@ impl fmt::Display for Mebibytes {
     }
 }
 
-/// A number of bytes for people: `575 MiB`, `1.2 GiB`.
+/// Returns a number of bytes for people: `575 MiB`, `1.2 GiB`.
 pub fn human_bytes(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()
 }
@@ -61,7 +62,7 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// A time for people, from seconds since 1970: `2026-05-01 09:30 UTC`.
+/// Returns a time for people, from seconds since 1970: `2026-05-01 09:30 UTC`.
 pub fn human_time(seconds: i64) -> String {
     let format = time::macros::format_description!("[year]-[month]-[day] [hour]:[minute] UTC");
     time::OffsetDateTime::from_unix_timestamp(seconds)

@@ -33,7 +33,7 @@ impl Lock {
         })
     }
 
-    /// [`acquire`](Self::acquire) where `waiting` may refuse to wait.
+    /// Takes the lock as [`acquire`](Self::acquire) does, but `waiting` may refuse to wait.
     ///
     /// # Errors
     /// Also what `waiting` fails with.
@@ -114,7 +114,7 @@ impl Lock {
                 Ok(()) => {}
                 Err(fs::TryLockError::WouldBlock) => return Ok(None),
                 Err(fs::TryLockError::Error(e)) => {
-                    return Err(Error::new(Kind::Internal, fail()).with_source(e));
+                    return Err(Error::internal(fail()).with_source(e));
                 }
             }
             // The process that had the lock may have deleted the file with its directory: then this

@@ -4,7 +4,9 @@ mod lock;
 mod output;
 
 pub use lock::{Lock, is_locked};
-pub use output::{Digesting, Output, WholeFile, check_destination, write_atomic};
+pub use output::{
+    Digesting, Output, WholeFile, check_destination, remove_unfinished, write_atomic,
+};
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -35,23 +37,6 @@ pub fn create_private_dir(path: &Path) -> Result<()> {
 /// Returns the last part of a path, for people.
 fn name_of(path: &Path) -> std::borrow::Cow<'_, str> {
     path.file_name().unwrap_or_default().to_string_lossy()
-}
-
-/// Removes the unfinished files from a directory tree that killed processes have left in it. No other
-/// process may work in the tree meanwhile.
-///
-/// # Errors
-/// [`Kind::Internal`] when one cannot be removed.
-pub fn remove_unfinished(dir: &Path) -> Result<()> {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_unfinished(&path)?;
-        } else if name_of(&path).starts_with(output::UNFINISHED) {
-            remove_all(&path)?;
-        }
-    }
-    Ok(())
 }
 
 /// Gives a file or directory its final name.

@@ -1,19 +1,19 @@
 //! Files that are whole or not there, and standard output in their place.
 
-use std::fs::{File, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::{folder_of, name_of};
+use super::{folder_of, name_of, remove_all};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::units::hex;
 use crate::{fault, interrupt};
 
 /// The prefix of the names of files that get their own name when they are complete.
-pub(super) const UNFINISHED: &str = ".kubby-";
+const UNFINISHED: &str = ".kubby-";
 
 /// A file that gets its name when it is complete; until then it has another one in the same folder.
 #[derive(Debug)]
@@ -89,6 +89,23 @@ pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     })
 }
 
+/// Removes the unfinished files from a directory tree that killed processes have left in it. No other
+/// process may work in the tree meanwhile.
+///
+/// # Errors
+/// [`Kind::Internal`] when one cannot be removed.
+pub fn remove_unfinished(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_unfinished(&path)?;
+        } else if name_of(&path).starts_with(UNFINISHED) {
+            remove_all(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// The destination of a large output: a file, or standard output for the path `-`.
 #[derive(Debug)]
 pub enum Output {
@@ -151,7 +168,7 @@ impl Write for Output {
 /// # Errors
 /// [`Kind::Usage`] for a terminal, a folder, and a file in a folder that is not there.
 pub fn check_destination(to: &Path, what: &str, example: &str, command: &str) -> Result<()> {
-    let usage = |message: String| Error::new(Kind::Usage, message);
+    let usage = |message: String| Error::usage(message);
     if to == Path::new("-") {
         if io::stdout().is_terminal() {
             let message =
@@ -176,7 +193,7 @@ pub fn check_destination(to: &Path, what: &str, example: &str, command: &str) ->
 }
 
 /// A writer that counts and digests what passes through it. It fails on Ctrl-C, which the caller
-/// tells from other failures by [`interrupt::check`].
+/// distinguishes from other failures by [`interrupt::check`].
 pub struct Digesting<W> {
     inner: W,
     digest: Sha256,
@@ -218,7 +235,6 @@ impl<W: Write> Write for Digesting<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     #[test]
     fn atomic_write_sets_the_mode_and_leaves_no_temporary_file() {

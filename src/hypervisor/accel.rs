@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use super::host::Version;
 use super::kvm::{AccelFacts, KvmDevice};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// The choice of `--accel`; its comments are the help's texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -23,7 +23,7 @@ pub enum AccelChoice {
     Tcg,
 }
 
-/// How a virtual machine's processor is made.
+/// The way in which a virtual machine's processor works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Acceleration {
     /// By the host's processor, through `/dev/kvm`.
@@ -33,7 +33,7 @@ pub enum Acceleration {
 }
 
 impl Acceleration {
-    /// How much longer than with KVM a deadline has to be.
+    /// Returns the factor by which deadlines are longer than with KVM.
     pub fn deadline_factor(self) -> u32 {
         match self {
             Acceleration::Kvm => 1,
@@ -41,7 +41,7 @@ impl Acceleration {
         }
     }
 
-    /// The name, as `--accel` takes it and profiles record it.
+    /// Returns the name, as `--accel` takes it and profiles record it.
     pub fn name(self) -> &'static str {
         match self {
             Acceleration::Kvm => "kvm",
@@ -71,19 +71,18 @@ impl FromStr for Acceleration {
 /// The outcome of [`decide`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// What to use.
+    /// The acceleration to use.
     pub acceleration: Acceleration,
-    /// Why, in a few words for the user.
+    /// The reason, in a few words for the user.
     pub reason: String,
 }
 
 /// Decides between KVM and software emulation.
 ///
 /// # Errors
-/// [`Kind::Preflight`] when KVM is asked for and cannot be used; with the reason and the remedy.
+/// [`Kind::Preflight`](crate::error::Kind::Preflight) when KVM is asked for and cannot be used; with the reason and the remedy.
 pub fn decide(choice: AccelChoice, facts: &AccelFacts) -> Result<Decision> {
-    let obstacle = obstacle(facts);
-    let (acceleration, reason) = match (choice, obstacle) {
+    let (acceleration, reason) = match (choice, obstacle(facts)) {
         (AccelChoice::Tcg, _) => (
             Acceleration::Tcg,
             "software emulation was asked for".to_owned(),
@@ -97,11 +96,9 @@ pub fn decide(choice: AccelChoice, facts: &AccelFacts) -> Result<Decision> {
             format!("software emulation, because {reason}"),
         ),
         (AccelChoice::Kvm, Some((reason, remedy))) => {
-            return Err(
-                Error::new(Kind::Preflight, format!("KVM cannot be used: {reason}"))
-                    .with_hint(remedy)
-                    .with_hint("use --accel auto to fall back to software emulation"),
-            );
+            return Err(Error::preflight(format!("KVM cannot be used: {reason}"))
+                .with_hint(remedy)
+                .with_hint("use --accel auto to fall back to software emulation"));
         }
     };
     Ok(Decision {
@@ -110,48 +107,35 @@ pub fn decide(choice: AccelChoice, facts: &AccelFacts) -> Result<Decision> {
     })
 }
 
-/// What stands against KVM, and what to do about it; nothing where it can be used.
+/// Returns the reason why KVM cannot be used, and the remedy; `None` where it can.
 pub fn obstacle(facts: &AccelFacts) -> Option<(&'static str, &'static str)> {
-    if !facts.cpu_extensions {
-        return Some((
+    Some(match facts.device {
+        _ if !facts.cpu_extensions => (
             "the processor offers no virtualisation extensions (no vmx or svm in /proc/cpuinfo)",
             "enable virtualisation in the firmware, or nested virtualisation if this is a virtual machine",
-        ));
-    }
-    match facts.device {
-        KvmDevice::Missing => {
-            return Some((
-                "/dev/kvm does not exist",
-                "load the module: sudo modprobe kvm_intel (or kvm_amd)",
-            ));
-        }
-        KvmDevice::Denied => {
-            return Some((
-                "this user may not open /dev/kvm",
-                "join its group, then log in again: sudo usermod -aG kvm \"$USER\"",
-            ));
-        }
-        KvmDevice::DeniedToQemu => {
-            return Some((
-                "the user that QEMU runs as may not open /dev/kvm",
-                "give it to its group: sudo chown root:kvm /dev/kvm && sudo chmod 0660 /dev/kvm",
-            ));
-        }
-        KvmDevice::Broken => {
-            return Some((
-                "/dev/kvm does not open",
-                "look at the kernel's log for the cause: sudo dmesg | grep -i kvm",
-            ));
-        }
-        KvmDevice::Usable => {}
-    }
-    if !facts.libvirt_kvm {
-        return Some((
+        ),
+        KvmDevice::Missing => (
+            "/dev/kvm does not exist",
+            "load the module: sudo modprobe kvm_intel (or kvm_amd)",
+        ),
+        KvmDevice::Denied => (
+            "this user may not open /dev/kvm",
+            "join its group, then log in again: sudo usermod -aG kvm \"$USER\"",
+        ),
+        KvmDevice::DeniedToQemu => (
+            "the user that QEMU runs as may not open /dev/kvm",
+            "give it to its group: sudo chown root:kvm /dev/kvm && sudo chmod 0660 /dev/kvm",
+        ),
+        KvmDevice::Broken => (
+            "/dev/kvm does not open",
+            "look at the kernel's log for the cause: sudo dmesg | grep -i kvm",
+        ),
+        KvmDevice::Usable if !facts.libvirt_kvm => (
             "libvirt does not offer the domain type kvm",
             "see what libvirt misses: virt-host-validate qemu",
-        ));
-    }
-    None
+        ),
+        KvmDevice::Usable => return None,
+    })
 }
 
 /// Checks that QEMU can run the node with this acceleration.
@@ -160,7 +144,7 @@ pub fn obstacle(facts: &AccelFacts) -> Option<(&'static str, &'static str)> {
 /// then panics within seconds, and nothing between the two is proven to work.
 ///
 /// # Errors
-/// [`Kind::Preflight`] when the version is too old; says how to get a newer one.
+/// [`Kind::Preflight`](crate::error::Kind::Preflight) when the version is too old; says how to get a newer one.
 pub fn check_qemu(acceleration: Acceleration, version: Version) -> Result<()> {
     let (needed, why) = match acceleration {
         Acceleration::Kvm => (Version::new(7, 2, 0), "with KVM"),
@@ -172,10 +156,9 @@ pub fn check_qemu(acceleration: Acceleration, version: Version) -> Result<()> {
     if version >= needed {
         return Ok(());
     }
-    Err(Error::new(
-        Kind::Preflight,
-        format!("QEMU {version} is too old, {needed} or newer is needed {why}"),
-    )
+    Err(Error::preflight(format!(
+        "QEMU {version} is too old, {needed} or newer is needed {why}"
+    ))
     .with_hint(
         "on Debian 12: sudo apt-get install -t bookworm-backports qemu-system-x86 qemu-utils",
     ))
@@ -186,6 +169,7 @@ mod tests {
     use clap::ValueEnum;
 
     use super::*;
+    use crate::error::Kind;
 
     const GOOD: AccelFacts = AccelFacts {
         cpu_extensions: true,

@@ -1,4 +1,4 @@
-//! Tells a boot that takes its time from one that will never end.
+//! Distinguishes a slow boot from one that will never end.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -7,13 +7,14 @@ use std::time::Duration;
 use super::accel::Acceleration;
 use super::console::{self, Trouble};
 
-/// How long the console may be silent during a boot with KVM before that is a stall. The longest
-/// silence of a healthy boot is a few seconds there.
+/// The time that the console may be silent during a boot with KVM before that is a stall. The
+/// longest silence of a healthy boot is a few seconds there.
 const SILENCE_WITH_KVM: Duration = Duration::from_secs(30);
 
-/// How long a machine that boots may do nothing at all. A healthy boot is never idle for more than
-/// a second or two; one whose processor lost an interrupt is for ever. (Emulated processors can
-/// lose one when a kernel that changes its own code meets a host with more work than processors.)
+/// The time that a machine that boots may do nothing at all. A healthy boot is never idle for more
+/// than a second or two; one whose processor lost an interrupt is idle forever. (Emulated
+/// processors can lose one when a kernel that changes its own code meets a host with more work than
+/// processors.)
 const IDLE_LIMIT: Duration = Duration::from_secs(10);
 
 /// The part of that time that a machine which does nothing still takes of one host processor, in
@@ -25,17 +26,17 @@ const IDLE_PERCENT: u32 = 15;
 /// that gets none does nothing either, and will when its turn comes.
 const SPARE_PERCENT: u32 = 50;
 
-/// How long nothing may happen on a machine whose kernel says that a timer does not wake it: one
-/// processor has lost an interrupt and waits for ever, while the others keep QEMU busy enough to
+/// The time that nothing may happen on a machine whose kernel says that a timer did not fire: one
+/// processor has lost an interrupt and waits forever, while the others keep QEMU busy enough to
 /// look alive.
 const SILENCE_WITHOUT_TIMER: Duration = Duration::from_secs(30);
 
-/// What a boot does at this moment.
+/// The state of a boot at this moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BootState {
-    /// It goes on, or is through and waits at the login prompt.
+    /// It makes progress, or has ended at the login prompt.
     Progressing,
-    /// It will not go on.
+    /// It will make no more progress.
     Broken(Trouble),
     /// Nothing was written for longer than a healthy boot is ever silent.
     Stalled {
@@ -49,7 +50,7 @@ pub enum BootState {
     },
 }
 
-/// Watches one boot by what its console says.
+/// A watch on one boot, by what its console says.
 #[derive(Debug)]
 pub struct BootWatch {
     silence_limit: Duration,
@@ -59,24 +60,24 @@ pub struct BootWatch {
     work: VecDeque<Work>,
 }
 
-/// What processors have done until a moment.
+/// The work of processors until a moment.
 #[derive(Debug, Clone, Copy)]
 struct Work {
     /// The time since the start.
     at: Duration,
-    /// What the machine's have worked.
+    /// The time that the machine's have worked.
     machine: Duration,
-    /// What the host's had nothing to do, all together; `None` where nobody knows.
+    /// The time that the host's had nothing to do, all together; `None` where it is unknown.
     spare: Option<Duration>,
 }
 
 impl BootWatch {
-    /// A watch whose patience fits the acceleration.
+    /// Returns a watch whose limits fit the acceleration.
     pub fn new(acceleration: Acceleration) -> Self {
         Self::with_silence_limit(SILENCE_WITH_KVM * acceleration.deadline_factor())
     }
 
-    /// A watch that takes a longer silence than `limit` for a stall.
+    /// Returns a watch that takes a longer silence than `limit` for a stall.
     pub fn with_silence_limit(limit: Duration) -> Self {
         BootWatch {
             silence_limit: limit,
@@ -125,8 +126,8 @@ impl BootWatch {
         BootState::Progressing
     }
 
-    /// How long the processors have had nothing to do; nothing for less than [`IDLE_LIMIT`], and
-    /// nothing where the host's had no time for them.
+    /// Returns the time that the processors have had nothing to do; zero for less than
+    /// [`IDLE_LIMIT`], and nothing where the host's had no time for them.
     fn rest(&mut self, now: Work) -> Duration {
         self.work.push_back(now);
         let old = |entry: &Work| now.at.saturating_sub(entry.at) >= IDLE_LIMIT;
@@ -148,7 +149,7 @@ impl BootWatch {
     }
 }
 
-/// Of all but the reports of a kernel that nothing happens: they are no progress.
+/// Returns a digest of all but the kernel's reports of a stall, which are not progress.
 fn digest(text: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     for line in text.lines().filter(|line| !console::is_stall_report(line)) {
@@ -244,7 +245,7 @@ mod tests {
                 assert_eq!(seen, BootState::Progressing, "at {second} s");
             }
         }
-        // Whoever waits for a login may rest.
+        // A machine that waits for a login may be idle.
         let mut watch = BootWatch::with_silence_limit(at(1000));
         for second in 0..60 {
             let seen = watch.observe(at(second), "kubby login: ", at(1), None);
@@ -281,7 +282,7 @@ mod tests {
         let report = "[   23.376342] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:\n\
             [   23.379082] rcu: \t3-...!: (0 ticks this GP) idle=c6f0/0/0x0 softirq=13/13 fqs=0\n";
         let mut text = format!("{boot}{report}");
-        // That a processor was slow is no reason to give up.
+        // A slow processor is not a reason to give up.
         let seen = watch.observe(at(100), &text, busy(100), None);
         assert_eq!(seen, BootState::Progressing);
         text.push_str(
@@ -289,7 +290,7 @@ mod tests {
         );
         let seen = watch.observe(at(101), &text, busy(101), None);
         assert_eq!(seen, BootState::Stalled { since: at(99) });
-        // It woke up after all.
+        // It worked again after all.
         text.push_str("[   24.1] devtmpfs: initialized\n");
         let seen = watch.observe(at(102), &text, busy(102), None);
         assert_eq!(seen, BootState::Progressing);

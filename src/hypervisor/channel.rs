@@ -1,8 +1,8 @@
-//! The host's own channel into a machine: a virtio port at whose other end the node waits.
+//! The host's own channel into a machine: a virtio port that a script in the node reads.
 //!
-//! It needs no network, no keys and no processes to start in the node, so a machine that wakes
-//! from saved memory hears through it at once who it is and what time it is. On the host it is a
-//! pair of named pipes that only QEMU's user and root can open.
+//! It needs no network, no keys and no processes to start in the node, so a machine that is loaded
+//! from saved memory gets its identity and the time through it at once. On the host it is a pair of
+//! named pipes that only QEMU's user and root can open.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -17,7 +17,7 @@ use crate::wait;
 
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// The pipes of a channel: what the host writes, and what it reads.
+/// Returns the pipes of a channel: the one that the host writes to, and the one that it reads.
 fn pipes(channel: &Path) -> [PathBuf; 2] {
     [".in", ".out"].map(|end| {
         let mut path = channel.as_os_str().to_owned();
@@ -83,21 +83,18 @@ pub(super) fn run(channel: &Path, script: &str, limit: Duration) -> Result<()> {
     let status = sent.and_then(|()| answer(from, &id, until).transpose());
     match status.transpose()?.as_deref() {
         Some("0") => Ok(()),
-        Some(status) => Err(Error::new(
-            Kind::Unhealthy,
-            format!("the script that was sent through the node's channel failed (status {status})"),
-        )),
-        None => Err(Error::new(
-            Kind::NodeUnreachable,
-            format!(
-                "the node did not answer through its channel within {:.1} s",
-                limit.as_secs_f32()
-            ),
-        )),
+        Some(status) => Err(Error::unhealthy(format!(
+            "the script that was sent through the node's channel failed (status {status})"
+        ))),
+        None => Err(Error::unreachable(format!(
+            "the node did not answer through its channel within {:.1} s",
+            limit.as_secs_f32()
+        ))),
     }
 }
 
-/// Opens a pipe both ways: an end that nobody else has open would be an error otherwise, or block.
+/// Opens a pipe both ways: with one way this would fail or block while no other process has the
+/// other end open.
 fn open(path: &Path) -> Result<File> {
     OpenOptions::new()
         .read(true)
@@ -131,7 +128,7 @@ fn answer(from: &mut File, id: &str, until: Instant) -> Result<Option<String>> {
     let mut text: Vec<u8> = Vec::new();
     let mut buffer = [0; 256];
     wait::poll(until, LOOK_EVERY, || {
-        // A guest that writes without end must not hold up the deadline.
+        // A guest that writes without end cannot hold up the deadline.
         for _ in 0..16 {
             match from.read(&mut buffer) {
                 Ok(0) => break,

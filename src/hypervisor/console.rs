@@ -1,11 +1,11 @@
-//! What a node's serial console tells: a panic, a rescue shell, a login prompt.
+//! Reading a node's serial console: a panic, a rescue shell, a login prompt.
 
 /// A reason why the node will not come up, as its console shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trouble {
     /// The kernel panicked; its line.
     Panic(String),
-    /// systemd gave up on the boot and waits for somebody at the console.
+    /// systemd gave up on the boot and waits for a user at the console.
     EmergencyMode,
     /// The initial RAM disk did not find the root file system and shows a shell.
     InitramfsShell,
@@ -14,7 +14,7 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    /// What happened, as a phrase that starts an error message.
+    /// Returns what happened, as a phrase that starts an error message.
     pub fn message(&self) -> String {
         match self {
             Trouble::Panic(line) => format!("the node's kernel panicked: {line}"),
@@ -27,15 +27,15 @@ impl Trouble {
     }
 }
 
-/// What [`scan`] found.
+/// The result of [`scan`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ConsoleState {
-    /// Why the boot will not go on, if so.
+    /// The reason why the boot makes no more progress, if there is one.
     pub trouble: Option<Trouble>,
     /// The whole machine ran out of memory and the kernel killed this program. The node may
     /// still live, so this explains a later failure rather than being one.
     pub out_of_memory: Option<String>,
-    /// The kernel said that a timer did not wake one of its threads.
+    /// The kernel said that a timer of one of its threads did not fire.
     pub timer_lost: bool,
     /// The boot got as far as the login prompt, after which the console is silent.
     pub login: bool,
@@ -62,8 +62,8 @@ pub fn scan(text: &str) -> ConsoleState {
     state
 }
 
-/// Whether the kernel tells with this line that something does not happen (`rcu: INFO: rcu_preempt
-/// detected stalls …` and what it says of that).
+/// Returns whether the kernel reports with this line that something does not happen (`rcu: INFO:
+/// rcu_preempt detected stalls …` and what it says of that).
 pub fn is_stall_report(line: &str) -> bool {
     line.contains("] rcu: ")
 }
@@ -90,7 +90,7 @@ fn trouble_of(line: &str) -> Option<Trouble> {
         .then_some(Trouble::NoBootDevice)
 }
 
-/// The program in `Out of memory: Killed process 812 (kube-apiserver) …`. A kill within a
+/// Returns the program in `Out of memory: Killed process 812 (kube-apiserver) …`. A kill within a
 /// control group's limit starts with `Memory cgroup` and is one container's own affair.
 fn killed_program(line: &str) -> Option<String> {
     let rest = line.split_once("Out of memory: Kill")?.1;
@@ -98,7 +98,8 @@ fn killed_program(line: &str) -> Option<String> {
     Some(name.split_once(')')?.0.to_owned())
 }
 
-/// The last `lines` lines that are not empty, without escape sequences and control characters.
+/// Returns the last `lines` lines that are not empty, without escape sequences and control
+/// characters.
 pub fn tail(text: &str, lines: usize) -> String {
     let all: Vec<String> = text
         .lines()
@@ -109,41 +110,12 @@ pub fn tail(text: &str, lines: usize) -> String {
 }
 
 /// Removes ANSI escape sequences and control characters from one line. A carriage return starts
-/// the line anew on a terminal, so only what was written last is kept.
+/// the line again on a terminal, so only what was written last is kept.
 fn clean(line: &str) -> String {
-    let mut out = String::with_capacity(line.len());
-    let mut chars = line.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '\x1b' => skip_escape(&mut chars),
-            '\r' if chars.peek().is_some() => out.clear(),
-            '\t' => out.push(' '),
-            c if c.is_control() => {}
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-/// Skips what follows an escape character: a control sequence up to its final byte, an operating
-/// system command up to its terminator, or one character.
-fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
-    match chars.next() {
-        Some('[') => {
-            chars.by_ref().find(|c| ('\x40'..='\x7e').contains(c));
-        }
-        Some(']' | 'P' | '^' | '_') => {
-            // Ended by BEL or by ESC and a backslash.
-            let end = chars.by_ref().find(|c| matches!(c, '\x07' | '\x1b'));
-            if end == Some('\x1b') {
-                chars.next();
-            }
-        }
-        Some('(' | ')' | '#' | '%') => {
-            chars.next();
-        }
-        _ => {}
-    }
+    let plain = anstream::adapter::strip_str(line).to_string();
+    let shown = plain.trim_end_matches('\r').rsplit('\r').next();
+    let shown = shown.unwrap_or_default().replace('\t', " ");
+    shown.chars().filter(|c| !c.is_control()).collect()
 }
 
 #[cfg(test)]

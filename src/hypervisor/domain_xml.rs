@@ -14,7 +14,7 @@ use crate::units::Mebibytes;
 /// The serial of the component volume; `/dev/disk/by-id/virtio-components` in the guest.
 pub const COMPONENTS_SERIAL: &str = "components";
 
-/// All that makes up a node's virtual machine. Paths are those of the host that libvirt runs on.
+/// The specification of a node's virtual machine. Paths are those of the host that libvirt runs on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DomainSpec {
     /// The name in libvirt.
@@ -23,9 +23,9 @@ pub struct DomainSpec {
     pub uuid: Uuid,
     /// One line for listings such as virt-manager's.
     pub title: String,
-    /// What this machine is and which command removes it.
+    /// The purpose of this machine, and the command that removes it.
     pub description: String,
-    /// Whose it is.
+    /// The home and the profile that it belongs to.
     pub owner: Owner,
     /// Hardware virtualisation or software emulation.
     pub acceleration: Acceleration,
@@ -61,14 +61,14 @@ pub struct DomainSpec {
 pub struct Incoming {
     /// The file with the memory's pages.
     pub memory: String,
-    /// Where in it the first page is, in bytes.
+    /// The offset of the first page in it, in bytes.
     pub offset: u64,
     /// The file with the devices' states.
     pub devices: String,
 }
 
-/// What QEMU calls the memory of a machine that begins with another one's. As long as `pc.ram`,
-/// which libvirt calls it otherwise, so that the name can be changed in place in a saved stream.
+/// QEMU's name for the memory of a machine that begins with another one's. It is as long as
+/// `pc.ram`, libvirt's usual name, so that the name can be changed in place in a saved stream.
 pub const MAPPED_MEMORY: &str = "kb.ram";
 
 #[derive(Template)]
@@ -95,17 +95,16 @@ pub fn render(spec: &DomainSpec) -> Result<String> {
     render_with(spec, None, false)
 }
 
-/// As [`render`], for one run that begins with another machine's memory. libvirt has no element
-/// for a memory file of a given path, so QEMU is told by arguments of its own; they must not get
-/// into the definition that later starts use.
+/// Renders the domain XML for one run that begins with another machine's memory. libvirt has no
+/// element for a memory file of a given path, so QEMU gets arguments of its own; they have to stay
+/// out of the definition that later starts use.
 ///
 /// # Errors
 /// As [`render`]; also for a path with a comma, which QEMU's arguments cannot carry plainly.
 ///
-/// With `quick_cpu` libvirt is told not to know how to ask QEMU for each feature of the processor
-/// by its name: it asks 285 times otherwise, which is half of what it takes to start QEMU, and the
-/// answers are those of the machine that was saved. A libvirt that does not know the word refuses
-/// the whole.
+/// With `quick_cpu` libvirt does not ask QEMU for each feature of the processor by its name: it
+/// would ask 285 times, which is half of the time that QEMU's start takes, and the answers are
+/// those of the machine that was saved. A libvirt that does not know the setting refuses the whole.
 pub fn render_incoming(spec: &DomainSpec, incoming: &Incoming, quick_cpu: bool) -> Result<String> {
     super::storage_xml::check_text("path of the memory file", &incoming.memory)?;
     let object = format!(
@@ -120,13 +119,10 @@ pub fn render_incoming(spec: &DomainSpec, incoming: &Incoming, quick_cpu: bool) 
 
 fn render_with(spec: &DomainSpec, incoming: Option<String>, quick_cpu: bool) -> Result<String> {
     let home = spec.owner.home.to_str().ok_or_else(|| {
-        Error::new(
-            Kind::Usage,
-            format!(
-                "the home directory {} is not valid UTF-8",
-                spec.owner.home.display()
-            ),
-        )
+        Error::usage(format!(
+            "the home directory {} is not valid UTF-8",
+            spec.owner.home.display()
+        ))
     })?;
     check_texts(spec, home)?;
     let (domain_type, cpu_mode) = match spec.acceleration {
@@ -183,7 +179,8 @@ pub fn mapped_memory(xml: &str) -> Option<PathBuf> {
     Some(path.replace(",,", ",").into())
 }
 
-/// Control characters have no form in XML, and a line break in a path would come back as a space.
+/// Refuses control characters: they have no form in XML, and a line break in a path would come back
+/// as a space.
 fn check_texts(spec: &DomainSpec, home: &str) -> Result<()> {
     let texts = [
         ("name", spec.name.as_str()),
@@ -212,10 +209,7 @@ fn kernel_command_line(args: &[String], acceleration: Acceleration) -> Result<St
     for arg in args {
         let splits = arg.chars().any(|c| c.is_whitespace() || c.is_control());
         if arg.is_empty() || splits {
-            return Err(Error::new(
-                Kind::Usage,
-                format!("{arg:?} is not one kernel argument"),
-            ));
+            return Err(Error::usage(format!("{arg:?} is not one kernel argument")));
         }
     }
     let mut all: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -244,7 +238,8 @@ fn kernel_command_line(args: &[String], acceleration: Acceleration) -> Result<St
     Ok(all.join(" "))
 }
 
-/// QEMU's user-mode network; only numbers are put in, so nothing has to be quoted.
+/// Returns QEMU's argument for its user-mode network; only numbers are put in, so nothing has to be
+/// quoted.
 fn netdev_argument(forwards: &[PortForward]) -> String {
     let mut netdev = format!("user,id={NETDEV},ipv6=off");
     for forward in forwards {

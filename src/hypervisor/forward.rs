@@ -1,10 +1,11 @@
-//! Ports of the host that lead into a running machine: what QEMU's monitor is told and answers.
+//! Ports of the host that lead into a running machine: the commands to QEMU's monitor and its
+//! answers.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// The id of the node's network in QEMU.
 pub(super) const NETDEV: &str = "kubby0";
@@ -20,7 +21,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// The name in QEMU's rules: `tcp` or `udp`.
+    /// Returns the name in QEMU's rules: `tcp` or `udp`.
     pub fn name(self) -> &'static str {
         match self {
             Protocol::Tcp => "tcp",
@@ -50,7 +51,7 @@ pub struct PortForward {
 }
 
 impl PortForward {
-    /// A TCP port of the host that leads to one of the guest.
+    /// Returns a TCP port of the host that leads to one of the guest.
     pub fn tcp(host: u16, guest: u16) -> Self {
         PortForward {
             protocol: Protocol::Tcp,
@@ -59,8 +60,8 @@ impl PortForward {
         }
     }
 
-    /// The rule as QEMU writes it. Only numbers are put in, so nothing has to be quoted; without
-    /// an address of the guest QEMU takes its own network's first, which the node has.
+    /// Returns the rule as QEMU writes it. Only numbers are put in, so nothing has to be quoted;
+    /// without an address of the guest QEMU takes its own network's first, which the node has.
     pub(super) fn rule(self) -> String {
         format!(
             "{}:127.0.0.1:{}-:{}",
@@ -83,20 +84,19 @@ impl PortForward {
     }
 }
 
-/// What lists the rules.
+/// The command that lists the rules.
 pub(super) const LIST_COMMAND: &str = "info usernet";
 
-/// Reads the answer to `hostfwd_add`: silence means success.
+/// Reads the answer to `hostfwd_add`, which is empty for success.
 pub(super) fn check_added(forward: PortForward, answer: &str) -> Result<()> {
     let answer = answer.trim();
     if answer.is_empty() {
         return Ok(());
     }
     let PortForward { protocol, host, .. } = forward;
-    Err(Error::new(
-        Kind::Preflight,
-        format!("QEMU cannot listen on the {protocol} port {host} of 127.0.0.1"),
-    )
+    Err(Error::preflight(format!(
+        "QEMU cannot listen on the {protocol} port {host} of 127.0.0.1"
+    ))
     .with_source(answer.to_owned())
     .with_hint(format!(
         "see what uses it: ss -ln{}p 'sport = :{host}'",
@@ -104,10 +104,10 @@ pub(super) fn check_added(forward: PortForward, answer: &str) -> Result<()> {
     )))
 }
 
-/// Reads the answer to `hostfwd_remove`: whether there was such a rule.
+/// Reads the answer to `hostfwd_remove`; returns whether there was such a rule.
 ///
 /// # Errors
-/// [`Kind::Hypervisor`] for words that mean neither.
+/// [`Kind::Hypervisor`](crate::error::Kind::Hypervisor) for words that mean neither.
 pub(super) fn check_removed(answer: &str) -> Result<bool> {
     let answer = answer.trim();
     if answer.ends_with("removed") {
@@ -115,10 +115,8 @@ pub(super) fn check_removed(answer: &str) -> Result<bool> {
     } else if answer.ends_with("not found") {
         Ok(false)
     } else {
-        Err(
-            Error::new(Kind::Hypervisor, "QEMU does not take a forwarded port away")
-                .with_source(answer.to_owned()),
-        )
+        Err(Error::hypervisor("QEMU does not remove a forwarded port")
+            .with_source(answer.to_owned()))
     }
 }
 
@@ -127,7 +125,7 @@ pub(super) fn parse_list(answer: &str) -> Vec<PortForward> {
     answer.lines().filter_map(parse_line).collect()
 }
 
-/// A line such as `TCP[HOST_FORWARD]  13  127.0.0.1 40022  10.0.2.15  22  0  0`.
+/// Reads a line such as `TCP[HOST_FORWARD]  13  127.0.0.1 40022  10.0.2.15  22  0  0`.
 fn parse_line(line: &str) -> Option<PortForward> {
     let mut words = line.split_whitespace();
     let protocol = match words.next()? {
@@ -150,6 +148,7 @@ fn parse_line(line: &str) -> Option<PortForward> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     /// As QEMU 10 prints it, with a connection in use.
     const LIST: &str = "Hub -1 (kubby0):\r\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n  \

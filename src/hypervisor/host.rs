@@ -1,11 +1,11 @@
-//! What libvirt says about the host that the virtual machines run on.
+//! The host that the virtual machines run on, as libvirt describes it.
 
 use std::fmt;
 use std::time::Duration;
 
 use roxmltree::{Document, Node};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result, ResultExt};
 use crate::units::Mebibytes;
 
 /// A version as libvirt encodes it: `major * 1000000 + minor * 1000 + micro`.
@@ -20,7 +20,7 @@ pub struct Version {
 }
 
 impl Version {
-    /// The version `major.minor.micro`.
+    /// Returns the version `major.minor.micro`.
     pub const fn new(major: u32, minor: u32, micro: u32) -> Self {
         Version {
             major,
@@ -29,7 +29,7 @@ impl Version {
         }
     }
 
-    /// From libvirt's encoding.
+    /// Decodes libvirt's number.
     pub const fn decode(number: u32) -> Self {
         Version::new(number / 1_000_000, number / 1000 % 1000, number % 1000)
     }
@@ -63,24 +63,25 @@ pub struct HostInfo {
     pub emulator: Option<String>,
     /// The user and group ids that QEMU runs as, where libvirt switches to another user.
     pub qemu_ids: Option<(u32, u32)>,
-    /// What libvirt confines QEMU with, such as `apparmor`, `selinux` and `dac`.
+    /// The security models with which libvirt confines QEMU, such as `apparmor`, `selinux` and
+    /// `dac`.
     pub security_models: Vec<String>,
 }
 
 impl HostInfo {
-    /// Whether this is the host that kubby itself runs on.
+    /// Returns whether this is the host that kubby itself runs on.
     pub fn is_local(&self) -> bool {
         is_local(&self.uri)
     }
 
-    /// Whether libvirt lists the domain type `kvm`. Needed for KVM but no proof that it works,
+    /// Returns whether libvirt lists the domain type `kvm`. KVM needs it, but may not work with it either,
     /// see [`accel`](super::accel).
     pub fn has_kvm(&self) -> bool {
         self.domain_types.iter().any(|t| t == "kvm")
     }
 }
 
-/// Whether the URI leads to libvirt on this host, so that its paths are paths here as well.
+/// Returns whether the URI leads to libvirt on this host, so that its paths are paths here as well.
 pub fn is_local(uri: &str) -> bool {
     let Some((_, rest)) = uri.split_once("://") else {
         return true;
@@ -88,14 +89,15 @@ pub fn is_local(uri: &str) -> bool {
     rest.is_empty() || rest.starts_with(['/', '?'])
 }
 
-/// How long the host's processors, all together, have had nothing to do since it booted; `None` of
-/// another host's.
+/// Returns the time that the host's processors, all together, have had nothing to do since it
+/// booted; `None` for another host.
 pub fn spare_time(uri: &str) -> Option<Duration> {
     let text = is_local(uri).then(|| std::fs::read_to_string("/proc/stat"))?;
     spare_of(&text.ok()?, rustix::param::clock_ticks_per_second())
 }
 
-/// What `/proc/stat`, see proc_stat(5), says: its first line's idle time and that of waits for disks.
+/// Reads the idle time and that of waits for disks from the first line of `/proc/stat`, see
+/// proc_stat(5).
 fn spare_of(stat: &str, ticks_per_second: u64) -> Option<Duration> {
     let mut fields = stat
         .lines()
@@ -109,7 +111,7 @@ fn spare_of(stat: &str, ticks_per_second: u64) -> Option<Duration> {
     ))
 }
 
-/// What kubby reads from libvirt's capabilities document.
+/// The part of libvirt's capabilities document that kubby reads.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Capabilities {
     /// See [`HostInfo::domain_types`].
@@ -128,36 +130,28 @@ impl Capabilities {
     /// # Errors
     /// [`Kind::Hypervisor`] when it is not XML.
     pub fn parse(xml: &str) -> Result<Self> {
-        let document = Document::parse(xml).map_err(|e| {
-            Error::new(Kind::Hypervisor, "cannot read libvirt's capabilities").with_source(e)
+        let document = Document::parse(xml).context(Kind::Hypervisor, || {
+            "cannot read libvirt's capabilities".into()
         })?;
-        let mut found = Capabilities::default();
-        for guest in elements(document.root_element(), "guest") {
-            let Some(arch) =
-                elements(guest, "arch").find(|a| a.attribute("name") == Some("x86_64"))
-            else {
-                continue;
-            };
-            let emulator = elements(arch, "emulator").filter_map(|e| e.text()).next();
-            found.emulator = found.emulator.or(emulator.map(str::to_owned));
-            for domain in elements(arch, "domain") {
-                if let Some(kind) = domain.attribute("type") {
-                    found.domain_types.push(kind.to_owned());
-                }
-            }
-        }
-        let models = document
-            .descendants()
-            .filter(|n| n.has_tag_name("secmodel"));
-        found.security_models = models
-            .clone()
-            .filter_map(|n| elements(n, "model").next()?.text().map(str::to_owned))
-            .collect();
-        found.qemu_ids = models
-            .filter(|n| elements(*n, "model").any(|m| m.text() == Some("dac")))
-            .flat_map(|n| elements(n, "baselabel"))
-            .find_map(|label| parse_dac_label(label.text()?));
-        Ok(found)
+        let root = document.root_element();
+        let arch = elements(root, "guest")
+            .flat_map(|guest| elements(guest, "arch"))
+            .find(|arch| arch.attribute("name") == Some("x86_64"));
+        let of_arch = |name| arch.into_iter().flat_map(move |arch| elements(arch, name));
+        let models = root.descendants().filter(|n| n.has_tag_name("secmodel"));
+        let model = |n: Node<'_, '_>| elements(n, "model").next()?.text().map(str::to_owned);
+        Ok(Capabilities {
+            domain_types: of_arch("domain")
+                .filter_map(|domain| domain.attribute("type").map(str::to_owned))
+                .collect(),
+            emulator: of_arch("emulator").find_map(|e| e.text().map(str::to_owned)),
+            qemu_ids: models
+                .clone()
+                .filter(|n| model(*n).as_deref() == Some("dac"))
+                .flat_map(|n| elements(n, "baselabel"))
+                .find_map(|label| parse_dac_label(label.text()?)),
+            security_models: models.filter_map(model).collect(),
+        })
     }
 }
 
@@ -175,7 +169,7 @@ fn parse_dac_label(text: &str) -> Option<(u32, u32)> {
     Some((number(user)?, number(group)?))
 }
 
-/// A figure of a text in the form of `/proc/meminfo`, such as `MemTotal` or `MemAvailable`.
+/// Reads a figure of a text in the form of `/proc/meminfo`, such as `MemTotal` or `MemAvailable`.
 pub fn meminfo(text: &str, name: &str) -> Option<Mebibytes> {
     let mut lines = text.lines().filter_map(|line| line.split_once(':'));
     let (_, value) = lines.find(|(key, _)| *key == name)?;

@@ -1,4 +1,4 @@
-//! The facts that speak for or against KVM on a host.
+//! The facts about a host that decide whether KVM can be used.
 
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
@@ -10,15 +10,15 @@ use super::reach::Account;
 /// KVM's device node.
 pub const DEVICE: &str = "/dev/kvm";
 
-/// Whether `/dev/kvm` can be used by whoever starts QEMU.
+/// The state of `/dev/kvm` for the user that QEMU runs as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KvmDevice {
     /// There is no such device.
     Missing,
     /// It is there, but this user, whose own libvirt starts QEMU, may not open it.
     Denied,
-    /// It is there, but the user to which the system's libvirt switches for QEMU may not open
-    /// it. libvirt is then also slow: it probes QEMU anew at each call.
+    /// It is there, but the user to which the system's libvirt switches for QEMU may not open it.
+    /// libvirt is then also slow: it probes QEMU again at each call.
     DeniedToQemu,
     /// It is there and answers an open for reading and writing with another error.
     Broken,
@@ -26,7 +26,7 @@ pub enum KvmDevice {
     Usable,
 }
 
-/// What the choice between KVM and software emulation depends on.
+/// The facts that the choice between KVM and software emulation depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AccelFacts {
     /// The processor has `vmx` (Intel) or `svm` (AMD); taken for granted on another host.
@@ -59,7 +59,7 @@ impl AccelFacts {
     }
 }
 
-/// Whether the text of `/proc/cpuinfo` lists the flag `vmx` or `svm`.
+/// Returns whether the text of `/proc/cpuinfo` lists the flag `vmx` or `svm`.
 pub fn has_cpu_extensions(cpuinfo: &str) -> bool {
     cpuinfo
         .lines()
@@ -72,12 +72,13 @@ pub fn has_cpu_extensions(cpuinfo: &str) -> bool {
         })
 }
 
-/// The state of a KVM device node for QEMU, which runs as the account `qemu` or as this process.
+/// Returns the state of a KVM device node for QEMU, which runs as the account `qemu` or as this
+/// process.
 pub fn device_for(path: &Path, qemu: Option<&Account>) -> KvmDevice {
     let opened = OpenOptions::new().read(true).write(true).open(path);
     match (opened.map_err(|e| e.kind()), qemu) {
         (Err(ErrorKind::NotFound), _) => KvmDevice::Missing,
-        // Whether this process may open it says nothing when QEMU runs as somebody else.
+        // This process's own permission says nothing when QEMU runs as another user.
         (Ok(_) | Err(ErrorKind::PermissionDenied), Some(qemu)) => {
             if qemu.may_open(path) {
                 KvmDevice::Usable

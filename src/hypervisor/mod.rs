@@ -1,8 +1,8 @@
 //! Everything between kubby and libvirt: storage, virtual machines, acceleration.
 //!
-//! [`Hypervisor`] is what the rest of kubby works with, so that its logic can be tested without
-//! libvirt; [`Libvirt`] implements it and is the only user of the `virt` crate. The other modules
-//! are pure: they decide, render and read, and touch no libvirt.
+//! The rest of kubby works with [`Hypervisor`], so that its logic can be tested without libvirt;
+//! [`Libvirt`] implements it and is the only user of the `virt` crate. The other modules are pure:
+//! they decide, render and read, and touch no libvirt.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -38,7 +38,7 @@ pub use libvirt::{Libvirt, default_uri, library_version};
 pub use owner::{Foreign, Identity, Owner, foreign};
 pub use shutdown::shut_down;
 
-/// Whether an operation had something to do.
+/// The result of an operation that may have nothing to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// It was made, started or removed now.
@@ -63,12 +63,12 @@ pub enum State {
 }
 
 impl State {
-    /// Whether QEMU is at work or holds the memory: anything but off and crashed.
+    /// Returns whether QEMU runs or holds the memory: true for all but off and crashed.
     pub fn is_active(self) -> bool {
         !matches!(self, State::ShutOff | State::Crashed)
     }
 
-    /// The name for people and for JSON output.
+    /// Returns the name for people and for JSON output.
     pub fn name(self) -> &'static str {
         match self {
             State::Running => "running",
@@ -87,9 +87,9 @@ pub struct Domain {
     pub name: String,
     /// Its identity.
     pub uuid: Uuid,
-    /// What it does.
+    /// Its state.
     pub state: State,
-    /// Why it is not running, where libvirt knows; completes `it does not run: …`.
+    /// The reason why it is not running, where libvirt knows; completes `it does not run: …`.
     pub reason: Option<String>,
     /// kubby's mark; `None` on a domain that kubby did not make.
     pub owner: Option<Owner>,
@@ -123,7 +123,7 @@ pub struct Pool {
     pub target: PathBuf,
 }
 
-/// What became of a pool that was to be removed.
+/// The outcome of the removal of a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PoolRemoval {
     /// It is gone, or there was none.
@@ -137,7 +137,7 @@ pub enum PoolRemoval {
 ///
 /// Errors are of [`Kind::Hypervisor`](crate::error::Kind::Hypervisor) unless said otherwise.
 pub trait Forwarding {
-    /// The ports that lead into the machine now.
+    /// Returns the ports that lead into the machine now.
     ///
     /// # Errors
     /// When the domain does not run.
@@ -156,7 +156,7 @@ pub trait Forwarding {
     fn remove_forward(&self, domain: &str, forward: PortForward) -> Result<Change>;
 }
 
-/// A running machine's memory, devices and disk, kept in files and taken up again.
+/// Saving a running machine's memory, devices and disk to files, and starting from them.
 ///
 /// Errors are of [`Kind::Hypervisor`](crate::error::Kind::Hypervisor) unless said otherwise.
 pub trait Saving {
@@ -180,13 +180,14 @@ pub trait Saving {
     /// When the domain does not run, or libvirt cannot make the overlay.
     fn switch_disk(&self, domain: &str, overlay: &Path) -> Result<()>;
 
-    /// The file that a domain's root disk is in, as its definition says.
+    /// Returns the file that a domain's root disk is in, as its definition says.
     ///
     /// # Errors
     /// When libvirt does not answer.
     fn root_disk(&self, domain: &str) -> Result<Option<PathBuf>>;
 
-    /// The file that a running domain's memory is mapped from, where it began from saved memory.
+    /// Returns the file that a running domain's memory is mapped from, where it began from saved
+    /// memory.
     ///
     /// # Errors
     /// When libvirt does not answer.
@@ -200,9 +201,9 @@ pub trait Saving {
     /// When libvirt or QEMU refuses; the domain is off then.
     fn start_paused_from(&self, spec: &DomainSpec, incoming: &Incoming) -> Result<()>;
 
-    /// Whether a domain waits for saved memory that nobody gives it any more: its kubby was killed
+    /// Returns whether a domain waits for saved memory that will not come, because kubby was killed
     /// in [`start_paused_from`](Self::start_paused_from). Such a machine never runs, whatever
-    /// libvirt calls it.
+    /// libvirt calls its state.
     ///
     /// # Errors
     /// When libvirt or QEMU does not answer.
@@ -220,15 +221,14 @@ pub trait Saving {
     /// When the file system refuses.
     fn remove_channel(&self, channel: &Path) -> Result<bool>;
 
-    /// Lets a shell in the node run a script that it is sent through the channel, and waits for
-    /// its end.
+    /// Sends a script through the channel to a shell in the node, and waits for its end.
     ///
     /// # Errors
-    /// [`Kind::NodeUnreachable`](crate::error::Kind::NodeUnreachable) when nobody answers within
-    /// `limit`, [`Kind::Unhealthy`](crate::error::Kind::Unhealthy) when the script fails.
+    /// [`Kind::NodeUnreachable`](crate::error::Kind::NodeUnreachable) when the node does not answer
+    /// within `limit`, [`Kind::Unhealthy`](crate::error::Kind::Unhealthy) when the script fails.
     fn tell(&self, channel: &Path, script: &str, limit: Duration) -> Result<()>;
 
-    /// Makes an empty file that QEMU, as whoever it runs, may write to and nobody else may read.
+    /// Makes an empty file that only QEMU's user may read and write.
     ///
     /// # Errors
     /// When the file system refuses.
@@ -240,7 +240,7 @@ pub trait Saving {
 ///
 /// Unless said otherwise, errors are of [`Kind::Hypervisor`](crate::error::Kind::Hypervisor).
 pub trait Hypervisor: Forwarding + Saving + Send + Sync {
-    /// The URI of the connection.
+    /// Returns the URI of the connection.
     fn uri(&self) -> &str;
 
     /// Asks what the host is and can do.
@@ -256,7 +256,7 @@ pub trait Hypervisor: Forwarding + Saving + Send + Sync {
     /// When a pool of this name has another directory, or libvirt cannot make the directory.
     fn ensure_pool(&self, pool: &str, target: &Path) -> Result<Change>;
 
-    /// Whether there is a pool of this name.
+    /// Returns whether there is a pool of this name.
     ///
     /// # Errors
     /// When libvirt does not answer.
@@ -264,19 +264,19 @@ pub trait Hypervisor: Forwarding + Saving + Send + Sync {
         Ok(self.find_pool(pool)?.is_some())
     }
 
-    /// The pool of this name, if there is one.
+    /// Returns the pool of this name, if there is one.
     ///
     /// # Errors
     /// When libvirt does not answer.
     fn find_pool(&self, pool: &str) -> Result<Option<Pool>>;
 
-    /// The free bytes on the pool's file system, asked anew.
+    /// Returns the free bytes on the pool's file system at this moment.
     ///
     /// # Errors
     /// When there is no such pool.
     fn pool_available_bytes(&self, pool: &str) -> Result<u64>;
 
-    /// Lets libvirt look at the pool's directory anew.
+    /// Lets libvirt look at the pool's directory again.
     ///
     /// # Errors
     /// When there is no such pool.
@@ -289,8 +289,8 @@ pub trait Hypervisor: Forwarding + Saving + Send + Sync {
     fn remove_pool(&self, pool: &str) -> Result<PoolRemoval>;
 
     /// Uploads a file to a volume unless a complete one of that name is there, so the name should
-    /// be derived from the content. What a killed upload left is made anew; two uploads of the
-    /// same name at a time must be kept apart by a lock.
+    /// be derived from the content. An upload that was killed starts again; the caller needs a lock
+    /// against another upload of the same name.
     ///
     /// # Errors
     /// Also [`Kind::Interrupted`](crate::error::Kind::Interrupted); nothing is left behind then.
@@ -315,38 +315,39 @@ pub trait Hypervisor: Forwarding + Saving + Send + Sync {
     /// When libvirt cannot delete it.
     fn delete_volume(&self, pool: &str, volume: &str) -> Result<Change>;
 
-    /// The path of a volume on libvirt's host.
+    /// Returns the path of a volume on libvirt's host.
     ///
     /// # Errors
     /// When there is no such volume.
     fn volume_path(&self, pool: &str, volume: &str) -> Result<PathBuf>;
 
-    /// The volumes of a pool; none if there is no such pool.
+    /// Returns the volumes of a pool; none if there is no such pool.
     ///
     /// # Errors
     /// When libvirt does not answer.
     fn list_volumes(&self, pool: &str) -> Result<Vec<Volume>>;
 
-    /// The end, at most 256 KiB, of a file in a pool that a running domain writes, such as its
-    /// console log. Empty while there is none.
+    /// Returns the end, at most 256 KiB, of a file in a pool that a running domain writes, such as
+    /// its console log. Empty while there is none.
     ///
     /// # Errors
     /// When it is there and cannot be read.
     fn read_log(&self, pool: &str, file: &str) -> Result<String>;
 
-    /// The domain of this name, if there is one.
+    /// Returns the domain of this name, if there is one.
     ///
     /// # Errors
     /// When libvirt does not answer.
     fn find(&self, domain: &str) -> Result<Option<Domain>>;
 
-    /// The definition of a domain as XML, without passwords, for people who look for a fault.
+    /// Returns the definition of a domain as XML, without passwords: of the running machine before
+    /// that of later starts.
     ///
     /// # Errors
     /// When libvirt does not answer.
     fn definition(&self, domain: &str) -> Result<Option<String>>;
 
-    /// All domains that carry kubby's mark, of every home directory, sorted by name.
+    /// Returns all domains that have kubby's mark, of every home directory, sorted by name.
     ///
     /// # Errors
     /// When libvirt does not answer.
@@ -366,7 +367,7 @@ pub trait Hypervisor: Forwarding + Saving + Send + Sync {
     /// user may not read a file.
     fn start(&self, domain: &str) -> Result<Change>;
 
-    /// Lets a paused domain go on; one that runs is fine.
+    /// Resumes a paused domain; one that runs is fine.
     ///
     /// # Errors
     /// When there is no such domain.

@@ -38,13 +38,11 @@ pub fn find_free(count: usize, avoid: &BTreeSet<u16>) -> Result<Vec<u16>> {
             found.push(port);
         }
     }
-    Err(
-        Error::new(Kind::Preflight, "there are no free TCP ports on 127.0.0.1")
-            .with_hint("see what uses them: ss -ltn"),
-    )
+    Err(Error::preflight("there are no free TCP ports on 127.0.0.1")
+        .with_hint("see what uses them: ss -ltn"))
 }
 
-/// Whether a port of 127.0.0.1 can be had now. One that this user may not use cannot.
+/// Returns whether a port of 127.0.0.1 can be used now, also by this user's privileges.
 pub fn can_be_had(protocol: Protocol, port: u16) -> bool {
     match protocol {
         Protocol::Tcp => TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok(),
@@ -52,7 +50,7 @@ pub fn can_be_had(protocol: Protocol, port: u16) -> bool {
     }
 }
 
-/// Whether nothing listens on a port of 127.0.0.1.
+/// Returns whether nothing listens on a port of 127.0.0.1.
 ///
 /// # Errors
 /// [`Kind::Preflight`] when the port cannot be tried, such as one below 1024 without privilege.
@@ -60,11 +58,9 @@ pub fn is_free(port: u16) -> Result<bool> {
     match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
         Ok(_) => Ok(true),
         Err(e) if e.kind() == ErrorKind::AddrInUse => Ok(false),
-        Err(e) => Err(
-            Error::new(Kind::Preflight, format!("cannot use the TCP port {port}"))
-                .with_source(e)
-                .with_hint("ports below 1024 need privileges; choose a higher one"),
-        ),
+        Err(e) => Err(Error::preflight(format!("cannot use the TCP port {port}"))
+            .with_source(e)
+            .with_hint("ports below 1024 need privileges; choose a higher one")),
     }
 }
 
@@ -77,14 +73,13 @@ pub fn check_free(port: u16, flag: &str) -> Result<()> {
     if is_free(port)? {
         return Ok(());
     }
-    Err(Error::new(
-        Kind::Preflight,
-        format!("the TCP port {port} on 127.0.0.1 is taken"),
+    Err(
+        Error::preflight(format!("the TCP port {port} on 127.0.0.1 is taken"))
+            .with_hint(format!(
+                "choose another one with {flag}, or leave {flag} out"
+            ))
+            .with_hint(format!("see what uses it: ss -ltnp 'sport = :{port}'")),
     )
-    .with_hint(format!(
-        "choose another one with {flag}, or leave {flag} out"
-    ))
-    .with_hint(format!("see what uses it: ss -ltnp 'sport = :{port}'")))
 }
 
 #[cfg(test)]

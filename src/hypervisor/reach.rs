@@ -1,4 +1,4 @@
-//! Whether the user that QEMU runs as can get at a file.
+//! The permission of QEMU's user to open files and to pass through directories.
 //!
 //! Under `qemu:///system` QEMU runs as a user of its own. It must pass through every directory
 //! above a disk, and it must be able to open `/dev/kvm`: where only the daemon can, libvirt takes
@@ -16,8 +16,8 @@ pub struct Account {
 }
 
 impl Account {
-    /// The account of `uid` when libvirt runs QEMU as it with the group `gid`, and its groups in
-    /// this host's `/etc/passwd` and `/etc/group`.
+    /// Returns the account of `uid` when libvirt runs QEMU as it with the group `gid`, and its
+    /// groups in this host's `/etc/passwd` and `/etc/group`.
     pub fn of_this_host(uid: u32, gid: u32) -> Self {
         let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
         let group = fs::read_to_string("/etc/group").unwrap_or_default();
@@ -47,7 +47,8 @@ impl Account {
         Account { uid, groups }
     }
 
-    /// Whether the classic permission bits grant all of `wanted` (4 read, 2 write, 1 search).
+    /// Returns whether the classic permission bits grant all of `wanted` (4 read, 2 write, 1
+    /// search).
     fn may(&self, wanted: u32, mode: u32, owner: u32, group: u32) -> bool {
         if self.uid == 0 {
             return true;
@@ -66,14 +67,14 @@ impl Account {
         self.may(wanted, meta.mode(), meta.uid(), meta.gid())
     }
 
-    /// Whether the account may open this file, such as `/dev/kvm`, for reading and writing. A
-    /// file that is not there cannot be opened.
+    /// Returns whether the account may open this file, such as `/dev/kvm`, for reading and writing.
+    /// A file that is not there cannot be opened.
     pub fn may_open(&self, file: &Path) -> bool {
         fs::metadata(file).is_ok_and(|meta| self.may_on(6, &meta))
     }
 
-    /// The first directory on the way to `path` that the account may not pass through; `path`
-    /// itself counts when it is a directory. What does not exist yet is not in the way.
+    /// Returns the first directory on the way to `path` that the account may not pass through;
+    /// `path` itself counts when it is a directory. What does not exist yet is not in the way.
     pub fn blocked_at(&self, path: &Path) -> Option<PathBuf> {
         let mut ancestors: Vec<&Path> = path.ancestors().collect();
         ancestors.reverse();

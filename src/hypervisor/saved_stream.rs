@@ -16,7 +16,7 @@ const MAGIC: [u8; 8] = *b"QEVM\0\0\0\x03";
 /// The section that begins the memory: its type, the section's number, the name `ram`, instance 0
 /// and version 4.
 const RAM_SECTION: &[u8] = b"\x03ram\0\0\0\0\0\0\0\x04";
-/// How far into the stream the memory's section begins at the most.
+/// The most bytes of the stream before the memory's section.
 const PREAMBLE: u64 = 64 * 1024;
 /// The names that the machine's memory can have: libvirt's own, and that of a mapped one.
 const MEMORY_NAMES: [&str; 2] = ["pc.ram", MAPPED_MEMORY];
@@ -24,16 +24,16 @@ const MEMORY_NAMES: [&str; 2] = ["pc.ram", MAPPED_MEMORY];
 const FLAG_MEM_SIZE: u64 = 0x04;
 const PAGE_SIZE: u64 = 4096;
 
-/// Where the machine's memory is in a saved stream; offsets and lengths in bytes.
+/// The place of the machine's memory in a saved stream; offsets and lengths in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
-    /// Where the name of the memory's block is.
+    /// The offset of the name of the memory's block.
     name_at: u64,
-    /// Where the bitmap of the pages begins.
+    /// The offset of the bitmap of the pages.
     bitmap: u64,
     /// The bitmap's length.
     bitmap_length: u64,
-    /// Where the first page is.
+    /// The offset of the first page.
     pub pages: u64,
     /// The length of the memory.
     pub length: u64,
@@ -58,31 +58,31 @@ pub fn layout(stream: &mut (impl Read + Seek)) -> io::Result<Layout> {
         .windows(RAM_SECTION.len())
         .position(|w| w == RAM_SECTION)
         .ok_or_else(|| invalid("it holds no memory"))?;
-    let mut reader = Fields {
-        bytes: &head,
-        at: section + RAM_SECTION.len(),
-    };
-    let total = reader.u64()?;
+    let mut rest = &head[section + RAM_SECTION.len()..];
+    let at = |rest: &[u8]| (head.len() - rest.len()) as u64;
+    let total = u64::from_be_bytes(take(&mut rest)?);
     if total & (PAGE_SIZE - 1) != FLAG_MEM_SIZE {
         return Err(invalid("its memory begins in another way"));
     }
     // The machine's memory comes first, so one block is all that has to be understood.
-    let name_length = usize::from(reader.u8()?);
-    let name_at = reader.at as u64;
-    let name = reader.take(name_length)?;
-    if !MEMORY_NAMES.iter().any(|known| known.as_bytes() == name) {
+    // Both names that it can have are of one length.
+    let [name_length] = take(&mut rest)?;
+    let name_at = at(rest);
+    let name: [u8; MAPPED_MEMORY.len()] = take(&mut rest)?;
+    let is_memory = |known: &&str| known.as_bytes() == name;
+    if usize::from(name_length) != name.len() || !MEMORY_NAMES.iter().any(is_memory) {
         return Err(invalid(
             "its first memory block is not the machine's memory",
         ));
     }
-    let length = reader.u64()?;
-    if reader.u32()? != 1 {
+    let length = u64::from_be_bytes(take(&mut rest)?);
+    if u32::from_be_bytes(take(&mut rest)?) != 1 {
         return Err(invalid("its memory's pages have no fixed places"));
     }
-    let page = reader.u64()?;
-    let (bitmap, pages) = (reader.u64()?, reader.u64()?);
+    let mut number = || Ok::<_, io::Error>(u64::from_be_bytes(take(&mut rest)?));
+    let (page, bitmap, pages) = (number()?, number()?, number()?);
     let bitmap_length = (length / PAGE_SIZE).div_ceil(64) * 8;
-    let header_end = reader.at as u64;
+    let header_end = at(rest);
     let ends = bitmap
         .checked_add(bitmap_length)
         .zip(pages.checked_add(length));
@@ -133,15 +133,17 @@ pub fn write_devices(
 
 /// Copies, leaving holes where whole pages are zero.
 fn copy(from: &mut impl Read, to: &mut (impl Write + Seek)) -> io::Result<()> {
-    let mut buffer = vec![0; 64 * PAGE_SIZE as usize];
-    let zeros = buffer.clone();
+    const ONCE: u64 = 64 * PAGE_SIZE;
+    let mut buffer = Vec::new();
+    let zeros = [0; ONCE as usize];
     let mut hole = 0;
     loop {
-        let n = read_full(from, &mut buffer)?;
+        buffer.clear();
+        let n = from.by_ref().take(ONCE).read_to_end(&mut buffer)?;
         if n == 0 {
             break;
         }
-        if buffer[..n] == zeros[..n] {
+        if buffer[..] == zeros[..n] {
             hole += n as i64;
             continue;
         }
@@ -149,7 +151,7 @@ fn copy(from: &mut impl Read, to: &mut (impl Write + Seek)) -> io::Result<()> {
             to.seek(SeekFrom::Current(hole))?;
             hole = 0;
         }
-        to.write_all(&buffer[..n])?;
+        to.write_all(&buffer)?;
     }
     // A hole at the end would leave the file short.
     if hole > 0 {
@@ -159,54 +161,17 @@ fn copy(from: &mut impl Read, to: &mut (impl Write + Seek)) -> io::Result<()> {
     Ok(())
 }
 
-fn read_full(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut read = 0;
-    while read < buffer.len() {
-        match from.read(&mut buffer[read..])? {
-            0 => break,
-            n => read += n,
-        }
-    }
-    Ok(read)
-}
-
 fn invalid(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
-/// Reads numbers off a slice.
-struct Fields<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Fields<'a> {
-    fn take(&mut self, n: usize) -> io::Result<&'a [u8]> {
-        let part = self
-            .bytes
-            .get(self.at..self.at + n)
-            .ok_or_else(|| invalid("it is cut"))?;
-        self.at += n;
-        Ok(part)
-    }
-
-    fn u8(&mut self) -> io::Result<u8> {
-        Ok(self.take(1)?[0])
-    }
-
-    fn u32(&mut self) -> io::Result<u32> {
-        let bytes = self.take(4)?.try_into();
-        bytes
-            .map(u32::from_be_bytes)
-            .map_err(|_| invalid("it is cut"))
-    }
-
-    fn u64(&mut self) -> io::Result<u64> {
-        let bytes = self.take(8)?.try_into();
-        bytes
-            .map(u64::from_be_bytes)
-            .map_err(|_| invalid("it is cut"))
-    }
+/// Takes the next bytes off a slice.
+fn take<const N: usize>(rest: &mut &[u8]) -> io::Result<[u8; N]> {
+    let (taken, left) = rest
+        .split_first_chunk()
+        .ok_or_else(|| invalid("it is cut"))?;
+    *rest = left;
+    Ok(*taken)
 }
 
 #[cfg(test)]

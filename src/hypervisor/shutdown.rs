@@ -6,10 +6,10 @@ use super::{Hypervisor, State};
 use crate::error::Result;
 use crate::wait;
 
-/// How often a wait asks for the state.
+/// The pause between two looks at the state.
 const POLL: Duration = Duration::from_millis(200);
 
-/// How long a guest has to show that it noticed the power button. A guest that boots drops a press
+/// The time in which a guest has to react to the power button. A guest that boots drops a press
 /// that comes before it listens; one that is shutting down ignores another.
 const PRESS_AGAIN: Duration = Duration::from_secs(5);
 

@@ -1,11 +1,11 @@
-//! Storage pools and volumes as libvirt's XML, and what is read back from it.
+//! Storage pools and volumes as libvirt's XML, written and read.
 
 use askama::Template;
 use roxmltree::Document;
 
 use crate::error::{Error, Kind, Result, ResultExt};
 
-/// What a volume holds.
+/// The format of a volume's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VolumeFormat {
     /// Bytes as they are; also the way to upload a file of any other format.
@@ -37,8 +37,8 @@ struct DiskSnapshotTemplate<'a> {
     overlay: &'a str,
 }
 
-/// The XML of a directory pool. Its directory lets other users pass through (0711), because QEMU
-/// runs as a user of its own under `qemu:///system`; the volumes in it are 0600.
+/// Returns the XML of a directory pool. Its directory lets other users pass through (0711), because
+/// QEMU runs as a user of its own under `qemu:///system`; the volumes in it are 0600.
 ///
 /// # Errors
 /// [`Kind::Usage`] when a text has a control character.
@@ -52,8 +52,8 @@ pub fn pool(name: &str, target: &str) -> Result<String> {
         })
 }
 
-/// The XML of a volume of `capacity` bytes, nothing of which is allocated yet. `backing` is the
-/// path of the qcow2 volume that an overlay is based on.
+/// Returns the XML of a volume of `capacity` bytes, nothing of which is allocated yet. `backing` is
+/// the path of the qcow2 volume that an overlay is based on.
 ///
 /// # Errors
 /// [`Kind::Usage`] when a text has a control character.
@@ -81,7 +81,8 @@ pub fn volume(
     })
 }
 
-/// The XML that makes libvirt freeze a disk, by its target's name, and go on in a new overlay of it.
+/// Returns the XML that makes libvirt freeze a disk, by its target's name, and write to a new
+/// overlay of it.
 ///
 /// # Errors
 /// [`Kind::Usage`] when the path has a control character.
@@ -94,12 +95,12 @@ pub fn disk_snapshot(target: &str, overlay: &str) -> Result<String> {
         })
 }
 
-/// The directory of a pool's XML; `None` when it has none.
+/// Returns the directory of a pool's XML; `None` when it has none.
 pub fn pool_target(xml: &str) -> Option<String> {
     path_below(xml, "target")
 }
 
-/// The path of the volume that a volume's XML is based on; `None` when it has none.
+/// Returns the path of the volume that a volume's XML is based on; `None` when it has none.
 pub fn backing_path(xml: &str) -> Option<String> {
     path_below(xml, "backingStore")
 }
@@ -120,10 +121,9 @@ pub(super) fn check_text(what: &str, text: &str) -> Result<()> {
         .chars()
         .any(|c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'))
     {
-        return Err(Error::new(
-            Kind::Usage,
-            format!("the {what} {text:?} has a control character"),
-        ));
+        return Err(Error::usage(format!(
+            "the {what} {text:?} has a control character"
+        )));
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ use crate::trace;
 /// Pause between two attempts.
 const RETRY: Duration = Duration::from_millis(150);
 
-/// How long an attempt waits for the server's first bytes: the least and the most.
+/// The time that an attempt waits for the server's first bytes: the least and the most.
 ///
 /// While the guest has no network yet, QEMU keeps what an attempt sends for a second and repeats
 /// it only at growing intervals, so a new attempt gets through sooner than an old one. But a
@@ -28,13 +28,13 @@ const RETRY: Duration = Duration::from_millis(150);
 const PATIENCE_LEAST: Duration = Duration::from_millis(750);
 const PATIENCE_MOST: Duration = Duration::from_secs(5);
 
-/// The wait grows by one part in so many of the time that was spent.
+/// The divisor of the time that was spent, by which the wait grows.
 const PATIENCE_GROWTH: u32 = 40;
 
-/// How long key exchange and authentication may take once the server has spoken.
+/// The time for key exchange and authentication once the server has answered.
 const HANDSHAKE: Duration = Duration::from_secs(20);
 
-/// What the node's server says first. Others may send lines of text before it, without end.
+/// The first bytes of the node's server. Others may send lines of text before it, without end.
 const GREETING: &[u8] = b"SSH-";
 
 /// Only keys of this kind are ever pinned.
@@ -56,7 +56,7 @@ const NO_COMMON_METHOD: [i32; 3] = [-5, -17, -33];
 /// libssh2's codes for a refused login.
 const LOGIN_REFUSED: [i32; 3] = [-18, -19, -16];
 
-/// Why an attempt to connect failed.
+/// The reason why an attempt to connect failed.
 enum Refusal {
     /// It may work in a moment; the text says what happened.
     ForNow(String),
@@ -64,7 +64,7 @@ enum Refusal {
     ForGood(Error),
 }
 
-/// What every attempt needs, read and checked once.
+/// The keys that every attempt needs, read and checked once.
 struct Credentials<'a> {
     target: &'a Target,
     host_key: Vec<u8>,
@@ -74,10 +74,10 @@ struct Credentials<'a> {
 impl<'a> Credentials<'a> {
     fn read(target: &'a Target) -> Result<Self> {
         let private_key = std::fs::read_to_string(&target.private_key).map_err(|e| {
-            Error::new(
-                Kind::State,
-                format!("cannot read the SSH key {}", target.private_key.display()),
-            )
+            Error::state(format!(
+                "cannot read the SSH key {}",
+                target.private_key.display()
+            ))
             .with_source(e)
         })?;
         Ok(Credentials {
@@ -93,10 +93,10 @@ pub(super) fn once(target: &Target, timeout: Duration) -> Result<Link> {
     let credentials = Credentials::read(target)?;
     attempt(&credentials, &mut Watch::limit(timeout), timeout).map_err(|refusal| match refusal {
         Refusal::ForGood(e) => e,
-        Refusal::ForNow(why) => Error::new(
-            Kind::NodeUnreachable,
-            format!("cannot reach the node over SSH on {}", target.address()),
-        )
+        Refusal::ForNow(why) => Error::unreachable(format!(
+            "cannot reach the node over SSH on {}",
+            target.address()
+        ))
         .with_source(why)
         .with_hint("see whether it runs: kubby status")
         .with_hint("start or repair it: kubby start"),
@@ -128,7 +128,7 @@ pub(super) fn when_ready(
                 target.address(),
                 begin.elapsed().as_secs()
             );
-            return Err(Error::new(Kind::NodeUnreachable, message)
+            return Err(Error::unreachable(message)
                 .with_source(why)
                 .with_hint("see whether it runs: kubby status"));
         }
@@ -226,10 +226,10 @@ fn handshake(link: &mut Link, watch: &mut Watch<'_>, target: &Target) -> Result<
     link.complete(watch, &mut |session| session.handshake())
         .map_err(|failure| match &failure {
             Failure::Ssh(e) if is_one_of(e, &NO_COMMON_METHOD) => Refusal::ForGood(
-                Error::new(
-                    Kind::NodeUnreachable,
-                    format!("what answers on {} is not the node", target.address()),
-                )
+                Error::unreachable(format!(
+                    "what answers on {} is not the node",
+                    target.address()
+                ))
                 .with_source(format!(
                     "it offers no {HOST_KEY_METHOD} host key: {failure}"
                 ))
@@ -253,13 +253,10 @@ fn verify_host_key(link: &Link, credentials: &Credentials<'_>) -> Result<()> {
     if actual == credentials.host_key {
         return Ok(());
     }
-    Err(Error::new(
-        Kind::NodeUnreachable,
-        format!(
-            "something else than the node answers on {}: its host key differs",
-            target.address()
-        ),
-    )
+    Err(Error::unreachable(format!(
+        "something else than the node answers on {}: its host key differs",
+        target.address()
+    ))
     .with_detail(
         "host keys",
         format!(
@@ -285,15 +282,12 @@ fn log_in(
     });
     result.map_err(|failure| match &failure {
         Failure::Ssh(e) if is_one_of(e, &LOGIN_REFUSED) => Refusal::ForGood(
-            Error::new(
-                Kind::NodeUnreachable,
-                format!(
-                    "the node on {} refuses the SSH key {} of user `{}`",
-                    target.address(),
-                    target.private_key.display(),
-                    target.user
-                ),
-            )
+            Error::unreachable(format!(
+                "the node on {} refuses the SSH key {} of user `{}`",
+                target.address(),
+                target.private_key.display(),
+                target.user
+            ))
             .with_source(failure.to_string())
             .with_hint("the keys no longer match: kubby delete, then kubby start"),
         ),

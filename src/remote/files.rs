@@ -5,7 +5,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use super::{Remote, quote};
+use super::quote;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::units::hex;
 
@@ -26,7 +26,7 @@ pub struct NodeFile {
 }
 
 impl NodeFile {
-    /// A file.
+    /// Returns a file.
     pub fn new(path: impl Into<String>, mode: u32, content: impl Into<Vec<u8>>) -> Self {
         NodeFile {
             path: path.into(),
@@ -39,7 +39,7 @@ impl NodeFile {
         self.path.ends_with('/')
     }
 
-    /// Directory and name of the file.
+    /// Returns the directory and the name of the file.
     fn split(&self) -> (&str, &str) {
         let (dir, name) = self.path.rsplit_once('/').unwrap_or(("", &self.path));
         (if dir.is_empty() { "/" } else { dir }, name)
@@ -57,22 +57,10 @@ impl fmt::Debug for NodeFile {
     }
 }
 
-/// Compares files with those in the node by one command, and returns (by index) those that are
-/// missing or differ in kind, mode or content. A symbolic link counts as different, whatever it
-/// leads to. A file at a path of `optional` that is to be empty may be missing.
-///
-/// # Errors
-/// As [`Remote::exec`]; [`Kind::Internal`] for paths that [`Remote::push`] refuses as well.
-pub fn changed(
-    remote: &mut dyn Remote,
-    files: &[NodeFile],
-    optional: &[&str],
-) -> Result<Vec<usize>> {
-    if files.is_empty() {
-        return Ok(Vec::new());
-    }
+/// Returns the script that prints the state of these files in the node.
+pub(super) fn state_script(files: &[NodeFile]) -> Result<String> {
     validate(files)?;
-    // Both tools fail for files that are missing; what they say about the others is the answer.
+    // Both tools fail for files that are missing; what they print about the others is the answer.
     let mut script = String::from("export LC_ALL=C\nset --");
     for file in files {
         script.push(' ');
@@ -80,9 +68,12 @@ pub fn changed(
     }
     script.push_str("\nstat --printf '%f %n\\0' -- \"$@\" 2>/dev/null\n");
     script.push_str("sha256sum -z -- \"$@\" 2>/dev/null\nexit 0\n");
-    let output = remote.run_with_input("sh -s", script.as_bytes())?;
-    let output = output.require("comparing files")?;
-    let state = String::from_utf8_lossy(&output.stdout);
+    Ok(script)
+}
+
+/// Returns (by index) the files that differ from the output of [`state_script`].
+pub(super) fn differing(files: &[NodeFile], optional: &[&str], state: &[u8]) -> Vec<usize> {
+    let state = String::from_utf8_lossy(state);
     let (modes, sums) = parse_state(&state);
     let is_same = |file: &NodeFile| {
         let path = file.path.as_str();
@@ -93,7 +84,7 @@ pub fn changed(
         modes.get(path) == Some(&(kind | (file.mode & !TYPE_BITS)))
             && (file.is_dir() || sums.get(path) == Some(&hex(&Sha256::digest(&file.content))))
     };
-    Ok((0..files.len()).filter(|i| !is_same(&files[*i])).collect())
+    (0..files.len()).filter(|i| !is_same(&files[*i])).collect()
 }
 
 /// Modes and checksums by path, from records that end in NUL: `81a4 /path` and `<sum>  /path`.
@@ -113,29 +104,35 @@ fn parse_state(text: &str) -> (HashMap<&str, u32>, HashMap<&str, String>) {
     (modes, sums)
 }
 
-/// See [`Remote::push`].
-pub(super) fn push<R: Remote + ?Sized>(remote: &mut R, files: &[NodeFile]) -> Result<()> {
-    if files.is_empty() {
-        return Ok(());
-    }
+/// A command that writes files, and its input.
+pub(super) struct Push {
+    pub(super) command: String,
+    pub(super) input: Vec<u8>,
+    /// The name of the work, for its error.
+    pub(super) what: String,
+}
+
+/// Returns the command that writes these files, of which there is at least one.
+pub(super) fn push(files: &[NodeFile]) -> Result<Push> {
     validate(files)?;
     let stage = format!(".kubby-{}", uuid::Uuid::new_v4().simple());
     // The script travels ahead of the archive, because its length has no limit there.
     let script = apply_script(files, &stage);
-    let mut input = script.clone().into_bytes();
-    input.extend(archive(files, &stage).context(Kind::Internal, || "cannot pack files".into())?);
     let command = format!("eval \"$(head -c {})\"", script.len());
+    let mut input = script.into_bytes();
+    input.extend(archive(files, &stage).context(Kind::Internal, || "cannot pack files".into())?);
     let what = match files {
         [file] => format!("writing {}", file.path),
         _ => format!("writing {} files, from {} on,", files.len(), files[0].path),
     };
-    remote
-        .run_with_input(&command, &input)?
-        .require(&what)
-        .map(drop)
+    Ok(Push {
+        command,
+        input,
+        what,
+    })
 }
 
-/// The files, each in a staging directory beside its final place, so that the final rename is
+/// Packs the files, each in a staging directory beside its final place, so that the final rename is
 /// within one file system and therefore atomic.
 fn archive(files: &[NodeFile], stage: &str) -> std::io::Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
@@ -159,7 +156,8 @@ fn archive(files: &[NodeFile], stage: &str) -> std::io::Result<Vec<u8>> {
     tar.into_inner()
 }
 
-/// The shell script that makes directories, unpacks its further input and renames the files.
+/// Returns the shell script that makes directories, unpacks its further input and renames the
+/// files.
 fn apply_script(files: &[NodeFile], stage: &str) -> String {
     let mut script = String::from("set -eu\numask 022\n");
     let mut directories: BTreeMap<u32, Vec<String>> = BTreeMap::new();
@@ -205,16 +203,14 @@ fn validate(files: &[NodeFile]) -> Result<()> {
         let parts = path.trim_end_matches('/').split('/').skip(1);
         let is_plain = |part: &str| !part.is_empty() && part != "." && part != "..";
         if !path.starts_with('/') || path.contains('\0') || !parts.clone().all(is_plain) {
-            return Err(Error::new(
-                Kind::Internal,
-                format!("`{path}` is not a plain absolute path in the node"),
-            ));
+            return Err(Error::internal(format!(
+                "`{path}` is not a plain absolute path in the node"
+            )));
         }
         if parts.count() == 0 || !seen.insert(path.trim_end_matches('/')) {
-            return Err(Error::new(
-                Kind::Internal,
-                format!("`{path}` occurs twice or is the root"),
-            ));
+            return Err(Error::internal(format!(
+                "`{path}` occurs twice or is the root"
+            )));
         }
     }
     Ok(())

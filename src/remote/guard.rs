@@ -1,6 +1,6 @@
 //! A limit for calls into the SSH library. They never block, but a peer that sends without end can
-//! keep one busy for ever (lines before its greeting, packets that say nothing): inside it there is
-//! neither a deadline nor Ctrl-C. What the library cannot go on without is the socket.
+//! keep one busy forever (lines before its greeting, packets that say nothing): inside it there is
+//! neither a deadline nor Ctrl-C. But the library stops when the socket is shut down.
 
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,7 +15,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// After Ctrl-C.
 const LONGEST_INTERRUPTED: Duration = Duration::from_millis(500);
 
-/// How often a thread looks.
+/// The pause between two looks of the thread.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Shuts a socket down when a call on it lasts too long.
@@ -25,7 +25,7 @@ pub(super) struct Guard {
 
 struct Calls {
     began: Instant,
-    /// When the call under way began, in milliseconds after `began` plus one; 0 for none.
+    /// The start of the current call, in milliseconds after `began` plus one; 0 for none.
     since: AtomicU64,
     cut: AtomicBool,
 }
@@ -35,7 +35,7 @@ impl Calls {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX) + 1
     }
 
-    /// Whether the call under way lasts too long.
+    /// Returns whether the current call lasts too long.
     fn is_stuck(&self) -> bool {
         let since = self.since.load(Ordering::Relaxed);
         let longest = if interrupt::requested() {
@@ -73,7 +73,7 @@ impl Guard {
         result
     }
 
-    /// Whether a call lasted too long: the connection is gone, and why.
+    /// Returns whether a call lasted too long, for which the connection was shut down.
     pub(super) fn has_cut(&self) -> bool {
         self.calls.cut.load(Ordering::Relaxed)
     }

@@ -46,21 +46,18 @@ pub fn generate_key(comment: &str) -> Result<KeyPair> {
     })
 }
 
-/// The bytes of a public key as they go over the wire, from its OpenSSH line.
+/// Returns the bytes of a public key as they go over the wire, from its OpenSSH line.
 pub(super) fn public_key_bytes(line: &str) -> Result<Vec<u8>> {
     PublicKey::from_openssh(line.trim())
         .and_then(|key| key.to_bytes())
         .map_err(|e| {
-            Error::new(
-                Kind::State,
-                "the recorded SSH host key of the node is damaged",
-            )
-            .with_source(e)
-            .with_hint("make the cluster anew: kubby delete, then kubby start")
+            Error::state("the recorded SSH host key of the node is damaged")
+                .with_source(e)
+                .with_hint("recreate the cluster: kubby delete, then kubby start")
         })
 }
 
-/// The fingerprint of a public key, written like `ssh-keygen -l` does.
+/// Returns the fingerprint of a public key, written like `ssh-keygen -l` does.
 pub(super) fn fingerprint(key: &[u8]) -> String {
     let digest = base64::engine::general_purpose::STANDARD_NO_PAD.encode(Sha256::digest(key));
     format!("SHA256:{digest}")

@@ -15,7 +15,7 @@ use ssh2::{BlockDirections, Channel, ErrorCode, Session};
 
 use super::Target;
 use super::guard::Guard;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::interrupt;
 
 /// The longest wait before the caller's watch is asked again.
@@ -94,13 +94,10 @@ impl Failure {
         if let Failure::Stopped(e) = self {
             return e;
         }
-        Error::new(
-            Kind::NodeUnreachable,
-            format!(
-                "the connection to the node on {} was lost during {what}",
-                target.address()
-            ),
-        )
+        Error::unreachable(format!(
+            "the connection to the node on {} was lost during {what}",
+            target.address()
+        ))
         .with_source(self.to_string())
         .with_hint("see whether it runs: kubby status")
     }

@@ -19,32 +19,32 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
-pub use files::{NodeFile, changed};
+pub use files::NodeFile;
 pub use keys::{KeyPair, generate_key};
 pub use process::Process;
 pub use quote::{join, quote};
 pub use ssh::Ssh;
 pub use stream::{bridge, exec_streaming, shell};
 
-/// How many of a failed command's last lines an error shows.
+/// The number of a failed command's last lines that an error shows.
 const TAIL_LINES: usize = 20;
 
-/// How much of each of them, in characters.
+/// The number of characters of each that it shows.
 const LINE_SHOWN: usize = 500;
 
-/// How much of a command an error shows, in characters.
+/// The number of characters of a command that an error shows.
 const COMMAND_SHOWN: usize = 120;
 
-/// Where the node listens, and the keys of both sides.
+/// The address of the node, and the keys of both sides.
 #[derive(Debug, Clone)]
 pub struct Target {
     /// Host name or address, `127.0.0.1` for a node on the user network.
     pub host: String,
     /// TCP port of the node's SSH server as seen from this host.
     pub port: u16,
-    /// Whom to log in as.
+    /// The user to log in as.
     pub user: String,
     /// File with the private key, OpenSSH format without a passphrase.
     pub private_key: PathBuf,
@@ -53,13 +53,13 @@ pub struct Target {
 }
 
 impl Target {
-    /// `127.0.0.1:2222`, for messages.
+    /// Returns host and port as `127.0.0.1:2222`, for messages.
     pub fn address(&self) -> String {
         format!("{}:{}", self.host, self.port)
     }
 }
 
-/// What a command in the node left behind.
+/// The result of a command in the node.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Output {
     /// Exit code, or 128 + signal number when a signal ended the command.
@@ -71,12 +71,12 @@ pub struct Output {
 }
 
 impl Output {
-    /// Whether the command ended with status 0.
+    /// Returns whether the command ended with status 0.
     pub fn success(&self) -> bool {
         self.status == 0
     }
 
-    /// Standard output as text, without white space at its end.
+    /// Returns standard output as text, without white space at its end.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).trim_end().to_owned()
     }
@@ -84,13 +84,13 @@ impl Output {
     /// Passes the output on if the command ended with status 0; `what` names it in the error.
     ///
     /// # Errors
-    /// [`Kind::Unhealthy`] with the last lines of standard error for any other status.
+    /// [`Kind::Unhealthy`](crate::error::Kind::Unhealthy) with the last lines of standard error for any other status.
     pub fn require(self, what: &str) -> Result<Output> {
         if self.success() {
             return Ok(self);
         }
         let message = format!("{what} failed in the node with status {}", self.status);
-        Err(Error::new(Kind::Unhealthy, message)
+        Err(Error::unhealthy(message)
             .with_detail("its last output", tail(&self.stderr))
             .with_hint("look around in the node: kubby ssh -- journalctl -b -p warning --no-pager"))
     }
@@ -111,13 +111,13 @@ impl fmt::Debug for Output {
 pub trait Remote {
     /// Runs a shell command with `stdin` as its standard input, to its end.
     ///
-    /// A status other than 0 is no error here, see [`Output::require`]. `limit` bounds the whole
-    /// call; without one the implementation's default holds.
+    /// A status other than 0 is not an error here, see [`Output::require`]. `limit` bounds the
+    /// whole call; without one the implementation's default holds.
     ///
     /// # Errors
-    /// [`Kind::NodeUnreachable`] when the connection cannot be made or breaks,
-    /// [`Kind::Unhealthy`] when the command does not end within the limit,
-    /// [`Kind::Interrupted`] on Ctrl-C.
+    /// [`Kind::NodeUnreachable`](crate::error::Kind::NodeUnreachable) when the connection cannot be made or breaks,
+    /// [`Kind::Unhealthy`](crate::error::Kind::Unhealthy) when the command does not end within the limit,
+    /// [`Kind::Interrupted`](crate::error::Kind::Interrupted) on Ctrl-C.
     fn exec(&mut self, command: &str, stdin: &[u8], limit: Option<Duration>) -> Result<Output>;
 
     /// Connects to another target, with other keys, when the connection has to be made again: the node is
@@ -145,14 +145,39 @@ pub trait Remote {
     /// Missing parents are made with mode 0755. A symbolic link at a file's path is replaced.
     ///
     /// # Errors
-    /// As [`Remote::exec`], [`Kind::Unhealthy`] when the node cannot write them, and
-    /// [`Kind::Internal`] for paths that are not absolute, hold `..` or occur twice.
+    /// As [`Remote::exec`], [`Kind::Unhealthy`](crate::error::Kind::Unhealthy) when the node cannot write them, and
+    /// [`Kind::Internal`](crate::error::Kind::Internal) for paths that are not absolute, hold `..` or occur twice.
     fn push(&mut self, files: &[NodeFile]) -> Result<()> {
-        files::push(self, files)
+        if files.is_empty() {
+            return Ok(());
+        }
+        let push = files::push(files)?;
+        let output = self.run_with_input(&push.command, &push.input)?;
+        output.require(&push.what).map(drop)
     }
 }
 
-/// The first line of a command, cut to what fits an error message.
+/// Compares files with those in the node by one command, and returns (by index) those that are
+/// missing or differ in kind, mode or content. A symbolic link counts as different, whatever it
+/// leads to. A file at a path of `optional` that is to be empty may be missing.
+///
+/// # Errors
+/// As [`Remote::exec`]; [`Kind::Internal`](crate::error::Kind::Internal) for paths that [`Remote::push`] refuses as well.
+pub fn changed(
+    remote: &mut dyn Remote,
+    files: &[NodeFile],
+    optional: &[&str],
+) -> Result<Vec<usize>> {
+    if files.is_empty() {
+        return Ok(Vec::new());
+    }
+    let script = files::state_script(files)?;
+    let output = remote.run_with_input("sh -s", script.as_bytes())?;
+    let output = output.require("comparing files")?;
+    Ok(files::differing(files, optional, &output.stdout))
+}
+
+/// Returns the first line of a command, cut to what fits an error message.
 fn shorten(command: &str) -> String {
     let first = command.lines().next().unwrap_or_default();
     if first.len() == command.len() && command.chars().count() <= COMMAND_SHOWN {
@@ -163,7 +188,7 @@ fn shorten(command: &str) -> String {
     text
 }
 
-/// The last lines of an output, each cut to what can be read.
+/// Returns the last lines of an output, each cut to what can be read.
 fn tail(output: &[u8]) -> String {
     let text = String::from_utf8_lossy(output);
     let lines: Vec<&str> = text.trim_end().lines().collect();
@@ -178,6 +203,7 @@ fn tail(output: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     #[test]
     fn commands_are_shortened_to_one_line() {

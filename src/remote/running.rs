@@ -4,7 +4,7 @@ use ssh2::Channel;
 
 use super::Output;
 use super::link::{Failure, Link, Watch};
-use crate::error::{Error, Kind};
+use crate::error::Error;
 
 /// The most bytes that are kept of an output that is kept whole: they are in memory, and a node
 /// may write without end.
@@ -131,9 +131,6 @@ impl Running {
 
 fn too_much() -> Error {
     let most = WHOLE_MOST >> 20;
-    Error::new(
-        Kind::Unhealthy,
-        format!("a command in the node wrote more than {most} MiB"),
-    )
-    .with_hint("look around in the node: kubby ssh")
+    Error::unhealthy(format!("a command in the node wrote more than {most} MiB"))
+        .with_hint("look around in the node: kubby ssh")
 }

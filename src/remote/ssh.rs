@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::link::{Failure, Link, Watch};
 use super::running::{Keep, Running};
 use super::{Output, Remote, Target, connect, shorten, tail};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::fault;
 
 /// The time for connecting and starting; what runs then has no limit.
@@ -31,9 +31,9 @@ impl Ssh {
     /// Connects with a single attempt that takes at most `timeout`.
     ///
     /// # Errors
-    /// [`Kind::NodeUnreachable`] when the node does not answer, is not the one with the pinned
-    /// host key, or refuses the key; [`Kind::State`] when a key file is missing or damaged;
-    /// [`Kind::Interrupted`] on Ctrl-C.
+    /// [`Kind::NodeUnreachable`](crate::error::Kind::NodeUnreachable) when the node does not answer, is not the one with the pinned
+    /// host key, or refuses the key; [`Kind::State`](crate::error::Kind::State) when a key file is missing or damaged;
+    /// [`Kind::Interrupted`](crate::error::Kind::Interrupted) on Ctrl-C.
     pub fn connect(target: &Target, timeout: Duration) -> Result<Ssh> {
         Ok(Ssh::around(target, connect::once(target, timeout)?))
     }
@@ -104,13 +104,10 @@ impl Ssh {
         let command = shorten(command);
         let error = match failure {
             Failure::Stopped(e) => return e,
-            Failure::Late => Error::new(
-                Kind::Unhealthy,
-                format!(
-                    "`{command}` did not end within {} s in the node and may still be running",
-                    limit.as_secs_f32().ceil()
-                ),
-            )
+            Failure::Late => Error::unhealthy(format!(
+                "`{command}` did not end within {} s in the node and may still be running",
+                limit.as_secs_f32().ceil()
+            ))
             .with_hint("see what keeps the node busy: kubby ssh -- ps aux --sort=-time"),
             other => other.lost_during(&format!("`{command}`"), &self.target),
         };
@@ -142,19 +139,13 @@ impl Remote for Ssh {
 /// Refuses commands that cannot be sent.
 pub(super) fn check_command(command: &str) -> Result<()> {
     if command.contains('\0') {
-        return Err(Error::new(
-            Kind::Usage,
-            "a command cannot contain a NUL byte",
-        ));
+        return Err(Error::usage("a command cannot contain a NUL byte"));
     }
     if command.len() > COMMAND_BYTES {
-        return Err(Error::new(
-            Kind::Usage,
-            format!(
-                "the command has {} bytes, the most is {COMMAND_BYTES}",
-                command.len()
-            ),
-        )
+        return Err(Error::usage(format!(
+            "the command has {} bytes, the most is {COMMAND_BYTES}",
+            command.len()
+        ))
         .with_hint("send it as input to a shell instead: kubby ssh -- sh < script"));
     }
     Ok(())

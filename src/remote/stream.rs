@@ -11,7 +11,7 @@ use super::link::{Failure, Link, Watch};
 use super::ssh::{START, check_command};
 use super::terminal::{self, RawTerminal};
 use super::{Target, connect, shorten};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// A pipe that polls as writable takes this much without blocking (`PIPE_BUF`).
 const WRITE_SIZE: usize = 4096;
@@ -30,8 +30,8 @@ const STATUS_PIPE_CLOSED: i32 = 141;
 /// `kubby ssh -- journalctl | head -1`.
 ///
 /// # Errors
-/// [`Kind::NodeUnreachable`] when the node cannot be reached or the connection breaks,
-/// [`Kind::Interrupted`] on Ctrl-C (without `tty`) and other signals that end a process.
+/// [`Kind::NodeUnreachable`](crate::error::Kind::NodeUnreachable) when the node cannot be reached or the connection breaks,
+/// [`Kind::Interrupted`](crate::error::Kind::Interrupted) on Ctrl-C (without `tty`) and other signals that end a process.
 pub fn exec_streaming(target: &Target, command: &str, tty: bool) -> Result<i32> {
     check_command(command)?;
     attached(target, Some(command), tty)
@@ -57,7 +57,7 @@ pub fn bridge(target: &Target, command: &str, socket: &UnixStream) -> Result<()>
     check_command(command)?;
     let what = format!("`{}`", shorten(command));
     let lost = |failure: Failure| failure.lost_during(&what, target);
-    // What is not written at once must not hold up the other direction.
+    // Data that is not written at once cannot hold up the other direction then.
     socket.set_nonblocking(true).map_err(|e| lost(e.into()))?;
     let nowhere = std::fs::OpenOptions::new()
         .write(true)
@@ -190,7 +190,7 @@ impl<'a> Outlet<'a> {
             }
             Err(e) => {
                 return Err(Failure::Stopped(
-                    Error::new(Kind::Internal, "cannot write the command's output").with_source(e),
+                    Error::internal("cannot write the command's output").with_source(e),
                 ));
             }
         }

@@ -13,12 +13,12 @@ use crate::error::{Error, Kind, Result, ResultExt};
 /// Columns and rows when there is no terminal to ask.
 const DEFAULT_SIZE: (u32, u32) = (80, 24);
 
-/// Whether a person types on standard input.
+/// Returns whether a person types on standard input.
 pub(super) fn is_interactive() -> bool {
     std::io::stdin().is_terminal()
 }
 
-/// The terminal's columns and rows.
+/// Returns the terminal's columns and rows.
 pub(super) fn size() -> (u32, u32) {
     [
         tcgetwinsize(rustix::stdio::stdin()),
@@ -78,7 +78,7 @@ impl RawTerminal {
 
     /// Fails when a signal asked the process to end.
     pub(super) fn check(&self) -> Result<()> {
-        // Whoever stopped and continued the process has set a mode of their own meanwhile.
+        // The shell that stopped and continued the process has set a mode of its own meanwhile.
         if self.resumed.swap(false, Ordering::Relaxed) {
             self.make_raw()?;
             self.resized.store(true, Ordering::Relaxed);
@@ -89,7 +89,7 @@ impl RawTerminal {
         Ok(())
     }
 
-    /// The new size if it changed since the last call.
+    /// Returns the new size if it changed since the last call.
     pub(super) fn new_size(&self) -> Option<(u32, u32)> {
         self.resized.swap(false, Ordering::Relaxed).then(size)
     }

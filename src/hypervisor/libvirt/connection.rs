@@ -6,7 +6,7 @@ use std::time::Duration;
 use virt::connect::Connect;
 
 use super::failure::{self, Answer};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::hypervisor::host::{Capabilities, HostInfo, Version, is_local, meminfo};
 use crate::units::Mebibytes;
 
@@ -65,7 +65,7 @@ impl Libvirt {
     /// Connects to libvirt.
     ///
     /// # Errors
-    /// [`Kind::Preflight`] when there is no daemon, no permission or no answer; says what to do.
+    /// [`Kind::Preflight`](crate::error::Kind::Preflight) when there is no daemon, no permission or no answer; says what to do.
     pub fn open(uri: &str) -> Result<Self> {
         // The default handler prints every error to stderr, also those that are handled.
         virt::error::clear_error_callback();
@@ -77,13 +77,10 @@ impl Libvirt {
                 connection,
             }),
             Some(Err(e)) => Err(failure::connect(uri, &e)),
-            None => Err(Error::new(
-                Kind::Preflight,
-                format!(
-                    "libvirt at {uri} did not answer within {} s",
-                    CONNECT_DEADLINE.as_secs()
-                ),
-            )
+            None => Err(Error::preflight(format!(
+                "libvirt at {uri} did not answer within {} s",
+                CONNECT_DEADLINE.as_secs()
+            ))
             .with_hint(failure::restart_hint(uri))),
         }
     }

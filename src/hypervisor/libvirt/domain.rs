@@ -13,7 +13,7 @@ use virt::sys;
 
 use super::connection::Libvirt;
 use super::failure::{self, Answer};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::hypervisor::owner::{NAMESPACE, Owner};
 use crate::hypervisor::{Change, Domain, State};
 
@@ -22,7 +22,7 @@ impl Libvirt {
     /// renders it from a specification.
     ///
     /// # Errors
-    /// [`Kind::Hypervisor`] when libvirt refuses it.
+    /// [`Kind::Hypervisor`](crate::error::Kind::Hypervisor) when libvirt refuses it.
     pub fn define_xml(&self, name: &str, xml: &str) -> Result<()> {
         let xml = xml.to_owned();
         self.call(&format!("define the domain {name}"), move |c| {
@@ -50,7 +50,7 @@ impl Libvirt {
         name: &str,
         work: impl FnOnce(Handle) -> Answer<T> + Send + 'static,
     ) -> Result<T> {
-        let missing = Error::new(Kind::Hypervisor, format!("there is no domain {name}"));
+        let missing = Error::hypervisor(format!("there is no domain {name}"));
         self.try_domain(verb, name, move |found| work(found.ok_or(missing)?))
     }
 
@@ -124,7 +124,7 @@ pub(super) fn undefine(handle: &Handle) -> Answer<Change> {
     // libvirt would let a running domain live on and forget it when it ends.
     if handle.is_active()? {
         let message = format!("cannot remove the domain {}: it runs", handle.name()?);
-        return Err(Error::new(Kind::Hypervisor, message).into());
+        return Err(Error::hypervisor(message).into());
     }
     let common =
         sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA;

@@ -47,7 +47,7 @@ fn is_of_busy_storage(origin: Origin) -> bool {
     )
 }
 
-/// Why calls to libvirt did not succeed.
+/// The reason why calls to libvirt did not succeed.
 pub(super) enum Failure {
     /// libvirt's own error.
     Libvirt(virt::error::Error),
@@ -89,11 +89,9 @@ impl Failure {
 
 fn explain_directory(what: &str, origin: Origin, text: &str) -> Error {
     match origin {
-        Some((ErrorNumber::SystemError, _)) => {
-            Error::new(Kind::Preflight, format!("cannot {what}"))
-                .with_source(text.trim().to_owned())
-                .with_hint("choose a home directory in which libvirt may make directories")
-        }
+        Some((ErrorNumber::SystemError, _)) => Error::preflight(format!("cannot {what}"))
+            .with_source(text.trim().to_owned())
+            .with_hint("choose a home directory in which libvirt may make directories"),
         _ => explain(what, origin, text),
     }
 }
@@ -101,10 +99,9 @@ fn explain_directory(what: &str, origin: Origin, text: &str) -> Error {
 /// Returns an error with class and hints.
 fn explain(what: &str, origin: Origin, text: &str) -> Error {
     if let Some(port) = taken_port(text) {
-        return Error::new(
-            Kind::Preflight,
-            format!("cannot {what}: the TCP port {port} on 127.0.0.1 is taken"),
-        )
+        return Error::preflight(format!(
+            "cannot {what}: the TCP port {port} on 127.0.0.1 is taken"
+        ))
         .with_hint(format!("see what uses it: ss -ltnp 'sport = :{port}'"))
         .with_hint("stop that program, or choose another port");
     }
@@ -138,8 +135,7 @@ fn explain(what: &str, origin: Origin, text: &str) -> Error {
             "give the node less memory with --memory, or free some: free -h",
         ),
         _ => {
-            return Error::new(Kind::Hypervisor, format!("cannot {what}"))
-                .with_source(text.trim().to_owned());
+            return Error::hypervisor(format!("cannot {what}")).with_source(text.trim().to_owned());
         }
     };
     Error::new(kind, format!("cannot {what}"))
@@ -213,7 +209,7 @@ fn explain_connect(uri: &str, origin: Origin, text: &str) -> Error {
             "check the URI given by --connect or LIBVIRT_DEFAULT_URI".to_owned(),
         )
     };
-    Error::new(Kind::Preflight, format!("cannot connect to {uri}: {what}"))
+    Error::preflight(format!("cannot connect to {uri}: {what}"))
         .with_source(text.trim().to_owned())
         .with_hint(hint)
 }
@@ -230,9 +226,7 @@ pub(super) fn restart_hint(uri: &str) -> String {
 
 /// Returns the error of a call that did not return in time.
 pub(super) fn no_answer(uri: &str, what: &str, deadline: Duration) -> Error {
-    Error::new(
-        Kind::Hypervisor,
-        format!("cannot {what}: libvirt at {uri} did not answer within {} s", deadline.as_secs()),
+    Error::hypervisor(format!("cannot {what}: libvirt at {uri} did not answer within {} s", deadline.as_secs()),
     )
     .with_hint(
         "libvirt is slow when QEMU's user may not open /dev/kvm: sudo chown root:kvm /dev/kvm && sudo chmod 0660 /dev/kvm",

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use super::{
     Change, Domain, DomainSpec, HostInfo, Hypervisor, POOL_MARK, Pool, PoolRemoval, State, Volume,
 };
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::fault;
 use crate::progress::Step;
 
@@ -34,7 +34,7 @@ impl Hypervisor for Libvirt {
     fn ensure_pool(&self, pool: &str, target: &Path) -> Result<Change> {
         let target = target.to_str().map(str::to_owned).ok_or_else(|| {
             let message = format!("the directory {} is not valid UTF-8", target.display());
-            Error::new(Kind::Usage, message)
+            Error::usage(message)
         })?;
         let what = format!("set up the storage pool {pool} in {target}");
         let pool = pool.to_owned();

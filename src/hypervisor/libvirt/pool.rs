@@ -9,7 +9,7 @@ use virt::storage_pool::StoragePool;
 
 use super::connection::Libvirt;
 use super::failure::{self, Answer, Failure};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::fsutil;
 use crate::hypervisor::{Change, storage_xml};
 
@@ -81,7 +81,7 @@ fn lookup(connection: &Connect, pool: &str) -> Result<Option<StoragePool>, virt:
 /// When there is none; the error says how to get one.
 pub(super) fn require(connection: &Connect, pool: &str) -> Answer<StoragePool> {
     lookup(connection, pool)?.ok_or_else(|| {
-        Error::new(Kind::Hypervisor, format!("there is no storage pool {pool}"))
+        Error::hypervisor(format!("there is no storage pool {pool}"))
             .with_hint("create it again: kubby start")
             .into()
     })
@@ -127,12 +127,12 @@ fn check_target(name: &str, xml: &str, wanted: &str) -> Result<()> {
         return Ok(());
     }
     let message = format!("the storage pool {name} is in {target}, not in {wanted}");
-    Err(Error::new(Kind::State, message)
+    Err(Error::state(message)
         .with_hint("if the home was moved, move it back; else choose another with KUBBY_HOME"))
 }
 
 /// Returns the directory of a pool on libvirt's host.
 pub(super) fn target(pool: &StoragePool) -> Answer<PathBuf> {
     let target = storage_xml::pool_target(&pool.xml_desc(0)?).map(PathBuf::from);
-    target.ok_or_else(|| Error::new(Kind::Hypervisor, "the storage pool has no directory").into())
+    target.ok_or_else(|| Error::hypervisor("the storage pool has no directory").into())
 }

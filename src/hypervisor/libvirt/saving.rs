@@ -41,10 +41,9 @@ fn ask(libvirt: &Libvirt, name: &str, command: &str, arguments: Value) -> Result
         format!("QEMU's answer to {command} is not JSON")
     })?;
     match answer.pointer("/error/desc").and_then(Value::as_str) {
-        Some(why) => Err(
-            Error::new(Kind::Hypervisor, format!("QEMU refuses {command}"))
-                .with_source(why.to_owned()),
-        ),
+        Some(why) => {
+            Err(Error::hypervisor(format!("QEMU refuses {command}")).with_source(why.to_owned()))
+        }
         None => Ok(answer["return"].clone()),
     }
 }
@@ -73,21 +72,17 @@ fn wait(libvirt: &Libvirt, name: &str, what: &str, limit: Duration) -> Result<()
                 let why = state["error-desc"]
                     .as_str()
                     .unwrap_or("QEMU gives no reason");
-                return Err(Error::new(
-                    Kind::Hypervisor,
-                    format!("QEMU cannot {what} of the domain {name}"),
-                )
-                .with_source(why.to_owned()));
+                return Err(
+                    Error::hypervisor(format!("QEMU cannot {what} of the domain {name}"))
+                        .with_source(why.to_owned()),
+                );
             }
             _ if Instant::now() >= until => {
                 let _ = ask(libvirt, name, "migrate_cancel", json!({}));
-                return Err(Error::new(
-                    Kind::Hypervisor,
-                    format!(
-                        "QEMU did not {what} of the domain {name} within {} s",
-                        limit.as_secs()
-                    ),
-                ));
+                return Err(Error::hypervisor(format!(
+                    "QEMU did not {what} of the domain {name} within {} s",
+                    limit.as_secs()
+                )));
             }
             _ => std::thread::sleep(LOOK_EVERY),
         }
@@ -95,18 +90,14 @@ fn wait(libvirt: &Libvirt, name: &str, what: &str, limit: Duration) -> Result<()
 }
 
 fn uri(file: &Path) -> Result<String> {
-    let path = file.to_str().ok_or_else(|| {
-        Error::new(
-            Kind::Usage,
-            format!("the path {} is not valid UTF-8", file.display()),
-        )
-    })?;
+    let path = file
+        .to_str()
+        .ok_or_else(|| Error::usage(format!("the path {} is not valid UTF-8", file.display())))?;
     // QEMU takes `,offset=` off the end of the path.
     if path.contains(',') {
-        return Err(Error::new(
-            Kind::Usage,
-            format!("QEMU cannot save to {path}, which has a comma"),
-        ));
+        return Err(Error::usage(format!(
+            "QEMU cannot save to {path}, which has a comma"
+        )));
     }
     Ok(format!("file:{path}"))
 }

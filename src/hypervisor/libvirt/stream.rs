@@ -13,7 +13,7 @@ use virt::storage_vol::StorageVol;
 use virt::stream::Stream;
 
 use super::failure::{Answer, Failure};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::interrupt;
 
 /// The largest payload that goes in one message of libvirt's protocol; more is cut into several.
@@ -72,7 +72,7 @@ fn merge(segments: Vec<Segment>) -> Vec<Segment> {
     merged
 }
 
-/// What a transfer reports to, and where it learns that it should stop.
+/// The receiver of a transfer's progress, and the flag that stops it.
 pub(super) struct Watch {
     /// Gets the number of bytes of each chunk that is through.
     pub sent: Sender<u64>,
@@ -83,7 +83,7 @@ pub(super) struct Watch {
 impl Watch {
     fn check(&self) -> Result<()> {
         if self.abandoned.load(Ordering::Relaxed) {
-            return Err(Error::new(Kind::Hypervisor, "the transfer was given up"));
+            return Err(Error::hypervisor("the transfer was given up"));
         }
         interrupt::check()
     }
@@ -156,7 +156,7 @@ fn unreadable(error: io::Error) -> Error {
         io::ErrorKind::UnexpectedEof => "the file became shorter while it was uploaded",
         _ => "cannot read the file to upload",
     };
-    Error::new(Kind::Assets, message).with_source(error)
+    Error::assets(message).with_source(error)
 }
 
 /// Reads a volume from `offset` to its end, at most `limit` bytes.
@@ -185,6 +185,7 @@ pub(super) fn receive(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     const MIB: u64 = 1024 * 1024;
 

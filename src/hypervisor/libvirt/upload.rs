@@ -54,7 +54,7 @@ pub(super) fn bytes(libvirt: &Libvirt, pool: &str, name: &str, content: &[u8]) -
     transfer(libvirt, pool, name, source, whole, &mut |_| {})
 }
 
-/// What to do with a complete volume of the name.
+/// The treatment of a complete volume of the same name.
 #[derive(Clone, Copy, PartialEq)]
 enum Existing {
     KeepComplete,
@@ -180,7 +180,7 @@ impl Target {
     }
 
     /// Gets the content to the disk before it is called complete, where this user may open the
-    /// file: the marker must not survive a power loss that the content did not.
+    /// file: otherwise the marker could survive a power loss that the content did not.
     fn sync(&self, volume: &StorageVol) {
         if let Some(file) = self.open(volume, File::options().read(true)) {
             let _ = file.sync_data();

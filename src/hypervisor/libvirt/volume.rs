@@ -8,7 +8,7 @@ use virt::storage_vol::StorageVol;
 
 use super::failure::{self, Answer};
 use super::pool;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::hypervisor::storage_xml::{self, VolumeFormat};
 use crate::hypervisor::{Change, POOL_MARK, Volume};
 
@@ -83,7 +83,7 @@ pub(super) fn create_overlay(
         }
         let found = found.as_deref().unwrap_or("nothing");
         let message = format!("the volume {name} exists and is based on {found}, not on {base}");
-        return Err(Error::new(Kind::Hypervisor, message).into());
+        return Err(Error::hypervisor(message).into());
     }
     let xml = storage_xml::volume(name, bytes, VolumeFormat::Qcow2, Some(&base))?;
     create(pool, &xml)?;
