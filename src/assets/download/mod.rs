@@ -11,12 +11,14 @@ mod reader;
 mod verify;
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::copy::copy;
 use crate::error::{Error, Kind, Result, ResultExt};
+use crate::fsutil;
 use crate::progress::StepSink;
 
 pub use checksums::{is_sha256, sha256_of};
@@ -35,25 +37,12 @@ pub fn open(url: &str, sink: Arc<dyn StepSink>) -> Result<ResumingReader> {
 
 /// Downloads `url` to `dest`, which comes into being only when its SHA-256 is `expected`.
 ///
-/// A file that changes on the server while it is fetched is fetched anew, once.
+/// A file that changes on the server while it is fetched is fetched again, once.
 ///
 /// # Errors
 /// [`Kind::Assets`] with a [`Failure`] when the download or the verification fails, without one
 /// when the disk does; [`Kind::Interrupted`] on Ctrl-C.
 pub fn fetch_to_file(
-    url: &str,
-    dest: &Path,
-    expected: &str,
-    sink: &Arc<dyn StepSink>,
-) -> Result<()> {
-    fetch_to_file_within(url, dest, expected, sink, &Limits::default())
-}
-
-/// [`fetch_to_file`] with limits of the caller's own.
-///
-/// # Errors
-/// As [`fetch_to_file`].
-pub fn fetch_to_file_within(
     url: &str,
     dest: &Path,
     expected: &str,
@@ -113,51 +102,17 @@ pub fn check(bytes: &[u8], expected: &str, what: &str) -> Result<()> {
 
 /// Copies `reader` to `dest` by a temporary file beside it, which is renamed when the content
 /// has the SHA-256 `expected`; `what` names the content in errors.
-///
-/// # Errors
-/// As [`fetch_to_file`].
-pub fn write_verified(reader: impl Read, what: &str, dest: &Path, expected: &str) -> Result<()> {
+fn write_verified(reader: impl Read, what: &str, dest: &Path, expected: &str) -> Result<()> {
     let fail = || format!("cannot write {}", dest.display());
-    let dir = dest
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new()
         .prefix(".kubby-download-")
-        .tempfile_in(dir)
+        .permissions(fs::Permissions::from_mode(0o644))
+        .tempfile_in(fsutil::folder_of(dest))
         .context(Kind::Assets, fail)?;
-    let mut reader = VerifyingReader::new(reader, expected, what);
-    copy(
-        &mut reader,
-        file.as_file_mut(),
-        || format!("cannot read {}", printable(what)),
-        fail,
-    )?;
-    let mode = fs::Permissions::from_mode(0o644);
-    file.as_file()
-        .set_permissions(mode)
-        .context(Kind::Assets, fail)?;
+    let reader = VerifyingReader::new(reader, expected, what);
+    let read_failed = || format!("cannot read {}", printable(what));
+    copy(reader, file.as_file_mut(), read_failed, fail, |_| Ok(()))?;
     file.as_file().sync_all().context(Kind::Assets, fail)?;
     file.persist(dest).context(Kind::Assets, fail)?;
     Ok(())
-}
-
-/// [`io::copy`] that knows which side failed.
-fn copy(
-    from: &mut impl Read,
-    to: &mut impl Write,
-    read_failed: impl Fn() -> String,
-    write_failed: impl Fn() -> String,
-) -> Result<()> {
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        match from.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(n) => to
-                .write_all(&buffer[..n])
-                .context(Kind::Assets, &write_failed)?,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(from_io(e, &read_failed)),
-        }
-    }
 }
