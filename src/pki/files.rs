@@ -5,9 +5,12 @@ use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::CertName;
+use super::names::CertName;
 use crate::error::{Kind, Result, ResultExt as _};
 use crate::fsutil;
+
+/// The service-account key's files: private and public.
+pub(super) const SERVICE_ACCOUNT: (&str, &str) = ("sa.key", "sa.pub");
 
 /// The file of a certificate, below the PKI's directory.
 pub(super) fn cert(name: CertName) -> String {

@@ -2,7 +2,32 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::PkiSpec;
+use time::OffsetDateTime;
+
+use crate::network::{Network, NodeNetwork};
+
+/// What the certificates of a cluster depend on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PkiSpec {
+    /// The network of the cluster.
+    pub network: Network,
+    /// The control plane node.
+    pub node: NodeNetwork,
+    /// The time to count validity from.
+    pub now: OffsetDateTime,
+}
+
+impl PkiSpec {
+    /// Returns what the certificates of a cluster depend on that has its first node only.
+    pub fn of_first_node(now: OffsetDateTime) -> Self {
+        let network = Network::default();
+        PkiSpec {
+            node: network.first_node(),
+            network,
+            now,
+        }
+    }
+}
 
 /// A certificate of the cluster, laid out as kubeadm does it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use super::{CertName, Pki, PkiSpec, ensure, files};
+use super::ensure::ensure;
+use super::files;
+use super::keys::Pki;
+use super::names::{CertName, PkiSpec};
 use crate::error::Result;
 use crate::fsutil;
 

@@ -6,7 +6,8 @@ use time::OffsetDateTime;
 use x509_parser::pem::Pem;
 
 use super::ensure::{RENEW_AUTHORITY_BEFORE, parse_key};
-use super::{CertName, PkiSpec, check, files};
+use super::names::{CertName, PkiSpec};
+use super::{check, files};
 use crate::error::Result;
 
 /// A certificate as it is on the disk.

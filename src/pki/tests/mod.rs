@@ -3,12 +3,14 @@
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
-use time::Duration;
 use time::macros::datetime;
+use time::{Duration, OffsetDateTime};
 use x509_parser::certificate::X509Certificate;
 
 use super::*;
+use crate::error::Kind;
 use crate::fsutil;
 use crate::network::Cidr;
 
