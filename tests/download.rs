@@ -227,7 +227,7 @@ fn redirects_are_followed() {
 }
 
 #[test]
-fn a_host_out_of_reach_is_told_apart() {
+fn a_host_out_of_reach_has_its_own_failure() {
     // A port that was free a moment ago.
     let port = TcpListener::bind("127.0.0.1:0")
         .unwrap()

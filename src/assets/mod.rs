@@ -1,4 +1,4 @@
-//! Where the node image and the Kubernetes components come from: cache, download or build.
+//! The node image and the Kubernetes components: from the cache, a download or a build.
 
 mod cache;
 pub mod components;

@@ -1,4 +1,4 @@
-//! What a file in the cache must be.
+//! Records of files in the cache.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;

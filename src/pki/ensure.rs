@@ -23,7 +23,7 @@ pub(super) const RENEW_AUTHORITY_BEFORE: Duration =
 /// fit the specification or end within 30 days, and keeps all others. Running it twice changes
 /// nothing; running it after a crash completes what the first run began.
 ///
-/// Directories have mode 0700 and files 0600. Nobody else may work on the directory meanwhile.
+/// Directories have mode 0700 and files 0600. No other process may work on the directory meanwhile.
 ///
 /// # Errors
 /// [`Kind::State`] when an authority or the service-account key is damaged or lost although the
@@ -102,7 +102,8 @@ fn ensure_authority(
     })
 }
 
-/// Why an authority's certificate must be made anew, with the key that it has.
+/// Returns the reason for which an authority's certificate must be renewed, with the key that it
+/// has.
 fn authority_fault(
     dir: &Path,
     file: &str,
@@ -121,7 +122,7 @@ fn authority_fault(
     Ok(check::untimely(parsed.validity(), now, before))
 }
 
-/// Whether an authority has signed something already, so that there may be a cluster of it.
+/// Returns whether an authority has signed something already, so that there may be a cluster of it.
 fn has_certificates_of(dir: &Path, authority: CertName) -> bool {
     CertName::ALL
         .into_iter()
@@ -155,7 +156,7 @@ fn ensure_leaf(
 ) -> Result<()> {
     let (cert_file, key_file) = (files::cert(name), files::key(name));
     let profile = name.profile(spec);
-    // A key that cannot be read is no loss here: a new one does as well.
+    // A key that cannot be read is replaced: a new one does as well.
     let key = files::read(dir, &key_file)?.and_then(|text| parse_key(&text));
     let old = files::read(dir, &cert_file)?
         .zip(key.as_ref())

@@ -21,12 +21,12 @@ pub struct Pki {
     renewed: Vec<Renewed>,
 }
 
-/// A certificate that was there and was made anew.
+/// A certificate that was there and was renewed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Renewed {
     /// The certificate.
     pub name: CertName,
-    /// Why: `it ends soon`.
+    /// The reason, such as `it ends soon`.
     pub reason: &'static str,
 }
 
@@ -48,7 +48,7 @@ impl fmt::Debug for Pki {
 }
 
 impl Pki {
-    /// All names without any key or certificate: for what depends on everything else.
+    /// Returns all names without any key or certificate, for a digest that leaves those out.
     pub fn blank() -> Self {
         let none = || Pair {
             cert: String::new(),
@@ -61,22 +61,22 @@ impl Pki {
         }
     }
 
-    /// A certificate, PEM.
+    /// Returns a certificate, PEM.
     pub fn cert(&self, name: CertName) -> &str {
         &self.pairs[&name].cert
     }
 
-    /// A certificate's private key, PEM.
+    /// Returns a certificate's private key, PEM.
     pub fn key(&self, name: CertName) -> &str {
         &self.pairs[&name].key
     }
 
-    /// The key that signs service-account tokens, PEM.
+    /// Returns the key that signs service-account tokens, PEM.
     pub fn service_account_key(&self) -> &str {
         &self.service_account_key
     }
 
-    /// The public key that service-account tokens are checked with, PEM.
+    /// Returns the public key that service-account tokens are checked with, PEM.
     pub fn service_account_pub(&self) -> &str {
         &self.service_account_pub
     }
@@ -110,24 +110,25 @@ impl Pki {
             .extend(fault.map(|reason| Renewed { name, reason }));
     }
 
-    /// When each certificate ends, in the order of [`CertName::ALL`].
+    /// Returns the end of each certificate, in the order of [`CertName::ALL`].
     pub fn expiry(&self) -> impl Iterator<Item = (CertName, OffsetDateTime)> + '_ {
         self.pairs
             .iter()
             .map(|(name, pair)| (*name, pair.not_after))
     }
 
-    /// The certificate that ends first.
+    /// Returns the certificate that ends first.
     pub fn first_to_expire(&self) -> Option<(CertName, OffsetDateTime)> {
         self.expiry().min_by_key(|(_, end)| *end)
     }
 
-    /// What [`ensure`] made or renewed this time; a running component must be given it.
+    /// Returns the certificates that [`ensure`](super::ensure()) made or renewed this time, which
+    /// running components do not have yet.
     pub fn changed(&self) -> &[CertName] {
         &self.changed
     }
 
-    /// Those of [`Pki::changed`] that were there before, and why they were made anew.
+    /// Returns those of [`Pki::changed`] that were there before, with the reasons.
     pub fn renewed(&self) -> &[Renewed] {
         &self.renewed
     }
@@ -158,7 +159,7 @@ pub fn load(dir: &Path) -> Result<Pki> {
 }
 
 pub(super) const START_OVER: &str =
-    "restore it from a backup, or make the cluster anew: kubby delete, then kubby start";
+    "restore it from a backup, or recreate the cluster: kubby delete, then kubby start";
 
 pub(super) fn damaged(dir: &Path, file: &str) -> Error {
     Error::new(

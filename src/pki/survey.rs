@@ -1,4 +1,4 @@
-//! What certificates are there, and what the next [`super::ensure`] would do about them.
+//! Lists the certificates on the disk, and the faults that the next [`super::ensure()`] repairs.
 
 use std::path::Path;
 
@@ -17,15 +17,14 @@ pub struct Found {
     pub name: CertName,
     /// Its subject, empty where it is missing or damaged.
     pub subject: String,
-    /// When it ends; nothing where it is missing or damaged.
+    /// The time of its end; `None` where it is missing or damaged.
     pub ends: Option<OffsetDateTime>,
-    /// Why the next start makes it anew; nothing when it is as it should be.
+    /// The reason for which the next start renews it; `None` when it is as it should be.
     pub fault: Option<&'static str>,
 }
 
-/// All certificates of a cluster in the order of [`CertName::ALL`], as they are in a directory.
-/// Changes
-/// nothing but modes that let others read.
+/// Returns all certificates of a cluster in the order of [`CertName::ALL`], as they are in a
+/// directory. Changes nothing.
 ///
 /// # Errors
 /// [`crate::error::Kind::Internal`] when a file that is there cannot be read.
@@ -63,8 +62,8 @@ pub fn survey(dir: &Path, spec: &PkiSpec) -> Result<Vec<Found>> {
     Ok(all)
 }
 
-/// The first certificate in a directory that has ended, ends soon or is not valid yet, with the
-/// reason. Those that are not there do not count: a saved state has no operator.
+/// Returns the first certificate in a directory that has ended, ends soon or is not valid yet, with
+/// the reason. Those that are not there do not count: a saved state has no operator.
 ///
 /// # Errors
 /// As [`survey`].

@@ -177,7 +177,7 @@ fn fetch(
     .map(drop)
 }
 
-/// A missing Kubernetes program means that there is no such version.
+/// Explains a missing Kubernetes program: that version does not exist.
 fn explain(error: Error, item: &Item, request: &Request) -> Error {
     let version = request.version;
     if !item.is_kubernetes() || failure(&error) != Some(Failure::NotFound) {

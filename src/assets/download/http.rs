@@ -15,7 +15,7 @@ use crate::interrupt;
 /// Read once: every download has a client of its own.
 static ROOTS: OnceLock<RootCerts> = OnceLock::new();
 
-/// How patient a download is.
+/// The patience of a download.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// A connection that gives no byte for this long counts as cut.
@@ -53,7 +53,7 @@ impl Limits {
     }
 }
 
-/// What a request came to, short of success.
+/// The reason for which a request failed.
 pub(super) enum Refusal {
     /// It may go better next time.
     Transient(Failure, Option<ureq::Error>),
@@ -143,7 +143,7 @@ impl Client {
     }
 }
 
-/// What it means that a request got no answer.
+/// Returns the reason for which a request got no answer.
 fn classify(error: ureq::Error) -> Refusal {
     use ureq::Error as E;
     let unreachable = match &error {

@@ -15,7 +15,7 @@ use crate::fsutil;
 use crate::progress::Progress;
 use crate::units::human_bytes;
 
-/// What [`export`] wrote.
+/// The result of [`export`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exported {
     /// The disk image; the kernel and the initrd are files of its `/boot`.

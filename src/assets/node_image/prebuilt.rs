@@ -23,7 +23,7 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// No node image is larger unpacked; what is tries to fill the disk.
 const LARGEST: u64 = 32 << 30;
 
-/// The node image in a file or behind an `http://` or `https://` URL: a qcow2 disk, also
+/// Returns the node image in a file or behind an `http://` or `https://` URL: a qcow2 disk, also
 /// gzip-compressed, with its kernel and initrd in `/boot`, as [`export`](super::export) writes it.
 /// `sha256` is that of the file as given; without it a URL is refused, and a file is taken as it
 /// is. What was taken once is in the cache and not read again.
@@ -54,9 +54,7 @@ pub fn prebuilt(
                 Kind::Usage,
                 format!("an image from a URL is only taken with its digest: {source}"),
             )
-            .with_hint(
-                "add --image-sha256 HEX, which whoever made the image publishes beside it",
-            ));
+            .with_hint("add --image-sha256 HEX, which is published beside the image"));
         }
         None => sha256_of_file(Path::new(source))?,
     };
@@ -93,15 +91,15 @@ pub fn prebuilt(
     })
 }
 
-/// Errors about the unpacked copy are about what the user gave.
+/// Names what the user gave in an error about its unpacked copy.
 fn name_source(error: Error, source: &str, copy: &Path) -> Error {
     let message = error.message().replace(&copy.display().to_string(), source);
     Error::new(error.kind(), message)
         .with_hint("`kubby node-image build --export FILE` writes files that can be given here")
 }
 
-/// A compressed image grows to about three times its size, and its kernel is taken out of a raw
-/// copy.
+/// Checks the room: a compressed image grows to about three times its size, and its kernel is taken
+/// out of a raw copy.
 fn enough_room(dir: &Path, size: Option<u64>) -> Result<()> {
     let needed = size.unwrap_or(400 << 20).saturating_mul(6);
     let (free, _) = room(dir)?;
@@ -177,7 +175,7 @@ mod tests {
         );
     }
 
-    /// A disk of 8 MiB with these files in /boot, as qcow2.
+    /// Returns a disk of 8 MiB with these files in /boot, as qcow2.
     fn disk(dir: &Path, boot: &[(&str, &str)]) -> PathBuf {
         let root = dir.join("root");
         std::fs::create_dir_all(root.join("boot")).unwrap();

@@ -17,7 +17,7 @@ fn each_fault_is_found() {
         (issuer, check::decode(&pem).unwrap())
     };
     let (issuer, ca) = authority_of(CertName::Ca);
-    // The same name, but another key: only the signature tells them apart.
+    // The same name, but another key: only the signature differs.
     let (impostor, _) = authority_of(CertName::Ca);
     let (other, _) = authority_of(CertName::EtcdCa);
     let key = issue::new_key().unwrap();

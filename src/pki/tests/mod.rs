@@ -1,4 +1,4 @@
-//! What the directory holds after each kind of start.
+//! The content of the directory after each kind of start.
 
 use std::fs;
 use std::net::Ipv4Addr;
