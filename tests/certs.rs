@@ -40,7 +40,7 @@ fn rows(home: &Path) -> Vec<Value> {
 }
 
 #[test]
-fn each_certificate_is_told_with_what_the_next_start_does() {
+fn each_certificate_is_listed_with_its_renewal() {
     for (age, left, renewal) in [
         (0, 364, Value::Null),
         (340, 24, "it ends soon".into()),

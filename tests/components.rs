@@ -330,7 +330,7 @@ impl Progress for Warnings {
 }
 
 #[test]
-fn damaged_sets_are_noticed_and_made_anew() {
+fn damaged_sets_are_noticed_and_made_again() {
     let server = serve(mirror(), |_, _| None);
     let cache = tempfile::tempdir().unwrap();
     let base = server.url("/m");

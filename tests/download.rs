@@ -45,8 +45,7 @@ fn fetch(server: &Server, path: &str, expected: &str) -> (Result<()>, Vec<PathBu
     let dir = tempfile::tempdir().unwrap();
     let dest = dir.path().join("file");
     let sink = Silent.step("").sink();
-    let result =
-        download::fetch_to_file_within(&server.url(path), &dest, expected, &sink, &quick());
+    let result = download::fetch_to_file(&server.url(path), &dest, expected, &sink, &quick());
     let left = std::fs::read_dir(dir.path())
         .unwrap()
         .map(|e| e.unwrap().path())
@@ -228,7 +227,7 @@ fn redirects_are_followed() {
 }
 
 #[test]
-fn a_host_out_of_reach_is_told_apart() {
+fn a_host_out_of_reach_has_its_own_failure() {
     // A port that was free a moment ago.
     let port = TcpListener::bind("127.0.0.1:0")
         .unwrap()

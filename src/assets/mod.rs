@@ -1,7 +1,8 @@
-//! Where the node image and the Kubernetes components come from: cache, download or build.
+//! The node image and the Kubernetes components: from the cache, a download or a build.
 
 mod cache;
 pub mod components;
+mod copy;
 pub mod download;
 pub mod node_image;
 pub mod recipes;

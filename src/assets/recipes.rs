@@ -14,8 +14,8 @@ use crate::units::hex;
 #[folder = "images/"]
 struct Images;
 
-/// The files under a folder of `images/` (such as `node` or `components/kube`), by path relative
-/// to it, sorted; without tests, which go into no image.
+/// Returns the files under a folder of `images/` (such as `node` or `components/kube`), by path
+/// relative to it, sorted; without tests, which go into no image.
 pub fn files(folder: &str) -> Vec<(String, Vec<u8>)> {
     let prefix = format!("{folder}/");
     let mut out: Vec<(String, Vec<u8>)> = Images::iter()
@@ -29,8 +29,8 @@ pub fn files(folder: &str) -> Vec<(String, Vec<u8>)> {
     out
 }
 
-/// A SHA-256 in lower-case hex over the names and contents of a recipe folder: the part of a
-/// cache key that changes when a recipe changes.
+/// Returns a SHA-256 in lower-case hex over the names and contents of a recipe folder: the part of
+/// a cache key that changes when a recipe changes.
 pub fn digest(folder: &str) -> String {
     let mut hash = Sha256::new();
     for (path, content) in files(folder) {

@@ -1,15 +1,14 @@
-//! What a file in the cache must be.
+//! Records of files in the cache.
 
 use std::fs::{self, File};
-use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::copy::copy;
 use crate::error::{Error, Kind, Result, ResultExt};
-use crate::interrupt;
 use crate::units::hex;
 
 /// The size, digest and time of a file. The time only saves work: a file with the recorded size and
@@ -97,16 +96,10 @@ pub(super) fn intact<T>(checked: Result<T>) -> Result<Option<T>> {
 /// [`Kind::Assets`] when it cannot be read; [`Kind::Interrupted`] on Ctrl-C.
 pub(super) fn sha256_of_file(path: &Path) -> Result<String> {
     let fail = || format!("cannot read {}", path.display());
-    let mut file = File::open(path).context(Kind::Assets, fail)?;
+    let file = File::open(path).context(Kind::Assets, fail)?;
     let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        interrupt::check()?;
-        match file.read(&mut buffer).context(Kind::Assets, fail)? {
-            0 => return Ok(hex(&hash.finalize())),
-            n => hash.update(&buffer[..n]),
-        }
-    }
+    copy(file, &mut hash, fail, fail, |_| Ok(()))?;
+    Ok(hex(&hash.finalize()))
 }
 
 #[cfg(test)]

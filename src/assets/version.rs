@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The version that `kubby start` installs unless told otherwise.
+/// The version that `kubby start` installs by default.
 pub const DEFAULT: KubernetesVersion = KubernetesVersion {
     minor: 37,
     patch: 2,
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_and_unsupported_versions_are_told_apart() {
+    fn nonsense_and_unsupported_versions_are_distinguished() {
         for text in [
             "",
             "latest",

@@ -24,7 +24,7 @@ impl Address {
     /// Reads an address; `scheme` is what one without a scheme gets.
     ///
     /// # Errors
-    /// What is wrong with it, without the text itself: it may hold a password.
+    /// The reason, without the text itself: it may hold a password.
     pub fn parse(text: &str, scheme: &str) -> Result<Self, String> {
         let (scheme, rest) = match text.split_once("://") {
             Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest),
@@ -55,12 +55,12 @@ impl Address {
         })
     }
 
-    /// Whether it is the host's own loopback.
+    /// Returns whether it is the host's own loopback.
     pub fn is_loopback(&self) -> bool {
         is_loopback(&self.host)
     }
 
-    /// The address that leads from the node to the same place, and the port of the host's
+    /// Returns the address that leads from the node to the same place, and the port of the host's
     /// loopback that the node has to be let through to for that.
     pub fn in_node(&self) -> (Address, Option<u16>) {
         if !self.is_loopback() {
@@ -97,7 +97,7 @@ impl fmt::Display for Address {
 /// Splits `host:port`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The reason for which it is not `host:port`.
 pub fn split_port(text: &str) -> Result<(String, Option<u16>), String> {
     let bracket = text.rfind(']').map_or(0, |at| at + 1);
     let (host, port) = match text[bracket..].rfind(':') {
@@ -120,7 +120,7 @@ pub fn split_port(text: &str) -> Result<(String, Option<u16>), String> {
     Ok((host.to_ascii_lowercase(), port))
 }
 
-/// Whether a host name or address is this host's own.
+/// Returns whether a host name or address is this host's own.
 fn is_loopback(host: &str) -> bool {
     host == "localhost"
         || host.ends_with(".localhost")

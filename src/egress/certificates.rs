@@ -8,10 +8,10 @@ const END: &str = "-----END CERTIFICATE-----";
 /// Takes the certificates out of a PEM text, one text each with a line break at its end.
 ///
 /// # Errors
-/// Why it is not a file of certificates, in words that go on after its name.
+/// The reason, in words that follow the name of the file.
 pub fn parse(text: &str) -> Result<Vec<String>, String> {
     if text.contains("PRIVATE KEY-----") {
-        return Err("holds a private key, which must not be handed out".into());
+        return Err("holds a private key, which has to stay secret".into());
     }
     let mut found = Vec::new();
     let mut rest = text;

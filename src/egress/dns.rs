@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use crate::network::NAME_SERVER_ALIASES;
 
-/// More search domains than this are not worth their queries; old resolvers took six.
+/// The largest number of search domains: each costs a query, and old resolvers took six.
 const MOST_DOMAINS: usize = 6;
 
-/// What the node resolves names with.
+/// The name servers and search domains of the node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Dns {
     /// Name servers; none for the host's own, which QEMU passes queries on to.
@@ -19,15 +19,15 @@ pub struct Dns {
 /// A name server that stands at an address of the node's network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Alias {
-    /// Where the node asks, port 53.
+    /// The address that the node asks, on port 53.
     pub at: Ipv4Addr,
-    /// Where that leads.
+    /// The server that it leads to.
     pub to: SocketAddrV4,
 }
 
 impl Dns {
-    /// The servers that need an address in the node's network: those on the host's loopback, and
-    /// those with another port than 53, which resolv.conf cannot express.
+    /// Returns the servers that need an address in the node's network: those on the host's
+    /// loopback, and those with another port than 53, which resolv.conf cannot express.
     pub fn aliases(&self) -> Vec<Alias> {
         let special = |s: &&SocketAddrV4| s.ip().is_loopback() || s.port() != 53;
         let servers = self.servers.iter().filter(special);
@@ -40,7 +40,7 @@ impl Dns {
             .collect()
     }
 
-    /// The addresses for the node's configuration, in order.
+    /// Returns the addresses for the node's configuration, in order.
     pub fn addresses(&self) -> Vec<Ipv4Addr> {
         let aliases = self.aliases();
         let address = |server: &SocketAddrV4| {
@@ -54,7 +54,7 @@ impl Dns {
 /// Reads `ADDRESS` or `ADDRESS:PORT` of a name server.
 ///
 /// # Errors
-/// Why it is none that the node can use.
+/// The reason for which the node cannot use it.
 pub fn parse_server(text: &str) -> Result<SocketAddrV4, String> {
     if let Ok(address) = text.parse::<Ipv4Addr>() {
         return check(SocketAddrV4::new(address, 53));
@@ -77,7 +77,7 @@ fn check(server: SocketAddrV4) -> Result<SocketAddrV4, String> {
     Ok(server)
 }
 
-/// What the host's resolv.conf tells: its search domains, and a warning where QEMU finds no name
+/// Returns the search domains of the host's resolv.conf, and a warning where QEMU finds no name
 /// server in it that it can pass queries on to.
 pub fn of_host(resolv_conf: &str) -> (Vec<String>, Option<String>) {
     let (mut search, mut v4, mut v6) = (Vec::new(), 0, 0);

@@ -1,11 +1,11 @@
-//! What this host is set to, read from its files and the environment.
+//! The settings of this host, read from its files and the environment.
 
 use std::path::{Path, PathBuf};
 
 use super::certificates;
 use super::registries::{self, Registries};
 
-/// More than this in one file is no configuration.
+/// The size above which a file is not read, in bytes.
 const MOST_BYTES: u64 = 1 << 20;
 
 /// Texts of the host's files, with their paths for messages. Not to be printed: a proxy's URL may
@@ -74,7 +74,7 @@ impl HostFacts {
         }
     }
 
-    /// A variable of the environment.
+    /// Returns a variable of the environment.
     pub fn variable(&self, name: &str) -> Option<String> {
         let found = self.environment.iter().find(|(n, _)| n == name);
         found.map(|(_, value)| value.clone())
@@ -109,7 +109,7 @@ impl HostFacts {
         }
     }
 
-    /// The certificates that the host's administrator added.
+    /// Returns the certificates that the host's administrator added.
     pub fn authorities(&self, warnings: &mut Vec<String>) -> Vec<String> {
         let mut all = Vec::new();
         for (path, text) in &self.authorities {
@@ -125,7 +125,7 @@ impl HostFacts {
     }
 }
 
-/// The entries of a folder, sorted; none where there is no such folder.
+/// Returns the entries of a folder, sorted; none where the folder does not exist.
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let found = std::fs::read_dir(folder).into_iter().flatten();
     let mut all: Vec<PathBuf> = found.filter_map(|e| Some(e.ok()?.path())).collect();
@@ -133,7 +133,7 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// The files with one of these endings below a folder.
+/// Returns the files with one of these endings below a folder.
 fn files(folder: &Path, endings: &[&str]) -> Vec<(PathBuf, String)> {
     let mut all = Vec::new();
     for path in entries(folder) {
@@ -147,7 +147,7 @@ fn files(folder: &Path, endings: &[&str]) -> Vec<(PathBuf, String)> {
     all
 }
 
-/// A file that this user may not read is as good as none.
+/// Reads a file; `None` also for a file that this user may not read.
 fn read(path: &Path) -> Option<(PathBuf, String)> {
     let size = std::fs::metadata(path).ok().filter(|m| m.is_file())?.len();
     if size > MOST_BYTES {

@@ -1,4 +1,4 @@
-//! What the node needs to reach the world from where this host stands: mirrors of registries,
+//! The settings by which a node reaches the world as this host does: mirrors of registries,
 //! proxies, private authorities, name servers.
 //!
 //! [`Settings`] is what the user gave, kept in the profile. What the host itself is set to is
@@ -28,7 +28,7 @@ use crate::error::{Error, Kind, Result};
 /// The word that empties a list that an earlier start was given.
 pub const NONE: &str = "none";
 
-/// What the user gave, as it is kept in the profile.
+/// The user's settings, as they are kept in the profile.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
@@ -47,7 +47,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Nothing was given.
+    /// Returns whether nothing was given.
     pub fn is_empty(&self) -> bool {
         *self == Settings::default()
     }
@@ -70,7 +70,7 @@ impl Settings {
     }
 }
 
-/// All that the node is told of the world outside.
+/// The registries, proxies, authorities and name servers of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Egress {
     /// Registries by the host in an image's name.
@@ -85,7 +85,7 @@ pub struct Egress {
 
 impl Egress {
     /// Puts together what the user gave and what the host has. The second part of the result are
-    /// warnings: a file of the host's that cannot be read is no reason not to start.
+    /// warnings: a file of the host's that cannot be read does not keep a cluster from starting.
     ///
     /// # Errors
     /// [`Kind::Usage`] for a proxy in the environment that makes no sense, [`Kind::State`] for a

@@ -30,7 +30,7 @@ impl std::fmt::Debug for Proxy {
 
 impl Proxy {
     /// Returns lines `NAME=value` for a program's environment in a node, which may hold passwords.
-    /// What belongs to the cluster is reached without a proxy.
+    /// The addresses of the cluster are reached without a proxy.
     pub fn environment(&self, network: &Network, node: &NodeNetwork) -> Vec<String> {
         if self.proxies.is_empty() {
             return Vec::new();

@@ -12,7 +12,7 @@ use super::names::{Profile, Usage};
 /// then never meets an expired one.
 pub(super) const RENEW_BEFORE: Duration = Duration::days(30);
 
-/// What is wrong about a certificate that begins in the future: it, or the clock.
+/// The fault of a certificate that begins in the future: it is wrong, or the clock is.
 pub const NOT_YET_VALID: &str = "it is not valid yet";
 
 /// Decodes a PEM text of one certificate.
@@ -22,17 +22,17 @@ pub(super) fn decode(pem: &str) -> Option<Pem> {
     Some(pem)
 }
 
-/// When a certificate ends.
+/// Returns the time at which a certificate ends.
 pub(super) fn not_after(pem: &Pem) -> Option<OffsetDateTime> {
     Some(pem.parse_x509().ok()?.validity().not_after.to_datetime())
 }
 
-/// Whether a certificate is for this key.
+/// Returns whether a certificate is for this key.
 pub(super) fn is_for_key(certificate: &X509Certificate, key: &KeyPair) -> bool {
     certificate.public_key().subject_public_key.data.as_ref() == key.der_bytes()
 }
 
-/// Why a certificate must be made anew; nothing if it is as it should be.
+/// Returns the reason for which a certificate must be renewed; `None` if it is as it should be.
 pub(super) fn fault(
     pem: &str,
     key: &KeyPair,
@@ -68,7 +68,7 @@ pub(super) fn fault(
     untimely(certificate.validity(), now, RENEW_BEFORE)
 }
 
-/// What is wrong about a time of validity; `before` is how long before its end that is soon.
+/// Returns the fault of a time of validity; within `before` of its end, it ends soon.
 pub(super) fn untimely(
     validity: &Validity,
     now: OffsetDateTime,
@@ -98,7 +98,7 @@ fn subject_is(certificate: &X509Certificate, profile: &Profile) -> bool {
         && organization == Vec::from_iter(profile.organization.map(Some))
 }
 
-/// The alternative names, in the form and order of [`Profile::sans`].
+/// Returns the alternative names, in the form and order of [`Profile::sans`].
 pub(super) fn names(certificate: &X509Certificate) -> Vec<String> {
     let Ok(Some(extension)) = certificate.subject_alternative_name() else {
         return Vec::new();

@@ -7,7 +7,10 @@ use rcgen::{Issuer, KeyPair};
 use time::{Duration, OffsetDateTime};
 use x509_parser::pem::Pem;
 
-use super::{CertName, Pair, Pki, PkiSpec, SERVICE_ACCOUNT, check, damaged, files, issue};
+use super::files::{self, SERVICE_ACCOUNT};
+use super::keys::{self, Pki, damaged};
+use super::names::{CertName, PkiSpec};
+use super::{check, issue};
 use crate::error::{Error, Kind, Result, ResultExt as _};
 use crate::fsutil;
 
@@ -20,7 +23,7 @@ pub(super) const RENEW_AUTHORITY_BEFORE: Duration =
 /// fit the specification or end within 30 days, and keeps all others. Running it twice changes
 /// nothing; running it after a crash completes what the first run began.
 ///
-/// Directories have mode 0700 and files 0600. Nobody else may work on the directory meanwhile.
+/// Directories have mode 0700 and files 0600. No other process may work on the directory meanwhile.
 ///
 /// # Errors
 /// [`Kind::State`] when an authority or the service-account key is damaged or lost although the
@@ -28,19 +31,12 @@ pub(super) const RENEW_AUTHORITY_BEFORE: Duration =
 /// certificate; [`Kind::Internal`] when the file system refuses.
 pub fn ensure(dir: &Path, spec: &PkiSpec) -> Result<Pki> {
     fsutil::create_private_dir(&dir.join("etcd"))?;
-    let mut pki = Pki {
-        pairs: BTreeMap::new(),
-        service_account_key: String::new(),
-        service_account_pub: String::new(),
-        changed: Vec::new(),
-        renewed: Vec::new(),
-    };
+    let mut pki = Pki::default();
     let mut authorities = BTreeMap::new();
-    for name in CertName::ALL
-        .into_iter()
-        .filter(|n| n.authority().is_none())
-    {
-        authorities.insert(name, ensure_authority(dir, name, spec, &mut pki)?);
+    for name in CertName::ALL {
+        if name.authority().is_none() {
+            authorities.insert(name, ensure_authority(dir, name, spec, &mut pki)?);
+        }
     }
     ensure_service_account(dir, &mut pki)?;
     for name in CertName::ALL {
@@ -95,15 +91,7 @@ fn ensure_authority(
         }
     };
     let certificate = check::decode(&cert).ok_or_else(|| damaged(dir, &cert_file))?;
-    let not_after = check::not_after(&certificate).ok_or_else(|| damaged(dir, &cert_file))?;
-    pki.pairs.insert(
-        name,
-        Pair {
-            cert: cert.clone(),
-            key: key.serialize_pem(),
-            not_after,
-        },
-    );
+    let not_after = pki.insert(dir, name, cert.clone(), key.serialize_pem())?;
     let issuer = Issuer::from_ca_cert_pem(&cert, key).context(Kind::State, || {
         format!("{cert_file} cannot be used for signing")
     })?;
@@ -114,7 +102,8 @@ fn ensure_authority(
     })
 }
 
-/// Why an authority's certificate must be made anew, with the key that it has.
+/// Returns the reason for which an authority's certificate must be renewed, with the key that it
+/// has.
 fn authority_fault(
     dir: &Path,
     file: &str,
@@ -133,7 +122,7 @@ fn authority_fault(
     Ok(check::untimely(parsed.validity(), now, before))
 }
 
-/// Whether an authority has signed something already, so that there may be a cluster of it.
+/// Returns whether an authority has signed something already, so that there may be a cluster of it.
 fn has_certificates_of(dir: &Path, authority: CertName) -> bool {
     CertName::ALL
         .into_iter()
@@ -167,7 +156,7 @@ fn ensure_leaf(
 ) -> Result<()> {
     let (cert_file, key_file) = (files::cert(name), files::key(name));
     let profile = name.profile(spec);
-    // A key that cannot be read is no loss here: a new one does as well.
+    // A key that cannot be read is replaced: a new one does as well.
     let key = files::read(dir, &key_file)?.and_then(|text| parse_key(&text));
     let old = files::read(dir, &cert_file)?
         .zip(key.as_ref())
@@ -182,29 +171,14 @@ fn ensure_leaf(
     let cert = match old.filter(|_| fault.is_none()) {
         Some(cert) => cert,
         None => {
-            let cert = issue::leaf(
-                &profile,
-                &key,
-                &authority.issuer,
-                authority.not_after,
-                spec.now,
-            )?;
+            let end = authority.not_after;
+            let cert = issue::leaf(&profile, &key, &authority.issuer, end, spec.now)?;
             files::write(dir, &cert_file, &cert)?;
             pki.made(name, fault);
             cert
         }
     };
-    let not_after = check::decode(&cert).as_ref().and_then(check::not_after);
-    let not_after = not_after.ok_or_else(|| damaged(dir, &cert_file))?;
-    pki.pairs.insert(
-        name,
-        Pair {
-            cert,
-            key: key.serialize_pem(),
-            not_after,
-        },
-    );
-    Ok(())
+    pki.insert(dir, name, cert, key.serialize_pem()).map(drop)
 }
 
 pub(super) fn parse_key(pem: &str) -> Option<KeyPair> {
@@ -228,5 +202,5 @@ fn lost(dir: &Path, file: &str) -> Error {
             path.display()
         ),
     )
-    .with_hint(super::START_OVER)
+    .with_hint(keys::START_OVER)
 }

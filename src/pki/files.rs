@@ -1,25 +1,28 @@
-//! The PKI's files: their names, and that nobody else can read them.
+//! The PKI's files: their names, and reading and writing them for the owner alone.
 
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::CertName;
+use super::names::CertName;
 use crate::error::{Kind, Result, ResultExt as _};
 use crate::fsutil;
 
-/// The file of a certificate, below the PKI's directory.
+/// The service-account key's files: private and public.
+pub(super) const SERVICE_ACCOUNT: (&str, &str) = ("sa.key", "sa.pub");
+
+/// Returns the file of a certificate, below the PKI's directory.
 pub(super) fn cert(name: CertName) -> String {
     format!("{}.crt", name.stem())
 }
 
-/// The file of a certificate's key, below the PKI's directory.
+/// Returns the file of a certificate's key, below the PKI's directory.
 pub(super) fn key(name: CertName) -> String {
     format!("{}.key", name.stem())
 }
 
-/// A file's text, if it is there; takes access away from others.
+/// Returns a file's text, if it is there, and takes access away from others.
 pub(super) fn read(dir: &Path, file: &str) -> Result<Option<String>> {
     let path = dir.join(file);
     let fail = || format!("cannot read {}", path.display());
@@ -37,7 +40,7 @@ pub(super) fn read(dir: &Path, file: &str) -> Result<Option<String>> {
     Ok(Some(text))
 }
 
-/// A file's text, if it is there. Bytes that are no text are replaced, and then whoever parses it
+/// Returns a file's text, if it is there. Bytes that are not text are replaced, so that a parser
 /// finds it damaged.
 pub(super) fn look(dir: &Path, file: &str) -> Result<Option<String>> {
     let path = dir.join(file);
@@ -48,7 +51,7 @@ pub(super) fn look(dir: &Path, file: &str) -> Result<Option<String>> {
     }
 }
 
-/// Writes a file whole, for nobody else to read.
+/// Writes a file whole, which no other user can read.
 pub(super) fn write(dir: &Path, file: &str, text: &str) -> Result<()> {
     fsutil::write_atomic(&dir.join(file), text.as_bytes(), 0o600)
 }

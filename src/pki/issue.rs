@@ -10,20 +10,20 @@ use time::{Duration, OffsetDateTime};
 use super::names::{Profile, Usage};
 use crate::error::{Error, Kind, Result, ResultExt as _};
 
-/// How far certificates begin in the past, for clocks that are behind.
+/// The time by which certificates begin in the past, for clocks that are behind.
 const SKEW: Duration = Duration::hours(1);
-/// How long authorities last.
+/// The life of an authority.
 const CA_LIFE: Duration = Duration::days(3650);
-/// How long all others last.
+/// The life of all other certificates.
 pub(super) const LEAF_LIFE: Duration = Duration::days(365);
 
-/// A new ECDSA P-256 key.
+/// Returns a new ECDSA P-256 key.
 pub(super) fn new_key() -> Result<KeyPair> {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
         .context(Kind::Internal, || "cannot make a private key".into())
 }
 
-/// An authority's certificate for its key.
+/// Returns an authority's certificate for its key.
 pub(super) fn authority(profile: &Profile, key: &KeyPair, now: OffsetDateTime) -> Result<String> {
     let mut params = params(profile, now - SKEW, now + CA_LIFE)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -35,7 +35,7 @@ pub(super) fn authority(profile: &Profile, key: &KeyPair, now: OffsetDateTime) -
     pem(profile, params.self_signed(key))
 }
 
-/// A certificate for a key, signed by an authority, which it does not outlive.
+/// Returns a certificate for a key, signed by an authority, which it does not outlive.
 pub(super) fn leaf(
     profile: &Profile,
     key: &KeyPair,
@@ -86,7 +86,7 @@ fn params(
     Ok(params)
 }
 
-/// 120 random bits; the first byte makes the number positive and its length fixed.
+/// Returns 120 random bits; the first byte makes the number positive and its length fixed.
 fn random_serial() -> SerialNumber {
     let mut bytes = *uuid::Uuid::new_v4().as_bytes();
     bytes[0] = bytes[0] & 0x3f | 0x40;

@@ -2,51 +2,76 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::PkiSpec;
+use time::OffsetDateTime;
+
+use crate::network::{Network, NodeNetwork};
+
+/// The network and the time that the certificates of a cluster depend on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PkiSpec {
+    /// The network of the cluster.
+    pub network: Network,
+    /// The control plane node.
+    pub node: NodeNetwork,
+    /// The time to count validity from.
+    pub now: OffsetDateTime,
+}
+
+impl PkiSpec {
+    /// Returns what the certificates of a cluster depend on that has its first node only.
+    pub fn of_first_node(now: OffsetDateTime) -> Self {
+        let network = Network::default();
+        PkiSpec {
+            node: network.first_node(),
+            network,
+            now,
+        }
+    }
+}
 
 /// A certificate of the cluster, laid out as kubeadm does it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CertName {
-    /// The authority that everybody in the cluster trusts.
+    /// The cluster's authority, which all components trust.
     Ca,
     /// The authority of the API aggregation layer.
     FrontProxyCa,
-    /// The authority of etcd and its one client.
+    /// The authority of etcd's server, peer and client certificates.
     EtcdCa,
     /// The authority of the operator's certificate and of nothing else. A copy of a cluster gets
     /// another one, so that the copy refuses the operator of the original and the other way round.
     OperatorCa,
-    /// What kube-apiserver shows to its clients.
+    /// kube-apiserver's certificate as a server.
     Apiserver,
-    /// Who kube-apiserver is to kubelets.
+    /// kube-apiserver's certificate as a client of kubelets.
     ApiserverKubeletClient,
-    /// Who kube-apiserver is to etcd.
+    /// kube-apiserver's certificate as a client of etcd.
     ApiserverEtcdClient,
-    /// Who kube-apiserver is to aggregated API servers.
+    /// kube-apiserver's certificate as a client of aggregated API servers.
     FrontProxyClient,
-    /// What etcd shows to its clients; also a client, for its own gateway.
+    /// etcd's certificate as a server, and as a client for its own gateway.
     EtcdServer,
-    /// What etcd members show to each other.
+    /// The certificate that etcd members show to each other.
     EtcdPeer,
     /// The user's certificate, and kubby's own.
     Admin,
-    /// Who kube-controller-manager is to kube-apiserver.
+    /// kube-controller-manager's certificate as a client of kube-apiserver.
     ControllerManager,
-    /// What kube-controller-manager shows to who asks for its health and its figures.
+    /// kube-controller-manager's certificate as a server of its health and metrics.
     ControllerManagerServing,
-    /// Who kube-scheduler is to kube-apiserver.
+    /// kube-scheduler's certificate as a client of kube-apiserver.
     Scheduler,
-    /// What kube-scheduler shows to who asks for its health and its figures.
+    /// kube-scheduler's certificate as a server of its health and metrics.
     SchedulerServing,
-    /// kube-proxy's.
+    /// kube-proxy's certificate as a client of kube-apiserver.
     KubeProxy,
-    /// Who the kubelet is to kube-apiserver.
+    /// The kubelet's certificate as a client of kube-apiserver.
     KubeletClient,
-    /// What the kubelet shows to kube-apiserver, for logs and exec.
+    /// The kubelet's certificate as a server, for logs and exec.
     KubeletServing,
 }
 
-/// What a certificate is for, as its extended key usage says it.
+/// The purpose of a certificate, which becomes its extended key usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Usage {
     /// Signing others.
@@ -59,7 +84,7 @@ pub(super) enum Usage {
     Both,
 }
 
-/// Everything that a certificate must say.
+/// The content that a certificate must have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Profile {
     pub common_name: String,
@@ -92,7 +117,7 @@ impl CertName {
         CertName::KubeletServing,
     ];
 
-    /// The path of its files below the PKI's directory, without `.crt` and `.key`.
+    /// Returns the path of its files below the PKI's directory, without `.crt` and `.key`.
     pub fn stem(self) -> &'static str {
         match self {
             CertName::Ca => "ca",
@@ -116,7 +141,7 @@ impl CertName {
         }
     }
 
-    /// The certificate whose files have this path, as [`CertName::stem`] says it.
+    /// Returns the certificate whose files have this path, as [`CertName::stem`] returns it.
     pub fn of_stem(stem: &str) -> Option<CertName> {
         CertName::ALL.into_iter().find(|name| name.stem() == stem)
     }
@@ -135,7 +160,7 @@ impl CertName {
         )
     }
 
-    /// The authority that signs it; nothing for an authority, which signs itself.
+    /// Returns the authority that signs it; `None` for an authority, which signs itself.
     pub fn authority(self) -> Option<CertName> {
         match self {
             CertName::Ca | CertName::FrontProxyCa | CertName::EtcdCa | CertName::OperatorCa => None,
@@ -148,13 +173,13 @@ impl CertName {
         }
     }
 
-    /// Whether a lost authority may be replaced: the API server reads the operator's anew while
-    /// it runs, and nothing else knows it.
+    /// Returns whether a lost authority may be replaced: the API server reads the operator's again
+    /// while it runs, and nothing else uses it.
     pub(super) fn is_replaceable(self) -> bool {
         self == CertName::OperatorCa
     }
 
-    /// What it must say in a cluster of this specification.
+    /// Returns the content that it must have in a cluster of this specification.
     pub(super) fn profile(self, spec: &PkiSpec) -> Profile {
         let node = &spec.node.name;
         let of = |common_name: &str, organization, usage| Profile {

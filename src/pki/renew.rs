@@ -1,8 +1,11 @@
-//! Making certificates anew although they are good.
+//! Renews certificates before their time.
 
 use std::path::Path;
 
-use super::{CertName, Pki, PkiSpec, ensure, files};
+use super::ensure::ensure;
+use super::files;
+use super::keys::Pki;
+use super::names::{CertName, PkiSpec};
 use crate::error::Result;
 use crate::fsutil;
 
@@ -21,10 +24,10 @@ pub fn forget_operator(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes these certificates anew, and whatever else [`ensure()`] would; [`Pki::changed`] says which. All but authorities get new
-/// keys; an authority keeps its key, so that what it signed stays valid, but for the operator's:
-/// that is replaced, and then the cluster refuses what the earlier one signed. What a crash leaves
-/// is completed by the next [`ensure()`].
+/// Renews these certificates, and all others that [`ensure`] would; [`Pki::changed`] has them. All
+/// but authorities get new keys; an authority keeps its key, so that what it signed stays valid,
+/// but for the operator's: that is replaced, and then the cluster refuses what the earlier one
+/// signed. What a crash leaves is completed by the next [`ensure`].
 ///
 /// # Errors
 /// As [`ensure()`].

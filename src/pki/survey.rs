@@ -1,4 +1,4 @@
-//! What certificates are there, and what the next [`super::ensure()`] would do about them.
+//! Lists the certificates on the disk, and the faults that the next [`super::ensure()`] repairs.
 
 use std::path::Path;
 
@@ -6,7 +6,8 @@ use time::OffsetDateTime;
 use x509_parser::pem::Pem;
 
 use super::ensure::{RENEW_AUTHORITY_BEFORE, parse_key};
-use super::{CertName, PkiSpec, check, files};
+use super::names::{CertName, PkiSpec};
+use super::{check, files};
 use crate::error::Result;
 
 /// A certificate as it is on the disk.
@@ -16,15 +17,14 @@ pub struct Found {
     pub name: CertName,
     /// Its subject, empty where it is missing or damaged.
     pub subject: String,
-    /// When it ends; nothing where it is missing or damaged.
+    /// The time of its end; `None` where it is missing or damaged.
     pub ends: Option<OffsetDateTime>,
-    /// Why the next start makes it anew; nothing when it is as it should be.
+    /// The reason for which the next start renews it; `None` when it is as it should be.
     pub fault: Option<&'static str>,
 }
 
-/// All certificates of a cluster in the order of [`CertName::ALL`], as they are in a directory.
-/// Changes
-/// nothing but modes that let others read.
+/// Returns all certificates of a cluster in the order of [`CertName::ALL`], as they are in a
+/// directory. Changes nothing.
 ///
 /// # Errors
 /// [`crate::error::Kind::Internal`] when a file that is there cannot be read.
@@ -62,8 +62,8 @@ pub fn survey(dir: &Path, spec: &PkiSpec) -> Result<Vec<Found>> {
     Ok(all)
 }
 
-/// The first certificate in a directory that has ended, ends soon or is not valid yet, with the
-/// reason. Those that are not there do not count: a saved state has no operator.
+/// Returns the first certificate in a directory that has ended, ends soon or is not valid yet, with
+/// the reason. Those that are not there do not count: a saved state has no operator.
 ///
 /// # Errors
 /// As [`survey`].

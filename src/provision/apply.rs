@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::remote::{self, Remote};
 use crate::trace;
 
-/// What [`apply`] changed.
+/// The changes that [`apply`] made.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Applied {
     /// Paths that were written.
@@ -96,7 +96,7 @@ pub fn start_all(remote: &mut dyn Remote) -> Result<()> {
         .map(drop)
 }
 
-/// Whether the restarts that [`apply`] has queued are through.
+/// Returns whether the restarts that [`apply`] has queued are through.
 ///
 /// # Errors
 /// [`Kind::NodeUnreachable`] when SSH fails.
@@ -110,7 +110,7 @@ pub fn settled(remote: &mut dyn Remote, restarted: &[String]) -> Result<bool> {
     Ok(!restarted.iter().any(|unit| jobs.contains(unit.as_str())))
 }
 
-/// Removes what an earlier plan has left, by the shell's own means: nothing is run for it.
+/// Removes files that an earlier plan has left, by the shell's own means: nothing is run for it.
 fn tidy(tidy: &Tidy, wanted: &Wanted) -> String {
     let keep: Vec<String> = wanted
         .files
@@ -188,15 +188,15 @@ mod tests {
     use crate::remote::{NodeFile, Output};
     use std::time::Duration;
 
-    /// A node in some state that writes down what it is told.
+    /// A node in some state that records its commands.
     #[derive(Default)]
     struct Node {
-        /// What the comparison of files finds.
+        /// The answer to the comparison of files.
         state: Vec<u8>,
         fails: bool,
         /// None of its units runs.
         idle: bool,
-        told: Vec<String>,
+        commands: Vec<String>,
         pushed: Vec<String>,
     }
 
@@ -210,7 +210,7 @@ mod tests {
                     stderr: vec![],
                 });
             }
-            self.told.push(command.to_owned());
+            self.commands.push(command.to_owned());
             let stderr = b"Unit kubby.target not found.".to_vec();
             let running: &[u8] = if self.idle { b"\n" } else { b"etcd.service\n" };
             let stdout = running.to_vec();
@@ -243,7 +243,7 @@ mod tests {
         let applied = apply(&mut node, &wanted()).unwrap();
         assert_eq!(node.pushed, ["/etc/a"]);
         assert_eq!(applied.restarted, ["etcd.service"]);
-        let script = node.told.join("\n");
+        let script = node.commands.join("\n");
         assert!(script.contains("--no-legend etcd.service |"), "{script}");
         assert!(
             script.contains("systemctl start --no-block kubby-first.target\n"),
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn restarts_are_through_when_no_job_is_left() {
-        // It answers with `etcd.service` to whatever it is told.
+        // It answers with `etcd.service` to every command.
         let mut node = Node::default();
         assert!(
             !settled(
@@ -273,8 +273,11 @@ mod tests {
             .unwrap()
         );
         assert!(settled(&mut node, &["kubelet.service".into()]).unwrap());
-        let told = &node.told[0];
-        assert!(told.ends_with(" kubelet.service etcd.service"), "{told}");
+        let command = &node.commands[0];
+        assert!(
+            command.ends_with(" kubelet.service etcd.service"),
+            "{command}"
+        );
     }
 
     #[test]
@@ -336,7 +339,7 @@ mod tests {
             let mut wanted = wanted();
             wanted.actions.push(action(path));
             apply(&mut node, &wanted).unwrap();
-            let script = node.told.join("\n");
+            let script = node.commands.join("\n");
             assert_eq!(script.contains("\nreload it\n"), done, "{script}");
         }
     }
@@ -352,7 +355,7 @@ mod tests {
         };
         let applied = apply(&mut node, &wanted()).unwrap();
         assert!(applied.changed.is_empty() && node.pushed.is_empty());
-        let script = node.told.join("\n");
+        let script = node.commands.join("\n");
         assert!(
             script.contains("is-enabled") && !script.contains("restart"),
             "{script}"
@@ -360,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_refuses_is_told_with_its_words() {
+    fn a_node_that_refuses_is_reported_with_its_words() {
         let mut node = Node {
             fails: true,
             ..Node::default()

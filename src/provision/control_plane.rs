@@ -20,8 +20,8 @@ pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
     all
 }
 
-/// The files that say who the operator is. The API server takes them up while it runs, so that a
-/// copy of a running cluster can be given another operator.
+/// Returns the files that identify the operator. The API server reads them again while it runs, so
+/// that a copy of a running cluster can be given another operator.
 pub fn operator_files(pki: &Pki) -> [NodeFile; 2] {
     [client_authorities(pki), operator_kubeconfig(pki)]
 }
@@ -52,14 +52,14 @@ fn authentication_config() -> String {
 /// The authorities whose clients the API server knows: the cluster's own and the operator's.
 const CLIENT_AUTHORITIES: &str = "/etc/kubernetes/pki/client-ca.crt";
 
-/// The key that signs service accounts' tokens: `key` or `pub`.
+/// Returns the key that signs service accounts' tokens: `key` or `pub`.
 fn service_account(half: &str) -> String {
     format!("{KUBERNETES_DIR}/pki/sa.{half}")
 }
 
-/// The options for what a program shows to its clients. A program that has none makes two RSA keys and
-/// a certificate of its own before it does anything else, for which an emulated processor takes 4 to
-/// 9 s.
+/// Returns the options for the certificate that a program shows to its clients. A program that has
+/// none makes two RSA keys and a certificate of its own before it does anything else, for which an
+/// emulated processor takes 4 to 9 s.
 fn serving(name: CertName) -> [String; 2] {
     [
         cert_option("tls-cert-file", name),
@@ -95,8 +95,8 @@ fn api_server(inputs: &Inputs<'_>) -> Wanted {
     let unit = Unit::service("kube-apiserver", "Kubernetes API server", &command)
         .line("Type", "notify")
         .line("TimeoutStartSec", "600")
-        // It is done in a tenth of a second, and then waits a minute for watches that nobody ends. Each
-        // write that it acknowledged is in etcd.
+        // It is done in a tenth of a second, and then waits a minute for watches that no client
+        // ends. Each write that it acknowledged is in etcd.
         .line("TimeoutStopSec", "4")
         .line("OOMScoreAdjust", "-997")
         // Fewer collections while it starts, where each would cost seconds under emulation; the
@@ -175,7 +175,7 @@ fn controller_manager(inputs: &Inputs<'_>) -> Wanted {
         "--kube-api-burst=300".into(),
         "--kube-api-qps=200".into(),
         format!("--kubeconfig={kubeconfig}"),
-        // One replica: nobody to agree with, and no wait for an old lease after a restart.
+        // One replica: no others to agree with, and no wait for an old lease after a restart.
         "--leader-elect=false".into(),
         cert_option("requestheader-client-ca-file", CertName::FrontProxyCa),
         cert_option("root-ca-file", CertName::Ca),

@@ -67,7 +67,7 @@ pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
     }
 }
 
-/// Lines for systemd's `EnvironmentFile=`. The values hold no quotes and no backslashes.
+/// Returns lines for systemd's `EnvironmentFile=`. The values hold no quotes and no backslashes.
 fn containerd_environment(egress: &Egress, network: &Network, node: &NodeNetwork) -> String {
     let mut lines = egress.proxy.environment(network, node);
     if !egress.certificates.is_empty() {

@@ -10,9 +10,9 @@ use super::wanted::{
 use crate::network::{ETCD_CLIENT_URL, ETCD_PEER_URL};
 use crate::pki::CertName;
 
-/// Where kube-apiserver reaches etcd: in a folder of root's with mode 0700, so the kernel says who
-/// may. It has a connection for each kind of object, a hundred of them; with TLS their handshakes
-/// and the sealing of each message cost an emulated node seconds of every start.
+/// The socket at which kube-apiserver reaches etcd: in a folder of root's with mode 0700, so the
+/// kernel says who may. It has a connection for each kind of object, a hundred of them; with TLS
+/// their handshakes and the sealing of each message cost an emulated node seconds of every start.
 pub const SOCKET_URL: &str = "unix:///run/etcd/etcd.sock";
 
 /// Its data in the node.
@@ -50,8 +50,8 @@ pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
         cert_option("peer-trusted-ca-file", CertName::EtcdCa),
         "--logger=zap".into(),
         "--log-level=warn".into(),
-        // On a laptop or under emulation a slow request is no news, and writing that down costs
-        // the CPU that made it slow.
+        // On a laptop or under emulation a slow request is expected, and logging it costs the CPU
+        // that made it slow.
         "--warning-apply-duration=2s".into(),
         "--warning-unary-request-duration=5s".into(),
     ]);

@@ -43,7 +43,8 @@ pub fn plan(inputs: &Inputs<'_>) -> Wanted {
     all
 }
 
-/// A digest of all that a plan says; one made with [`Pki::blank`] leaves keys and certificates out.
+/// Returns a digest of all that a plan says; one made with [`Pki::blank`] leaves keys and
+/// certificates out.
 pub fn digest(wanted: &Wanted) -> String {
     let mut digest = Sha256::new();
     for file in &wanted.files {
@@ -56,8 +57,8 @@ pub fn digest(wanted: &Wanted) -> String {
     hex(&digest.finalize())
 }
 
-/// The files that a new node may have before it is reached: all but those that somebody has to be
-/// told of when they come.
+/// Returns the files that a new node may have before it is reached: all but those that need a
+/// command when they change.
 pub fn before_boot(wanted: &Wanted) -> Vec<NodeFile> {
     let acted_on = |path: &str| wanted.actions.iter().any(|action| action.path == path);
     let left_out = |file: &NodeFile| {
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_has_all_before_its_boot_but_what_somebody_has_to_be_told_of() {
+    fn a_node_has_all_before_its_boot_but_files_that_need_a_command() {
         let wanted = wanted(Role::ControlPlane);
         let brought = before_boot(&wanted);
         for file in &wanted.files {
@@ -165,7 +166,7 @@ mod tests {
         }
     }
 
-    /// The files of a plan without what is secret or differs each time.
+    /// Returns the files of a plan without what is secret or differs each time.
     fn readable(wanted: &Wanted) -> String {
         let mut text = String::new();
         for file in &wanted.files {
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_node_is_told() {
+    fn the_plan_of_a_control_plane() {
         insta::assert_snapshot!(readable(&wanted(Role::ControlPlane)));
     }
 

@@ -133,12 +133,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kubelets_are_told_only_what_they_know() {
-        let told = |minor| {
+    fn kubelets_get_only_settings_that_they_know() {
+        let verifies = |minor| {
             kubelet_config(KubernetesVersion { minor, patch: 0 }, &Network::default())
                 .contains("imagePullCredentialsVerificationPolicy")
         };
-        assert!(!told(34));
-        assert!(told(35) && told(37));
+        assert!(!verifies(34));
+        assert!(verifies(35) && verifies(37));
     }
 }

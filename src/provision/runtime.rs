@@ -13,7 +13,7 @@ pub const DEVICE: &str = "/dev/disk/by-id/virtio-components";
 /// Its file system.
 pub const FILE_SYSTEM: &str = "erofs";
 
-/// How it is mounted.
+/// The options of its mount.
 pub const MOUNT_OPTIONS: &str = "ro,nodev";
 
 /// systemd's name for the mount of [`COMPONENTS_DIR`].
@@ -92,7 +92,8 @@ fn mount() -> Unit {
     }
 }
 
-/// containerd is Debian's; its unit is kubby's, so that it belongs to the target as all others do.
+/// Returns the unit of containerd. The program is Debian's; the unit is kubby's, so that it belongs
+/// to the target as all others do.
 fn containerd() -> Unit {
     Unit::service(
         "containerd",
@@ -150,8 +151,8 @@ fn buildkit() -> Unit {
     .on_demand()
 }
 
-/// The sandbox image of the component volume, which every pod needs; a unit, so that nothing but
-/// pods waits for it.
+/// Returns the unit that imports the sandbox image of the component volume, which every pod needs.
+/// Nothing but pods waits for it.
 fn import_images(pause_image: &str) -> Unit {
     Unit {
         name: "kubby-images.service".to_owned(),
@@ -171,7 +172,7 @@ fn import_images(pause_image: &str) -> Unit {
 /// The status of the command of [`import_command`] when the volume lacks an archive.
 pub const NO_ARCHIVE: i32 = 3;
 
-/// The command that imports images of the component volume, given as `(image, archive)`.
+/// Returns the command that imports images of the component volume, given as `(image, archive)`.
 pub fn import_command(images: &[(&str, &str)]) -> String {
     let mut command = IMPORT_SCRIPT.to_owned();
     for word in images.iter().flat_map(|(image, archive)| [image, archive]) {
@@ -186,13 +187,13 @@ pub fn end_of_seed() -> String {
     format!("rm -f {SEEDED_IMAGES}")
 }
 
-/// Forgets, once for each boot, what pods' networks were like: none of them outlives the machine, and
-/// a power loss leaves files without content, over which containerd never gets rid of a pod and the
-/// kubelet never makes it anew.
+/// Forgets, once for each boot, what pods' networks were like: none of them outlives the machine,
+/// and a power loss leaves files without content, over which containerd never removes a pod and the
+/// kubelet never creates it again.
 const FORGET_NETWORKS: &str =
     "-/bin/sh -c 'mkdir /run/kubby-networks 2>/dev/null && rm -rf /var/lib/cni/results'";
 
-/// CNI configuration (cniVersion at most 1.0.0 for Debian's containerd 1.7).
+/// Returns the CNI configuration (cniVersion at most 1.0.0 for Debian's containerd 1.7).
 fn cni_config(pods: Cidr) -> String {
     let config = json!({
         "cniVersion": "1.0.0",

@@ -10,8 +10,8 @@ pub const TARGET: &str = "kubby.target";
 /// itself as soon as its seed has brought it.
 pub const FIRST_TARGET: &str = "kubby-first.target";
 
-/// How late timers may fire, see [`Unit::unhurried`]. Kubernetes has hundreds of them that look for
-/// work every tenth of a second or so, and none that counts milliseconds.
+/// The delay that timers may have, see [`Unit::unhurried`]. Kubernetes has hundreds of them that
+/// look for work every tenth of a second or so, and none that counts milliseconds.
 const TIMER_SLACK: &str = "50ms";
 
 /// A unit of kubby in the node. All of them belong to [`TARGET`].
@@ -35,13 +35,13 @@ pub struct Unit {
     pub late: bool,
     /// It starts while the node boots, not after: it needs the root file system and nothing else.
     pub early: bool,
-    /// Nothing starts it with the node; whoever needs it does.
+    /// It is not started with the node, but by the command that needs it.
     pub on_demand: bool,
 }
 
 impl Unit {
-    /// A long-running service. `command` is the program and its arguments; an argument may hold
-    /// anything but a line break.
+    /// Returns a long-running service. `command` is the program and its arguments; an argument may
+    /// hold anything but a line break.
     pub fn service(name: &str, description: &str, command: &[String]) -> Self {
         Unit {
             name: format!("{name}.service"),
@@ -122,12 +122,12 @@ impl Unit {
         self
     }
 
-    /// Where the unit's file is in the node.
+    /// Returns the path of the unit's file in the node.
     pub fn path(&self) -> String {
         format!("/etc/systemd/system/{}", self.name)
     }
 
-    /// The unit's file.
+    /// Returns the unit's file.
     pub fn file(&self) -> NodeFile {
         NodeFile::new(self.path(), 0o644, self.render())
     }
@@ -162,7 +162,7 @@ impl Unit {
                 "DefaultDependencies=no\nAfter=systemd-remount-fs.service\nConflicts={end}\nBefore={end}"
             );
         }
-        // A component that fails is retried for ever: kubby and kubectl say what is wrong.
+        // A component that fails is retried indefinitely: kubby and kubectl say what is wrong.
         text.push_str("StartLimitIntervalSec=0\n");
         let _ = writeln!(text, "PartOf={TARGET}");
         let _ = writeln!(text, "\n[{}]", self.section);
@@ -173,8 +173,8 @@ impl Unit {
     }
 }
 
-/// The target that wants all units but those on demand, so that one `enable` and one `start`
-/// reach them.
+/// Returns the target that wants all units but those on demand, so that one `enable` and one
+/// `start` reach them.
 pub fn target(units: &[Unit]) -> Unit {
     let wanted = units.iter().filter(|u| !u.on_demand);
     let wants: Vec<&str> = wanted.map(|u| u.name.as_str()).collect();
@@ -187,7 +187,7 @@ pub fn target(units: &[Unit]) -> Unit {
     }
 }
 
-/// The target that wants what a new node begins with: all but the late units.
+/// Returns the target that wants what a new node begins with: all but the late units.
 pub fn first_target(units: &[Unit]) -> Unit {
     let first = units.iter().filter(|u| !u.on_demand && !u.late);
     let wants: Vec<&str> = first.map(|u| u.name.as_str()).collect();

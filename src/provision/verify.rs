@@ -34,10 +34,10 @@ pub fn processes(role: Role) -> impl ExactSizeIterator<Item = (&'static str, &'s
     PROCESSES.into_iter().skip(first)
 }
 
-/// After so many restarts a unit is taken for broken rather than for waiting.
+/// The number of restarts after which a unit counts as broken rather than as waiting.
 const CRASH_LOOP: u32 = 4;
 
-/// How often to look again when a process is missing.
+/// The number of further looks when a process is missing.
 const LOOKS: u32 = 3;
 
 /// Checks that each process of a node of this role runs.
@@ -69,7 +69,7 @@ pub fn verify(remote: &mut dyn Remote, role: Role) -> Result<()> {
     .with_hint(format!("kubby ssh -- systemctl status {unit}")))
 }
 
-/// One look for all: under emulation each program that runs in the node takes its time.
+/// Looks once for all processes: under emulation each program that runs in the node takes its time.
 fn look(remote: &mut dyn Remote, role: Role) -> Result<Vec<&'static str>> {
     let output = remote.run(&format!(
         "{}\ncat /proc/[0-9]*/comm 2>/dev/null",
@@ -92,7 +92,7 @@ fn missing(running: &str, role: Role) -> Vec<&'static str> {
         .collect()
 }
 
-/// The last lines of a unit's journal.
+/// Returns the last lines of a unit's journal.
 ///
 /// # Errors
 /// [`Kind::NodeUnreachable`] when SSH fails.
@@ -104,7 +104,7 @@ pub fn journal_tail(remote: &mut dyn Remote, unit: &str, lines: u32) -> Result<S
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// When the node has booted, by its own clock and to the second.
+/// Returns the time at which the node has booted, by its own clock and to the second.
 ///
 /// # Errors
 /// [`Kind::NodeUnreachable`] when SSH fails; [`Kind::Unhealthy`] when the node does not know.
@@ -120,7 +120,7 @@ pub fn booted_at(remote: &mut dyn Remote) -> Result<OffsetDateTime> {
         })
 }
 
-/// A unit that fails again and again, with its journal: waiting for it any longer is in vain.
+/// Returns a unit that fails again and again, with its journal: a longer wait for it is useless.
 ///
 /// # Errors
 /// [`Kind::NodeUnreachable`] when SSH fails.

@@ -9,11 +9,11 @@ use crate::pki::{CertName, Pki};
 use crate::remote::NodeFile;
 use crate::role::Role;
 
-/// Where the component volume is mounted in the node.
+/// The folder in the node where the component volume is mounted.
 pub const COMPONENTS_DIR: &str = "/opt/kubby";
 /// Kubernetes' configuration in the node.
 pub const KUBERNETES_DIR: &str = "/etc/kubernetes";
-/// What the plan depends on.
+/// The inputs of a plan.
 pub struct Inputs<'a> {
     /// The network of the cluster.
     pub network: &'a Network,
@@ -27,11 +27,11 @@ pub struct Inputs<'a> {
     pub pause_image: &'a str,
     /// The version of Kubernetes.
     pub version: KubernetesVersion,
-    /// How the node reaches the world.
+    /// The node's registries, proxies, authorities and name servers.
     pub egress: &'a Egress,
 }
 
-/// What a concern wants in the node.
+/// The files and units that a concern wants in the node.
 #[derive(Debug, Default)]
 pub struct Wanted {
     /// Files with their modes.
@@ -40,7 +40,7 @@ pub struct Wanted {
     pub units: Vec<Unit>,
     /// Files among them that need not be there while they are empty.
     pub optional: Vec<&'static str>,
-    /// What else has to be done when files change.
+    /// Commands to run when files change.
     pub actions: Vec<Action>,
     /// Files to look for that nothing wants any more.
     pub tidy: Vec<Tidy>,
@@ -61,7 +61,7 @@ pub struct Action {
 pub struct Tidy {
     /// A shell's pattern that finds them.
     pub pattern: &'static str,
-    /// Their first line; a file without it is somebody else's.
+    /// Their first line; a file without it is not kubby's.
     pub mark: &'static str,
 }
 
@@ -85,22 +85,22 @@ impl Wanted {
     }
 }
 
-/// A file that anybody may read.
+/// Returns a file that every user may read.
 pub(super) fn public(path: impl Into<String>, content: impl Into<Vec<u8>>) -> NodeFile {
     NodeFile::new(path, 0o644, content)
 }
 
-/// A file that only root may read.
+/// Returns a file that only root may read.
 pub(super) fn secret(path: impl Into<String>, content: impl Into<Vec<u8>>) -> NodeFile {
     NodeFile::new(path, 0o600, content)
 }
 
-/// A script that anybody may run.
+/// Returns a script that every user may run.
 pub(super) fn script(path: &str, content: &str) -> NodeFile {
     NodeFile::new(path, 0o755, content)
 }
 
-/// The files of a certificate and its key in the node.
+/// Returns the files of a certificate and its key in the node.
 pub(super) fn key_pair(pki: &Pki, name: CertName) -> [NodeFile; 2] {
     [
         public(certificate_path(name), pki.cert(name)),
@@ -108,12 +108,12 @@ pub(super) fn key_pair(pki: &Pki, name: CertName) -> [NodeFile; 2] {
     ]
 }
 
-/// Where a certificate is in the node: laid out as kubeadm does it.
+/// Returns the path of a certificate in the node: laid out as kubeadm does it.
 pub(super) fn certificate_path(name: CertName) -> String {
     format!("{KUBERNETES_DIR}/pki/{}.crt", name.stem())
 }
 
-/// Where a certificate's key is in the node.
+/// Returns the path of a certificate's key in the node.
 pub(super) fn key_path(name: CertName) -> String {
     format!("{KUBERNETES_DIR}/pki/{}.key", name.stem())
 }
@@ -128,7 +128,7 @@ pub(super) fn key_option(name: &str, cert: CertName) -> String {
     format!("--{name}={}", key_path(cert))
 }
 
-/// The kubeconfig of a component in the node, at `path`.
+/// Returns the kubeconfig of a component in the node, at `path`.
 pub(super) fn kubeconfig(path: &str, pki: &Pki, name: CertName) -> NodeFile {
     let config = kubeconfig::render_component(&ComponentConfig {
         name: name.stem(),
@@ -140,7 +140,7 @@ pub(super) fn kubeconfig(path: &str, pki: &Pki, name: CertName) -> NodeFile {
     secret(path, config)
 }
 
-/// What a unit reads when it has these files.
+/// Returns the paths of files, for a unit that reads them.
 pub(super) fn paths(files: &[NodeFile]) -> Vec<String> {
     files.iter().map(|f| f.path.clone()).collect()
 }

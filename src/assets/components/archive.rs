@@ -20,7 +20,7 @@ pub(super) fn extract(archive: &Path, wanted: &[(String, PathBuf)]) -> Result<()
     extract_from(GzDecoder::new(file), &fail, wanted)
 }
 
-/// As [`extract`], from a tarball as it is when unpacked.
+/// Does what [`extract`] does with a tarball that is not compressed.
 pub(crate) fn extract_from(
     source: impl Read,
     fail: &dyn Fn() -> String,

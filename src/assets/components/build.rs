@@ -53,8 +53,8 @@ pub(super) fn stage(
     Ok(images)
 }
 
-/// What to build, in the order in which it is begun: first the smallest, which shows within seconds
-/// where the set-up is wrong; then what takes longest, so that nothing is left to wait for it.
+/// Returns what to build, in order: first the smallest, which shows within seconds where the set-up
+/// is wrong; then what takes longest, so that nothing is left to wait for it.
 fn jobs(version: KubernetesVersion, mode: &'static str, stage: &Stage) -> Vec<Job> {
     let kubernetes = |package, program: &str| Job {
         module: "kube",
@@ -125,7 +125,7 @@ impl Kubernetes<'_> {
         Ok(COMPLETE)
     }
 
-    /// `go mod download` failed: says whether the version is to blame or the network.
+    /// Explains whether the version or the network made `go mod download` fail.
     fn explain_missing(&self, error: Error) -> Error {
         if error.kind() == Kind::Interrupted || classify(&error) != GoFailure::Missing {
             return explain(
@@ -158,7 +158,7 @@ impl Kubernetes<'_> {
     }
 }
 
-/// The versions of the same minor in the answer of `go list -m -versions`.
+/// Returns the versions of the same minor in the answer of `go list -m -versions`.
 fn same_minor(list: &str, version: KubernetesVersion) -> Vec<String> {
     list.split_whitespace()
         .filter_map(|word| word.parse::<KubernetesVersion>().ok())
@@ -167,7 +167,8 @@ fn same_minor(list: &str, version: KubernetesVersion) -> Vec<String> {
         .collect()
 }
 
-/// What the programs say they are. No build date of its own: equal inputs give equal programs.
+/// Returns the version options of the programs, without a date of the build: equal inputs give
+/// equal programs.
 fn kubernetes_stamp(version: KubernetesVersion) -> String {
     let minor = version.minor.to_string();
     let version = version.to_string();

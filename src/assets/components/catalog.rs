@@ -38,7 +38,7 @@ pub(super) const KUBERNETES_PROGRAMS: [&str; 6] = [
     "kubectl",
 ];
 
-/// The reference of an image in sets that kubby makes itself.
+/// Returns the reference of an image in sets that kubby makes itself.
 pub(super) fn reference(name: &str) -> Result<&'static str> {
     IMAGES
         .iter()
@@ -47,10 +47,10 @@ pub(super) fn reference(name: &str) -> Result<&'static str> {
         .ok_or_else(|| Error::new(Kind::Internal, format!("there is no image {name}")))
 }
 
-/// This host's architecture as Kubernetes and Go name it; the node has the same.
+/// Returns this host's architecture as Kubernetes and Go name it; the node has the same.
 ///
 /// # Errors
-/// [`Kind::Preflight`] on an architecture for which there is no Kubernetes.
+/// [`Kind::Preflight`] on an architecture that Kubernetes has no releases for.
 pub fn arch() -> Result<&'static str> {
     arch_of(std::env::consts::ARCH).ok_or_else(|| {
         Error::new(

@@ -10,16 +10,16 @@ use crate::assets::download::{Limits, failure};
 use crate::error::{Error, Kind, Result};
 use crate::progress::Progress;
 
-/// Answers with the components of a version, making them first where they are not there.
+/// Returns the components of a version, and makes them first where they are missing.
 ///
 /// # Errors
-/// [`Kind::Assets`] when they cannot be had, also because there is no such version;
+/// [`Kind::Assets`] when they cannot be had, also because that version does not exist;
 /// [`Kind::Usage`] for a folder or mirror that makes no sense; [`Kind::Interrupted`] on Ctrl-C.
 pub fn ensure(request: &Request, progress: &dyn Progress) -> Result<ComponentSet> {
     ensure_within(request, &Limits::default(), progress)
 }
 
-/// [`ensure`] with another patience for downloads.
+/// Does what [`ensure`] does with another patience for downloads.
 ///
 /// # Errors
 /// As [`ensure`].
@@ -73,7 +73,7 @@ pub fn ensure_within(
     make(request, local.as_ref(), &cache, limits, progress)
 }
 
-/// What may be taken from the cache, best first.
+/// Returns the inputs of sets that may be taken from the cache, best first.
 fn wanted(request: &Request) -> Result<Vec<Inputs>> {
     let download = download_inputs(request, None)?;
     Ok(match request.source {
@@ -165,7 +165,7 @@ fn download_inputs(request: &Request, go: Option<String>) -> Result<Inputs> {
     Inputs::download(request.version, request.binary_mirror, request.extras, go)
 }
 
-/// The version of the Go that is needed to build `extras`, if there are any.
+/// Returns the version of the Go that is needed to build `extras`, if there are any.
 fn go_for(extras: &[&extras::Extra]) -> Result<Option<String>> {
     match extras {
         [] => Ok(None),
@@ -173,7 +173,8 @@ fn go_for(extras: &[&extras::Extra]) -> Result<Option<String>> {
     }
 }
 
-/// The build failed after the downloads were out of reach: the user must hear of both.
+/// Returns the error of a build that was tried since the downloads were out of reach: it names
+/// both.
 fn neither(build: &Error, download: &Error) -> Error {
     let mut error = Error::new(build.kind(), build.message())
         .with_detail("it was tried because", download.message());

@@ -25,12 +25,12 @@ pub(super) struct Extra {
     module: &'static str,
     package: &'static str,
     pub program: &'static str,
-    /// What is written into the program: options of the linker.
+    /// Options of the linker, which write the version into the program.
     stamp: &'static str,
     pub product: Product,
 }
 
-/// What the program becomes in the volume.
+/// The form of a program in the volume.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Product {
     /// A program in `/bin`.
@@ -68,7 +68,7 @@ pub(super) const ALL: [Extra; 6] = [
         stamp: "-X github.com/distribution/distribution/v3/version.version=v3.1.2",
         product: Product::Image {
             arguments: &["serve", "/etc/distribution/config.yml"],
-            // Else it looks for somebody to send traces to.
+            // Otherwise it looks for a collector of traces.
             environment: &["OTEL_TRACES_EXPORTER=none"],
             files: &[("etc/distribution/config.yml", "config.yml")],
         },
@@ -104,7 +104,7 @@ pub(super) const ALL: [Extra; 6] = [
 ];
 
 impl Extra {
-    /// How it is built.
+    /// Returns the job that builds it.
     pub(super) fn job(&self, stage: &Stage) -> Job {
         Job {
             module: self.module,
@@ -115,7 +115,7 @@ impl Extra {
         }
     }
 
-    /// The program's place on the way into the volume.
+    /// Returns the program's place on the way into the volume.
     fn built(&self, stage: &Stage) -> PathBuf {
         match self.product {
             Product::Program => stage.bin.join(self.program),
@@ -123,7 +123,7 @@ impl Extra {
         }
     }
 
-    /// Where somebody else's folder has it.
+    /// Returns its path in a user's folder, if it is there.
     fn in_folder(&self, dir: &Path) -> Option<PathBuf> {
         let archive = dir.join(format!("images/{}.tar", self.module));
         if self.product != Product::Program && archive.is_file() {
@@ -144,17 +144,17 @@ pub(super) fn digest() -> String {
     hex(&hash.finalize())
 }
 
-/// Those that are not in a folder with `bin` and `images`, and therefore must be built.
+/// Returns those that are not in a folder with `bin` and `images`, and therefore must be built.
 pub(super) fn missing_in(dir: &Path) -> Vec<&'static Extra> {
     ALL.iter()
         .filter(|extra| extra.in_folder(dir).is_none())
         .collect()
 }
 
-/// The version of the Go that will build `extras`.
+/// Returns the version of the Go that will build `extras`.
 ///
 /// # Errors
-/// [`Kind::Assets`] where there is no Go.
+/// [`Kind::Assets`] without Go.
 pub(super) fn go_version(extras: &[&Extra]) -> Result<String> {
     go::version().map_err(|e| no_go(extras, e))
 }
@@ -304,7 +304,7 @@ mod tests {
         }
     }
 
-    /// What they have in common with Kubernetes would else be compiled twice: minutes more.
+    /// Packages that they share with Kubernetes are compiled twice otherwise, which takes minutes.
     #[test]
     fn what_is_shared_with_kubernetes_is_of_the_same_version() {
         let versions = |module: &str| -> BTreeMap<String, String> {
@@ -359,7 +359,7 @@ mod tests {
             fs::create_dir(dir.path().join(folder)).unwrap();
         }
         fs::write(dir.path().join("images/storage.tar"), "").unwrap();
-        // A program is no archive.
+        // A program is not an archive.
         fs::write(dir.path().join("images/crictl.tar"), "").unwrap();
         assert!(missing().contains(&"crictl") && !missing().contains(&"kubby-storage"));
         fs::write(dir.path().join("bin/crictl"), "").unwrap();

@@ -25,7 +25,7 @@ pub(super) const COMPLETE: &str = "-mod=mod";
 /// Tells whether this host can build, by the version of its Go.
 ///
 /// # Errors
-/// [`Kind::Assets`] where there is no Go.
+/// [`Kind::Assets`] without Go.
 pub(super) fn version() -> Result<String> {
     let version = Tool::new("go", Kind::Assets)
         .args(["env", "GOVERSION"])
@@ -42,7 +42,7 @@ pub(super) struct Job {
     /// The package with its `main`.
     pub package: &'static str,
     pub out: PathBuf,
-    /// What is written into the program: options of the linker.
+    /// Options of the linker, which write the version into the program.
     pub stamp: String,
     /// [`READ`] or [`COMPLETE`].
     pub mode: &'static str,
@@ -58,7 +58,7 @@ pub(super) struct Go<'a> {
 }
 
 impl Go<'_> {
-    /// `go` in the folder of a module, with what all its calls have in common.
+    /// Returns `go` in the folder of a module, with the settings that all its calls have in common.
     pub(super) fn tool(&self, module: &str, log: &str) -> Result<Tool> {
         Ok(Tool::new("go", Kind::Assets)
             .dir(self.source.join(module))
@@ -124,7 +124,7 @@ pub(super) fn explain(error: Error, message: &str) -> Error {
     out.with_source(error)
 }
 
-/// Why Go failed, as far as that can be told from its output.
+/// The reason for which Go failed, as far as its output shows it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum GoFailure {
     Missing,

@@ -9,7 +9,7 @@ const DIRECT: [&str; 3] = [
     "k8s.io/kubectl",
 ];
 
-/// The version of `k8s.io/kubernetes` that a go.mod requires, with its `v`.
+/// Returns the version of `k8s.io/kubernetes` that a go.mod requires, with its `v`.
 pub(super) fn kubernetes_version(go_mod: &str) -> Option<&str> {
     go_mod.lines().find_map(|line| {
         let line = line.trim().strip_prefix("require ").unwrap_or(line.trim());
@@ -18,11 +18,11 @@ pub(super) fn kubernetes_version(go_mod: &str) -> Option<&str> {
     })
 }
 
-/// Writes the recipe's go.mod anew for `version`, whose own go.mod is `upstream`.
+/// Rewrites the recipe's go.mod for `version`, whose own go.mod is `upstream`.
 ///
 /// Kubernetes builds itself with folders of its repository in place of the modules that it also
-/// publishes (k8s.io/api and so on); their versions follow its own: v1.36.3 goes with v0.36.3.
-/// `None` where `upstream` is not the go.mod of such a version.
+/// publishes (such as k8s.io/api); their versions follow its own: v1.36.3 goes with v0.36.3. `None`
+/// where `upstream` is not the go.mod of such a version.
 pub(super) fn derive(module: &str, upstream: &str, version: KubernetesVersion) -> Option<String> {
     let go = upstream
         .lines()

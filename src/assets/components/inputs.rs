@@ -38,20 +38,20 @@ pub(super) struct Inputs {
     pub recipe: Option<String>,
     /// The version of Go that builds.
     pub go: Option<String>,
-    /// What the files of a user's folder look like.
+    /// A fingerprint of the files of a user's folder.
     pub directory: Option<String>,
 }
 
 impl Inputs {
-    /// What is not downloaded comes from the folder `extras` or is built, by any Go if `go` is
-    /// `None`.
+    /// Returns the inputs of a set of downloads. The rest comes from the folder `extras` or is
+    /// built, by any Go if `go` is `None`.
     pub(super) fn download(
         version: KubernetesVersion,
         mirror: Option<&str>,
         extras: Option<&Path>,
         go: Option<String>,
     ) -> Result<Self> {
-        // Inputs are written to manifests, so a password in the URL must not be among them.
+        // Inputs are written to manifests, so the password of a URL is left out.
         let mirror = mirror.map(|m| download::printable(m).trim_end_matches('/').to_owned());
         Ok(Inputs {
             mirror,
@@ -62,7 +62,7 @@ impl Inputs {
         })
     }
 
-    /// `go` is `None` where sets built by any Go will do.
+    /// Returns the inputs of a build; `go` is `None` where sets built by any Go will do.
     pub(super) fn build(version: KubernetesVersion, go: Option<String>) -> Result<Self> {
         let recipe = Some(recipes::digest("components"));
         Ok(Inputs {
@@ -90,14 +90,14 @@ impl Inputs {
         })
     }
 
-    /// 64 hex digits that change with every input.
+    /// Returns 64 hex digits that change with every input.
     pub(super) fn key(&self) -> String {
         // The field order is fixed and strings are escaped, so different inputs never look alike.
         let text = serde_json::json!(self).to_string();
         hex(&Sha256::digest(text))
     }
 
-    /// Whether a set made from `made` is what these inputs ask for.
+    /// Returns whether a set made from `made` is what these inputs ask for.
     pub(super) fn accept(&self, made: &Inputs) -> bool {
         match self.go {
             Some(_) => self == made,
@@ -112,8 +112,8 @@ impl Inputs {
     }
 }
 
-/// Names, sizes and times of all files, which is quick; hashing them would take a second at every
-/// start.
+/// Digests names, sizes and times of all files, which is quick; reading them would take a second at
+/// every start.
 pub(super) fn fingerprint(dir: &Path) -> Result<String> {
     let fail = || format!("cannot read {}", dir.display());
     let mut lines = BTreeSet::from([dir.to_string_lossy().into_owned()]);

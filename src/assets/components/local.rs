@@ -1,4 +1,4 @@
-//! `--components DIR`: what somebody else prepared.
+//! `--components DIR`: components from a user's folder.
 
 use std::fs;
 use std::io::Read;
@@ -16,7 +16,7 @@ use crate::assets::version::KubernetesVersion;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::tool::Tool;
 
-/// What a folder holds.
+/// The content of a folder for `--components`.
 #[derive(Debug)]
 pub(super) enum Found {
     /// A finished volume, used where it is.
@@ -31,7 +31,7 @@ pub(super) struct Programs {
     dir: PathBuf,
     /// With any Go that builds what is not there.
     pub inputs: Inputs,
-    /// What must be built, since it is not there.
+    /// The programs that the folder lacks and that must be built.
     pub lacks: Vec<&'static Extra>,
 }
 
@@ -72,7 +72,7 @@ pub(super) fn look(dir: &Path, version: KubernetesVersion) -> Result<Found> {
     Ok(Found::Programs(Programs { dir, inputs, lacks }))
 }
 
-/// A folder that is laid out like an entry of the cache.
+/// Returns the set in a folder that is laid out like an entry of the cache.
 fn volume(dir: &Path, version: KubernetesVersion) -> Result<ComponentSet> {
     let lacks: Vec<&str> = ["bin/kubectl", "bin/buildctl", "manifest.json"]
         .into_iter()
@@ -120,7 +120,7 @@ fn expect(dir: &Path, wanted: KubernetesVersion, found: &str, what: &str) -> Res
     )))
 }
 
-/// Everything that a folder of programs must have and does not.
+/// Returns everything that a folder of programs must have and does not.
 fn missing(dir: &Path) -> Vec<String> {
     let mut out: Vec<String> = KUBERNETES_PROGRAMS
         .iter()
@@ -137,7 +137,7 @@ fn missing(dir: &Path) -> Vec<String> {
     out
 }
 
-/// Asks a program for its version, which also tells whether it runs on this machine.
+/// Asks a program for its version, which also shows whether it runs on this machine.
 fn version_of(dir: &Path, program: &str, flag: &str, prefix: &str) -> Result<String> {
     let path = dir.join("bin").join(program);
     let output = Tool::new(path.to_string_lossy(), Kind::Assets)
@@ -157,7 +157,7 @@ fn version_of(dir: &Path, program: &str, flag: &str, prefix: &str) -> Result<Str
         })
 }
 
-/// The references of the archives that are there.
+/// Returns the references of the archives that are there.
 fn named(dir: &Path) -> Result<Images> {
     let mut out = Images::new();
     for (name, _) in IMAGES {
@@ -212,7 +212,7 @@ pub(super) fn stage(programs: &Programs, stage: &Stage) -> Result<Images> {
     Ok(images)
 }
 
-/// The target of a link to a file beside it, as the names of a multi-call binary are.
+/// Returns the target of a link to a file beside it, as the names of a multi-call binary are.
 fn neighbour(path: &Path) -> Option<String> {
     let target = fs::read_link(path).ok()?;
     let mut parts = target.components();

@@ -15,12 +15,12 @@ use crate::units::hex;
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
-/// How hard layers are compressed: a quarter of their size in a second. containerd takes in every
-/// byte through gRPC, which costs an emulated node more than unpacking: CoreDNS is imported in half
-/// the time that it takes uncompressed, and gzip saves next to nothing.
+/// The level of compression of layers: a quarter of their size in a second. containerd takes in
+/// every byte through gRPC, which costs an emulated node more than unpacking: CoreDNS is imported
+/// in half the time that it takes uncompressed, and gzip saves next to nothing.
 const LEVEL: i32 = 9;
 
-/// `sha256:…` of a blob.
+/// Returns the `sha256:…` of a blob.
 pub(super) fn digest(blob: &[u8]) -> String {
     format!("sha256:{}", hex(&Sha256::digest(blob)))
 }
@@ -29,7 +29,7 @@ pub(super) fn digest(blob: &[u8]) -> String {
 #[derive(Debug)]
 pub(super) struct Program<'a> {
     pub path: &'a Path,
-    /// What it is called with where a pod says nothing else.
+    /// The arguments that it gets unless a pod has others.
     pub arguments: &'a [&'a str],
     /// `NAME=value`.
     pub environment: &'a [&'a str],
@@ -38,7 +38,7 @@ pub(super) struct Program<'a> {
 }
 
 impl<'a> Program<'a> {
-    /// One that needs nothing.
+    /// Returns a program that needs nothing else.
     pub(super) fn alone(path: &'a Path) -> Self {
         Program {
             path,
@@ -194,7 +194,7 @@ fn append_parents(tar: &mut tar::Builder<impl std::io::Write>, path: &Path) -> s
     Ok(())
 }
 
-/// The name under which containerd imports an image archive, of the OCI or Docker kind.
+/// Returns the name under which containerd imports an image archive, of the OCI or Docker kind.
 pub(super) fn name_of(archive: &Path) -> Result<String> {
     let fail = || format!("cannot read the image archive {}", archive.display());
     let mut tar = tar::Archive::new(File::open(archive).context(Kind::Assets, fail)?);

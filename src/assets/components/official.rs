@@ -13,7 +13,7 @@ use super::{archive, oci, registry};
 use crate::assets::download::{self, Failure, Limits, failure};
 use crate::assets::version::KubernetesVersion;
 use crate::error::{Error, Kind, Result, ResultExt};
-use crate::progress::{Progress, Silent};
+use crate::progress::{Progress, Silent, Step};
 
 /// So many connections at a time: enough to fill a line, few enough for any server.
 const WIDTH: usize = 4;
@@ -34,10 +34,7 @@ impl Bases {
                 registry: "https://registry.k8s.io".into(),
             });
         };
-        if !["http://", "https://"]
-            .iter()
-            .any(|scheme| mirror.starts_with(scheme))
-        {
+        if !mirror.starts_with("http://") && !mirror.starts_with("https://") {
             let message = format!("`{mirror}` is not a mirror; it must be an http(s) URL");
             return Err(Error::new(Kind::Usage, message));
         }
@@ -54,55 +51,52 @@ impl Bases {
 #[derive(Debug)]
 struct Item {
     url: String,
-    /// Where its SHA-256 is published.
+    /// The address of its SHA-256.
     sums: String,
     /// Its name there.
     name: String,
     dest: PathBuf,
-    kubernetes: bool,
+    /// The members to take out of it, and where to; none for a program of Kubernetes.
+    members: Vec<(String, PathBuf)>,
+}
+
+impl Item {
+    fn is_kubernetes(&self) -> bool {
+        self.members.is_empty()
+    }
 }
 
 fn items(bases: &Bases, version: KubernetesVersion, arch: &str, stage: &Stage) -> Vec<Item> {
-    let mut items: Vec<Item> = KUBERNETES_PROGRAMS
-        .iter()
-        .map(|name| {
-            let url = format!(
-                "{}/release/{version}/bin/linux/{arch}/{name}",
-                bases.kubernetes
-            );
-            Item {
-                sums: format!("{url}.sha256"),
-                url,
-                name: (*name).to_owned(),
-                dest: stage.bin.join(name),
-                kubernetes: true,
-            }
-        })
-        .collect();
-    let archive = |project: &str, version: &str, name: String, sums: &str| {
+    let folder = format!("{}/release/{version}/bin/linux/{arch}", bases.kubernetes);
+    let program = |name: &str| Item {
+        url: format!("{folder}/{name}"),
+        sums: format!("{folder}/{name}.sha256"),
+        name: name.to_owned(),
+        dest: stage.bin.join(name),
+        members: Vec::new(),
+    };
+    let archive = |project: &str, version: &str, name: String, sums: &str, members| {
         let folder = format!("{}/{project}/releases/download/v{version}", bases.github);
         Item {
             url: format!("{folder}/{name}"),
-            sums: format!("{folder}/{}", sums.replace("NAME", &name)),
+            sums: format!("{folder}/{sums}"),
             dest: stage.work.join(&name),
             name,
-            kubernetes: false,
+            members,
         }
     };
-    let etcd = format!("{}.tar.gz", etcd_folder(arch));
-    items.push(archive("etcd-io/etcd", ETCD_VERSION, etcd, "SHA256SUMS"));
+    let etcd = format!("etcd-v{ETCD_VERSION}-linux-{arch}");
+    let members = ["etcd", "etcdctl"]
+        .map(|name| (format!("{etcd}/{name}"), stage.bin.join(name)))
+        .to_vec();
+    let etcd = format!("{etcd}.tar.gz");
+    let etcd = archive("etcd-io/etcd", ETCD_VERSION, etcd, "SHA256SUMS", members);
+    let members = vec![("coredns".to_owned(), stage.work.join("coredns"))];
     let coredns = format!("coredns_{COREDNS_VERSION}_linux_{arch}.tgz");
-    items.push(archive(
-        "coredns/coredns",
-        COREDNS_VERSION,
-        coredns,
-        "NAME.sha256",
-    ));
-    items
-}
-
-fn etcd_folder(arch: &str) -> String {
-    format!("etcd-v{ETCD_VERSION}-linux-{arch}")
+    let sums = format!("{coredns}.sha256");
+    let coredns = archive("coredns/coredns", COREDNS_VERSION, coredns, &sums, members);
+    let programs = KUBERNETES_PROGRAMS.iter().map(|name| program(name));
+    programs.chain([etcd, coredns]).collect()
 }
 
 /// Downloads everything into the stage.
@@ -117,85 +111,79 @@ pub(super) fn stage(
     let bases = Bases::new(request.binary_mirror)?;
     let items = items(&bases, version, arch, stage);
     let step = progress.step(&format!("Download the Kubernetes {version} components"));
-    let limits = Limits {
-        stop: Arc::default(),
-        ..limits.clone()
-    };
-    let explain = |item: &Item, error| explain(error, item, version, request.binary_mirror);
-
-    // All checksums before any payload: a version that does not exist shows at once.
-    let quiet = Silent.step("").sink();
-    let fetched = parallel::for_each(WIDTH, &items, &limits.stop, |_, item| {
-        let text =
-            download::fetch_text(&item.sums, &quiet, &limits).map_err(|e| explain(item, e))?;
-        download::sha256_of(&text, &item.name).map_err(|why| {
-            Error::new(
-                Kind::Assets,
-                format!("{}: {why}", download::printable(&item.sums)),
-            )
-        })
-    })
-    .and_then(|sums| {
-        let image = registry::Image {
-            name: "pause",
-            tag: PAUSE_VERSION,
-            arch,
-        };
-        let (reference, out) = (catalog::reference("pause")?, stage.image("pause"));
-        registry::fetch(&bases.registry, &image, reference, &out, &limits)?;
-        let sum = Sum::new(step.sink(), items.len());
-        parallel::for_each(WIDTH, &items, &limits.stop, |index, item| {
-            let sink = sum.part(index);
-            download::fetch_to_file_within(&item.url, &item.dest, &sums[index], &sink, &limits)
-                .map_err(|e| explain(item, e))
-        })
-    });
-    if let Err(e) = fetched {
+    if let Err(e) = fetch(&items, request, &bases, stage, limits, &step) {
         if request.source.may_build(failure(&e)) {
             step.skipped("the hosts are out of reach");
         }
         return Err(e);
     }
-
     step.detail("unpacking");
-    for item in &items {
-        let file = item.dest.clone();
-        if item.kubernetes {
-            fs::set_permissions(&file, fs::Permissions::from_mode(0o755))
+    for Item { dest, members, .. } in &items {
+        if members.is_empty() {
+            fs::set_permissions(dest, fs::Permissions::from_mode(0o755))
                 .context(Kind::Assets, || {
-                    format!("cannot prepare {}", file.display())
+                    format!("cannot prepare {}", dest.display())
                 })?;
-        } else if item.name.starts_with("etcd") {
-            let wanted = ["etcd", "etcdctl"].map(|name| {
-                (
-                    format!("{}/{name}", etcd_folder(arch)),
-                    stage.bin.join(name),
-                )
-            });
-            archive::extract(&file, &wanted)?;
         } else {
-            archive::extract(&file, &[("coredns".to_owned(), stage.work.join("coredns"))])?;
+            archive::extract(dest, members)?;
         }
     }
     let mut images = Images::new();
     images.insert("pause".into(), catalog::reference("pause")?.into());
     let coredns = stage.work.join("coredns");
-    oci::pack(
-        &oci::Program::alone(&coredns),
-        "coredns",
-        stage,
-        &mut images,
-    )?;
+    let program = oci::Program::alone(&coredns);
+    oci::pack(&program, "coredns", stage, &mut images)?;
     step.done("");
     Ok(images)
 }
 
-/// A missing Kubernetes program means that there is no such version.
-fn explain(error: Error, item: &Item, version: KubernetesVersion, mirror: Option<&str>) -> Error {
-    if !item.kubernetes || failure(&error) != Some(Failure::NotFound) {
+/// Downloads `items` and the pause image. All checksums come before any payload, so that a version
+/// that does not exist shows at once.
+fn fetch(
+    items: &[Item],
+    request: &Request,
+    bases: &Bases,
+    stage: &Stage,
+    limits: &Limits,
+    step: &Step,
+) -> Result<()> {
+    let limits = Limits {
+        stop: Arc::default(),
+        ..limits.clone()
+    };
+    let explain = |item: &Item, error| explain(error, item, request);
+    let quiet = Silent.step("").sink();
+    let sums = parallel::for_each(WIDTH, items, &limits.stop, |_, item| {
+        let text = download::fetch_text(&item.sums, &quiet, &limits);
+        let text = text.map_err(|e| explain(item, e))?;
+        download::sha256_of(&text, &item.name).map_err(|why| {
+            let from = download::printable(&item.sums);
+            Error::new(Kind::Assets, format!("{from}: {why}"))
+        })
+    })?;
+    let image = registry::Image {
+        name: "pause",
+        tag: PAUSE_VERSION,
+        arch: catalog::arch()?,
+    };
+    let (reference, out) = (catalog::reference("pause")?, stage.image("pause"));
+    registry::fetch(&bases.registry, &image, reference, &out, &limits)?;
+    let sum = Sum::new(step.sink(), items.len());
+    parallel::for_each(WIDTH, items, &limits.stop, |index, item| {
+        let sink = sum.part(index);
+        download::fetch_to_file(&item.url, &item.dest, &sums[index], &sink, &limits)
+            .map_err(|e| explain(item, e))
+    })
+    .map(drop)
+}
+
+/// Explains a missing Kubernetes program: that version does not exist.
+fn explain(error: Error, item: &Item, request: &Request) -> Error {
+    let version = request.version;
+    if !item.is_kubernetes() || failure(&error) != Some(Failure::NotFound) {
         return error;
     }
-    let message = match mirror {
+    let message = match request.binary_mirror {
         None => format!("Kubernetes {version} does not exist upstream"),
         Some(mirror) => format!(
             "Kubernetes {version} does not exist upstream, or at least not on the mirror {}",

@@ -64,7 +64,7 @@ impl Sum {
         })
     }
 
-    /// The sink for one of the downloads.
+    /// Returns the sink for one of the downloads.
     pub(super) fn part(self: &Arc<Self>, index: usize) -> Arc<dyn StepSink> {
         Arc::new(Part {
             sum: Arc::clone(self),
@@ -93,7 +93,7 @@ impl StepSink for Part {
         self.sum.sink.bytes(done, total);
     }
 
-    // The step ends once, by whoever opened it.
+    // The step is ended by its owner, once.
     fn done(&self, _summary: &str) {}
     fn skipped(&self, _summary: &str) {}
     fn failed(&self) {}

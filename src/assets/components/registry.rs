@@ -99,7 +99,7 @@ fn bad(root: &str, image: &Image, why: &str) -> Error {
     )
 }
 
-/// The digest of a descriptor, if it is one that is safe in a URL and can be verified.
+/// Returns the digest of a descriptor, if it is one that is safe in a URL and can be verified.
 fn digest_of(descriptor: &Value) -> Option<&str> {
     let digest = descriptor["digest"].as_str()?;
     download::is_sha256(digest.strip_prefix("sha256:")?).then_some(digest)

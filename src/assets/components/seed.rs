@@ -18,7 +18,7 @@ pub(super) const MODULE: &str = "seed";
 /// The sandbox image.
 const SANDBOX: &str = "pause";
 
-/// What every cluster runs unless it is told otherwise, by the archives' names.
+/// The images that every cluster runs by default, by the archives' names.
 const SEEDED: [&str; 3] = [SANDBOX, "coredns", "storage"];
 
 /// Changes when what it is built from does.
@@ -26,7 +26,7 @@ pub(super) fn digest() -> String {
     recipes::digest(&format!("components/{MODULE}"))
 }
 
-/// How its program is built.
+/// Returns the job that builds its program.
 pub(super) fn job(stage: &Stage) -> Job {
     Job {
         module: MODULE,

@@ -29,14 +29,14 @@ impl Source {
     }
 }
 
-/// What components are wanted.
+/// A request for components.
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
     /// The version of Kubernetes.
     pub version: KubernetesVersion,
-    /// Where they may come from, unless `dir` says otherwise.
+    /// The places that they may come from, unless `dir` is set.
     pub source: Source,
-    /// A folder that somebody else prepared (`--components DIR`); nothing else is then tried.
+    /// A folder that the user prepared (`--components DIR`); nothing else is then tried.
     pub dir: Option<&'a Path>,
     /// Another base URL with the layout of the official ones (`--binary-mirror`).
     pub binary_mirror: Option<&'a str>,
@@ -61,19 +61,19 @@ pub struct ComponentSet {
     pub kubectl: PathBuf,
     /// The client of the node's buildkitd, of the same version, that runs on this host.
     pub buildctl: PathBuf,
-    /// The references of the images in the volume, by the names of their archives in `/images`,
-    /// as [`IMAGES`] has them unless somebody else's folder had others.
+    /// The references of the images in the volume, by the names of their archives in `/images`, as
+    /// [`IMAGES`] has them unless a user's folder had others.
     pub images: BTreeMap<String, String>,
     /// The version of etcd, such as `3.7.3`.
     pub etcd_version: String,
     /// The version of CoreDNS, such as `1.15.0`.
     pub coredns_version: String,
-    /// Where the set came from: `download`, `build` or `directory`.
+    /// The source of the set: `download`, `build` or `directory`.
     pub origin: String,
 }
 
 impl ComponentSet {
-    /// The reference of the image in the volume's `/images/NAME.tar`.
+    /// Returns the reference of the image in the volume's `/images/NAME.tar`.
     ///
     /// # Errors
     /// [`Kind::Assets`] where the set has no such image.

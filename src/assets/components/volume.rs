@@ -42,7 +42,7 @@ fn uuid(key: &str) -> Option<uuid::Uuid> {
     Some(uuid::Builder::from_custom_bytes(number.to_be_bytes()).into_uuid())
 }
 
-/// Every user of the node may read the volume, whatever this host's umask is.
+/// Lets every user of the node read the volume, whatever this host's umask is.
 fn open_up(path: &Path) -> Result<()> {
     let fail = || format!("cannot prepare {}", path.display());
     let meta = fs::symlink_metadata(path).context(Kind::Assets, fail)?;

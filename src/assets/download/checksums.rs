@@ -1,13 +1,13 @@
 //! Checksum files as projects publish them.
 
-/// Whether `text` is a SHA-256 in hex.
+/// Returns whether `text` is a SHA-256 in hex.
 pub fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 pub(super) use crate::units::hex;
 
-/// The SHA-256 of the file `name` in the text of a checksum file, in lower case.
+/// Returns the SHA-256 of the file `name` in the text of a checksum file, in lower case.
 ///
 /// Understands a bare hash, `HASH  name`, `HASH *name`, and many such lines (`SHA256SUMS`);
 /// folders before a name do not count.

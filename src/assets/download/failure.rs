@@ -1,4 +1,4 @@
-//! Why a download failed, in terms that a caller can decide by.
+//! The reasons of failed downloads, by which a caller can decide.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -62,7 +62,7 @@ impl StdError for Marked {
     }
 }
 
-/// The [`Failure`] behind an error, wherever among its causes; `None` for other errors.
+/// Returns the [`Failure`] behind an error, wherever among its causes; `None` for other errors.
 pub fn failure(error: &Error) -> Option<Failure> {
     let mut next: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(cause) = next {
@@ -81,7 +81,7 @@ pub fn failure(error: &Error) -> Option<Failure> {
     None
 }
 
-/// An error about a download of `url`.
+/// Returns an error about a download of `url`.
 pub(super) fn failed(
     url: &str,
     failure: Failure,
@@ -101,7 +101,7 @@ pub(super) fn failed(
     }
 }
 
-/// An error about content that is not what it should be.
+/// Returns an error about content that is not what it should be.
 pub(super) fn mismatch(what: &str, expected: &str, actual: &str) -> Error {
     let what = printable(what);
     Error::new(
@@ -114,7 +114,7 @@ pub(super) fn mismatch(what: &str, expected: &str, actual: &str) -> Error {
     )
 }
 
-/// The URL without what may be secret in it: user, password, query.
+/// Returns the URL without what may be secret in it: user, password, query.
 pub fn printable(url: &str) -> String {
     let url = url.split(['?', '#']).next().unwrap_or(url);
     let Some((scheme, rest)) = url.split_once("://") else {

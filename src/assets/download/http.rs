@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
-use ureq::tls::{PemItem, RootCerts, TlsConfig};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body, Timeout};
 
 use super::failure::{Failure, failed};
@@ -15,7 +15,7 @@ use crate::interrupt;
 /// Read once: every download has a client of its own.
 static ROOTS: OnceLock<RootCerts> = OnceLock::new();
 
-/// How patient a download is.
+/// The patience of a download.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// A connection that gives no byte for this long counts as cut.
@@ -53,7 +53,7 @@ impl Limits {
     }
 }
 
-/// What a request came to, short of success.
+/// The reason for which a request failed.
 pub(super) enum Refusal {
     /// It may go better next time.
     Transient(Failure, Option<ureq::Error>),
@@ -143,7 +143,7 @@ impl Client {
     }
 }
 
-/// What it means that a request got no answer.
+/// Returns the reason for which a request got no answer.
 fn classify(error: ureq::Error) -> Refusal {
     use ureq::Error as E;
     let unreachable = match &error {
@@ -179,26 +179,15 @@ fn no_connection(error: &io::Error) -> bool {
     || error.to_string().starts_with("failed to lookup address information")
 }
 
-/// The host's own trusted certificates, so that a company's proxy works as it does for curl; the
-/// ones built in where the host has none.
+/// Returns the certificates that the host trusts, wherever its distribution keeps them, so that a
+/// company's proxy works as it does for curl; the ones built in where the host has none.
 fn roots() -> RootCerts {
-    let file = std::env::var_os("SSL_CERT_FILE")
-        .unwrap_or_else(|| "/etc/ssl/certs/ca-certificates.crt".into());
-    let certificates: Vec<_> = std::fs::read(file)
-        .map(|pem| {
-            ureq::tls::parse_pem(&pem)
-                .filter_map(|item| match item {
-                    Ok(PemItem::Certificate(certificate)) => Some(certificate),
-                    _ => None,
-                })
-                .collect()
-        })
-        .unwrap_or_default();
-    if certificates.is_empty() {
-        RootCerts::WebPki
-    } else {
-        RootCerts::new_with_certs(&certificates)
+    let found = rustls_native_certs::load_native_certs().certs;
+    if found.is_empty() {
+        return RootCerts::WebPki;
     }
+    let found = found.iter().map(|c| Certificate::from_der(c).to_owned());
+    RootCerts::from(found)
 }
 
 #[cfg(test)]

@@ -10,10 +10,11 @@ mod http;
 mod reader;
 mod verify;
 
-use std::io::{self, Read, Write};
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::copy::copy;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil::WholeFile;
 use crate::progress::StepSink;
@@ -34,25 +35,12 @@ pub fn open(url: &str, sink: Arc<dyn StepSink>) -> Result<ResumingReader> {
 
 /// Downloads `url` to `dest`, which comes into being only when its SHA-256 is `expected`.
 ///
-/// A file that changes on the server while it is fetched is fetched anew, once.
+/// A file that changes on the server while it is fetched is fetched again, once.
 ///
 /// # Errors
 /// [`Kind::Assets`] with a [`Failure`] when the download or the verification fails, without one
 /// when the disk does; [`Kind::Interrupted`] on Ctrl-C.
 pub fn fetch_to_file(
-    url: &str,
-    dest: &Path,
-    expected: &str,
-    sink: &Arc<dyn StepSink>,
-) -> Result<()> {
-    fetch_to_file_within(url, dest, expected, sink, &Limits::default())
-}
-
-/// [`fetch_to_file`] with limits of the caller's own.
-///
-/// # Errors
-/// As [`fetch_to_file`].
-pub fn fetch_to_file_within(
     url: &str,
     dest: &Path,
     expected: &str,
@@ -112,40 +100,13 @@ pub fn check(bytes: &[u8], expected: &str, what: &str) -> Result<()> {
 
 /// Copies `reader` to `dest` by a temporary file beside it, which is renamed when the content
 /// has the SHA-256 `expected`; `what` names the content in errors.
-///
-/// # Errors
-/// As [`fetch_to_file`].
-pub fn write_verified(reader: impl Read, what: &str, dest: &Path, expected: &str) -> Result<()> {
+fn write_verified(reader: impl Read, what: &str, dest: &Path, expected: &str) -> Result<()> {
     let fail = || format!("cannot write {}", dest.display());
     let mut file = WholeFile::create(dest, 0o600).context(Kind::Assets, fail)?;
-    let mut reader = VerifyingReader::new(reader, expected, what);
-    copy(
-        &mut reader,
-        &mut file,
-        || format!("cannot read {}", printable(what)),
-        fail,
-    )?;
+    let reader = VerifyingReader::new(reader, expected, what);
+    let read_failed = || format!("cannot read {}", printable(what));
+    copy(reader, &mut file, read_failed, fail, |_| Ok(()))?;
     file.set_mode(0o644)
         .and_then(|()| file.finish())
         .context(Kind::Assets, fail)
-}
-
-/// [`io::copy`] that knows which side failed.
-fn copy(
-    from: &mut impl Read,
-    to: &mut impl Write,
-    read_failed: impl Fn() -> String,
-    write_failed: impl Fn() -> String,
-) -> Result<()> {
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        match from.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(n) => to
-                .write_all(&buffer[..n])
-                .context(Kind::Assets, &write_failed)?,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(from_io(e, &read_failed)),
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! A reader over HTTP that reconnects and goes on where it was cut.
+//! A reader over HTTP that reconnects and continues where it was cut.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::progress::StepSink;
 
-/// What tells one file from another under the same URL.
+/// The properties that distinguish files under the same URL.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Identity {
     etag: Option<String>,
@@ -35,12 +35,13 @@ impl Identity {
         }
     }
 
-    /// Whether the rest of the file can later be told from the rest of another one.
+    /// Returns whether the rest of the file can be distinguished from the rest of another one.
     fn can_resume(&self) -> bool {
         self.total.is_some() && (self.etag.is_some() || self.modified.is_some())
     }
 
-    /// Whether what both sides state is the same; what one side does not state proves nothing.
+    /// Returns whether what both sides state is the same; what one side does not state proves
+    /// nothing.
     fn agrees(&self, other: &Identity) -> bool {
         fn same<T: PartialEq>(a: &Option<T>, b: &Option<T>) -> bool {
             a.is_none() || b.is_none() || a == b
@@ -54,7 +55,7 @@ impl Identity {
     }
 }
 
-/// A download in progress. A cut or silent connection is replaced by a new one that goes on where
+/// A download in progress. A cut or silent connection is replaced by a new one that continues where
 /// the old one ended, provided that it is provably the same file.
 pub struct ResumingReader {
     client: Client,
@@ -71,7 +72,7 @@ pub struct ResumingReader {
 }
 
 impl ResumingReader {
-    /// Connects; extra request `headers` are sent with every try.
+    /// Opens a download; extra request `headers` are sent with every try.
     ///
     /// # Errors
     /// [`Kind::Assets`](crate::error::Kind::Assets) with a [`Failure`];
@@ -112,7 +113,7 @@ impl ResumingReader {
         }
     }
 
-    /// The size of the whole file where the server says it.
+    /// Returns the size of the whole file where the server says it.
     pub fn total(&self) -> Option<u64> {
         self.identity.total
     }
@@ -136,7 +137,7 @@ impl ResumingReader {
         interrupt::sleep(self.limits.backoff * factor)
     }
 
-    /// A connection broke: waits, and connects anew where the old one ended.
+    /// Waits after a connection broke, and continues with another one where it ended.
     fn resume(&mut self, why: Refusal) -> Result<()> {
         self.body = None;
         // A closed connection can be the answer to Ctrl-C, see `Client`.
@@ -254,7 +255,7 @@ fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
     headers.get(name)?.to_str().ok()?.trim().parse().ok()
 }
 
-/// Start and whole size of `Content-Range: bytes START-END/TOTAL`.
+/// Returns the start and the whole size of `Content-Range: bytes START-END/TOTAL`.
 fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
     let text = headers
         .get("content-range")?

@@ -19,7 +19,8 @@ pub struct VerifyingReader<R> {
 }
 
 impl<R: Read> VerifyingReader<R> {
-    /// `expected` is a SHA-256 in hex, `what` names the stream in errors.
+    /// Returns a reader that verifies `inner`; `expected` is a SHA-256 in hex, `what` names the
+    /// stream in errors.
     pub fn new(inner: R, expected: &str, what: &str) -> Self {
         VerifyingReader {
             inner,

@@ -17,7 +17,7 @@ const RECIPE: &str = "node";
 /// A build takes a minute; a slow mirror may make it ten.
 const DEADLINE: Duration = Duration::from_secs(45 * 60);
 
-/// What a build needs at its fullest, in bytes: the system as a tar file, as a raw disk and as
+/// The room that a build needs at most, in bytes: the system as a tar file, as a raw disk and as
 /// qcow2 in the cache, and unpacked in the temporary directory.
 const ROOM_CACHE: u64 = 2 << 30;
 const ROOM_TEMPORARY: u64 = 1 << 30;
@@ -37,8 +37,8 @@ const KEYRING: (&str, &str) = (
     "debian-archive-keyring",
 );
 
-/// The node image of this kubby's recipe: from the cache, or built if it is not there. Touches no
-/// network when it is there.
+/// Returns the node image of this kubby's recipe: from the cache, or built if it is not there.
+/// Touches no network when it is there.
 ///
 /// # Errors
 /// [`Kind::Preflight`] when the host lacks programs or room for a build; [`Kind::Assets`] when
@@ -47,8 +47,8 @@ pub fn ensure(cache: &Path, progress: &dyn Progress) -> Result<NodeImage> {
     build(cache, false, progress)
 }
 
-/// As [`ensure`]; with `force` the image is built even where one is cached, which brings the
-/// packages up to date.
+/// Does what [`ensure`] does; with `force` the image is built even where one is cached, which
+/// brings the packages up to date.
 ///
 /// # Errors
 /// As [`ensure`].
@@ -104,12 +104,13 @@ fn run_recipe(dir: &Path, log: &Path, sink: std::sync::Arc<dyn StepSink>) -> Res
     Ok(())
 }
 
-/// Where the system is unpacked. Not `/tmp` by default, which is in memory on many hosts.
+/// Returns the folder in which the system is unpacked. Not `/tmp` by default, which is in memory on
+/// many hosts.
 fn temporary() -> PathBuf {
     std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from)
 }
 
-/// What is asked of the host, apart from its files, so that tests can be other hosts.
+/// The facts of a host that a build depends on, so that tests can be other hosts.
 struct Host<'a> {
     has: &'a dyn Fn(&str) -> bool,
     root: bool,
@@ -145,7 +146,7 @@ impl Host<'_> {
         }
     }
 
-    /// The names of what is missing and the packages that bring it.
+    /// Returns the names of what is missing and the packages that bring it.
     fn missing(&self) -> Vec<(&'static str, &'static str)> {
         let unprivileged = [("newuidmap", "uidmap"), ("newgidmap", "uidmap")];
         NEEDED_PROGRAMS
@@ -221,7 +222,7 @@ fn check_host(store: &Store, host: &Host<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What must be free where; on one file system both needs add up.
+/// Returns the folders with their free and needed bytes; on one file system both needs add up.
 fn needs<'a>(
     cache: (&'a Path, u64),
     temporary: (&'a Path, u64),
@@ -237,7 +238,7 @@ fn needs<'a>(
     }
 }
 
-/// The bytes that this user can still write where `path` is, and the number of the device.
+/// Returns the bytes that this user can still write where `path` is, and the number of the device.
 pub(super) fn room(path: &Path) -> Result<(u64, u64)> {
     use std::os::unix::fs::MetadataExt;
     let fail = || format!("cannot ask how much room there is in {}", path.display());
@@ -248,7 +249,7 @@ pub(super) fn room(path: &Path) -> Result<(u64, u64)> {
     Ok((stat.f_bavail.saturating_mul(stat.f_frsize), device))
 }
 
-/// The error that there is too little room, with what to do.
+/// Returns the error that there is too little room, with what to do.
 pub(super) fn no_room(path: &Path, free: u64, needed: u64) -> Error {
     Error::new(
         Kind::Preflight,

@@ -1,21 +1,21 @@
 //! One file that holds a node image, to carry it to hosts that cannot or should not build it.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use sha2::{Digest, Sha256};
 
 use super::NodeImage;
+use crate::assets::copy::copy;
+use crate::assets::record::FileRecord;
 use crate::error::{Error, Kind, Result, ResultExt};
-use crate::progress::{Progress, Step};
-use crate::units::{hex, human_bytes};
-use crate::{fsutil, interrupt};
+use crate::fsutil;
+use crate::progress::Progress;
+use crate::units::human_bytes;
 
-/// What [`export`] wrote.
+/// The result of [`export`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exported {
     /// The disk image; the kernel and the initrd are files of its `/boot`.
@@ -47,94 +47,48 @@ pub fn export(
         ));
     };
     let step = progress.step("Export the node image");
-    let dir = to
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
     let mut temporary = tempfile::Builder::new()
         .prefix(".kubby-export-")
         .permissions(fs::Permissions::from_mode(0o644))
-        .tempfile_in(dir)
+        .tempfile_in(fsutil::folder_of(to))
         .context(Kind::Assets, fail)?;
-    let hashing = HashingWriter {
-        inner: temporary.as_file_mut(),
-        hash: Sha256::new(),
-        size: 0,
+    let fail_reading = || format!("cannot read {}", image.disk.display());
+    let disk = File::open(&image.disk).context(Kind::Assets, fail_reading)?;
+    let total = disk.metadata().context(Kind::Assets, fail_reading)?.len();
+    let report = |done| {
+        step.bytes(done, Some(total));
+        Ok(())
     };
-    let (hash, size) = if gzip {
-        let mut encoder = GzEncoder::new(hashing, Compression::default());
-        copy(&image.disk, &mut encoder, &step)?;
-        encoder.finish().context(Kind::Assets, fail)?.result()
+    if gzip {
+        let mut encoder = GzEncoder::new(temporary.as_file_mut(), Compression::default());
+        copy(disk, &mut encoder, fail_reading, fail, report)?;
+        encoder.finish().context(Kind::Assets, fail)?;
     } else {
-        let mut hashing = hashing;
-        copy(&image.disk, &mut hashing, &step)?;
-        hashing.result()
-    };
+        copy(disk, temporary.as_file_mut(), fail_reading, fail, report)?;
+    }
+    let record = FileRecord::of(temporary.path())?;
+    let (sha256, size) = (record.sha256().to_owned(), record.size());
     temporary.as_file().sync_all().context(Kind::Assets, fail)?;
     temporary.persist(to).context(Kind::Assets, fail)?;
 
     let mut checksum_file = to.as_os_str().to_owned();
     checksum_file.push(".sha256");
     let checksum_file = PathBuf::from(checksum_file);
-    let line = format!("{hash}  {}\n", name.to_string_lossy());
+    let line = format!("{sha256}  {}\n", name.to_string_lossy());
     fsutil::write_atomic(&checksum_file, line.as_bytes(), 0o644)?;
     step.done(format!("{}, {}", to.display(), human_bytes(size)));
     Ok(Exported {
         file: to.to_owned(),
         checksum_file,
-        sha256: hash,
+        sha256,
         size,
     })
 }
 
-fn copy(from: &Path, to: &mut impl Write, step: &Step) -> Result<()> {
-    let fail = || format!("cannot read {}", from.display());
-    let mut file = File::open(from).context(Kind::Assets, fail)?;
-    let total = file.metadata().context(Kind::Assets, fail)?.len();
-    let mut done = 0;
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        interrupt::check()?;
-        let n = file.read(&mut buffer).context(Kind::Assets, fail)?;
-        if n == 0 {
-            return Ok(());
-        }
-        to.write_all(&buffer[..n]).context(Kind::Assets, || {
-            "cannot write the exported node image".into()
-        })?;
-        done += n as u64;
-        step.bytes(done, Some(total));
-    }
-}
-
-/// Hashes and counts what passes through, which is the file as it will be given to others.
-struct HashingWriter<W> {
-    inner: W,
-    hash: Sha256,
-    size: u64,
-}
-
-impl<W> HashingWriter<W> {
-    fn result(self) -> (String, u64) {
-        (hex(&self.hash.finalize()), self.size)
-    }
-}
-
-impl<W: Write> Write for HashingWriter<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = self.inner.write(bytes)?;
-        self.hash.update(&bytes[..n]);
-        self.size += n as u64;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
     use crate::progress::Silent;
 

@@ -88,7 +88,7 @@ mod tests {
             .unwrap()
     }
 
-    /// A staging folder with a copy of an image.
+    /// Returns a staging folder with a copy of an image.
     fn staged(cache: &Path, image: &NodeImage) -> tempfile::TempDir {
         let staged = staging(cache).unwrap();
         let to = staged.path().join(&image.key);

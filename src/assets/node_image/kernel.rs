@@ -52,7 +52,7 @@ fn debugfs(raw: &Path, request: &str, dir: &Path) -> Result<String> {
         .run(None)
 }
 
-/// The highest version that has both files in a listing of `ls -p`, whose lines are
+/// Returns the highest version that has both files in a listing of `ls -p`, whose lines are
 /// `/inode/mode/uid/gid/name/size/`. Only names that mean nothing else to debugfs count.
 fn newest_kernel(listing: &str) -> Option<String> {
     let files: Vec<&str> = listing

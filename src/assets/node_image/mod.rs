@@ -1,8 +1,8 @@
 //! The node's disk image, with the kernel and the initrd that start it: built on this host from
 //! the recipe in `images/node`, or made elsewhere and checked here.
 //!
-//! An image in the cache never changes: [`NodeImage::key`] names its content, so whoever keeps a
-//! copy under that name (a libvirt volume) keeps the right one.
+//! An image in the cache never changes: [`NodeImage::key`] names its content, so a copy under that
+//! name (a libvirt volume) is the right one.
 
 mod build;
 mod export;

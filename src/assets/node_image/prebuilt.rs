@@ -1,7 +1,7 @@
 //! A node image that was made elsewhere: verified, unpacked, and its kernel taken out of it.
 
 use std::fs::File;
-use std::io::{self, BufReader, Cursor, Read, Write};
+use std::io::{BufReader, Cursor, Read};
 use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
@@ -10,10 +10,10 @@ use super::build::{no_room, room};
 use super::kernel::take_kernel;
 use super::store::Store;
 use super::{NodeImage, manifest, qcow2};
+use crate::assets::copy::copy;
 use crate::assets::download::{self, VerifyingReader};
 use crate::assets::record::sha256_of_file;
 use crate::error::{Error, Kind, Result, ResultExt};
-use crate::interrupt;
 use crate::progress::Progress;
 use crate::units::human_bytes;
 
@@ -23,7 +23,7 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// No node image is larger unpacked; what is tries to fill the disk.
 const LARGEST: u64 = 32 << 30;
 
-/// The node image in a file or behind an `http://` or `https://` URL: a qcow2 disk, also
+/// Returns the node image in a file or behind an `http://` or `https://` URL: a qcow2 disk, also
 /// gzip-compressed, with its kernel and initrd in `/boot`, as [`export`](super::export()) writes it.
 /// `sha256` is that of the file as given; without it a URL is refused, and a file is taken as it
 /// is. What was taken once is in the cache and not read again.
@@ -54,9 +54,7 @@ pub fn prebuilt(
                 Kind::Usage,
                 format!("an image from a URL is only taken with its digest: {source}"),
             )
-            .with_hint(
-                "add --image-sha256 HEX, which whoever made the image publishes beside it",
-            ));
+            .with_hint("add --image-sha256 HEX, which is published beside the image"));
         }
         None => sha256_of_file(Path::new(source))?,
     };
@@ -72,17 +70,18 @@ pub fn prebuilt(
             "Take the node image"
         });
         let disk = dir.join(manifest::DISK);
-        if url {
+        let (reader, size): (Box<dyn Read>, _) = if url {
             let reader = download::open(source, step.sink())?;
-            enough_room(dir, reader.total())?;
-            unpack(reader, source, &digest, &disk)?;
+            let size = reader.total();
+            (Box::new(reader), size)
         } else {
-            let path = Path::new(source);
-            let file = File::open(path)
-                .context(Kind::Assets, || format!("cannot read {}", path.display()))?;
-            enough_room(dir, file.metadata().ok().map(|m| m.len()))?;
-            unpack(file, source, &digest, &disk)?;
-        }
+            let file =
+                File::open(source).context(Kind::Assets, || format!("cannot read {source}"))?;
+            let size = file.metadata().ok().map(|m| m.len());
+            (Box::new(file), size)
+        };
+        enough_room(dir, size)?;
+        unpack(reader, source, &digest, &disk)?;
         qcow2::virtual_size(&disk).map_err(|e| name_source(e, source, &disk))?;
         step.detail("taking the kernel out of the image");
         take_kernel(dir, &step.sink())?;
@@ -92,15 +91,15 @@ pub fn prebuilt(
     })
 }
 
-/// Errors about the unpacked copy are about what the user gave.
+/// Names what the user gave in an error about its unpacked copy.
 fn name_source(error: Error, source: &str, copy: &Path) -> Error {
     let message = error.message().replace(&copy.display().to_string(), source);
     Error::new(error.kind(), message)
         .with_hint("`kubby node-image build --export FILE` writes files that can be given here")
 }
 
-/// A compressed image grows to about three times its size, and its kernel is taken out of a raw
-/// copy.
+/// Checks the room: a compressed image grows to about three times its size, and its kernel is taken
+/// out of a raw copy.
 fn enough_room(dir: &Path, size: Option<u64>) -> Result<()> {
     let needed = size.unwrap_or(400 << 20).saturating_mul(6);
     let (free, _) = room(dir)?;
@@ -123,13 +122,10 @@ fn unpack(reader: impl Read, source: &str, digest: &str, disk: &Path) -> Result<
     let compressed = magic == GZIP;
     let mut whole = Cursor::new(magic).chain(&mut reader);
     let result = if compressed {
-        copy(
-            MultiGzDecoder::new(BufReader::with_capacity(1 << 20, whole)),
-            source,
-            disk,
-        )
+        let whole = BufReader::with_capacity(1 << 20, whole);
+        write(MultiGzDecoder::new(whole), source, disk)
     } else {
-        copy(&mut whole, source, disk)
+        write(&mut whole, source, disk)
     };
     match result {
         // A changed file also decompresses badly: that it is changed is what to say first.
@@ -139,36 +135,24 @@ fn unpack(reader: impl Read, source: &str, digest: &str, disk: &Path) -> Result<
     }
 }
 
-fn copy(mut from: impl Read, source: &str, to: &Path) -> Result<()> {
+/// Writes what `from` yields to the file `to`, unless it is larger than any node image.
+fn write(from: impl Read, source: &str, to: &Path) -> Result<()> {
+    let read_failed = || format!("cannot unpack {source}");
     let write_failed = || format!("cannot write {}", to.display());
-    let mut file = File::create(to).context(Kind::Assets, write_failed)?;
-    let mut buffer = vec![0; 1 << 20];
-    let mut written = 0;
-    loop {
-        interrupt::check()?;
-        let n = match from.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(n) => n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(download::from_io(e, || format!("cannot unpack {source}"))),
-        };
-        written += n as u64;
-        if written > LARGEST {
-            return Err(Error::new(
-                Kind::Assets,
-                format!(
-                    "{source} is larger than any node image: over {}",
-                    human_bytes(LARGEST)
-                ),
-            ));
+    let file = File::create(to).context(Kind::Assets, write_failed)?;
+    copy(from, file, read_failed, write_failed, |written| {
+        if written <= LARGEST {
+            return Ok(());
         }
-        file.write_all(&buffer[..n])
-            .context(Kind::Assets, write_failed)?;
-    }
+        let most = human_bytes(LARGEST);
+        let message = format!("{source} is larger than any node image: over {most}");
+        Err(Error::new(Kind::Assets, message))
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::path::PathBuf;
     use std::process::Command;
 
@@ -191,7 +175,7 @@ mod tests {
         );
     }
 
-    /// A disk of 8 MiB with these files in /boot, as qcow2.
+    /// Returns a disk of 8 MiB with these files in /boot, as qcow2.
     fn disk(dir: &Path, boot: &[(&str, &str)]) -> PathBuf {
         let root = dir.join("root");
         std::fs::create_dir_all(root.join("boot")).unwrap();

@@ -54,7 +54,7 @@ fn read(path: &Path, backing: Backing) -> Result<u64> {
         .map_err(|why| Error::new(Kind::Assets, format!("{} {why}", path.display())))
 }
 
-/// The virtual size in bytes that a header says, or why it is refused.
+/// Returns the virtual size in bytes that a header says, or why it is refused.
 pub(crate) fn parse(header: &[u8], backing: Backing) -> Result<u64, String> {
     let u32_at = |at: usize| -> Option<u32> {
         Some(u32::from_be_bytes(header.get(at..at + 4)?.try_into().ok()?))
@@ -106,7 +106,7 @@ pub(crate) fn parse(header: &[u8], backing: Backing) -> Result<u64, String> {
 pub(super) mod tests {
     use super::*;
 
-    /// A valid header, version 3, for a disk of 1 GiB.
+    /// Returns a valid header, version 3, for a disk of 1 GiB.
     pub(in super::super) fn header() -> Vec<u8> {
         let mut h = vec![0; 104];
         h[..4].copy_from_slice(MAGIC);

@@ -17,7 +17,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Opens, and makes where needed, the node images of a cache folder.
+    /// Opens the node images, and makes their folder where needed, of a cache folder.
     ///
     /// # Errors
     /// [`Kind::Internal`] when the folder cannot be made.
@@ -164,7 +164,7 @@ mod tests {
             .unwrap();
         assert_eq!(again, made);
         assert_eq!(names(&store), [made.key.as_str(), "i.lock"]);
-        // Another recipe's name must not be taken for this one's.
+        // Another recipe's name is not taken for this one's.
         assert_eq!(store.find("in", &Silent).unwrap(), None);
     }
 
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_told_and_mended() {
+    fn damage_is_reported_and_repaired() {
         let (_cache, store) = store();
         let image = store
             .provide("i", false, &Silent, |dir| {

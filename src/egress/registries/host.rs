@@ -1,4 +1,4 @@
-//! What this host knows of registries: Docker's, Podman's and containerd's own configuration.
+//! Registries in this host's configuration of Docker, Podman and containerd.
 
 use serde_json::Value;
 use toml::Table;
@@ -11,7 +11,7 @@ use super::{DEFAULT_HOST, Endpoint, Registries, Registry, parse_host, parse_mirr
 /// in containerd's configuration and are left out.
 ///
 /// # Errors
-/// Why the file cannot be read.
+/// The reason for which the file cannot be used.
 pub fn from_docker(text: &str) -> Result<Registries, String> {
     let config: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
     let strings = |key: &str| -> Vec<String> {
@@ -52,7 +52,7 @@ pub fn from_docker(text: &str) -> Result<Registries, String> {
 /// no form in containerd's configuration and are left out.
 ///
 /// # Errors
-/// Why the file cannot be read.
+/// The reason for which the file cannot be used.
 pub fn from_registries_conf(text: &str) -> Result<Registries, String> {
     let config: Table = text.parse().map_err(|e: toml::de::Error| e.to_string())?;
     let mut all = Registries::default();
@@ -82,7 +82,7 @@ pub fn from_registries_conf(text: &str) -> Result<Registries, String> {
     Ok(all)
 }
 
-/// A location of Podman: a host, and perhaps a path that comes before the image's name.
+/// Reads a location of Podman: a host, and perhaps a path that comes before the image's name.
 fn endpoint(location: &str, insecure: bool) -> Result<Endpoint, String> {
     // Podman would try both; a port other than TLS's own is most likely one without TLS.
     let scheme = if insecure { "http" } else { "https" };
@@ -106,7 +106,7 @@ fn endpoint(location: &str, insecure: bool) -> Result<Endpoint, String> {
 /// Reads the `hosts.toml` that containerd on this host has for a registry.
 ///
 /// # Errors
-/// Why the file cannot be read.
+/// The reason for which the file cannot be used.
 pub fn from_certs_d(host: &str, text: &str) -> Result<Registries, String> {
     let config: Table = text.parse().map_err(|e: toml::de::Error| e.to_string())?;
     let host = parse_host(host)?;
@@ -132,10 +132,10 @@ pub fn from_certs_d(host: &str, text: &str) -> Result<Registries, String> {
     Ok(all)
 }
 
-/// The certificate that Docker on this host trusts for one registry.
+/// Reads the certificate that Docker on this host trusts for one registry.
 ///
 /// # Errors
-/// Why the file cannot be read.
+/// The reason for which the file cannot be used.
 pub fn from_docker_certs(host: &str, pem: &str) -> Result<Registries, String> {
     let mut all = Registries::default();
     let registry = Registry {

@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::address::{Address, split_port};
 
-/// Whose images a mirror without a host's name has.
+/// The registry of mirrors that are given without a host's name.
 pub const DEFAULT_HOST: &str = "docker.io";
 
 /// A place to get a registry's images from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Where it is, as this host sees it.
+    /// Its address, as this host sees it.
     pub address: Address,
     /// Take any certificate.
     pub skip_verify: bool,
@@ -32,7 +32,7 @@ impl Endpoint {
     }
 }
 
-/// What is known of one registry.
+/// The settings of one registry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Registry {
     /// Places to try before the registry itself, in order.
@@ -48,7 +48,7 @@ pub struct Registry {
 pub struct Registries(pub BTreeMap<String, Registry>);
 
 impl Registries {
-    /// Adds what another source knows; what is here already goes first.
+    /// Adds the settings of another source after those that are here already.
     pub fn merge(&mut self, other: Registries) {
         for (host, registry) in other.0 {
             let here = self.0.entry(host).or_default();
@@ -87,7 +87,7 @@ impl Registries {
 }
 
 impl Registry {
-    /// All places to try, in order, as this host sees them.
+    /// Returns all places to try, in order, as this host sees them.
     fn places(&self, host: &str) -> Vec<Endpoint> {
         let mut all = self.mirrors.clone();
         let own = |scheme: &str| Address::parse(&format!("{scheme}://{host}"), scheme).ok();
@@ -103,7 +103,7 @@ impl Registry {
         all
     }
 
-    /// containerd's `hosts.toml`. `ca` is the path of the file with its certificates.
+    /// Returns containerd's `hosts.toml`. `ca` is the path of the file with its certificates.
     pub fn hosts_toml(&self, host: &str, ca: &str) -> String {
         let server = match host {
             DEFAULT_HOST => "https://registry-1.docker.io".to_owned(),
@@ -140,7 +140,7 @@ impl Registry {
     }
 }
 
-/// A TOML string: what JSON escapes TOML reads the same way.
+/// Returns a TOML string: what JSON escapes TOML reads the same way.
 fn quote(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
@@ -148,7 +148,7 @@ fn quote(text: &str) -> String {
 /// Reads `[HOST=]URL`, as `--registry-mirror` takes it.
 ///
 /// # Errors
-/// Why it makes no sense.
+/// The reason for which it is not a mirror.
 pub fn parse_mirror(text: &str) -> Result<(String, Endpoint), String> {
     let (host, url) = match text.split_once('=') {
         Some((host, url)) if !host.contains("://") => (parse_host(host)?, url),
@@ -185,7 +185,7 @@ pub fn parse_mirror(text: &str) -> Result<(String, Endpoint), String> {
 /// Reads the host of an image's name, with its port if it has one.
 ///
 /// # Errors
-/// Why it is none.
+/// The reason for which it is not a registry's host.
 pub fn parse_host(text: &str) -> Result<String, String> {
     if text.contains("://") || text.contains('/') {
         return Err(format!(

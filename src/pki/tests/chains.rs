@@ -17,7 +17,7 @@ fn each_fault_is_found() {
         (issuer, check::decode(&pem).unwrap())
     };
     let (issuer, ca) = authority_of(CertName::Ca);
-    // The same name, but another key: only the signature tells them apart.
+    // The same name, but another key: only the signature differs.
     let (impostor, _) = authority_of(CertName::Ca);
     let (other, _) = authority_of(CertName::EtcdCa);
     let key = issue::new_key().unwrap();
@@ -63,6 +63,18 @@ fn each_fault_is_found() {
     }
 }
 
+/// Runs OpenSSL in a folder, and returns whether it succeeded and all that it printed.
+fn openssl(dir: &Path, args: &[&str]) -> (bool, String) {
+    let output = Command::new("openssl")
+        .args(args)
+        .current_dir(dir)
+        .output()
+        .expect("openssl is installed: apt-get install openssl");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), text)
+}
+
 #[test]
 fn openssl_accepts_every_chain_for_its_purpose() {
     let dir = tempfile::tempdir().unwrap();
@@ -71,40 +83,19 @@ fn openssl_accepts_every_chain_for_its_purpose() {
         ..spec()
     };
     ensure(dir.path(), &spec).unwrap();
-    let openssl = |args: &[&str]| {
-        let output = Command::new("openssl")
-            .args(args)
-            .current_dir(dir.path())
-            .output()
-            .expect("openssl is installed: apt-get install openssl");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned()
-            + &String::from_utf8_lossy(&output.stderr);
-        (output.status.success(), text)
-    };
+    let openssl = |args: &[&str]| openssl(dir.path(), args);
     for name in CertName::ALL {
         let Some(authority) = name.authority() else {
             continue;
         };
         let (ca, cert) = (files::cert(authority), files::cert(name));
+        let usage = name.profile(&spec).usage;
         for (purpose, fits) in [
-            (
-                "sslclient",
-                name.profile(&spec).usage != names::Usage::Server,
-            ),
-            (
-                "sslserver",
-                name.profile(&spec).usage != names::Usage::Client,
-            ),
+            ("sslclient", usage != names::Usage::Server),
+            ("sslserver", usage != names::Usage::Client),
         ] {
-            let args = [
-                "verify",
-                "-x509_strict",
-                "-CAfile",
-                &ca,
-                "-purpose",
-                purpose,
-                &cert,
-            ];
+            let strict = ["verify", "-x509_strict", "-CAfile", &ca];
+            let args = [&strict[..], &["-purpose", purpose, &cert]].concat();
             let (ok, text) = openssl(&args);
             assert_eq!(ok, fits, "{args:?}: {text}");
         }
@@ -115,29 +106,22 @@ fn openssl_accepts_every_chain_for_its_purpose() {
         };
         assert!(!openssl(&["verify", "-CAfile", &files::cert(wrong), &cert]).0);
     }
-    for host in ["kubernetes.default.svc", "localhost", "kubby"] {
-        let args = [
+    let serves = |option, value| {
+        openssl(&[
             "verify",
             "-CAfile",
             "ca.crt",
-            "-verify_hostname",
-            host,
+            option,
+            value,
             "apiserver.crt",
-        ];
-        assert!(openssl(&args).0, "{host}");
+        ])
+        .0
+    };
+    for host in ["kubernetes.default.svc", "localhost", "kubby"] {
+        assert!(serves("-verify_hostname", host), "{host}");
     }
     for ip in ["127.0.0.1", "::1", "10.0.2.15", "10.96.0.1"] {
-        assert!(
-            openssl(&[
-                "verify",
-                "-CAfile",
-                "ca.crt",
-                "-verify_ip",
-                ip,
-                "apiserver.crt"
-            ])
-            .0
-        );
+        assert!(serves("-verify_ip", ip), "{ip}");
     }
     let (ok, public) = openssl(&["pkey", "-in", "sa.key", "-pubout"]);
     assert!(ok && public == fs::read_to_string(dir.path().join("sa.pub")).unwrap());

@@ -1,14 +1,16 @@
-//! What the directory holds after each kind of start.
+//! The content of the directory after each kind of start.
 
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
-use time::Duration;
 use time::macros::datetime;
+use time::{Duration, OffsetDateTime};
 use x509_parser::certificate::X509Certificate;
 
 use super::*;
+use crate::error::Kind;
 use crate::fsutil;
 use crate::network::Cidr;
 

@@ -1,4 +1,4 @@
-//! What becomes of certificates as time passes, forwards and back.
+//! Certificates as time passes, forwards and back.
 
 use super::*;
 
@@ -145,7 +145,7 @@ fn nothing_is_taken_away_where_an_authority_is_lost() {
 }
 
 #[test]
-fn what_the_next_start_renews_is_told_before() {
+fn the_survey_shows_what_the_next_start_renews() {
     let dir = tempfile::tempdir().unwrap();
     let pki = ensure(dir.path(), &spec()).unwrap();
     let good = survey(dir.path(), &spec()).unwrap();

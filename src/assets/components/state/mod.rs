@@ -1,9 +1,9 @@
-//! What an API server and the controllers write into an empty etcd when they first run, as a part of
-//! the volume: a new node's etcd begins with it. Making some hundred and eighty roles, bindings and
-//! priorities takes an API server that is emulated ten seconds, and one that runs on this host two;
-//! the controllers' accounts, which they make one after the other, take as long. Each API server
-//! compares the roles with its own when it starts, and each controller looks for its account, so a
-//! node's state is what it would be without.
+//! The objects that an API server and the controllers write into an empty etcd at first, as a part
+//! of the volume: a new node's etcd begins with it. Making some hundred and eighty roles, bindings
+//! and priorities takes an API server that is emulated ten seconds, and one that runs on this host
+//! two; the controllers' accounts, which they make one after the other, take as long. Each API
+//! server compares the roles with its own when it starts, and each controller looks for its
+//! account, so a node's state is what it would be without.
 
 mod programs;
 
@@ -22,7 +22,7 @@ use crate::tool::{Tool, find};
 use crate::wait;
 use programs::Run;
 
-/// What has to be there to make it.
+/// The programs that are needed to make it.
 const PROGRAMS: [&str; 5] = [
     "etcd",
     "etcdctl",
@@ -31,9 +31,9 @@ const PROGRAMS: [&str; 5] = [
     "kubectl",
 ];
 
-/// What stays of all that the API server writes: objects that are the same in every cluster and
-/// belong to it alone. Namespaces, Services, leases and whatever else makes a cluster the one that
-/// it is are made by each cluster itself.
+/// The objects that are kept of all that the API server writes: those that are the same in every
+/// cluster and belong to it alone. Namespaces, Services, leases and whatever else makes a cluster
+/// the one that it is are made by each cluster itself.
 const KEPT: [&str; 8] = [
     "/registry/apiregistration.k8s.io/apiservices/",
     "/registry/clusterrolebindings/",
@@ -45,14 +45,15 @@ const KEPT: [&str; 8] = [
     "/registry/roles/",
 ];
 
-/// Where the controllers' accounts are. Others are made by each cluster itself.
+/// The prefix of the controllers' accounts. Other accounts are made by each cluster itself.
 const ACCOUNTS: &str = "/registry/serviceaccounts/kube-system/";
 const NO_ACCOUNT_OF_THEIRS: &str = "default";
 
-/// How long no more accounts come when the controllers have made all: each takes milliseconds.
+/// The time without a new account after which the controllers have made all: each takes
+/// milliseconds.
 const NO_MORE: Duration = Duration::from_secs(2);
 
-/// How long the API server may take, and how long the controllers; on a host that is not emulated
+/// The time that the API server may take, and the controllers again; on a host that is not emulated
 /// each needs a few seconds.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -68,7 +69,7 @@ const PAGE: usize = 4096;
 /// [`Kind::Interrupted`] on Ctrl-C.
 pub(super) fn make(stage: &Stage, progress: &dyn Progress) -> Result<()> {
     let there = PROGRAMS.iter().all(|name| stage.bin.join(name).exists());
-    // Whoever is killed leaves no API server behind.
+    // A process that is killed must leave no API server behind.
     if !there || find("setpriv").is_none() {
         return Ok(());
     }
@@ -91,11 +92,11 @@ pub(super) fn make(stage: &Stage, progress: &dyn Progress) -> Result<()> {
     }
 }
 
-/// Runs the programs until all has been written, and puts etcd's files into `out`.
-/// Answers with the number of objects.
+/// Runs the programs until all has been written, and puts etcd's files into `out`. Returns the
+/// number of objects.
 fn fill(stage: &Stage, out: &Path) -> Result<usize> {
     let fail = || "cannot run an API server on this host".to_owned();
-    // Not in the cache: sockets' paths are short. Nobody else may enter.
+    // Not in the cache: sockets' paths are short. No other user may enter.
     let dir = tempfile::Builder::new()
         .prefix("kubby-state-")
         .tempdir()
@@ -192,8 +193,7 @@ impl Run<'_> {
         })
     }
 
-    /// Removes what is not to be kept, also from etcd's history. Answers with how many keys are
-    /// left.
+    /// Removes what is not to be kept, also from etcd's history. Returns how many keys are left.
     fn prune(&self) -> Result<usize> {
         let keys = self.etcdctl(&["get", "", "--from-key", "--keys-only"])?;
         let (kept, others) = sort_out(&keys);
@@ -213,7 +213,7 @@ impl Run<'_> {
     }
 }
 
-/// The keys to keep and the others, of a list with a key on each line.
+/// Returns the keys to keep and the others, of a list with a key on each line.
 fn sort_out(keys: &str) -> (Vec<&str>, Vec<&str>) {
     let keys = keys.lines().filter(|line| !line.is_empty());
     keys.partition(|key| {

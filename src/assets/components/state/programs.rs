@@ -23,7 +23,7 @@ impl Run<'_> {
         self.dir.join("etcd")
     }
 
-    /// etcd's address: a socket in the folder, so that nobody else can write to it.
+    /// Returns etcd's address: a socket in the folder, so that no other user can write to it.
     pub(super) fn endpoint(&self) -> String {
         format!("unix://{}/client", self.dir.display())
     }
@@ -32,7 +32,7 @@ impl Run<'_> {
         self.dir.join(name).to_string_lossy().into_owned()
     }
 
-    /// A program that ends with this process, or when `ends` is set.
+    /// Returns a program that ends with this process, or when `ends` is set.
     pub(super) fn service(&self, program: &str, ends: &Arc<AtomicBool>) -> Tool {
         Tool::new("setpriv", Kind::Assets)
             .args(["--pdeathsig", "KILL", "--"])
@@ -41,7 +41,7 @@ impl Run<'_> {
             .deadline(LIMIT * 2)
     }
 
-    /// Under the name and the address that a node's etcd has, since its files tell them.
+    /// Runs etcd under the name and the address that a node's etcd has, since its files hold them.
     pub(super) fn etcd(&self, ends: &Arc<AtomicBool>) -> Result<()> {
         let tool = self.service("etcd", ends);
         tool.args(
@@ -84,8 +84,8 @@ impl Run<'_> {
             .map(drop)
     }
 
-    /// A key to sign with, and the tokens of two users: one who may ask whether all is ready and no
-    /// more, and one for the controllers.
+    /// Writes a key to sign with, and the tokens of two users: one who may ask whether all is ready
+    /// and no more, and one for the controllers.
     pub(super) fn write_credentials(&self) -> Result<()> {
         let fail = || "cannot make a key".to_owned();
         let key = rcgen::KeyPair::generate().context(Kind::Assets, fail)?;
@@ -108,7 +108,7 @@ impl Run<'_> {
         let config = serde_json::json!({
             "clusters": [{"name": "a", "cluster": {
                 "server": format!("https://127.0.0.1:{}", self.port),
-                // Its certificate is one of its own making; what it is told is worth nothing.
+                // Its certificate is one of its own making; the tokens are worth nothing elsewhere.
                 "insecure-skip-tls-verify": true,
             }}],
             "users": [{"name": "a", "user": {"token": token}}],
