@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result, ResultExt};
-use crate::{interrupt, tool};
+use crate::{tool, wait};
 
 /// The program that opens an address or a file with the program that the user has chosen for it.
 pub const OPENER: &str = "xdg-open";
@@ -48,21 +48,17 @@ fn open_with(opener: &Path, target: &OsStr, limit: Duration) -> Result<()> {
         .stderr(stderr)
         .spawn()
         .context(Kind::State, what)?;
-    let until = Instant::now() + limit;
-    while Instant::now() < until {
-        if let Some(status) = child.try_wait().context(Kind::State, what)? {
-            if status.success() {
-                return Ok(());
-            }
-            let mut text = String::new();
-            let _ = said.rewind().and_then(|()| said.read_to_string(&mut text));
-            return Err(Error::state(what())
-                .with_source(status.to_string())
-                .with_detail("what it said", text));
-        }
-        interrupt::sleep(LOOK_EVERY)?;
-    }
-    Ok(())
+    let ended = wait::poll(Instant::now() + limit, LOOK_EVERY, || {
+        child.try_wait().context(Kind::State, what)
+    })?;
+    let Some(status) = ended.filter(|status| !status.success()) else {
+        return Ok(());
+    };
+    let mut text = String::new();
+    let _ = said.rewind().and_then(|()| said.read_to_string(&mut text));
+    Err(Error::state(what())
+        .with_source(status.to_string())
+        .with_detail("its output", text))
 }
 
 #[cfg(test)]
