@@ -15,7 +15,7 @@ use crate::wait;
 /// The pause between two requests for something that is not ready yet.
 const ASK_EVERY: Duration = Duration::from_millis(250);
 
-/// How long a kind may take to be served after its definition was applied.
+/// The time limit for a kind to be served after its definition was applied.
 const KIND_LIMIT: Duration = Duration::from_secs(20);
 
 /// The result of applying an add-on.

@@ -16,7 +16,7 @@ use crate::progress::Progress;
 use crate::remote::quote;
 use crate::units::human_bytes;
 
-/// How much is moved at once.
+/// The number of bytes that are moved at once.
 const CHUNK: usize = 64 * 1024;
 
 /// Saves the images with these names to a file, which appears whole or not at all and is compressed

@@ -17,9 +17,9 @@ use crate::{interrupt, tool, wait};
 
 /// The engines that images are taken from, in this order.
 const ENGINES: [&str; 2] = ["docker", "podman"];
-/// How long an engine may take to report whether it has an image.
+/// The time limit of an engine's report whether it has an image.
 const INSPECT: Duration = Duration::from_secs(30);
-/// How long an engine may take to end after its archive ended.
+/// The time limit of an engine's end after the end of its archive.
 const ENGINE_END: Duration = Duration::from_secs(2);
 /// Endings that make a word a file's name rather than an image's.
 const ARCHIVE_ENDINGS: [&str; 6] = [".tar", ".tgz", ".gz", ".zst", ".tzst", ".oci"];

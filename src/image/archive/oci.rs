@@ -20,9 +20,9 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The annotation of entries that describe an image rather than being one, such as signatures.
 const ATTESTATION: &str = "vnd.docker.reference.type";
 
-/// How deep indexes may be nested.
+/// The deepest nesting of indexes.
 const DEPTH_MOST: usize = 4;
-/// How many manifests are read, in all indexes of an archive together.
+/// The most manifests that are read, in all indexes of an archive together.
 const MANIFESTS_MOST: usize = 10_000;
 
 #[derive(Debug, Clone, Deserialize)]

@@ -30,13 +30,13 @@ use crate::provision::{BUILDKIT_SOCKET, COMPONENTS_DIR};
 use crate::remote::{self, Remote, Ssh, Target};
 use crate::wait;
 
-/// How long the SSH connection may take.
+/// The time limit of the SSH connection.
 const CONNECT: Duration = Duration::from_secs(30);
 /// The beginning of the names of the private folders of builds.
 pub(crate) const PRIVATE: &str = "kubby-build-";
 /// The socket in such a folder, on which kubby listens while it builds.
 pub(crate) const SOCKET: &str = "buildkit.sock";
-/// How many of the last lines an error shows when the build was quiet.
+/// The number of last lines that the error about a quiet build shows.
 const TAIL_LINES: usize = 30;
 
 /// The result of a build.

@@ -22,11 +22,11 @@ use crate::wait;
 
 /// `ctr` in the namespace of Kubernetes.
 const CTR: &str = "ctr --namespace k8s.io";
-/// How long the SSH connection may take.
+/// The time limit of the SSH connection.
 const CONNECT: Duration = Duration::from_secs(30);
-/// How long a single request may take, with hardware virtualisation.
+/// The time limit of a single request, with hardware virtualisation.
 const REQUEST: Duration = Duration::from_secs(30);
-/// How long a pull may take.
+/// The time limit of a pull.
 const PULL: Duration = Duration::from_secs(3600);
 
 /// An SSH session with a node's container images.
