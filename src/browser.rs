@@ -13,7 +13,7 @@ use crate::{tool, wait};
 /// The program that opens an address or a file with the program that the user has chosen for it.
 pub const OPENER: &str = "xdg-open";
 
-/// How long the opener may take to report a failure. Usually it ends at once; where no browser runs yet
+/// The time limit of the opener's report of a failure. Usually it ends at once; where no browser runs yet
 /// it may become the browser itself, and then it is left alone.
 const LIMIT: Duration = Duration::from_secs(20);
 

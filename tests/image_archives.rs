@@ -23,7 +23,7 @@ fn reference(text: &str) -> Reference {
     text.parse().expect("a reference")
 }
 
-/// What came of it, and what was passed on until then.
+/// Returns the result, and the bytes that were passed on.
 fn pass(archive: &[u8], request: &Request) -> (Result<Passed, Error>, Vec<u8>) {
     let mut sent = Vec::new();
     let mut source = archive;
@@ -187,7 +187,7 @@ fn what_is_no_archive_of_images_is_said_so() {
         b"hello".to_vec(),
         vec![0xff; 5000],
         vec![0; 10240],
-        b"PK\x03\x04 and so on".repeat(100),
+        b"PK\x03\x04 and more".repeat(100),
         gzip(b"just text"),
         layer(&[("etc/passwd", 0o644, b"root")]),
         tar(&layout(&[])),
@@ -321,7 +321,7 @@ fn names_of_two_images_are_kept_apart() {
         Kind::Assets,
         "several images",
     );
-    // A bare tag is no name.
+    // A bare tag is not a name.
     refused(
         &make("latest", "v2"),
         &request(),
@@ -412,7 +412,7 @@ fn entries_that_play_tricks_are_refused() {
         Kind::Assets,
         "twice",
     );
-    // The same blob again is no harm, and is sent once.
+    // The same blob again does no harm, and is sent once.
     let (path, content) = good[2].clone();
     let (result, sent) = pass(&with(&path, T::Regular, "", &content), &request());
     result.expect("passed");
@@ -421,7 +421,7 @@ fn entries_that_play_tricks_are_refused() {
         .filter(|b| b.starts_with(path.as_bytes()))
         .count();
     assert_eq!(times, 1);
-    // Links that lead out are of no use to anybody, and devices are nothing to us.
+    // Links that lead out are of no use, and devices do not matter here.
     let (result, sent) = pass(
         &with("out", T::Symlink, "../../etc/shadow", b""),
         &request(),

@@ -7,7 +7,7 @@ use super::text::{elapsed, say, tail, visible};
 use crate::progress::{Progress, Step, StepSink};
 use crate::units::human_bytes;
 
-/// How often a long step reports that it is still running.
+/// The pause between two reports of a long step that it is still running.
 const REPORT_EVERY: Duration = Duration::from_secs(15);
 
 /// Progress as one line when a step begins, one when it ends, and reports in between.
