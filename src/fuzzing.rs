@@ -1,6 +1,6 @@
-//! What parses input from elsewhere, as functions of bytes: for `fuzz/` and `tests/fuzz_smoke.rs`,
-//! which give them bytes of every kind. They may refuse them, and must do nothing else: no panic,
-//! no loop without end, and nothing accepted that breaks what the code behind them relies on.
+//! The parsers of foreign input, as functions of bytes, for `fuzz/` and `tests/fuzz_smoke.rs`, which
+//! give them bytes of every kind. They may refuse them, but not panic, not loop endlessly, and not
+//! accept anything that breaks an assumption of the code behind them.
 
 use std::io::Cursor;
 use std::path::{Component, Path, PathBuf};
@@ -16,10 +16,10 @@ use crate::kubeconfig::{self, Entry, Owner};
 use crate::profile::Profile;
 use crate::ui;
 
-/// A target's name, which its corpus' folder in `fuzz/corpus` has, and what it does with bytes.
+/// A target's name, which its corpus' folder in `fuzz/corpus` has, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All of them.
+/// All targets.
 pub const TARGETS: [Target; 10] = [
     ("kubeconfig", kubeconfig),
     ("profile", profile),
@@ -33,10 +33,10 @@ pub const TARGETS: [Target; 10] = [
     ("node_output", node_output),
 ];
 
-/// The user's kubeconfig: an entry that is merged is found, and can be removed again.
+/// Merges and removes an entry of a kubeconfig of the user.
 ///
 /// # Panics
-/// Here and below: when what was accepted breaks what the code relies on.
+/// Here and below: when accepted input breaks an assumption.
 pub fn kubeconfig(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
@@ -67,7 +67,7 @@ pub fn kubeconfig(bytes: &[u8]) {
     assert_eq!(status.state, kubeconfig::State::Missing, "{removed}");
 }
 
-/// A profile's file.
+/// Reads a profile's file.
 pub fn profile(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
@@ -81,7 +81,7 @@ pub fn profile(bytes: &[u8]) {
     let _ = (profile.first().uuid(), profile.version());
 }
 
-/// A checksum file of a download.
+/// Reads a checksum file of a download.
 pub fn checksums(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Ok(sum) = download::sha256_of(&text, "kubectl") {
@@ -92,7 +92,7 @@ pub fn checksums(bytes: &[u8]) {
     assert!(!shown.contains('?'), "{shown}");
 }
 
-/// An archive of container images that a user loads.
+/// Reads an archive of container images that a user loads.
 pub fn image_archive(bytes: &[u8]) {
     let request = images::Request {
         label: "a.tar".into(),
@@ -104,7 +104,7 @@ pub fn image_archive(bytes: &[u8]) {
     }
 }
 
-/// A name of an image, which archives and Dockerfiles hold.
+/// Reads a name of an image, which archives and Dockerfiles hold.
 pub fn image_reference(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Ok(reference) = text.parse::<Reference>() {
@@ -115,7 +115,7 @@ pub fn image_reference(bytes: &[u8]) {
     }
 }
 
-/// A release's tarball: nothing is written but the one program that is wanted.
+/// Unpacks a release's tarball: nothing is written but the one wanted program.
 pub fn release_archive(bytes: &[u8]) {
     let dir = tempfile::tempdir().expect("a folder");
     let wanted = [("e/etcd".to_owned(), dir.path().join("in/out"))];
@@ -129,14 +129,11 @@ pub fn release_archive(bytes: &[u8]) {
         entries.map(|e| e.expect("an entry").path()).collect()
     };
     assert_eq!(names(dir.path()).len(), 1);
-    assert!(
-        names(&dir.path().join("in"))
-            .iter()
-            .all(|p| p.ends_with("out"))
-    );
+    let written = names(&dir.path().join("in"));
+    assert!(written.iter().all(|p| p.ends_with("out")));
 }
 
-/// The first member of a template that was carried here.
+/// Reads the first member of a template from another host.
 pub fn template_header(bytes: &[u8]) {
     let mut member = tar::Header::new_gnu();
     member.set_size(bytes.len() as u64);
@@ -164,7 +161,7 @@ pub fn template_header(bytes: &[u8]) {
     }
 }
 
-/// The manifests of saved states and node images, and a disk's header.
+/// Reads the manifests of saved states and node images, and a disk's header.
 pub fn manifests(bytes: &[u8]) {
     if let Ok(saved) = serde_json::from_slice::<Saved>(bytes) {
         let again = serde_json::to_vec(&saved).expect("it is written again");
@@ -178,7 +175,7 @@ pub fn manifests(bytes: &[u8]) {
     }
 }
 
-/// A machine's saved memory.
+/// Reads and copies a machine's saved memory.
 pub fn saved_stream(bytes: &[u8]) {
     let mut stream = Cursor::new(bytes);
     let Ok(layout) = saved_stream::layout(&mut stream) else {
@@ -192,7 +189,7 @@ pub fn saved_stream(bytes: &[u8]) {
     assert_eq!(again, layout);
 }
 
-/// What a node says, on its console and elsewhere: nothing that a terminal obeys is shown of it.
+/// Shows text of a node, from its console and elsewhere, without anything that a terminal obeys.
 pub fn node_output(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let obeyed = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
@@ -204,14 +201,14 @@ pub fn node_output(bytes: &[u8]) {
     }
 }
 
-/// Whether a text can be a part of a file's name.
+/// Returns whether a text can be a part of a file's name.
 fn is_plain(name: &str) -> bool {
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
     !name.is_empty() && name.bytes().all(good)
 }
 
-/// The same bytes as a tar archive whose headers have the checksums that they should have, so that
-/// changes of a header are not all found by its checksum.
+/// Returns the bytes as a tar archive whose headers have the right checksums, so that changes of a
+/// header are not all found by its checksum.
 fn with_checksums(bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     let mut at = 0;
@@ -224,10 +221,8 @@ fn with_checksums(bytes: &[u8]) -> Vec<u8> {
         block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
         let digits = block[124..136].iter().filter(|b| b.is_ascii_digit());
         let size = digits.fold(0usize, |n, b| n.wrapping_mul(8) + usize::from(b & 7));
-        let Some(next) = size
-            .checked_next_multiple_of(512)
-            .and_then(|data| (at + 512).checked_add(data))
-        else {
+        let data = size.checked_next_multiple_of(512);
+        let Some(next) = data.and_then(|data| (at + 512).checked_add(data)) else {
             break;
         };
         at = next;

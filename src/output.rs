@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use crate::error::Error;
 
-/// The version of all JSON that kubby prints; it changes when a field changes its meaning or
-/// goes away, not when one is added.
+/// The version of all JSON that kubby prints; it changes when a field changes its meaning or is
+/// removed, not when one is added.
 pub const API_VERSION: &str = "kubby.dev/v1";
 
 /// Renders a result of a kind, such as `Status`, as one JSON object with a line break at its end.
@@ -19,28 +19,17 @@ pub fn json(kind: &str, data: &impl Serialize) -> String {
             }
         }
         Ok(other) => object["items"] = other,
-        // Only maps with odd keys fail to serialise, and no result holds one.
+        // Only maps with odd keys fail to serialise, and no result has one.
         Err(e) => object["error"] = json!(e.to_string()),
     }
-    let text = format!("{object:#}\n");
-    // JSON lets these stand as they are, and some terminals obey them. They are in strings only.
-    if !text.contains(is_late_control) {
-        return text;
-    }
-    let mut escaped = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        if is_late_control(c) {
-            escaped.push_str(&format!("\\u{:04x}", u32::from(c)));
-        } else {
-            escaped.push(c);
+    let mut text = format!("{object:#}\n");
+    // Control characters in strings that JSON does not escape, and that some terminals obey.
+    for c in '\u{7f}'..='\u{9f}' {
+        if text.contains(c) {
+            text = text.replace(c, &format!("\\u{:04x}", u32::from(c)));
         }
     }
-    escaped
-}
-
-/// Control characters that JSON does not escape.
-fn is_late_control(c: char) -> bool {
-    matches!(c, '\u{7f}'..='\u{9f}')
+    text
 }
 
 /// Renders an error for programs.
@@ -78,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn no_control_character_stands_as_it_is() {
+    fn control_characters_are_escaped() {
         let bad = "\u{1b}[2J \u{9b}2J \u{7f}";
         let text = json("Status", &json!({"host": bad}));
         assert!(

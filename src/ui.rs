@@ -1,8 +1,9 @@
-//! What a person sees while kubby works: steps with elapsed time on a terminal, plain lines off
-//! it, nothing with `--quiet`. All of it goes to stderr; stdout is for data.
+//! The output for people while kubby works: steps with elapsed time on a terminal, plain lines
+//! elsewhere, nothing with `--quiet`. All of it goes to stderr; stdout is for data.
 
 mod lines;
 mod terminal;
+mod text;
 
 use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
@@ -11,16 +12,18 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::progress::{Progress, Silent};
 
-/// How the user wants to be told.
+pub use text::{say, visible};
+
+/// The user's choice of output.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Style {
-    /// `--quiet`: errors only.
+    /// Whether only errors are shown, by `--quiet`.
     pub quiet: bool,
-    /// `--verbose`: every line of every tool.
+    /// Whether every line of every tool is shown, by `--verbose`.
     pub verbose: bool,
 }
 
-/// The progress display that fits the place stderr leads to.
+/// Returns the progress display that fits the destination of stderr.
 pub fn progress(style: Style) -> Arc<dyn Progress> {
     if style.quiet {
         Arc::new(Silent)
@@ -35,45 +38,21 @@ fn dumb_terminal() -> bool {
     std::env::var_os("TERM").is_some_and(|t| t == "dumb")
 }
 
-/// Whether stderr takes colours; `NO_COLOR` (no-color.org) says no when it is not empty.
+/// Returns whether stderr takes colours; not if `NO_COLOR` (no-color.org) is set to a text.
 fn colours() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
         && std::io::stderr().is_terminal()
         && !dumb_terminal()
 }
 
-/// Text as it may be shown: what a terminal would obey (escape sequences of a node, an archive or a
-/// server that means ill) or what would turn the order of letters round becomes visible as `\u{1b}`.
-/// Line breaks and tabs stay.
-pub fn visible(text: &str) -> Cow<'_, str> {
-    let harmless = |c: char| matches!(c, '\n' | '\t') || !(c.is_control() || is_reordering(c));
-    if text.chars().all(harmless) {
-        return Cow::Borrowed(text);
-    }
-    let mut shown = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        if harmless(c) {
-            shown.push(c);
-        } else {
-            shown.extend(c.escape_default());
-        }
-    }
-    Cow::Owned(shown)
-}
-
-/// Marks that make a terminal show letters in another order than they are in.
-fn is_reordering(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// Prints data to stdout. A reader that went away (`kubby list | head -1`) is no error.
+/// Prints data to stdout. A reader that closed it (`kubby list | head -1`) is not an error.
 ///
 /// # Errors
 /// When stdout cannot be written for another reason, such as a full disk.
 pub fn print(text: &str) -> Result<()> {
     use crate::error::{Kind, ResultExt};
     let mut out = std::io::stdout().lock();
-    // Names in a list may come from the node. Programs get them as they are.
+    // Names in a list may come from the node. Programs get them unchanged.
     let text = if out.is_terminal() {
         visible(text)
     } else {
@@ -92,11 +71,6 @@ pub fn table(table: &comfy_table::Table) -> String {
         .lines()
         .map(|line| format!("{}\n", line.trim_start_matches(' ')))
         .collect()
-}
-
-/// Prints a line for people to stderr.
-pub fn say(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// Shows an error to a person: message, causes, captured output, hints.
@@ -126,22 +100,10 @@ fn render_error(error: &Error, colour: bool) -> String {
     text
 }
 
-/// `12.3 s` or `2 min 05 s`.
-fn elapsed(duration: std::time::Duration) -> String {
-    let seconds = duration.as_secs_f64();
-    if seconds < 60.0 {
-        format!("{seconds:.1} s")
-    } else {
-        let whole = duration.as_secs();
-        format!("{} min {:02} s", whole / 60, whole % 60)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::Kind;
-    use std::time::Duration;
 
     #[test]
     fn an_error_shows_all_that_it_knows() {
@@ -182,11 +144,5 @@ mod tests {
             let rest = own.iter().fold(text, |text, own| text.replace(own, ""));
             assert!(!rest.contains(['\u{1b}', '\u{7}', '\u{9b}', '\r', '\u{202e}']));
         }
-    }
-
-    #[test]
-    fn durations_read_well() {
-        assert_eq!(elapsed(Duration::from_millis(1234)), "1.2 s");
-        assert_eq!(elapsed(Duration::from_secs(125)), "2 min 05 s");
     }
 }

@@ -1,8 +1,9 @@
 //! Every parser of foreign input on its corpus in `fuzz/corpus` and on changed copies of it, for a
 //! few seconds: the short form of the runs that `docs/fuzzing.md` describes.
 //!
-//! `KUBBY_FUZZ_SECONDS` sets the time for each target (2), `KUBBY_FUZZ_SEED` which changes are
-//! made. An input that fails is written to `target/fuzz-failures`, and the seed is printed.
+//! `KUBBY_FUZZ_SECONDS` sets the time for each target (2). Each run makes other changes, by a new seed,
+//! which it prints; `KUBBY_FUZZ_SEED` repeats those of an earlier run. An input that fails is written
+//! to `target/fuzz-failures`.
 
 #![expect(clippy::unwrap_used, reason = "a test's own set-up may fail by panic")]
 
@@ -10,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use kubby::fuzzing::{TARGETS, Target};
 
@@ -26,8 +27,17 @@ const MOST: usize = 256 * 1024;
 /// No input may take so long, not even on a busy machine and without optimisation.
 const LONGEST: Duration = Duration::from_secs(20);
 
-fn variable(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+fn variable(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().expect("a number"))
+}
+
+/// Returns the seed that is asked for, else another one in each run.
+fn seed() -> u64 {
+    let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    // Short enough to be typed, and for `fuzz`, which adds the number of the change to it.
+    let fresh = || u64::from(now().unwrap().subsec_nanos()) % 1_000_000;
+    variable("KUBBY_FUZZ_SEED").unwrap_or_else(fresh)
 }
 
 fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
@@ -42,7 +52,7 @@ fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
     files.into_iter().map(read).collect()
 }
 
-/// Where something is changed: anywhere, or where inputs say what they are.
+/// Returns the place of a change: anywhere, or in the first bytes, which describe the input.
 fn place(r: &mut Random, length: usize) -> usize {
     let most = if r.below(2) == 0 {
         length
@@ -84,7 +94,7 @@ fn change(r: &mut Random, input: &mut Vec<u8>, other: &[u8]) {
     input.truncate(MOST);
 }
 
-/// Gives one input to a target; a failure is kept as a file and told with how to get it again.
+/// Gives one input to a target; a failure keeps it as a file and says how to repeat it.
 fn give(target: Target, input: &[u8], whence: &str, current: &Mutex<(Instant, Vec<u8>)>) {
     *current.lock().unwrap() = (Instant::now(), input.to_vec());
     let result = catch_unwind(AssertUnwindSafe(|| (target.1)(input)));
@@ -107,10 +117,9 @@ fn keep(target: Target, input: &[u8]) -> String {
     file.display().to_string()
 }
 
-/// The corpus as it is, then changed copies until the time is over. Returns how many.
-fn fuzz(target: Target, current: &Mutex<(Instant, Vec<u8>)>) -> u64 {
-    let seed = variable("KUBBY_FUZZ_SEED", 1);
-    let time = Duration::from_secs(variable("KUBBY_FUZZ_SECONDS", 2));
+/// Runs the corpus as it is, then changed copies until the time is over. Returns how many.
+fn fuzz(target: Target, seed: u64, current: &Mutex<(Instant, Vec<u8>)>) -> u64 {
+    let time = Duration::from_secs(variable("KUBBY_FUZZ_SECONDS").unwrap_or(2));
     let corpus = corpus(target.0);
     for (name, input) in &corpus {
         give(target, input, name, current);
@@ -118,8 +127,8 @@ fn fuzz(target: Target, current: &Mutex<(Instant, Vec<u8>)>) -> u64 {
     let end = Instant::now() + time;
     let mut count = 0;
     while Instant::now() < end {
-        // From the seed and the count alone, so that each can be had again without those before.
-        let mut r = Random::new(seed.wrapping_mul(1 << 40) + count);
+        // From the seed and the count alone, so that each can be repeated without those before.
+        let mut r = Random::new(seed.wrapping_mul(1 << 40).wrapping_add(count));
         r.below(2);
         let of = |r: &mut Random| &corpus[r.below(corpus.len() as u64) as usize].1;
         let mut input = of(&mut r).clone();
@@ -136,6 +145,8 @@ fn fuzz(target: Target, current: &Mutex<(Instant, Vec<u8>)>) -> u64 {
 
 #[test]
 fn foreign_input_is_refused_or_right() {
+    let seed = seed();
+    println!("KUBBY_FUZZ_SEED={seed} repeats these changes");
     let next = Arc::new(AtomicUsize::new(0));
     let (done, results) = mpsc::channel();
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
@@ -147,7 +158,7 @@ fn foreign_input_is_refused_or_right() {
         let (next, done, current) = (next.clone(), done.clone(), current.clone());
         std::thread::spawn(move || {
             while let Some(target) = at(next.fetch_add(1, Ordering::Relaxed)) {
-                let result = catch_unwind(AssertUnwindSafe(|| fuzz(target, &current)));
+                let result = catch_unwind(AssertUnwindSafe(|| fuzz(target, seed, &current)));
                 let result = result.map_err(|e| e.downcast_ref::<String>().cloned());
                 current.lock().unwrap_or_else(|e| e.into_inner()).1.clear();
                 let _ = done.send((target.0, result));
@@ -164,7 +175,7 @@ fn foreign_input_is_refused_or_right() {
                 Err(why) => failures.push(why.unwrap_or_else(|| format!("{name} failed"))),
             }
         }
-        // One that never comes back cannot be ended, only told.
+        // A call that never returns cannot be ended, only reported.
         for current in &running {
             let current = current.lock().unwrap_or_else(|e| e.into_inner());
             let stuck = !current.1.is_empty() && current.0.elapsed() > 3 * LONGEST;

@@ -10,12 +10,12 @@ use super::object::{LABEL, Object, ObjectRef};
 use super::resource::Resources;
 use crate::api::{Answer, ApiClient};
 use crate::error::{Error, Kind, Result};
-use crate::interrupt;
+use crate::wait;
 
 /// The pause between two requests for something that is not ready yet.
 const ASK_EVERY: Duration = Duration::from_millis(250);
 
-/// How long a kind may take to be served after its definition was applied.
+/// The time limit for a kind to be served after its definition was applied.
 const KIND_LIMIT: Duration = Duration::from_secs(20);
 
 /// The result of applying an add-on.
@@ -146,19 +146,13 @@ impl<'a> Session<'a> {
     /// Returns the path of an object; waits for a kind that is defined by another object.
     fn wait_for_path(&mut self, object: &ObjectRef) -> Result<String> {
         let until = self.deadline.min(Instant::now() + KIND_LIMIT);
-        loop {
-            if let Some(path) = self.path(object)? {
-                return Ok(path);
-            }
-            if Instant::now() > until {
-                let (kind, version) = (&object.kind, &object.api_version);
-                let message = format!("the cluster knows no kind {kind} in {version}");
-                return Err(Error::usage(message)
-                    .with_detail("it is wanted for", object.to_string())
-                    .with_hint("kubby kubectl -- api-resources lists all kinds"));
-            }
-            interrupt::sleep(ASK_EVERY)?;
-        }
+        let path = wait::poll(until, ASK_EVERY, || self.path(object))?;
+        path.ok_or_else(|| {
+            let (kind, version) = (&object.kind, &object.api_version);
+            Error::usage(format!("the cluster knows no kind {kind} in {version}"))
+                .with_detail("it is wanted for", object.to_string())
+                .with_hint("kubby kubectl -- api-resources lists all kinds")
+        })
     }
 
     fn path(&mut self, object: &ObjectRef) -> Result<Option<String>> {
@@ -171,16 +165,14 @@ impl<'a> Session<'a> {
             let Some(path) = self.resources.path(self.api, object)? else {
                 continue;
             };
-            while is_being_deleted(&self.api.get(&path)?) {
-                if Instant::now() > self.deadline {
-                    let (kind, name) = (&object.kind, &object.name);
-                    let message = format!("{object} is not gone in time");
-                    return Err(Error::unhealthy(message)
-                        .with_hint(format!("kubby kubectl -- describe {kind} {name} shows why"))
-                        .with_hint("the same command again continues from here"));
-                }
-                interrupt::sleep(ASK_EVERY)?;
-            }
+            let is_gone = || Ok((!is_being_deleted(&self.api.get(&path)?)).then_some(()));
+            let gone = wait::poll(self.deadline, ASK_EVERY, is_gone)?;
+            gone.ok_or_else(|| {
+                let (kind, name) = (&object.kind, &object.name);
+                Error::unhealthy(format!("{object} is not gone in time"))
+                    .with_hint(format!("kubby kubectl -- describe {kind} {name} shows why"))
+                    .with_hint("the same command again continues from here")
+            })?;
         }
         Ok(())
     }
@@ -238,15 +230,8 @@ fn refused(object: &ObjectRef, answer: &Answer) -> Error {
 }
 
 /// Asks again while the API is out of reach or busy.
-fn patiently<T>(deadline: Instant, mut ask: impl FnMut() -> Result<T>) -> Result<T> {
-    loop {
-        match ask() {
-            Err(e) if e.kind() == Kind::Unhealthy && Instant::now() < deadline => {
-                interrupt::sleep(ASK_EVERY)?;
-            }
-            result => return result,
-        }
-    }
+fn patiently<T>(deadline: Instant, ask: impl FnMut() -> Result<T>) -> Result<T> {
+    wait::retry(deadline, ASK_EVERY, Kind::Unhealthy, ask)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The definition of an add-on, put together from its files.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -59,22 +60,16 @@ struct Definition {
 /// # Errors
 /// None in practice: a test reads them all.
 pub fn builtin() -> Result<Vec<Addon>> {
-    let mut folders: Vec<(String, Vec<(String, String)>)> = Vec::new();
+    let mut folders: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
     for (path, content) in recipes::files("addons") {
-        let Some((folder, file)) = path.split_once('/') else {
-            continue;
-        };
-        let text = String::from_utf8_lossy(&content).into_owned();
-        let entry = (file.to_owned(), text);
-        match folders.last_mut() {
-            Some((name, files)) if name == folder => files.push(entry),
-            _ => folders.push((folder.to_owned(), vec![entry])),
+        if let Some((folder, file)) = path.split_once('/') {
+            let text = String::from_utf8_lossy(&content).into_owned();
+            let files = folders.entry(folder.to_owned()).or_default();
+            files.push((file.to_owned(), text));
         }
     }
-    folders
-        .into_iter()
-        .map(|(name, files)| assemble(&name, &files))
-        .collect()
+    let folders = folders.iter();
+    folders.map(|(name, files)| assemble(name, files)).collect()
 }
 
 /// Returns the built-in add-on of a name.

@@ -9,14 +9,14 @@ use super::node::NodeStatus;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::{fault, interrupt};
 
-/// How long one request may take. A node under emulation answers in well under this even while
+/// The time limit of one request. A node under emulation answers in well under this even while
 /// it starts; a longer silence means that it is not there yet, and the caller asks again.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long one apply may take: the first one of a kind makes kube-apiserver build its schema.
+/// The time limit of one apply: the first one of a kind makes kube-apiserver build its schema.
 const APPLY_LIMIT: Duration = Duration::from_secs(30);
 
-/// How often a request that gets no answer is sent.
+/// The number of times that a request without an answer is sent.
 const TRIES: u32 = 4;
 
 /// The pause between two of them.

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use super::list::items;
+
 /// The label by which kubectl shows the role `control-plane`.
 pub const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
 
@@ -22,7 +24,7 @@ impl NodeStatus {
     /// Reads a Node object.
     pub(super) fn of(node: &Value) -> Self {
         let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
-        let mut conditions = super::items(&node["status"]["conditions"]);
+        let mut conditions = items(&node["status"]["conditions"]);
         let ready = conditions.find(|c| c["type"] == "Ready");
         let labels = &node["metadata"]["labels"];
         NodeStatus {

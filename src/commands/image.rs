@@ -14,7 +14,7 @@ use crate::cluster::Cluster;
 use crate::cluster::node::Node;
 use crate::error::Result;
 use crate::image::node::{self, ImageStore, NodeImage};
-use crate::image::{self, BuildOptions, Destination, Reference};
+use crate::image::{self, BuildOptions, Reference};
 use crate::units::human_bytes;
 
 /// Runs one of the commands.
@@ -101,12 +101,11 @@ fn pull(context: &Context, node: &Node, args: &ImagePullArgs) -> Result<()> {
 }
 
 fn save(context: &Context, node: &Node, args: &ImageSaveArgs) -> Result<()> {
-    let progress = context.progress.as_ref();
+    let size = image::save(node, &args.names, &args.file, context.progress.as_ref())?;
     if args.file == Path::new("-") {
         // Standard output contains the archive and nothing else.
-        return image::save(node, &args.names, Destination::Stdout, progress).map(drop);
+        return Ok(());
     }
-    let size = image::save(node, &args.names, Destination::File(&args.file), progress)?;
     let data = json!({"file": args.file, "sizeBytes": size});
     context.report("ImageSave", &data, &lines([args.file.display()]))
 }

@@ -24,7 +24,7 @@ pub use server::Subject;
 /// The pause between two checks for a signal.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// How many requests are sent to the API at a time: a browser sends them all at once, and an emulated
+/// The most requests that are sent to the API at a time: a browser sends them all at once, and an emulated
 /// node answers none sooner for it.
 const AT_A_TIME: usize = 4;
 

@@ -20,13 +20,13 @@ use super::{clean, kinds};
 use crate::api::{ApiClient, Collection, items, segment};
 use crate::error::{Kind, Result, ResultExt};
 
-/// How many objects a list shows: more than a user reads, and few enough for a fast page.
+/// The most objects in a list: more than a user reads, and few enough for a fast page.
 const ROWS: u32 = 500;
 
-/// How many of a log's last lines are shown; the second number where those are too long together.
+/// The number of a log's last lines that are shown; the second one where those are too long together.
 const LOG_LINES: [u32; 2] = [1000, 20];
 
-/// How many bytes of them are shown.
+/// The most bytes of them that are shown.
 const LOG_BYTES: usize = 1 << 20;
 
 /// The cluster that the page shows.

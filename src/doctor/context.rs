@@ -1,4 +1,4 @@
-//! What several checks look at, gathered once: profiles, connections, kubeconfig files.
+//! The input of the checks, gathered once: profiles, connections, kubeconfig files.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

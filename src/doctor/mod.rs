@@ -58,7 +58,7 @@ const CHECKS: [Check; 27] = [
     ("leftover-pool", leftovers::pools::look),
 ];
 
-/// How often repairs are looked for: one can make the next one possible, as volumes can be removed
+/// The most rounds of repairs: one can make the next one possible, as volumes can be removed
 /// after their domain, and the pool after its volumes.
 const ROUNDS: usize = 4;
 
@@ -136,4 +136,18 @@ pub fn repair(env: &Env<'_>) -> Result<(Vec<Repaired>, Vec<Finding>)> {
 /// Returns whether nothing keeps clusters from running: warnings do not.
 pub fn is_healthy(findings: &[Finding]) -> bool {
     worst(findings) != State::Failure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_check_is_documented_and_every_documented_check_exists() {
+        let page = include_str!("../../docs/doctor.md");
+        let (_, table) = page.split_once("\n## Checks\n").unwrap();
+        let rows = table.lines().take_while(|line| !line.starts_with("## "));
+        let documented = rows.filter_map(|row| row.strip_prefix("| `")?.split('`').next());
+        assert!(documented.eq(CHECKS.iter().map(|(name, _)| *name)));
+    }
 }

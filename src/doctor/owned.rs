@@ -1,4 +1,4 @@
-//! What belongs to this home: profiles by marks and names, and volumes that nothing needs.
+//! The profiles of this home that marks and names belong to, and the volumes that nothing needs.
 
 use crate::cluster::context;
 use crate::cluster::machine::host::Host;

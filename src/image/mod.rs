@@ -1,5 +1,5 @@
-//! Container images in the node: brought in from archives and local engines, listed, named,
-//! removed, pulled, saved, built.
+//! Container images in the node: loaded from archives and local engines, listed, named, removed,
+//! pulled, saved, built.
 
 pub mod archive;
 pub(crate) mod build;
@@ -15,4 +15,4 @@ pub use load::{Loaded, load};
 pub use node::{ImageStore, NodeImage};
 pub use reference::Reference;
 pub use remove::{Removed, remove};
-pub use save::{Destination, save};
+pub use save::save;

@@ -1,8 +1,6 @@
 //! Writes images of the node to an archive, which docker, podman and `image load` read.
 
-use std::fs;
-use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write;
 use std::path::Path;
 
 use flate2::Compression;
@@ -12,36 +10,25 @@ use super::node::{self, ImageStore};
 use crate::assets::components::arch;
 use crate::cluster::node::Node;
 use crate::error::{Error, Kind, Result, ResultExt};
-use crate::fsutil;
+use crate::fsutil::{self, Output};
 use crate::interrupt;
 use crate::progress::Progress;
 use crate::remote::quote;
 use crate::units::human_bytes;
 
-/// How much is moved at once.
+/// The number of bytes that are moved at once.
 const CHUNK: usize = 64 * 1024;
 
-/// The destination of an archive.
-#[derive(Debug, Clone, Copy)]
-pub enum Destination<'a> {
-    /// A file, which appears whole or not at all; compressed by its ending `.gz`, `.tgz`, `.zst`.
-    File(&'a Path),
-    /// This process's standard output.
-    Stdout,
-}
-
-/// Saves the images with these names. Returns the archive's size before compression, in bytes.
+/// Saves the images with these names to a file, which appears whole or not at all and is compressed
+/// by its ending `.gz`, `.tgz`, `.zst`, or for `-` to standard output. Returns the archive's size
+/// before compression, in bytes.
 ///
 /// # Errors
 /// [`Kind::Usage`] when the destination cannot be written, [`Kind::State`] for names that the
 /// node does not have, [`Kind::Assets`] when containerd cannot export them.
-pub fn save(
-    node: &Node,
-    texts: &[String],
-    destination: Destination<'_>,
-    progress: &dyn Progress,
-) -> Result<u64> {
-    check(destination)?;
+pub fn save(node: &Node, texts: &[String], to: &Path, progress: &dyn Progress) -> Result<u64> {
+    let hint = "write a file (-f FILE) or pipe it: kubby image save NAME -f - | docker load";
+    fsutil::check_destination(to, "an archive", "image.tar", hint)?;
     let mut store = ImageStore::connect(node)?;
     let images = store.images()?;
     let mut names: Vec<String> = Vec::new();
@@ -56,77 +43,29 @@ pub fn save(
     names.sort();
     names.dedup();
     let step = progress.step(&format!("Save {}", names.join(", ")));
-    let mut size = 0;
-    let mut copy = |sink: &mut dyn Write| {
-        size = export(&mut store, &names, sink, &mut |n| step.bytes(n, None))?;
-        Ok(())
-    };
-    match destination {
-        Destination::Stdout => {
-            let mut out = io::stdout().lock();
-            copy(&mut out)?;
-            let fail = || "cannot write the archive to standard output".into();
-            out.flush().context(Kind::Internal, fail)?;
-        }
-        Destination::File(path) => to_file(path, &mut copy)?,
-    }
-    step.done(human_bytes(size));
-    Ok(size)
-}
-
-/// Refuses destinations that cannot work before the node is used.
-fn check(destination: Destination<'_>) -> Result<()> {
-    let path = match destination {
-        Destination::Stdout if io::stdout().is_terminal() => {
-            let message = "standard output is a terminal, which an archive would fill with garbage";
-            return Err(Error::usage(message).with_hint(
-                "write a file (-f FILE) or pipe it: kubby image save NAME -f - | docker load",
-            ));
-        }
-        Destination::Stdout => return Ok(()),
-        Destination::File(path) => path,
-    };
-    let folder = fsutil::folder_of(path);
-    let (shown, parent) = (path.display(), folder.display());
-    if path.is_dir() {
-        return Err(
-            Error::usage(format!("{shown} is a folder, not a file to write"))
-                .with_hint(format!("kubby image save NAME -f {shown}/image.tar")),
-        );
-    }
-    if !folder.is_dir() {
-        return Err(Error::usage(format!("there is no folder {parent}"))
-            .with_hint(format!("mkdir -p {parent}")));
-    }
-    Ok(())
-}
-
-/// Writes a temporary file beside the final one, then renames it.
-fn to_file(path: &Path, copy: &mut dyn FnMut(&mut dyn Write) -> Result<()>) -> Result<()> {
-    let fail = || format!("cannot write {}", path.display());
-    let mut file = tempfile::Builder::new()
-        .prefix(".kubby-")
-        .permissions(fs::Permissions::from_mode(0o644))
-        .tempfile_in(fsutil::folder_of(path))
-        .context(Kind::Usage, fail)?;
-    let ending = path.extension().unwrap_or_default().to_string_lossy();
-    match ending.as_ref() {
+    let mut output = Output::open(to, 0o644)?;
+    let mut copy =
+        |sink: &mut dyn Write| export(&mut store, &names, sink, &mut |n| step.bytes(n, None));
+    let fail = || format!("cannot write {}", to.display());
+    let ending = to.extension().unwrap_or_default().to_string_lossy();
+    let size = match ending.as_ref() {
         "gz" | "tgz" => {
-            let mut gzip = GzEncoder::new(file.as_file_mut(), Compression::fast());
-            copy(&mut gzip)?;
+            let mut gzip = GzEncoder::new(&mut output, Compression::fast());
+            let size = copy(&mut gzip)?;
             gzip.finish().context(Kind::Internal, fail)?;
+            size
         }
         "zst" | "tzst" => {
-            let mut zstd =
-                zstd::Encoder::new(file.as_file_mut(), 0).context(Kind::Internal, fail)?;
-            copy(&mut zstd)?;
+            let mut zstd = zstd::Encoder::new(&mut output, 0).context(Kind::Internal, fail)?;
+            let size = copy(&mut zstd)?;
             zstd.finish().context(Kind::Internal, fail)?;
+            size
         }
-        _ => copy(file.as_file_mut())?,
-    }
-    file.as_file().sync_all().context(Kind::Internal, fail)?;
-    file.persist(path).context(Kind::Internal, fail)?;
-    Ok(())
+        _ => copy(&mut output)?,
+    };
+    output.finish()?;
+    step.done(human_bytes(size));
+    Ok(size)
 }
 
 fn export(

@@ -13,13 +13,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::reference::Reference;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::progress::StepSink;
-use crate::{interrupt, tool};
+use crate::{interrupt, tool, wait};
 
 /// The engines that images are taken from, in this order.
 const ENGINES: [&str; 2] = ["docker", "podman"];
-/// How long an engine may take to report whether it has an image.
+/// The time limit of an engine's report whether it has an image.
 const INSPECT: Duration = Duration::from_secs(30);
-/// How long an engine may take to end after its archive ended.
+/// The time limit of an engine's end after the end of its archive.
 const ENGINE_END: Duration = Duration::from_secs(2);
 /// Endings that make a word a file's name rather than an image's.
 const ARCHIVE_ENDINGS: [&str; 6] = [".tar", ".tgz", ".gz", ".zst", ".tzst", ".oci"];
@@ -123,21 +123,19 @@ impl Source {
     /// Returns the engine's error in place of one about its archive, which is cut off if the engine
     /// failed.
     pub fn explain(&mut self, error: Error) -> Error {
-        let ended = |child: &mut Child| {
-            let end = Instant::now() + ENGINE_END;
-            loop {
-                match child.try_wait() {
-                    Ok(Some(status)) => return !status.success(),
-                    // An engine that still writes was not the reason.
-                    Ok(None) if Instant::now() < end => {
-                        std::thread::sleep(Duration::from_millis(20));
-                    }
-                    _ => return false,
-                }
-            }
+        let end = Instant::now() + ENGINE_END;
+        let has_failed = |child: &mut Child| {
+            let ended = wait::poll(end, Duration::from_millis(20), || {
+                child
+                    .try_wait()
+                    .context(Kind::Assets, || "cannot wait".into())
+            });
+            // An engine that still writes was not the reason.
+            matches!(ended, Ok(Some(status)) if !status.success())
         };
-        let failed = error.kind() == Kind::Assets
-            && self.engine.as_mut().is_some_and(|(_, child)| ended(child));
+        let engine = self.engine.as_mut();
+        let failed =
+            error.kind() == Kind::Assets && engine.is_some_and(|(_, child)| has_failed(child));
         if failed {
             return self.finish().err().unwrap_or(error);
         }

@@ -68,6 +68,6 @@ mod tests {
         assert!(wait_open(port, Duration::from_secs(20)).unwrap());
         assert!(is_open(port), "a server that waits for a request");
         server.join().unwrap();
-        assert!(!wait_open(port, Duration::ZERO).unwrap(), "nobody listens");
+        assert!(!wait_open(port, Duration::ZERO).unwrap(), "no server");
     }
 }

@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::model::Service;
 use crate::api::{ApiClient, items, selected};
 use crate::error::{Error, Result};
-use crate::interrupt;
 use crate::progress::{Progress, Step};
+use crate::wait;
 
 /// The pause between two requests for the endpoints.
 const ASK_EVERY: Duration = Duration::from_millis(500);
@@ -31,21 +31,19 @@ pub fn wait(
         &format!("kubernetes.io/service-name={}", service.name),
     );
     let mut step: Option<Step> = None;
-    loop {
+    let ready = wait::poll(end, ASK_EVERY, || {
         if has_endpoint(&api.get_json(&path)?) {
-            if let Some(step) = step {
-                step.done("");
-            }
-            return Ok(());
+            return Ok(Some(()));
         }
-        if Instant::now() >= end {
-            return Err(no_endpoint(api, service, limit));
-        }
-        step.get_or_insert_with(|| {
-            progress.step(&format!("Wait for a ready pod of {}", service.label()))
-        });
-        interrupt::sleep(ASK_EVERY)?;
+        let title = || format!("Wait for a ready pod of {}", service.label());
+        step.get_or_insert_with(|| progress.step(&title()));
+        Ok(None)
+    })?;
+    ready.ok_or_else(|| no_endpoint(api, service, limit))?;
+    if let Some(step) = step {
+        step.done("");
     }
+    Ok(())
 }
 
 /// Returns whether there is a ready endpoint. A missing condition means ready, as the API documents

@@ -3,20 +3,20 @@
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use super::{elapsed, say, visible};
+use super::text::{elapsed, say, tail, visible};
 use crate::progress::{Progress, Step, StepSink};
 use crate::units::human_bytes;
 
-/// How often a step that takes long says that it is still at work.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
+/// The pause between two reports of a long step that it is still running.
+const REPORT_EVERY: Duration = Duration::from_secs(15);
 
-/// One line when a step begins, one when it ends, and a sign of life in between.
+/// Progress as one line when a step begins, one when it ends, and reports in between.
 pub struct Lines {
     verbose: bool,
 }
 
 impl Lines {
-    /// With `verbose`, every detail becomes a line.
+    /// Makes the display; with `verbose`, every detail becomes a line.
     pub fn new(verbose: bool) -> Self {
         Lines { verbose }
     }
@@ -31,11 +31,11 @@ impl Progress for Lines {
         let name = visible(title).into_owned();
         let started = Instant::now();
         std::thread::spawn(move || {
-            while let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(SIGN_OF_LIFE) {
+            while let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(REPORT_EVERY) {
                 let state = watched.lock().unwrap_or_else(PoisonError::into_inner);
                 say(&format!(
                     "    {name}: {} so far{}",
-                    elapsed(started.elapsed()),
+                    elapsed(started),
                     state.describe()
                 ));
             }
@@ -91,16 +91,8 @@ impl LineStep {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let tail = if summary.is_empty() {
-            String::new()
-        } else {
-            format!(": {}", visible(summary))
-        };
-        say(&format!(
-            "    {} {word}{tail} ({})",
-            self.title,
-            elapsed(self.started.elapsed())
-        ));
+        let (title, tail, time) = (&self.title, tail(summary), elapsed(self.started));
+        say(&format!("    {title} {word}{tail} ({time})"));
     }
 }
 

@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::{elapsed, visible};
+use super::text::{elapsed, tail, visible};
 use crate::progress::{Progress, Step, StepSink};
 
-/// Steps drawn by indicatif.
+/// Progress drawn by indicatif.
 pub struct Terminal {
     bars: MultiProgress,
     colour: bool,
 }
 
 impl Terminal {
-    /// Draws on stderr, in colour or without.
+    /// Makes the display on stderr, in colour or without.
     pub fn new(colour: bool) -> Self {
         Terminal {
             bars: MultiProgress::new(),
@@ -75,22 +75,14 @@ struct BarStep {
 
 impl BarStep {
     fn finish(&self, mark: &str, ansi: &str, summary: &str) {
-        let mark = if self.colour {
-            format!("\x1b[{ansi}m{mark}\x1b[0m")
-        } else {
-            mark.to_owned()
-        };
-        let summary = if summary.is_empty() {
-            String::new()
-        } else {
-            format!(": {}", visible(summary))
+        let mark = match self.colour {
+            true => format!("\x1b[{ansi}m{mark}\x1b[0m"),
+            false => mark.to_owned(),
         };
         self.bar.finish_and_clear();
         self.bars.remove(&self.bar);
-        let time = elapsed(self.started.elapsed());
-        let _ = self
-            .bars
-            .println(format!("{mark} {}{summary} ({time})", self.title));
+        let (title, tail, time) = (&self.title, tail(summary), elapsed(self.started));
+        let _ = self.bars.println(format!("{mark} {title}{tail} ({time})"));
     }
 }
 

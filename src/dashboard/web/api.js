@@ -1,10 +1,10 @@
-// What the page asks kubby, with the token that only it has.
+// The page's requests to kubby, with the token that only the page has.
 
 const KEPT = "kubby-token";
 
 /**
- * Takes the token out of the address, where a bookmark or a look over the shoulder would find it.
- * What follows it is where on the page to begin.
+ * Removes the token from the address, where a bookmark or another person would find it. The part
+ * behind it is the view to begin with.
  */
 export function takeToken() {
   const given = location.hash.match(/^#token=([0-9a-f]+)(\/.*)?$/);
@@ -17,7 +17,7 @@ export function takeToken() {
 
 const others = new BroadcastChannel(KEPT);
 
-/** Tells it to tabs of the same page that were opened without it, and asks those that have it. */
+/** Shares the token with tabs of the same page: sends it to those without one, and asks the others. */
 export function shareToken() {
   const own = () => sessionStorage.getItem(KEPT);
   return new Promise((done) => {
@@ -38,7 +38,7 @@ async function ask(path, options = {}) {
   try {
     response = await fetch(path, { ...options, headers });
   } catch {
-    throw new Error("kubby does not serve this page any more: run `kubby dashboard` again");
+    throw new Error("kubby no longer serves this page: run `kubby dashboard` again");
   }
   if (!response.ok) {
     const answer = await response.json().catch(() => ({}));
@@ -56,7 +56,7 @@ export const subject = async () => (await ask("/api/subject")).json();
 export const table = async (kinds) => (await ask(query("/api/table", kinds))).json();
 export const events = async (asked) => (await ask(query("/api/events", asked))).json();
 export const object = async (object) => (await ask(query("/api/object", object))).json();
-export const log = async (whose) => (await ask(query("/api/log", whose))).text();
+export const log = async (which) => (await ask(query("/api/log", which))).text();
 
 export async function change(what) {
   const headers = { "Content-Type": "application/json" };

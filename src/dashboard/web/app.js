@@ -1,4 +1,4 @@
-// The page: where the user is, what is shown there, and when it is read again.
+// The page: the view that the user has chosen, its content, and the times at which it is read again.
 
 import * as api from "./api.js";
 import { detail } from "./detail.js";
@@ -7,7 +7,7 @@ import { list } from "./list.js";
 import { overview } from "./overview.js";
 import { kindOf, listOf, parts, readNamespaces } from "./place.js";
 
-// A list costs an emulated node some 20 ms of its processor.
+// A list takes about 20 ms of an emulated node's processor.
 const EVERY = 4000;
 const KINDS_EVERY = 30000;
 
@@ -28,7 +28,7 @@ const state = document.getElementById("state");
 let subject;
 let view;
 let timer;
-// The latest read: what an earlier one brings is of before.
+// The latest read: the result of an earlier one is outdated.
 let turn = 0;
 
 function drawNav() {
@@ -65,8 +65,8 @@ function viewHere() {
   return detail(kind, namespace === "-" ? undefined : namespace, name, { readOnly: subject.readOnly, refresh });
 }
 
-/** Says that what is shown is of now, or why it is not. */
-function told(error) {
+/** Shows that the view is up to date, or the error that keeps it from being so. */
+function showState(error) {
   state.textContent = error ? "not up to date" : `as of ${new Date().toLocaleTimeString()}`;
   state.className = error ? "bad" : "";
   const notice = main.querySelector(".notice");
@@ -75,7 +75,7 @@ function told(error) {
   else main.prepend(element("p", { className: "notice", role: "alert" }, error.message));
 }
 
-/** Reads the view once, and again after a while as long as it is looked at. */
+/** Reads the view once, and again after a while as long as it is visible. */
 async function read() {
   clearTimeout(timer);
   if (!view) return;
@@ -88,7 +88,7 @@ async function read() {
     error = caught;
   }
   if (mine !== turn) return;
-  told(error);
+  showState(error);
   timer = setTimeout(again, EVERY);
 }
 
@@ -108,7 +108,7 @@ function show() {
     view = viewHere();
   } catch (error) {
     main.replaceChildren();
-    told(error);
+    showState(error);
     return;
   }
   document.title = `${view.title} · ${subject.profile}`;
@@ -118,7 +118,7 @@ function show() {
   readNamespaces().catch(() => {});
 }
 
-/** Reads what the cluster is and which kinds it has: others may have come, with what users install. */
+/** Reads the cluster's name and its kinds of objects: users may have installed further kinds. */
 async function readSubject() {
   const read = await api.subject();
   if (JSON.stringify(read) === JSON.stringify(subject)) return;
@@ -135,13 +135,13 @@ async function begin() {
     await readSubject();
     await readNamespaces();
   } catch (error) {
-    told(error);
+    showState(error);
     setTimeout(begin, EVERY);
     return;
   }
   document.getElementById("namespace").addEventListener("change", show);
   window.addEventListener("hashchange", () => {
-    // The address of another run on the same port.
+    // The address of another run of kubby on the same port.
     if (api.takeToken()) location.reload();
     else show();
   });

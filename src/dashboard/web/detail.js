@@ -1,4 +1,4 @@
-// One object: its text, its events, its logs, and what can be done with it.
+// One object: its text, its events, its logs, and its possible changes.
 
 import * as api from "./api.js";
 import { confirmed } from "./dialog.js";
@@ -22,7 +22,7 @@ export function detail(kind, namespace, name, { readOnly, refresh }) {
     const answer = await confirmed(words, fields);
     if (!answer) return;
     await api.change({ ...object, ...what, ...answer });
-    // Whoever has gone elsewhere meanwhile stays there.
+    // A user who has opened another view meanwhile stays there.
     if (location.hash !== here) return;
     if (what.action === "delete") location.hash = listOf(kind).slice(1);
     else refresh();

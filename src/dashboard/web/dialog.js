@@ -1,10 +1,10 @@
-// Asking before something is done.
+// The question before a change.
 
 import { element } from "./dom.js";
 
 /**
- * Asks, with a field for each number in `fields`. Gives what was entered, or nothing when the user
- * has thought better of it.
+ * Asks, with a field for each number in `fields`. Returns the entered numbers, or nothing when the
+ * user has cancelled.
  */
 export function confirmed(words, fields = {}) {
   const dialog = document.getElementById("dialog");
@@ -17,7 +17,7 @@ export function confirmed(words, fields = {}) {
       resolve(dialog.returnValue === "yes" ? Object.fromEntries(entered) : undefined);
     };
   });
-  // Of type "button", since Enter presses the first that is not.
+  // Of type "button", since Enter presses the first one of another type.
   const cancel = element("button", { type: "button", onclick: () => dialog.close("no") }, "Cancel");
   const form = element("form", { method: "dialog" },
     element("p", {}, words), inputs,

@@ -1,6 +1,6 @@
-// Elements from names in a cluster: whatever they hold, they become text.
+// Elements from names in a cluster, which become text whatever they contain.
 
-/** An element with properties, `on…` listeners and children. */
+/** Makes an element with properties, `on…` listeners and children. */
 export function element(name, properties = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(properties)) {
@@ -14,18 +14,18 @@ export function element(name, properties = {}, ...children) {
   return made;
 }
 
-/** Whether somebody marks text in it: then it must not be replaced. */
+/** Returns whether the user has selected text in it, so that it cannot be replaced. */
 export function inUse(place) {
   const marked = document.getSelection();
   return Boolean(marked && !marked.isCollapsed && place.contains(marked.anchorNode));
 }
 
-/** By what an element is known again when it was made anew. */
+/** Returns the key by which an element is found again after it was recreated. */
 const keyOf = (node) => node.dataset?.key ?? node.getAttribute?.("href");
 
 const scrolling = (place) => [...place.querySelectorAll("pre, .scroll")];
 
-/** Shows other children, unless they are the same; what was scrolled or had the focus has it again. */
+/** Replaces the children, unless they are the same, and keeps scroll positions and the focus. */
 export function update(place, ...children) {
   const next = element("div", {}, ...children);
   const same = (old, index) => old.isEqualNode(next.children[index]);

@@ -1,11 +1,11 @@
-// All objects of a kind.
+// The list of all objects of a kind.
 
 import * as api from "./api.js";
 import { element, update } from "./dom.js";
 import { named, namespace, pageOf } from "./place.js";
 import { tableOf } from "./table.js";
 
-/** A view of a list: its fixed part, and what is read again and again; reading gives what draws it. */
+/** Makes the view of a list: its fixed part, and the part that is read again; a read returns its drawing. */
 export function list(kind) {
   const view = { filter: "", wide: false };
   const place = element("div");

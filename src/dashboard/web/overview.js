@@ -1,4 +1,4 @@
-// The first page: is all well?
+// The first view: the state of the whole cluster.
 
 import * as api from "./api.js";
 import { element, update } from "./dom.js";
@@ -20,7 +20,7 @@ const cell = (data, row, name) => {
   return index < 0 ? "" : String(row.cells[index]);
 };
 
-/** What is not as it should be in a row, in a word. */
+/** Returns the problem in a row, in a word. */
 function wrong(data, row) {
   const status = cell(data, row, "Status");
   if (status === "Completed") return "";
@@ -30,7 +30,7 @@ function wrong(data, row) {
   return behind || mood("Ready", ready) === "slow" ? "not ready" : "";
 }
 
-/** How many there are in which states, where that is not the good one. */
+/** Counts the rows in each state that is not the good one. */
 function summary(data) {
   const odd = new Map();
   for (const row of data.rows) {
@@ -68,7 +68,7 @@ export function overview(kinds) {
       });
       const draw = () => update(place,
         tableOf(nodes, nodeView, { again: draw, link: (row) => pageOf(node, "", row.name) }),
-        element("h3", {}, "What there is"), element("div", { className: "cards" }, cards),
+        element("h3", {}, "Objects"), element("div", { className: "cards" }, cards),
         element("h3", {}, "Warnings"), tableOf(warnings, warningView, { again: draw, places: !where }));
       return draw;
     },

@@ -6,7 +6,7 @@ const GOOD = /^(Running|Ready|Active|Bound|Available|Complete|Completed|Succeede
 const SLOW = /^(Pending|ContainerCreating|PodInitializing|Terminating|Released|Suspended|Init:)/;
 const BAD = /(Err|BackOff|Failed|Evicted|Unknown|OOMKilled|NotReady|Lost|Warning|Invalid)/;
 
-/** The class of a state in words; of `1/2` whether all are there. */
+/** Returns the class of a state in words, or of a count such as `1/2`. */
 export function mood(column, text) {
   if (column === "Ready" && /^\d+\/\d+$/.test(text)) {
     const [there, all] = text.split("/");
@@ -18,7 +18,7 @@ export function mood(column, text) {
   return SLOW.test(text) ? "slow" : "";
 }
 
-/** Compares as a person sorts: `pod-10` after `pod-9`, and ages by their length. */
+/** Compares in the order that people expect: `pod-10` after `pod-9`, and ages by their length. */
 const AGE = /^(?:(\d+)y)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?$/;
 function seconds(text) {
   const found = text.match(AGE);
@@ -34,7 +34,7 @@ export function compare(a, b) {
 }
 
 /**
- * A table. `view` keeps what the user has chosen: { sort, down, filter, wide }; `link(row)` is the
+ * Makes a table. `view` keeps the user's choices: { sort, down, filter, wide }; `link(row)` is the
  * address of a row's object, if it has one; `places` shows the namespaces.
  */
 export function tableOf(data, view, { link = () => undefined, places = false, again = () => {} } = {}) {

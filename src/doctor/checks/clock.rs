@@ -14,7 +14,7 @@ use crate::units::human_time;
 /// The beginning of 2026, in seconds since 1970; kubby is younger.
 const FIRST: i64 = 1_767_225_600;
 
-/// How far the clocks of other hosts' file systems may be ahead, in seconds.
+/// The allowed lead of the clocks of other hosts' file systems, in seconds.
 const AHEAD: i64 = 5 * 60;
 
 struct Facts {

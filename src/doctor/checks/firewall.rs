@@ -13,7 +13,7 @@ use crate::doctor::finding::Finding;
 use crate::error::Kind;
 use crate::tool::{self, Tool};
 
-/// How long a connection may take; the kernel answers on its own loopback in microseconds.
+/// The time limit of a connection; the kernel answers on its own loopback in microseconds.
 const LIMIT: Duration = Duration::from_secs(2);
 
 struct Facts {

@@ -110,7 +110,7 @@ COMMIT
             of_iptables("*filter\n:OUTPUT DROP [0:0]\nCOMMIT\n")[0].hook,
             Hook::Output
         );
-        // A policy of another table is no filter's.
+        // A policy of another table does not count.
         assert_eq!(of_iptables("*raw\n:OUTPUT DROP [0:0]\nCOMMIT\n"), []);
         assert_eq!(of_iptables(""), []);
     }

@@ -1,4 +1,4 @@
-//! What crashed runs leave behind: one file for each kind. Only this home's own is ever named.
+//! The leftovers of crashed runs: one file for each kind. Only those of this home are named.
 
 pub(super) mod channels;
 pub(super) mod contexts;

@@ -18,13 +18,15 @@ pub(super) fn conclude(files: &Files<'_>, request: &Request) -> Result<(Vec<Imag
         let why = "it is a tar archive with neither index.json nor manifest.json";
         return Err(files.errors.not_an_archive(why));
     }
-    let (candidates, index): (Vec<Candidate>, fn(&[(Image, Value)]) -> Index) = if is_oci {
-        (oci::candidates(files, request)?, oci::index)
-    } else {
-        (docker::candidates(files, request)?, docker::index)
+    let candidates = match is_oci {
+        true => oci::candidates(files, request)?,
+        false => docker::candidates(files, request)?,
     };
     let images = named(candidates, request)?;
-    let index = index(&images);
+    let index = match is_oci {
+        true => oci::index(&images),
+        false => docker::index(&images),
+    };
     Ok((images.into_iter().map(|i| i.0).collect(), index))
 }
 

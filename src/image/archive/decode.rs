@@ -4,7 +4,7 @@ use std::io::{self, BufReader, Cursor, Read};
 
 use flate2::read::MultiGzDecoder;
 
-/// How much is moved at once.
+/// The number of bytes that are moved at once.
 pub(super) const CHUNK: usize = 128 * 1024;
 
 const GZIP: [u8; 2] = [0x1f, 0x8b];

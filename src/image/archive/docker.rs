@@ -14,7 +14,6 @@ use crate::error::Result;
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Item {
     pub(super) config: String,
-    #[serde(default)]
     pub(super) repo_tags: Option<Vec<String>>,
     #[serde(default)]
     layers: Vec<String>,

@@ -171,23 +171,20 @@ impl<'a> Entries<'a> {
         }
     }
 
-    /// Fills the buffer as far as the stream goes.
-    fn fill(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        let mut have = 0;
-        while have < buffer.len() {
-            match self.some(&mut buffer[have..])? {
-                0 => break,
-                n => have += n,
-            }
-        }
-        Ok(have)
+    /// Reads up to `most` bytes, fewer only at the stream's end.
+    fn take(&mut self, most: usize) -> Result<Vec<u8>> {
+        let mut data = Vec::with_capacity(most);
+        let mut stream = (&mut *self.source).take(most as u64);
+        let read = stream.read_to_end(&mut data);
+        read.map_err(|e| self.errors.unreadable(&e))?;
+        Ok(data)
     }
 
     fn skip(&mut self) -> Result<()> {
         let mut buffer = [0; 8192];
         while self.read(&mut buffer)? > 0 {}
         let padding = std::mem::take(&mut self.padding);
-        if self.fill(&mut buffer[..padding])? < padding {
+        if self.take(padding)?.len() < padding {
             return Err(self.errors.cut("it ends within a file's padding"));
         }
         Ok(())
@@ -195,10 +192,9 @@ impl<'a> Entries<'a> {
 
     /// Reads a header with a valid checksum; `None` at the archive's end.
     fn header(&mut self) -> Result<Option<Header>> {
-        let mut block = [0; BLOCK as usize];
-        let have = self.fill(&mut block)?;
-        if have < block.len() {
-            return Err(match (self.began, have) {
+        let block = self.take(BLOCK as usize)?;
+        if block.len() < BLOCK as usize {
+            return Err(match (self.began, block.len()) {
                 (false, 0) => self.errors.not_an_archive("it is empty"),
                 (false, _) => self
                     .errors
@@ -211,13 +207,9 @@ impl<'a> Entries<'a> {
             return Ok(None);
         }
         let header = Header::from_byte_slice(&block).clone();
-        let sum: u32 = block[..148]
-            .iter()
-            .chain(&block[156..])
-            .map(|b| u32::from(*b))
-            .sum::<u32>()
-            + 8 * 32;
-        if header.cksum().ok() != Some(sum) {
+        // The checksum counts itself as eight spaces.
+        let summed = block[..148].iter().chain(&block[156..]).chain(&[b' '; 8]);
+        if header.cksum().ok() != Some(summed.map(|b| u32::from(*b)).sum()) {
             return Err(if self.began {
                 self.errors.damaged("a header in it has a wrong checksum")
             } else {
@@ -232,8 +224,8 @@ impl<'a> Entries<'a> {
     /// Reads the second block of the end and all that follows, so that the checksum of a compressed
     /// stream is verified.
     fn end(&mut self) -> Result<()> {
-        let mut block = [0; BLOCK as usize];
-        if self.fill(&mut block)? < block.len() {
+        let block = self.take(BLOCK as usize)?;
+        if block.len() < BLOCK as usize {
             return Err(self.errors.cut("the end of the tar archive is not whole"));
         }
         if block.iter().any(|b| *b != 0) {
@@ -253,12 +245,11 @@ impl<'a> Entries<'a> {
         if size > EXTENSION_MOST {
             return Err(self.errors.damaged("it holds a name that is too long"));
         }
-        self.begin(size);
-        let mut data = vec![0; usize::try_from(size).unwrap_or(0)];
-        let mut have = 0;
-        while have < data.len() {
-            have += self.read(&mut data[have..])?;
+        let data = self.take(usize::try_from(size).unwrap_or(0))?;
+        if (data.len() as u64) < size {
+            return Err(self.errors.cut("a file in it is not whole"));
         }
+        self.padding = padding(size).len();
         Ok(data)
     }
 

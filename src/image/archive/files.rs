@@ -22,13 +22,13 @@ const HELD: [&str; 4] = [INDEX, LAYOUT, MANIFEST, "repositories"];
 
 /// The largest JSON file that is kept. Real ones have some kilobytes.
 const JSON_MOST: u64 = 1 << 20;
-/// How much JSON is kept of an archive.
+/// The most JSON that is kept of an archive, in bytes.
 const JSON_MOST_TOGETHER: usize = 12 << 20;
-/// How many files an archive may hold, a bound for memory. Real ones have far fewer.
+/// The most files that an archive may hold, a bound for memory. Real ones have far fewer.
 const FILES_MOST: usize = 50_000;
 /// The longest name that an entry's header holds. Names of blobs have 77 bytes.
 const NAME_MOST: usize = 100;
-/// How many links are followed, one after the other.
+/// The most links that are followed, one after the other.
 const LINKS_MOST: usize = 8;
 
 /// A file that was read.

@@ -50,19 +50,17 @@ pub(super) struct Candidate {
 }
 
 /// The parts of an image's configuration that matter here.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub(super) struct Config {
-    #[serde(default)]
     pub(super) os: String,
-    #[serde(default)]
     pub(super) architecture: String,
-    #[serde(default)]
     pub(super) rootfs: RootFs,
 }
 
 #[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub(super) struct RootFs {
-    #[serde(default)]
     pub(super) diff_ids: Vec<String>,
 }
 

@@ -28,7 +28,7 @@ pub use image::{Image, Request};
 pub struct Passed {
     /// The images that the index names.
     pub images: Vec<Image>,
-    /// How many bytes were left out since they are [`Request::present`].
+    /// The number of bytes that were left out since they are [`Request::present`].
     pub spared: u64,
 }
 

@@ -20,9 +20,9 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The annotation of entries that describe an image rather than being one, such as signatures.
 const ATTESTATION: &str = "vnd.docker.reference.type";
 
-/// How deep indexes may be nested.
+/// The deepest nesting of indexes.
 const DEPTH_MOST: usize = 4;
-/// How many manifests are read, in all indexes of an archive together.
+/// The most manifests that are read, in all indexes of an archive together.
 const MANIFESTS_MOST: usize = 10_000;
 
 #[derive(Debug, Clone, Deserialize)]
@@ -32,43 +32,28 @@ struct Descriptor {
     media_type: String,
     digest: String,
     size: u64,
-    #[serde(default)]
     platform: Option<Platform>,
-    #[serde(default)]
     annotations: Option<BTreeMap<String, String>>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
 struct Platform {
-    #[serde(default)]
     os: String,
-    #[serde(default)]
     architecture: String,
 }
 
 /// An index, which has manifests, or the manifest of an image, which has a configuration.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 struct Manifest {
-    #[serde(default)]
     media_type: String,
-    #[serde(default)]
     manifests: Vec<Descriptor>,
-    #[serde(default)]
     config: Option<Descriptor>,
-    #[serde(default)]
     layers: Vec<Descriptor>,
 }
 
-/// The image of a platform.
-struct Found {
-    digest: String,
-    size: u64,
-    media_type: String,
-    id: String,
-    layers: u64,
-}
-
+/// The search for the images of the node's platform.
 struct Search<'a> {
     files: &'a Files<'a>,
     request: &'a Request,
@@ -104,7 +89,7 @@ pub(super) fn candidates(files: &Files<'_>, request: &Request) -> Result<Vec<Can
             looked_at: 0,
         };
         let mut found = search.all(&descriptors, 0)?;
-        found.dedup_by(|a, b| a.digest == b.digest);
+        found.dedup_by(|a, b| a.entry["digest"] == b.entry["digest"]);
         if found.is_empty() {
             return Err(wrong_platform(request, &search.others));
         }
@@ -113,8 +98,12 @@ pub(super) fn candidates(files: &Files<'_>, request: &Request) -> Result<Vec<Can
             let why = format!("it holds several images for linux/{arch} under one name");
             return Err(files.errors.damaged(why));
         }
-        for found in found {
-            candidates.push(candidate(found, names.clone(), &older, files, request)?);
+        for mut candidate in found {
+            candidate.names.clone_from(&names);
+            if names.is_empty() && request.names.is_empty() {
+                candidate.names = older_names(&candidate.id, &older, files)?;
+            }
+            candidates.push(candidate);
         }
     }
     Ok(merged(candidates))
@@ -133,33 +122,17 @@ fn merged(candidates: Vec<Candidate>) -> Vec<Candidate> {
     merged
 }
 
-fn candidate(
-    found: Found,
-    mut names: BTreeSet<Reference>,
-    older: &[docker::Item],
-    files: &Files<'_>,
-    request: &Request,
-) -> Result<Candidate> {
-    if names.is_empty() && request.names.is_empty() {
-        let is_same = |item: &&docker::Item| {
-            let config = files.get(&item.config);
-            config.is_some_and(|(_, file)| file.digest == found.id)
-        };
-        let same = older.iter().filter(is_same);
-        for tag in same.flat_map(|i| i.repo_tags.iter().flatten()) {
-            names.insert(name(tag, files.errors)?);
-        }
-    }
-    Ok(Candidate {
-        names,
-        id: found.id,
-        size: found.layers,
-        entry: json!({
-            "mediaType": found.media_type,
-            "digest": found.digest,
-            "size": found.size,
-        }),
-    })
+/// Returns the names that `manifest.json` gives to an image.
+fn older_names(id: &str, items: &[docker::Item], files: &Files<'_>) -> Result<BTreeSet<Reference>> {
+    let is_same = |item: &&docker::Item| {
+        let config = files.get(&item.config);
+        config.is_some_and(|(_, file)| file.digest == id)
+    };
+    let tags = items
+        .iter()
+        .filter(is_same)
+        .flat_map(|item| &item.repo_tags);
+    tags.flatten().map(|tag| name(tag, files.errors)).collect()
 }
 
 fn is_attestation(descriptor: &Descriptor) -> bool {
@@ -183,7 +156,7 @@ fn names(descriptor: &Descriptor, files: &Files<'_>) -> Result<BTreeSet<Referenc
 
 impl Search<'_> {
     /// Returns the images for the node's platform among these.
-    fn all(&mut self, descriptors: &[Descriptor], depth: usize) -> Result<Vec<Found>> {
+    fn all(&mut self, descriptors: &[Descriptor], depth: usize) -> Result<Vec<Candidate>> {
         let mut found = Vec::new();
         for descriptor in descriptors {
             self.looked_at += 1;
@@ -222,7 +195,7 @@ impl Search<'_> {
     }
 
     /// Checks a manifest and all that it refers to, if it is for the node.
-    fn image(&mut self, descriptor: &Descriptor, manifest: Manifest) -> Result<Option<Found>> {
+    fn image(&mut self, descriptor: &Descriptor, manifest: Manifest) -> Result<Option<Candidate>> {
         let Some(config) = &manifest.config else {
             return Ok(None);
         };
@@ -241,19 +214,22 @@ impl Search<'_> {
             let errors = self.files.errors;
             return Err(errors.wrong_layers(&descriptor.digest, lists, has));
         }
-        let mut layers = 0;
+        let mut size = 0;
         for layer in &manifest.layers {
             self.check(layer)?;
-            layers += layer.size;
+            size += layer.size;
         }
         let first = |a: &String, b: &String| if a.is_empty() { b.clone() } else { a.clone() };
         let media_type = first(&descriptor.media_type, &manifest.media_type);
-        Ok(Some(Found {
-            digest: descriptor.digest.clone(),
-            size: descriptor.size,
-            media_type: first(&media_type, &MANIFEST_TYPE.to_owned()),
+        Ok(Some(Candidate {
+            names: BTreeSet::new(),
             id: config.digest.clone(),
-            layers,
+            size,
+            entry: json!({
+                "mediaType": first(&media_type, &MANIFEST_TYPE.to_owned()),
+                "digest": descriptor.digest,
+                "size": descriptor.size,
+            }),
         }))
     }
 

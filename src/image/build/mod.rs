@@ -28,14 +28,15 @@ use crate::interrupt;
 use crate::progress::Progress;
 use crate::provision::{BUILDKIT_SOCKET, COMPONENTS_DIR};
 use crate::remote::{self, Remote, Ssh, Target};
+use crate::wait;
 
-/// How long the SSH connection may take.
+/// The time limit of the SSH connection.
 const CONNECT: Duration = Duration::from_secs(30);
 /// The beginning of the names of the private folders of builds.
 pub(crate) const PRIVATE: &str = "kubby-build-";
 /// The socket in such a folder, on which kubby listens while it builds.
 pub(crate) const SOCKET: &str = "buildkit.sock";
-/// How many of the last lines an error shows when the build was quiet.
+/// The number of last lines that the error about a quiet build shows.
 const TAIL_LINES: usize = 30;
 
 /// The result of a build.
@@ -97,22 +98,22 @@ fn start_buildkit(store: &ImageStore, progress: &dyn Progress) -> Result<()> {
     ssh.run("systemctl start buildkit")?
         .require("starting BuildKit")?;
     let end = Instant::now() + store.limit();
-    loop {
+    let mut said = String::new();
+    let answer = wait::poll(end, Duration::from_millis(300), || {
         let asked = ssh.run(&ask)?;
-        if asked.success() {
-            step.done("");
-            return Ok(());
-        }
-        if Instant::now() >= end {
-            let journal = ssh.run("journalctl -u buildkit -b -n 20 -o cat --no-pager")?;
-            let flag = store.flag();
-            return Err(Error::unhealthy("BuildKit does not answer in the node")
-                .with_source(node::errors_of(&asked).trim())
-                .with_detail("its journal", journal.text())
-                .with_hint(format!("kubby ssh{flag} -- systemctl status buildkit")));
-        }
-        interrupt::sleep(Duration::from_millis(300))?;
+        said = node::errors_of(&asked);
+        Ok(asked.success().then_some(()))
+    })?;
+    if answer.is_some() {
+        step.done("");
+        return Ok(());
     }
+    let journal = ssh.run("journalctl -u buildkit -b -n 20 -o cat --no-pager")?;
+    let hint = format!("kubby ssh{} -- systemctl status buildkit", store.flag());
+    Err(Error::unhealthy("BuildKit does not answer in the node")
+        .with_source(said.trim())
+        .with_detail("its journal", journal.text())
+        .with_hint(hint))
 }
 
 /// Forwards every connection into the node, each over an SSH connection of its own, until the process

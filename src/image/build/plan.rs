@@ -101,26 +101,19 @@ fn suggested_name(dir: &Path) -> String {
 /// has it built in, and many nodes cannot pull it.
 fn has_own_syntax(text: &str) -> bool {
     for line in text.trim_start_matches('\u{feff}').lines() {
-        let Some(comment) = line.trim().strip_prefix('#') else {
+        let comment = line.trim().strip_prefix('#');
+        let Some((key, value)) = comment.and_then(|comment| comment.split_once('=')) else {
             return false;
         };
-        let Some((key, value)) = comment.split_once('=') else {
-            return false;
-        };
-        if !key.trim().eq_ignore_ascii_case("syntax") {
-            continue;
+        if key.trim().eq_ignore_ascii_case("syntax") {
+            let value = value.trim();
+            let value = value.strip_prefix("docker.io/").unwrap_or(value);
+            let (name, version) = value.split_once(':').unwrap_or((value, "latest"));
+            let is_number = |part: &str| part.parse::<u32>().is_ok();
+            let is_first = version.split('.').next() == Some("1");
+            let is_stable = is_first && version.split('.').all(is_number);
+            return name == OWN_SYNTAX && (version == "latest" || is_stable);
         }
-        let value = value.trim();
-        let value = value.strip_prefix("docker.io/").unwrap_or(value);
-        let Some(version) = value.strip_prefix(OWN_SYNTAX) else {
-            return false;
-        };
-        let number = |v: &str| v.split('.').all(|p| p.parse::<u32>().is_ok());
-        return match version.strip_prefix(':') {
-            None => version.is_empty(),
-            Some("latest") => true,
-            Some(version) => number(version) && (version == "1" || version.starts_with("1.")),
-        };
     }
     false
 }

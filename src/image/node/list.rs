@@ -7,7 +7,7 @@ use crate::api::items;
 use crate::error::{Error, Kind, Result};
 use crate::image::reference::Reference;
 
-/// How many digits of an id identify an image at least.
+/// The least number of digits of an id that identifies an image.
 const ID_LEAST: usize = 6;
 
 /// An image in the node.

@@ -16,17 +16,17 @@ pub use list::{Meant, NodeImage, Running, find};
 
 use crate::cluster::node::Node;
 use crate::error::{Error, Result};
-use crate::interrupt;
 use crate::provision::{COMPONENTS_DIR, CONTAINERD_SOCKET, SEEDED_IMAGES};
 use crate::remote::{Output, Process, Remote, Ssh, Target, quote};
+use crate::wait;
 
 /// `ctr` in the namespace of Kubernetes.
 const CTR: &str = "ctr --namespace k8s.io";
-/// How long the SSH connection may take.
+/// The time limit of the SSH connection.
 const CONNECT: Duration = Duration::from_secs(30);
-/// How long a single request may take, with hardware virtualisation.
+/// The time limit of a single request, with hardware virtualisation.
 const REQUEST: Duration = Duration::from_secs(30);
-/// How long a pull may take.
+/// The time limit of a pull.
 const PULL: Duration = Duration::from_secs(3600);
 
 /// An SSH session with a node's container images.
@@ -148,23 +148,24 @@ impl ImageStore {
     /// [`crate::error::Kind::Unhealthy`] when it does not see them in time.
     pub fn await_names(&mut self, id: &str, names: &[Reference]) -> Result<()> {
         let end = Instant::now() + self.limit;
-        loop {
+        let mut missing = None;
+        let seen = wait::poll(end, Duration::from_millis(200), || {
             let images = self.images()?;
             let has = |name: &Reference| {
                 let name = name.to_string();
                 let mut same = images.iter().filter(|i| id.is_empty() || i.id == id);
                 same.any(|i| i.names.contains(&name))
             };
-            let Some(missing) = names.iter().find(|name| !has(name)) else {
-                return Ok(());
-            };
-            if Instant::now() >= end {
-                let message = format!("containerd has {missing}, but Kubernetes does not see it");
-                let flag = &self.flag;
-                let hint = format!("kubby ssh{flag} -- journalctl -b -u containerd");
-                return Err(Error::unhealthy(message).with_hint(hint));
+            missing = names.iter().find(|name| !has(name));
+            Ok(missing.is_none().then_some(()))
+        })?;
+        match (seen, missing) {
+            (None, Some(name)) => {
+                let hint = format!("kubby ssh{} -- journalctl -b -u containerd", self.flag);
+                let message = format!("containerd has {name}, but Kubernetes does not see it");
+                Err(Error::unhealthy(message).with_hint(hint))
             }
-            interrupt::sleep(Duration::from_millis(200))?;
+            _ => Ok(()),
         }
     }
 

@@ -48,7 +48,7 @@ fn profile() -> Profile {
     profile
 }
 
-/// `count` ports of this host that nobody has.
+/// Returns `count` free ports of this host.
 fn free(count: usize) -> Vec<u16> {
     ports::find_free(count, &Default::default()).unwrap()
 }
@@ -193,7 +193,7 @@ fn reconciling_follows_the_cluster() {
         [PortForward::tcp(ports[0], ports[0])]
     );
 
-    // Made anew with another port of the node: the address on the host stays.
+    // Recreated with another port of the node: the address on the host stays.
     let again = service(ServiceType::NodePort, 80, ports[1]);
     let done = reconcile(&mut profile, &[again]);
     assert_eq!((done.opened.len(), done.moved.len()), (1, 0));
