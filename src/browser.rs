@@ -1,4 +1,4 @@
-//! Opening something in the user's browser.
+//! Opens addresses and files in the user's browser.
 
 use std::ffi::OsStr;
 use std::io::{Read, Seek};
@@ -10,38 +10,38 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::{interrupt, tool};
 
-/// What opens an address or a file with what the user has chosen for it.
+/// The program that opens an address or a file in the application that the user has chosen.
 pub const OPENER: &str = "xdg-open";
 
-/// How long it has to say that it cannot. Usually it ends at once; where no browser runs yet it may
-/// become the browser itself, and then it is left alone.
+/// The time for the opener to fail. It usually exits at once, but may become the browser itself if
+/// none is running; then it is left running.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How often it is looked at meanwhile.
+/// The interval of checks whether it has exited.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Whether this host has what opens a browser.
+/// Returns whether this host has the opener.
 pub fn is_there() -> bool {
     tool::find(OPENER).is_some()
 }
 
-/// Opens an address or a file. The browser goes on by itself, also when kubby ends. All users of the
-/// host can read `target`.
+/// Opens an address or a file. The browser keeps running when kubby ends. All users of the host can
+/// read `target`.
 ///
 /// # Errors
-/// [`Kind::State`] with what it said when it cannot be opened, [`Kind::Interrupted`] on Ctrl-C.
+/// [`Kind::State`] with the opener's output if it fails, [`Kind::Interrupted`] on Ctrl-C.
 pub fn open(target: impl AsRef<OsStr>) -> Result<()> {
     open_with(Path::new(OPENER), target.as_ref(), PATIENCE)
 }
 
 fn open_with(opener: &Path, target: &OsStr, patience: Duration) -> Result<()> {
-    let what = || format!("cannot open {} by {}", target.display(), opener.display());
-    // A file, not a pipe: the browser may keep it for hours.
+    let what = || format!("cannot open {} with {}", target.display(), opener.display());
+    // Not a pipe, because the browser may keep it open for hours.
     let mut said = tempfile::tempfile().context(Kind::State, what)?;
     let stderr = said.try_clone().context(Kind::State, what)?;
     let mut child = Command::new(opener)
         .arg(target)
-        // A Ctrl-C that ends kubby is not for the browser.
+        // A Ctrl-C for kubby does not reach another process group.
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -58,7 +58,7 @@ fn open_with(opener: &Path, target: &OsStr, patience: Duration) -> Result<()> {
             let _ = said.rewind().and_then(|()| said.read_to_string(&mut text));
             return Err(Error::new(Kind::State, what())
                 .with_source(status.to_string())
-                .with_detail("what it said", text));
+                .with_detail("its output", text));
         }
         interrupt::sleep(LOOK_EVERY)?;
     }

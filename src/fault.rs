@@ -1,17 +1,17 @@
-//! Places at which a test can end kubby: before and after each step that changes something.
+//! Fault points, at which a test can end kubby: before and after each step that changes something.
 //!
 //! Only builds with debug assertions have them. There `KUBBY_FAULT` names one,
 //!
 //! ```text
-//! KUBBY_FAULT="after define=kill"       the first time that a start gets there: SIGKILL
+//! KUBBY_FAULT="after define=kill"       the first time that a start passes it: SIGKILL
 //! KUBBY_FAULT="before upload#3=int"     the third time: SIGINT, as Ctrl-C
-//! KUBBY_FAULT="after start=stop"        SIGSTOP: kubby stands still until somebody lets it go on
+//! KUBBY_FAULT="after start=stop"        SIGSTOP: kubby is stopped until it gets SIGCONT
 //! ```
 //!
-//! and `KUBBY_FAULT_LOG` a file to which each is appended as it is passed, `define#1`, so that a
-//! test can take all that a command comes by.
+//! and `KUBBY_FAULT_LOG` a file to which each point is appended when it is passed, as `define#1`, so
+//! that a test knows all points of a command.
 
-/// Runs a step that changes something, with a place before it and one after it.
+/// Runs a step that changes something, with a fault point before and after it.
 pub fn step<T>(name: &str, step: impl FnOnce() -> T) -> T {
     point("before", name);
     let result = step();
@@ -19,7 +19,7 @@ pub fn step<T>(name: &str, step: impl FnOnce() -> T) -> T {
     result
 }
 
-/// A place in the middle of something, such as `point("staged", "write profile.toml")`.
+/// Passes a fault point, such as `point("staged", "write profile.toml")`.
 #[cfg(not(debug_assertions))]
 pub fn point(_when: &str, _name: &str) {}
 
@@ -34,7 +34,7 @@ mod armed {
 
     use rustix::process::{Signal, getpid, kill_process};
 
-    /// What `KUBBY_FAULT` asks for.
+    /// The request in `KUBBY_FAULT`.
     #[derive(Debug, PartialEq, Eq)]
     struct Fault {
         place: String,
@@ -64,7 +64,7 @@ mod armed {
         }
     }
 
-    /// A test that asks for what there is not must not pass for that.
+    /// Reports an invalid request, so that a test with a typing error does not pass.
     static FAULT: LazyLock<Option<Fault>> = LazyLock::new(|| {
         let text = std::env::var("KUBBY_FAULT").ok()?;
         let fault = Fault::parse(&text);
@@ -101,7 +101,7 @@ mod armed {
         }
     }
 
-    /// Names of files have ids and numbers of processes in them, which differ each time.
+    /// Replaces IDs and numbers of processes in names of files, which differ each time.
     fn plain(name: &str) -> &str {
         let id = name
             .match_indices('-')

@@ -1,5 +1,5 @@
-//! A program of the user's on kubby's own standard streams: signals passed on, a limit, and the
-//! exit codes that shells have.
+//! Runs a user's program on kubby's own standard streams: passes signals to it, limits its time, and
+//! uses the exit codes of shells.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -14,37 +14,37 @@ use rustix::process::{self, Pid, Signal};
 use crate::error::{Kind, Result, ResultExt};
 use crate::interrupt;
 
-/// How long a program may take to end after it was asked to. CI systems that cancel a job give
-/// all of it ten seconds.
+/// The time for a program to end after SIGTERM. CI systems that cancel a job give the whole job ten
+/// seconds.
 pub const GRACE: Duration = Duration::from_secs(5);
 
-/// How often to look whether it has ended.
+/// The interval of checks whether it has ended.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How a program ended.
+/// The end of a program.
 #[derive(Debug)]
 pub enum Ending {
-    /// By itself, with this code; 128 + N where signal N ended it.
+    /// It exited with this code; 128 + N if signal N ended it.
     Exited(u8),
-    /// By its limit.
+    /// The time limit ended it.
     TimedOut,
-    /// By this signal to kubby, which was passed on.
+    /// This signal to kubby ended it.
     Interrupted(i32),
-    /// It did not begin.
+    /// It was not started.
     NotRun(Obstacle),
 }
 
-/// Why a program cannot be run.
+/// The reason why a program cannot be run.
 #[derive(Debug)]
 pub enum Obstacle {
-    /// There is none of this name.
+    /// It does not exist.
     NotFound,
-    /// There is one, and it cannot be executed.
+    /// It exists and cannot be executed.
     NotExecutable(io::Error),
 }
 
 impl Obstacle {
-    /// The exit code that shells have for it.
+    /// Returns the exit code of shells for it.
     pub fn exit_code(&self) -> u8 {
         match self {
             Obstacle::NotFound => 127,
@@ -60,7 +60,7 @@ impl Obstacle {
     }
 }
 
-/// What is plainly in the way of running a program, named by its path or to be found in `PATH`.
+/// Returns an obvious reason why a program, given by its path or its name in `PATH`, cannot be run.
 pub fn obstacle(program: &OsStr) -> Option<Obstacle> {
     let look = |path: &Path| -> io::Result<()> {
         if std::fs::metadata(path)?.is_dir() {
@@ -85,16 +85,16 @@ pub fn obstacle(program: &OsStr) -> Option<Obstacle> {
     found
 }
 
-/// Runs a program to its end. When kubby gets a signal, or the deadline passes, it and what it has
-/// begun are asked to end, and ended after [`GRACE`].
+/// Runs a program to its end. After a signal to kubby, or after the deadline, sends SIGTERM to the
+/// program and its children, and SIGKILL after [`GRACE`].
 ///
 /// # Errors
-/// [`Kind::Internal`] when the operating system does not say how it ended.
+/// [`Kind::Internal`] when the operating system does not report its end.
 pub fn run(mut command: Command, deadline: Option<Instant>) -> Result<Ending> {
     let shares_terminal = is_in_foreground();
     if !shares_terminal {
-        // A group of its own, so that signals reach its children as well. On a terminal that
-        // would take the terminal from it.
+        // In a process group of its own, signals reach its children too. On a terminal it would then
+        // be a background process.
         command.process_group(0);
     }
     let child = match command.spawn() {
@@ -127,7 +127,7 @@ pub fn run(mut command: Command, deadline: Option<Instant>) -> Result<Ending> {
         running.send_planned();
         std::thread::sleep(LOOK);
     };
-    // A terminal's Ctrl-C reaches both, and it may have been the faster one.
+    // A terminal's Ctrl-C reaches both, and the program may have ended first.
     let cause = cause.or_else(|| interrupt::take_signal().map(Ending::Interrupted));
     if cause.is_some() {
         running.end_rest();
@@ -135,13 +135,13 @@ pub fn run(mut command: Command, deadline: Option<Instant>) -> Result<Ending> {
     Ok(cause.unwrap_or_else(|| Ending::Exited(exit_code(status))))
 }
 
-/// An exit status as shells put it into one number.
+/// Returns an exit status as the single number that shells use.
 pub fn exit_code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|s| 128 + s));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(255)
 }
 
-/// Whether this process has a terminal that it may read from, and gets its Ctrl-C.
+/// Returns whether this process is in the foreground of a terminal, and so receives its Ctrl-C.
 fn is_in_foreground() -> bool {
     let terminal = File::open("/dev/tty");
     let owner = terminal.map(rustix::termios::tcgetpgrp);
@@ -152,13 +152,13 @@ struct Running {
     child: Child,
     pid: Pid,
     shares_terminal: bool,
-    /// Signals to send, and when.
+    /// The signals to send, with their times.
     planned: Vec<(Instant, Signal)>,
 }
 
 impl Running {
     fn send(&self, signal: Signal) {
-        // One that is not there any more needs none.
+        // An error means that the process has ended.
         let _ = if self.shares_terminal {
             process::kill_process(self.pid, signal)
         } else {
@@ -166,11 +166,11 @@ impl Running {
         };
     }
 
-    /// Passes a signal on that kubby got.
+    /// Passes a signal to the program.
     fn pass_on(&mut self, signal: i32) {
         let signal = Signal::from_named_raw(signal).unwrap_or(Signal::TERM);
         if self.shares_terminal && signal == Signal::INT {
-            // It has that from the terminal, unless somebody sent it to kubby alone.
+            // The terminal sends Ctrl-C to the program too; another process may have signalled kubby only.
             let now = Instant::now();
             self.planned = vec![(now + GRACE, Signal::TERM), (now + 2 * GRACE, Signal::KILL)];
         } else {
@@ -180,7 +180,7 @@ impl Running {
 
     fn end(&mut self, signal: Signal) {
         self.send(signal);
-        // A stopped one would not hear it.
+        // A stopped process does not handle it.
         self.send(Signal::CONT);
         self.planned = vec![(Instant::now() + GRACE, Signal::KILL)];
     }
@@ -195,7 +195,7 @@ impl Running {
         }
     }
 
-    /// After its own end: ends what it has begun and left behind.
+    /// Ends the processes that the program has left behind.
     fn end_rest(&mut self) {
         if self.shares_terminal {
             return;
@@ -264,7 +264,7 @@ mod tests {
     fn the_limit_ends_the_whole_tree() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("pid");
-        // The child of the shell hears no SIGTERM, and its parent does not wait for it.
+        // The child of the shell ignores SIGTERM, and its parent does not wait for it.
         let script = format!(
             "sh -c 'trap \"\" TERM; echo $$ > {0}.new; mv {0}.new {0}; while :; do sleep 0.1; done' & sleep 30",
             file.display()

@@ -1,6 +1,6 @@
-//! What parses input from elsewhere, as functions of bytes: for `fuzz/` and `tests/fuzz_smoke.rs`,
-//! which give them bytes of every kind. They may refuse them, and must do nothing else: no panic,
-//! no loop without end, and nothing accepted that breaks what the code behind them relies on.
+//! The parsers of input from elsewhere, as functions of bytes, for `fuzz/` and `tests/fuzz_smoke.rs`. They
+//! may refuse any input, but they never panic, never loop forever, and accept nothing that breaks
+//! assumptions of the code behind them.
 
 use std::io::Cursor;
 use std::path::{Component, Path, PathBuf};
@@ -16,10 +16,10 @@ use crate::kubeconfig::{self, Entry, Owner};
 use crate::profile::Profile;
 use crate::ui;
 
-/// A target's name, which its corpus' folder in `fuzz/corpus` has, and what it does with bytes.
+/// The name of a target, which is also its folder in `fuzz/corpus`, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All of them.
+/// All targets.
 pub const TARGETS: [Target; 10] = [
     ("kubeconfig", kubeconfig),
     ("profile", profile),
@@ -33,10 +33,10 @@ pub const TARGETS: [Target; 10] = [
     ("node_output", node_output),
 ];
 
-/// A kubeconfig of the user: what is merged is found again, and goes again.
+/// Checks a user's kubeconfig: a merged entry is found again and can be removed.
 ///
 /// # Panics
-/// Here and below: when what was accepted breaks what the code relies on.
+/// Here and below: when accepted input breaks an assumption of the code.
 pub fn kubeconfig(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
@@ -67,7 +67,7 @@ pub fn kubeconfig(bytes: &[u8]) {
     assert_eq!(status.state, kubeconfig::State::Missing, "{removed}");
 }
 
-/// A profile's file.
+/// Checks a profile's file.
 pub fn profile(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
@@ -81,7 +81,7 @@ pub fn profile(bytes: &[u8]) {
     let _ = (profile.uuid(), profile.version());
 }
 
-/// A checksum file of a download.
+/// Checks a checksum file of a download.
 pub fn checksums(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Ok(sum) = download::sha256_of(&text, "kubectl") {
@@ -92,7 +92,7 @@ pub fn checksums(bytes: &[u8]) {
     assert!(!shown.contains('?'), "{shown}");
 }
 
-/// An archive of container images that a user loads.
+/// Checks an archive of container images that a user loads.
 pub fn image_archive(bytes: &[u8]) {
     let request = images::Request {
         label: "a.tar".into(),
@@ -104,7 +104,7 @@ pub fn image_archive(bytes: &[u8]) {
     }
 }
 
-/// A name of an image, which archives and Dockerfiles hold.
+/// Checks a name of an image, as in archives and Dockerfiles.
 pub fn image_reference(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Ok(reference) = text.parse::<Reference>() {
@@ -115,7 +115,7 @@ pub fn image_reference(bytes: &[u8]) {
     }
 }
 
-/// A release's tarball: nothing is written but the one program that is wanted.
+/// Checks a release's tarball: only the requested program is written.
 pub fn release_archive(bytes: &[u8]) {
     let dir = tempfile::tempdir().expect("a folder");
     let wanted = [("e/etcd".to_owned(), dir.path().join("in/out"))];
@@ -136,7 +136,7 @@ pub fn release_archive(bytes: &[u8]) {
     );
 }
 
-/// The first member of a template that was carried here.
+/// Checks the first member of an exported template.
 pub fn template_header(bytes: &[u8]) {
     let mut member = tar::Header::new_gnu();
     member.set_size(bytes.len() as u64);
@@ -164,7 +164,7 @@ pub fn template_header(bytes: &[u8]) {
     }
 }
 
-/// The manifests of saved states and node images, and a disk's header.
+/// Checks the manifests of saved states and node images, and a disk's header.
 pub fn manifests(bytes: &[u8]) {
     if let Ok(saved) = serde_json::from_slice::<Saved>(bytes) {
         let again = serde_json::to_vec(&saved).expect("it is written again");
@@ -178,7 +178,7 @@ pub fn manifests(bytes: &[u8]) {
     }
 }
 
-/// A machine's saved memory.
+/// Checks a machine's saved memory.
 pub fn saved_stream(bytes: &[u8]) {
     let mut stream = Cursor::new(bytes);
     let Ok(layout) = saved_stream::layout(&mut stream) else {
@@ -192,7 +192,7 @@ pub fn saved_stream(bytes: &[u8]) {
     assert_eq!(again, layout);
 }
 
-/// What a node says, on its console and elsewhere: nothing that a terminal obeys is shown of it.
+/// Checks a node's console and other output: no control sequence of a terminal is shown.
 pub fn node_output(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let obeyed = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
@@ -204,14 +204,14 @@ pub fn node_output(bytes: &[u8]) {
     }
 }
 
-/// Whether a text can be a part of a file's name.
+/// Returns whether a text can be a part of a file's name.
 fn is_plain(name: &str) -> bool {
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
     !name.is_empty() && name.bytes().all(good)
 }
 
-/// The same bytes as a tar archive whose headers have the checksums that they should have, so that
-/// changes of a header are not all found by its checksum.
+/// Returns the same bytes as a tar archive with corrected checksums in its headers, so that changes of a
+/// header are not all found by its checksum.
 fn with_checksums(bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     let mut at = 0;

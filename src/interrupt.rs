@@ -1,5 +1,5 @@
-//! Ctrl-C and SIGTERM: a flag that every wait looks at, so that kubby stops between two steps
-//! with its state saved rather than in the middle of one.
+//! Ctrl-C and SIGTERM set a flag that every wait checks, so that kubby stops between two steps, with its
+//! state saved.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
@@ -13,11 +13,11 @@ use crate::error::{Error, Kind, Result, ResultExt};
 #[derive(Default)]
 struct State {
     requested: Arc<AtomicBool>,
-    /// The last signal that nobody took; 0 for none.
+    /// The last signal that was not taken; 0 for none.
     signal: Arc<AtomicUsize>,
-    /// What ends the process at the second signal.
+    /// The handler that ends the process at the second signal.
     impatient: Mutex<Vec<SigId>>,
-    /// What takes note of signals.
+    /// The handlers that record signals.
     listening: Mutex<Vec<SigId>>,
 }
 
@@ -47,7 +47,7 @@ pub fn install() -> Result<()> {
 fn listen(signal: i32) -> Result<()> {
     let state = state();
     let number = usize::try_from(signal).unwrap_or_default();
-    // The number first: whoever sees the flag finds it.
+    // The number is set before the flag, so that a reader of the flag finds it.
     let id = signal_hook::flag::register_usize(signal, Arc::clone(&state.signal), number);
     add(&state.listening, id)?;
     let id = signal_hook::flag::register(signal, Arc::clone(&state.requested));
@@ -68,8 +68,8 @@ fn unregister(ids: &Mutex<Vec<SigId>>) {
     }
 }
 
-/// From now on a second signal does not end the process: something has to be cleaned up after the
-/// first. SIGHUP counts as a signal too, unless whoever started kubby had it ignored.
+/// Stops a second signal from ending the process, because the command has to clean up after the first.
+/// SIGHUP counts as a signal too, unless kubby was started with SIGHUP ignored.
 ///
 /// # Errors
 /// When the operating system refuses a handler.
@@ -81,7 +81,7 @@ pub fn be_thorough() -> Result<()> {
     listen(SIGHUP)
 }
 
-/// Whether SIGHUP is ignored, as nohup does it.
+/// Returns whether SIGHUP is ignored, as with nohup.
 fn ignores_hangups() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mut masks = status.lines().filter_map(|l| l.strip_prefix("SigIgn:"));
@@ -90,25 +90,25 @@ fn ignores_hangups() -> bool {
         .is_some_and(|mask| mask & 1 << (SIGHUP - 1) != 0)
 }
 
-/// From now on signals do nothing, and what was asked for is forgotten: for cleaning up.
+/// Ignores signals from now on and clears the flag, for cleaning up.
 pub fn ignore() {
     unregister(&state().listening);
     forget();
 }
 
-/// Forgets that the user, or an [`Alarm`], asked to stop.
+/// Clears a request to stop by the user or an [`Alarm`].
 pub fn forget() {
     state().requested.store(false, Ordering::Relaxed);
     state().signal.store(0, Ordering::Relaxed);
 }
 
-/// The number of the last signal that came, unless it was taken already.
+/// Returns the number of the last signal once.
 pub fn take_signal() -> Option<i32> {
     let signal = state().signal.swap(0, Ordering::Relaxed);
     i32::try_from(signal).ok().filter(|signal| *signal != 0)
 }
 
-/// Whether the user asked to stop.
+/// Returns whether the user asked to stop.
 pub fn requested() -> bool {
     state().requested.load(Ordering::Relaxed)
 }
@@ -124,7 +124,7 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
-/// Sleeps, waking early with an error when the user asks to stop.
+/// Sleeps; returns early with an error if the user asks to stop.
 ///
 /// # Errors
 /// [`Kind::Interrupted`] after a signal.
@@ -140,14 +140,14 @@ pub fn sleep(duration: Duration) -> Result<()> {
     }
 }
 
-/// Asks this process to stop, as a signal does, when a time has passed and it was not dropped.
+/// A timer that asks this process to stop, as a signal does, unless it is dropped before.
 pub struct Alarm {
     rang: Arc<AtomicBool>,
     _end: mpsc::Sender<()>,
 }
 
 impl Alarm {
-    /// Rings after `limit`.
+    /// Starts a timer for `limit`.
     pub fn after(limit: Duration) -> Self {
         let rang = Arc::new(AtomicBool::new(false));
         let (end, ended) = mpsc::channel::<()>();
@@ -161,7 +161,7 @@ impl Alarm {
         Alarm { rang, _end: end }
     }
 
-    /// Whether the time has passed.
+    /// Returns whether the time has passed.
     pub fn rang(&self) -> bool {
         self.rang.load(Ordering::Relaxed)
     }

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use crate::error::Error;
 
-/// The version of all JSON that kubby prints; it changes when a field changes its meaning or
-/// goes away, not when one is added.
+/// The version of all JSON that kubby prints. It changes when a field changes its meaning or is removed,
+/// not when one is added.
 pub const API_VERSION: &str = "kubby.dev/v1";
 
 /// Renders a result of a kind, such as `Status`, as one JSON object with a line break at its end.
@@ -19,11 +19,11 @@ pub fn json(kind: &str, data: &impl Serialize) -> String {
             }
         }
         Ok(other) => object["items"] = other,
-        // Only maps with odd keys fail to serialise, and no result holds one.
+        // Only maps with keys other than text fail to serialise, and no result has one.
         Err(e) => object["error"] = json!(e.to_string()),
     }
     let text = format!("{object:#}\n");
-    // JSON lets these stand as they are, and some terminals obey them. They are in strings only.
+    // JSON does not escape these, and some terminals obey them. They occur in strings only.
     if !text.contains(is_late_control) {
         return text;
     }
@@ -38,7 +38,7 @@ pub fn json(kind: &str, data: &impl Serialize) -> String {
     escaped
 }
 
-/// Control characters that JSON does not escape.
+/// Returns whether JSON leaves this control character unescaped.
 fn is_late_control(c: char) -> bool {
     matches!(c, '\u{7f}'..='\u{9f}')
 }

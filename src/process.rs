@@ -1,24 +1,24 @@
-//! Who a running process is, so that what it left can be told from what it is still at.
+//! The identity of a process, to distinguish files in use from files of an ended process.
 
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-/// A process of some host at some time. Its text has no line breaks, and is read back.
+/// A process of a host at a time. Its text form has no line breaks and can be parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessMark {
     id: u32,
-    /// Ids are used again: ticks from the host's boot to the process's begin.
+    /// The start of the process in ticks after the host's boot, because IDs are reused.
     began: u64,
     /// The boot of the host.
     boot: String,
-    /// The process namespace: an id of a container's means nothing outside.
+    /// The process namespace, because IDs of a container are not valid outside.
     namespace: String,
     host: String,
 }
 
 impl ProcessMark {
-    /// This process.
+    /// Returns the identity of this process.
     pub fn own() -> Self {
         let id = std::process::id();
         ProcessMark {
@@ -35,8 +35,8 @@ impl ProcessMark {
         }
     }
 
-    /// Whether it is certain that the process has ended. Of one on another host, or in another
-    /// container, nothing is certain.
+    /// Returns whether the process has certainly ended. For a process on another host or in another
+    /// container, this is never certain.
     pub fn is_gone(&self) -> bool {
         let here = ProcessMark::own();
         if self.host != here.host {
@@ -75,11 +75,11 @@ impl FromStr for ProcessMark {
     }
 }
 
-/// When a process began, `proc(5)`'s `starttime`; `None` where there is no such process.
+/// Returns the start of a process, `starttime` in `proc(5)`; `None` if there is no such process.
 fn began(id: u32) -> Option<u64> {
     let stat =
         std::fs::read_to_string(Path::new("/proc").join(id.to_string()).join("stat")).ok()?;
-    // The program's name, in parentheses, may hold anything; the field is the 22nd of all.
+    // The program's name, in parentheses, can contain any character; the field is the 22nd of all.
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_whitespace().nth(19)?.parse().ok()
 }

@@ -1,5 +1,5 @@
-//! What a person sees while kubby works: steps with elapsed time on a terminal, plain lines off
-//! it, nothing with `--quiet`. All of it goes to stderr; stdout is for data.
+//! The display of progress: steps with elapsed time on a terminal, plain lines elsewhere, nothing with
+//! `--quiet`. All of it goes to stderr; stdout is for data.
 
 mod lines;
 mod terminal;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::progress::{Progress, Silent};
 
-/// How the user wants to be told.
+/// The amount of output that the user wants.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Style {
     /// `--quiet`: errors only.
@@ -20,7 +20,7 @@ pub struct Style {
     pub verbose: bool,
 }
 
-/// The progress display that fits the place stderr leads to.
+/// Returns the progress display for a terminal or for other outputs, depending on stderr.
 pub fn progress(style: Style) -> Arc<dyn Progress> {
     if style.quiet {
         Arc::new(Silent)
@@ -35,16 +35,16 @@ fn dumb_terminal() -> bool {
     std::env::var_os("TERM").is_some_and(|t| t == "dumb")
 }
 
-/// Whether stderr takes colours; `NO_COLOR` (no-color.org) says no when it is not empty.
+/// Returns whether stderr supports colours; `NO_COLOR` (no-color.org) disables them if it is not empty.
 fn colours() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
         && std::io::stderr().is_terminal()
         && !dumb_terminal()
 }
 
-/// Text as it may be shown: what a terminal would obey (escape sequences of a node, an archive or a
-/// server that means ill) or what would turn the order of letters round becomes visible as `\u{1b}`.
-/// Line breaks and tabs stay.
+/// Makes text safe for a terminal: control characters (escape sequences of a node, an archive or a
+/// malicious server) and marks that reverse the order of letters become visible as `\u{1b}`. Line breaks
+/// and tabs stay.
 pub fn visible(text: &str) -> Cow<'_, str> {
     let harmless = |c: char| matches!(c, '\n' | '\t') || !(c.is_control() || is_reordering(c));
     if text.chars().all(harmless) {
@@ -61,19 +61,19 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Marks that make a terminal show letters in another order than they are in.
+/// Returns whether a character makes a terminal show letters in another order.
 fn is_reordering(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Prints data to stdout. A reader that went away (`kubby list | head -1`) is no error.
+/// Prints data to stdout. A reader that has exited (`kubby list | head -1`) is not an error.
 ///
 /// # Errors
 /// When stdout cannot be written for another reason, such as a full disk.
 pub fn print(text: &str) -> Result<()> {
     use crate::error::{Kind, ResultExt};
     let mut out = std::io::stdout().lock();
-    // Names in a list may come from the node. Programs get them as they are.
+    // Names in a list may come from the node. Programs get them unchanged.
     let text = if out.is_terminal() {
         visible(text)
     } else {

@@ -7,10 +7,10 @@ use super::{elapsed, say, visible};
 use crate::progress::{Progress, Step, StepSink};
 use crate::units::human_bytes;
 
-/// How often a step that takes long says that it is still at work.
+/// The interval in which a long step reports that it is still running.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
 
-/// One line when a step begins, one when it ends, and a sign of life in between.
+/// A display with one line when a step begins, one when it ends, and one each interval between.
 pub struct Lines {
     verbose: bool,
 }
