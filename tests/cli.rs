@@ -1,10 +1,10 @@
-//! The command line from outside: help, bad input, output formats. Nothing here needs libvirt.
+//! The command line: help, bad input, output formats. No test here needs libvirt.
 
 use std::process::Output;
 
 use assert_cmd::Command;
 
-/// kubby in an empty home.
+/// Runs kubby in an empty home.
 fn kubby(home: &tempfile::TempDir, args: &[&str]) -> Output {
     Command::cargo_bin("kubby")
         .expect("kubby is built")
@@ -112,7 +112,7 @@ fn the_reference_has_the_help_of_every_command() {
 }
 
 #[test]
-fn bad_input_is_refused_before_anything_is_made() {
+fn bad_input_is_refused_before_anything_is_created() {
     let cases: &[(&[&str], &str)] = &[
         (&["start", "-p", "Bad_Name"], "lower-case letters"),
         (&["start", "-p", ""], "profile name"),
@@ -226,7 +226,7 @@ fn bad_input_is_refused_before_anything_is_made() {
 }
 
 #[test]
-fn a_command_that_cannot_be_run_costs_no_cluster() {
+fn a_command_that_cannot_be_run_creates_no_cluster() {
     for (program, code) in [
         ("kubby-no-such-program", 127),
         ("/nowhere/at/all", 127),
@@ -243,7 +243,7 @@ fn a_command_that_cannot_be_run_costs_no_cluster() {
 }
 
 #[test]
-fn run_refuses_the_name_of_a_cluster_that_is_there() {
+fn run_refuses_the_name_of_an_existing_cluster() {
     let home = home();
     let dir = home.path().join("home/profiles/dev");
     std::fs::create_dir_all(&dir).expect("a folder");
@@ -256,7 +256,7 @@ fn run_refuses_the_name_of_a_cluster_that_is_there() {
 }
 
 #[test]
-fn a_proxy_that_makes_no_sense_is_named_without_its_password() {
+fn an_invalid_proxy_is_reported_without_its_password() {
     let home = home();
     let output = Command::cargo_bin("kubby")
         .expect("kubby is built")
@@ -278,23 +278,26 @@ fn a_proxy_that_makes_no_sense_is_named_without_its_password() {
 
 #[test]
 fn a_start_that_fails_leaves_its_trace() {
-    let home = home();
-    let file = home.path().join("start.json");
-    let path = file.to_str().expect("a plain path");
-    let nowhere = "test+tcp://127.0.0.1:1/default";
-    let args = ["start", "--connect", nowhere, "--trace", path];
-    assert!(!kubby(&home, &args).status.success());
-    let trace: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(&file).expect("the trace")).expect("JSON");
-    let events = trace["traceEvents"].as_array().expect("events");
-    assert!(
-        events.iter().any(|e| e["name"] == "kubby start"),
-        "{events:?}"
-    );
+    // The second is the name that the flag had before.
+    for flag in ["--trace", "--profile-start"] {
+        let home = home();
+        let file = home.path().join("start.json");
+        let path = file.to_str().expect("a plain path");
+        let nowhere = "test+tcp://127.0.0.1:1/default";
+        let args = ["start", "--connect", nowhere, flag, path];
+        assert!(!kubby(&home, &args).status.success());
+        let trace: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&file).expect("the trace")).expect("JSON");
+        let events = trace["traceEvents"].as_array().expect("events");
+        assert!(
+            events.iter().any(|e| e["name"] == "kubby start"),
+            "{events:?}"
+        );
+    }
 }
 
 #[test]
-fn commands_on_nothing_name_the_next_command() {
+fn commands_without_a_cluster_name_the_next_command() {
     for command in [
         &["stop"][..],
         &["ssh", "true"],
@@ -326,7 +329,7 @@ fn commands_on_nothing_name_the_next_command() {
 }
 
 #[test]
-fn errors_are_json_when_json_is_asked_for() {
+fn errors_are_json_with_output_json() {
     let output = kubby(&home(), &["port", "-o", "json", "-p", "dev"]);
     assert_eq!(output.status.code(), Some(15));
     insta::assert_snapshot!(text(&output.stdout), @r#"
@@ -347,7 +350,7 @@ fn errors_are_json_when_json_is_asked_for() {
 }
 
 #[test]
-fn nothing_is_nonexistent_and_no_error() {
+fn a_missing_cluster_is_nonexistent_and_not_an_error() {
     let home = home();
     let output = kubby(&home, &["status"]);
     assert_eq!(output.status.code(), Some(0));
@@ -366,7 +369,7 @@ fn nothing_is_nonexistent_and_no_error() {
     assert!(text(&list.stdout).contains("kubby start"));
 }
 
-/// The doctor where libvirt does not answer.
+/// Runs `kubby doctor` where libvirt does not answer.
 fn doctor(home: &tempfile::TempDir, args: &[&str]) -> Output {
     Command::cargo_bin("kubby")
         .expect("kubby is built")
@@ -386,7 +389,7 @@ fn doctor(home: &tempfile::TempDir, args: &[&str]) -> Output {
 }
 
 #[test]
-fn the_doctor_looks_without_libvirt_and_makes_nothing() {
+fn the_doctor_works_without_libvirt_and_creates_nothing() {
     let home = home();
     for args in [&[][..], &["--fix"]] {
         let output = doctor(&home, args);
@@ -405,7 +408,7 @@ fn the_doctor_looks_without_libvirt_and_makes_nothing() {
 }
 
 #[test]
-fn the_doctor_tells_of_damaged_profiles_to_programs() {
+fn the_doctor_reports_damaged_profiles_as_json() {
     let home = home();
     let dir = home.path().join("home/profiles/dev");
     std::fs::create_dir_all(&dir).expect("a folder");
@@ -420,11 +423,11 @@ fn the_doctor_tells_of_damaged_profiles_to_programs() {
         let all = value[key].as_array().expect("a list");
         all.iter().filter(|v| v["name"] == name).cloned().collect()
     };
-    let told = of("findings", "clusters");
-    assert_eq!(told.len(), 1, "{value:#}");
-    assert_eq!(told[0]["state"], "failure");
-    assert_eq!(told[0]["fixable"], false);
-    let remedy = told[0]["remedy"].as_str().expect("a remedy");
+    let found = of("findings", "clusters");
+    assert_eq!(found.len(), 1, "{value:#}");
+    assert_eq!(found[0]["state"], "failure");
+    assert_eq!(found[0]["fixable"], false);
+    let remedy = found[0]["remedy"].as_str().expect("a remedy");
     assert!(remedy.contains("kubby delete -p dev"), "{remedy}");
     // The folder and the file were open to others.
     assert_eq!(of("repairs", "secrets")[0]["done"], true, "{value:#}");
@@ -434,7 +437,7 @@ fn the_doctor_tells_of_damaged_profiles_to_programs() {
 }
 
 #[test]
-fn a_newer_and_a_damaged_profile_are_told_apart() {
+fn newer_and_damaged_profiles_have_errors_of_their_own() {
     let home = home();
     let dir = home.path().join("home/profiles/kubby");
     std::fs::create_dir_all(&dir).expect("a folder");
@@ -479,7 +482,7 @@ fn a_relative_home_is_refused() {
 }
 
 #[test]
-fn completions_and_man_pages_are_made_for_all() {
+fn completions_and_manual_pages_have_all_commands() {
     let home = home();
     for shell in ["bash", "zsh", "fish"] {
         let output = kubby(&home, &["completion", shell]);
@@ -495,7 +498,7 @@ fn completions_and_man_pages_are_made_for_all() {
 }
 
 #[test]
-fn version_is_told_to_people_and_programs() {
+fn version_prints_text_and_json() {
     let output = kubby(&home(), &["version", "-o", "json"]);
     let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(value["kubby"], env!("CARGO_PKG_VERSION"));
@@ -504,7 +507,7 @@ fn version_is_told_to_people_and_programs() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_error() {
+fn a_reader_that_exits_is_not_an_error() {
     let home = home();
     let kubby = assert_cmd::cargo::cargo_bin("kubby");
     let output = std::process::Command::new("bash")

@@ -7,7 +7,7 @@
 #
 # Environment:
 #   KUBBY_DEBIAN_MIRROR  the Debian mirror to use instead of the one that this host's apt uses
-#                        (or http://deb.debian.org/debian where the host is no Debian)
+#                        (or http://deb.debian.org/debian where the host is not Debian)
 #   TMPDIR               where the system is unpacked while it is built, 2 GiB (/var/tmp)
 set -euo pipefail
 export LC_ALL=C.UTF-8
@@ -110,8 +110,8 @@ install_packages() {
 }
 
 # Runs as (namespace) root: unpacks the tar file on stdin and makes the file system in the open
-# file 3. That is a file of the calling user, in a directory that a namespace's root, who is
-# somebody else, cannot enter; through the open file it can write.
+# file 3. It belongs to the calling user and is in a directory that the namespace's root, another
+# user, cannot enter, but it can write to the open file.
 # shellcheck disable=SC2016 # its own shell expands it
 make_filesystem='
     set -eu

@@ -1,5 +1,5 @@
 # Runs inside the new system, after the packages are installed and root/ is laid over them:
-# which services start, and what must not be in an image that every node shares.
+# enables services, and removes files that nodes cannot share.
 set -eu
 
 # What a node starts by itself. containerd waits for kubby, which configures it first.
@@ -31,7 +31,7 @@ done
 # the running one without its modules.
 apt-mark hold "linux-image-cloud-$(dpkg --print-architecture)" "linux-image-$(ls /lib/modules)" > /dev/null
 
-# Written anew with the configuration from root/.
+# The initrd again, with the configuration from root/.
 version=$(ls /lib/modules)
 mktirfs -o "/boot/initrd.img-$version" "$version"
 
@@ -48,5 +48,5 @@ rm -rf /boot/*.old /vmlinuz* /initrd.img* /var/cache/debconf/*-old /var/log/apt 
     /var/log/alternatives.log /var/log/bootstrap.log
 mkdir -p /var/log/journal
 
-# Tells systemd that nothing has to be regenerated at the first boot.
+# With these files, systemd regenerates nothing at the first boot.
 touch /etc/.updated /var/.updated

@@ -1,4 +1,4 @@
-//! Suspending a cluster, and forking one that is at work.
+//! Measures suspending a cluster, and forking a cluster under load.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};

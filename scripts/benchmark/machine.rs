@@ -21,7 +21,7 @@ const DISK: Mebibytes = Mebibytes(20 * 1024);
 pub enum Payload<'a> {
     /// An image of this name and file.
     File(&'a str, &'a Path),
-    /// Nothing that anybody reads.
+    /// No console.
     None,
 }
 
@@ -134,7 +134,7 @@ impl<'a> Machine<'a> {
                 PortForward::tcp(api_port, 6443),
             ],
         })?;
-        // What was just written must not be flushed while time is taken.
+        // Otherwise files that were just written would be flushed during the measurement.
         rustix::fs::sync();
         let on = Instant::now();
         hypervisor.start(domain)?;

@@ -79,7 +79,7 @@ enum What {
     Kubeadm,
     /// A cluster that was suspended
     Suspend,
-    /// A fork of a cluster at work
+    /// A fork of a cluster under load
     Fork,
 }
 
@@ -142,7 +142,7 @@ fn measure(args: &Args) -> Result<Report> {
     Ok(run.report)
 }
 
-/// A run of the benchmark: what fails is written down, and the rest goes on.
+/// A run of the benchmark. Failures are recorded, and the run continues.
 struct Run<'a> {
     site: &'a Site,
     args: &'a Args,
@@ -192,8 +192,8 @@ impl Run<'_> {
         }
     }
 
-    /// Whether to measure what not every kubby can: where it was asked for by name and cannot be,
-    /// that is told.
+    /// Returns whether to measure something that not every kubby can do. If it was requested by name and
+    /// is not possible, reports it.
     fn can(&mut self, what: What, there: bool) -> bool {
         if self.wants(what) && !there {
             let name = what.to_possible_value();

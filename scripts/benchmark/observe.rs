@@ -102,7 +102,7 @@ fn is_ready(answer: &Answer) -> bool {
 pub struct Prober {
     open: Box<dyn Fn() -> Result<ApiClient> + Send>,
     api: Option<ApiClient>,
-    /// Nobody waits any more.
+    /// Set when no thread waits any more.
     stop: Arc<AtomicBool>,
 }
 
@@ -130,8 +130,7 @@ impl Prober {
         }
     }
 
-    /// Does something with the API; whatever fails is told as `None`, and done anew from the
-    /// credentials the next time.
+    /// Calls the API; returns `None` on a failure, after which the next call reads the credentials again.
     pub fn with<T>(&mut self, ask: impl FnOnce(&ApiClient) -> Result<T>) -> Option<T> {
         if self.api.is_none() {
             self.api = Some((self.open)().ok()?);
@@ -193,7 +192,7 @@ impl Prober {
     }
 }
 
-/// Watches a start from a thread of its own; ends with whoever dropped it.
+/// Watches a start from a thread of its own, which ends when this is dropped.
 pub struct Observer {
     thread: Option<JoinHandle<Result<Seen>>>,
     stop: Arc<AtomicBool>,

@@ -13,8 +13,8 @@ const TOP: f64 = 44.0;
 const LEGEND_ROW: f64 = 20.0;
 const LEGEND_COLUMNS: usize = 4;
 
-/// Colours that people who see few of them can tell apart (Okabe and Ito, and greys), by the order
-/// in which stages first appear.
+/// Colours that colour-blind people can distinguish (Okabe and Ito, and greys), in the order in which
+/// stages first appear.
 const COLOURS: [&str; 12] = [
     "#999999", "#56b4e9", "#0072b2", "#009e73", "#f0e442", "#e69f00", "#d55e00", "#cc79a7",
     "#6a3d9a", "#b15928", "#66a61e", "#444444",

@@ -155,7 +155,7 @@ pub fn lines(samples: &[Sample], variant: &str) -> Vec<Line> {
             });
         }
     }
-    // Stable: what is no stage keeps its order.
+    // A stable sort, so that lines other than stages keep their order.
     lines.sort_by(|a, b| match (a.stage, b.stage) {
         (true, true) => a.summary.median.total_cmp(&b.summary.median),
         (a, b) => b.cmp(&a),

@@ -1,5 +1,5 @@
-//! A place of the benchmark's own: home, kubeconfig and profiles that nobody else has. What is
-//! left of it goes when the benchmark ends, however it ends.
+//! The benchmark's own home, kubeconfig and profiles. They are deleted when the benchmark ends, also after
+//! an error.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::process::CommandExt;

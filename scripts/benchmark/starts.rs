@@ -14,7 +14,7 @@ use crate::site::Site;
 /// A whole start with hardware virtualisation.
 pub const START: Duration = Duration::from_secs(150);
 
-/// So many clones one after the other, and so many side by side.
+/// The numbers of copies one after the other, and in parallel.
 const SERIES: u32 = 10;
 const SIDE_BY_SIDE: u32 = 4;
 

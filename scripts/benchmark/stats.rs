@@ -8,7 +8,7 @@ pub struct Summary {
     pub greatest: f64,
 }
 
-/// Sums up figures; `None` of none. What is no number is left out.
+/// Summarises figures, without those that are not numbers; `None` if there are none.
 pub fn summary(figures: &[f64]) -> Option<Summary> {
     let mut sorted: Vec<f64> = figures.iter().copied().filter(|f| f.is_finite()).collect();
     sorted.sort_by(f64::total_cmp);
@@ -38,7 +38,7 @@ pub fn ratios(above: &[(u32, f64)], below: &[(u32, f64)]) -> Vec<f64> {
         .collect()
 }
 
-/// Rounds to so many decimals, so that files hold no digits that mean nothing.
+/// Rounds to a number of decimals, so that files contain no meaningless digits.
 pub fn rounded(figure: f64, decimals: i32) -> f64 {
     let factor = 10f64.powi(decimals);
     (figure * factor).round() / factor

@@ -12,7 +12,7 @@ sysctl -qw net.ipv4.ip_forward=1
 systemctl daemon-reload
 systemctl start containerd
 running=
-for archive in $volume/images/*.tar; do
+for archive in "$volume"/images/*.tar; do
     { ctr --namespace k8s.io images import --local "$archive" 2>/dev/null ||
         ctr --namespace k8s.io images import "$archive"; } >/dev/null &
     running="$running $!"
