@@ -188,18 +188,7 @@ pub(crate) fn change_profile(
     host: &HostInfo,
     running: bool,
 ) -> Result<()> {
-    let disk = Mebibytes(profile.first().machine.disk_mib).to_string();
-    for (flag, asked, has) in [
-        (
-            "--kubernetes-version",
-            args.kubernetes_version.map(|v| v.to_string()),
-            &profile.spec.kubernetes_version,
-        ),
-        ("--disk", args.disk.map(|d| d.to_string()), &disk),
-        ("--connect", args.connect.clone(), &profile.connect),
-    ] {
-        check_fixed(flag, asked, has, &profile.name)?;
-    }
+    check_all_fixed(profile, args)?;
     // Not a setting of the machine: it can change while that runs.
     profile.spec.egress.update(egress);
     let node = profile.first();
@@ -240,6 +229,23 @@ pub(crate) fn change_profile(
         }
     }
     *profile.first_mut() = wanted;
+    Ok(())
+}
+
+/// Checks the settings that never change.
+fn check_all_fixed(profile: &Profile, args: &ClusterArgs) -> Result<()> {
+    let disk = Mebibytes(profile.first().machine.disk_mib).to_string();
+    for (flag, asked, has) in [
+        (
+            "--kubernetes-version",
+            args.kubernetes_version.map(|v| v.to_string()),
+            &profile.spec.kubernetes_version,
+        ),
+        ("--disk", args.disk.map(|d| d.to_string()), &disk),
+        ("--connect", args.connect.clone(), &profile.connect),
+    ] {
+        check_fixed(flag, asked, has, &profile.name)?;
+    }
     Ok(())
 }
 

@@ -70,14 +70,7 @@ fn run_on_cluster(context: &Context, args: &RunArgs) -> Result<ExitCode> {
     let alarm = limit.map(Alarm::after);
     let progress = context.progress.as_ref();
     let env = context.env();
-    if let Err(e) = cluster::operations::throwaway::sweep(&env)
-        && e.kind() != Kind::Interrupted
-    {
-        progress.warn(&format!(
-            "could not delete a leftover throwaway cluster: {}",
-            e.message()
-        ));
-    }
+    sweep(context);
     let global = &context.global;
     let name = global.profile_given.then_some(&global.profile);
     let cluster = match Throwaway::begin(&env, name, args.keep) {
@@ -106,6 +99,18 @@ fn run_on_cluster(context: &Context, args: &RunArgs) -> Result<ExitCode> {
     };
     report(context, args, &outcome);
     finish(context, args, cluster, &outcome)
+}
+
+/// Deletes the throwaway clusters that killed processes have left.
+fn sweep(context: &Context) {
+    if let Err(e) = cluster::operations::throwaway::sweep(&context.env())
+        && e.kind() != Kind::Interrupted
+    {
+        context.progress.warn(&format!(
+            "could not delete a leftover throwaway cluster: {}",
+            e.message()
+        ));
+    }
 }
 
 fn interrupted(alarm: Option<&Alarm>) -> Outcome {

@@ -30,7 +30,7 @@ pub struct ServiceRequest {
     pub wait: Duration,
 }
 
-/// A Service with the ways that lead to it, one a port, `None` where there is none.
+/// A Service with the forwards_made that lead to it, one a port, `None` where there is none.
 #[derive(Debug)]
 pub struct Reachable {
     /// The Service.
@@ -70,7 +70,7 @@ pub fn reach(env: &Env<'_>, name: &ProfileName, request: &ServiceRequest) -> Res
     let service = match service {
         Ok(service) => service,
         Err(e) => {
-            // What led to a Service that is gone must not hold its port for ever.
+            // A forward to a Service that is gone would hold its port forever.
             let _lock = env.lock(name)?;
             let mut running = Running::open(env, name, SO)?;
             running.change(|forwards| forwards.reconcile(&all))?;
@@ -90,41 +90,51 @@ pub fn reach(env: &Env<'_>, name: &ProfileName, request: &ServiceRequest) -> Res
         .with_hint(format!("choose one with --port: {}", labels.join(", "))));
     }
     service::wait(&running.api, service, request.wait, progress)?;
-    // The wait is over: only now other commands are kept out, and the profile read once more.
+    // Lock other commands out only after the wait, and read the profile again.
     let _lock = env.lock(name)?;
     let mut running = Running::open(env, name, SO)?;
     let known = running.cluster.profile.forwards.clone();
-    let ways = running.change(|forwards| {
+    let forwards_made = running.change(|forwards| {
         let done = forwards.reconcile(&all)?;
         report(&done, progress);
         ports
             .into_iter()
             .map(|port| {
-                let way = forwards.ensure(service, &port, request.host_port)?;
-                Ok((port, way))
+                let forward = forwards.ensure(service, &port, request.host_port)?;
+                Ok((port, forward))
             })
             .collect::<Result<Vec<_>>>()
     })?;
-    for (_, way) in ways.iter().filter(|(_, way)| !known.contains(way)) {
-        if way.protocol == Protocol::Tcp && !service::wait_open(way.host, PROXY_LIMIT)? {
-            progress.warn(&format!(
-                "connections to 127.0.0.1:{} are refused in the cluster: does a container listen on the targetPort of {}?",
-                way.host,
-                service.label()
-            ));
-        }
+    for (_, forward) in forwards_made
+        .iter()
+        .filter(|(_, forward)| !known.contains(forward))
+    {
+        check_open(env, service, forward)?;
     }
     service::publish(&running.api, service)?;
     Ok(Reachable {
         service: service.clone(),
-        ports: ways
+        ports: forwards_made
             .into_iter()
-            .map(|(port, way)| (port, Some(way.host)))
+            .map(|(port, forward)| (port, Some(forward.host)))
             .collect(),
     })
 }
 
-/// All Services, those of one namespace if asked, with the ways that lead to them now.
+/// Warns if the cluster refuses connections to a new forward.
+fn check_open(env: &Env<'_>, service: &Service, forward: &ServiceForward) -> Result<()> {
+    if forward.protocol == Protocol::Tcp && !service::wait_open(forward.host, PROXY_LIMIT)? {
+        env.progress.warn(&format!(
+            "connections to 127.0.0.1:{} are refused in the cluster: does a container listen on the \
+             targetPort of {}?",
+            forward.host,
+            service.label()
+        ));
+    }
+    Ok(())
+}
+
+/// Lists all Services, or those of one namespace, with the forwards that lead to them now.
 ///
 /// # Errors
 /// [`Kind::State`] when the cluster does not run, [`Kind::Unhealthy`] when its API does not answer.
@@ -136,7 +146,7 @@ pub fn services(
     let running = Running::open(env, name, SO)?;
     let live = running.host.libvirt().forwards(&Names::of(name).domain)?;
     let forwards = &running.cluster.profile.forwards;
-    let way = |service: &Service, port: &ServicePort| {
+    let forward = |service: &Service, port: &ServicePort| {
         let leads = |f: &&ServiceForward| {
             leads_to(f, service, port) && Some(f.node) == port.node_port && live.contains(&f.rule())
         };
@@ -147,14 +157,14 @@ pub fn services(
         .filter(|s| namespace.is_none_or(|n| n == s.namespace))
         .map(|service| {
             let ports = service.ports.iter();
-            let ports = ports.map(|p| (p.clone(), way(&service, p))).collect();
+            let ports = ports.map(|p| (p.clone(), forward(&service, p))).collect();
             Reachable { service, ports }
         })
         .collect())
 }
 
-/// Takes the ways to a Service away, all of them or one port's. Returns the ports of this host
-/// that are closed now.
+/// Closes the forwards to a Service, all of them or one port's. Returns the ports of this host that are
+/// closed now.
 ///
 /// # Errors
 /// [`Kind::State`] when there is none.
@@ -188,9 +198,9 @@ pub fn unreach(
         };
         let all: Vec<_> = forwards.profile.forwards.clone();
         let mut closed = Vec::new();
-        for way in all.into_iter().filter(ours) {
-            forwards.close(&way)?;
-            closed.push(way.host);
+        for forward in all.into_iter().filter(ours) {
+            forwards.close(&forward)?;
+            closed.push(forward.host);
         }
         Ok(closed)
     })?;

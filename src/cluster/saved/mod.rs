@@ -10,5 +10,6 @@ pub mod snapshots;
 pub(crate) mod state;
 pub(crate) mod support;
 pub mod suspend;
+pub(crate) mod template;
 pub mod template_file;
 pub mod templates;

@@ -62,37 +62,19 @@ pub(super) fn begin<'a>(
         let has = existing
             .as_ref()
             .map(|p| Mebibytes(p.first().machine.memory_mib));
-        let memory = room::check_memory_left(args.memory.or(has), &info)?;
-        let crowd = room::crowd(host, acceleration, info.cpus);
-        for warning in memory.iter().chain(&crowd) {
-            env.progress.warn(warning);
-        }
+        warn_of_little_room(env, host, &info, acceleration, args.memory.or(has))?;
     }
     let cluster = match existing {
         Some(profile) => {
-            let mut cluster = Cluster { profile, dir };
-            throwaway_mark::clear_abandoned(&cluster.dir)?;
-            if never_ran {
-                take_back(env, host, &cluster)?;
-            } else {
-                follow_disk(host, &mut cluster.profile)?;
-            }
-            let fixed = running || suspend::is_suspended(&cluster);
-            spec::change_profile(
-                &mut cluster.profile,
-                args,
-                egress,
+            let cluster = Cluster { profile, dir };
+            let settled = Settled {
                 acceleration,
-                &info,
-                fixed,
-            )?;
-            report_migration(env, &cluster.dir);
-            cluster.save()?;
-            cluster
+                running,
+                never_ran,
+            };
+            change(env, host, cluster, options, egress, &info, settled)?
         }
         None => {
-            // A folder without a profile is left over from a fork that was cut short.
-            throwaway_mark::empty_folder(&dir)?;
             let new = |ports| NewProfile {
                 name,
                 connect: host.libvirt().uri(),
@@ -101,8 +83,7 @@ pub(super) fn begin<'a>(
                 host: &info,
                 ports,
             };
-            let profile = create_profile(env, name, options, egress, &dir, new)?;
-            Cluster { profile, dir }
+            create(env, name, options, egress, dir, new)?
         }
     };
     let mut start = new_start(env, options, host, host_facts, cluster, info, acceleration)?;
@@ -117,6 +98,53 @@ pub(super) fn begin<'a>(
         Mebibytes(machine.memory_mib)
     ));
     Ok(start)
+}
+
+/// Warns if the host has little memory or too few processors for one more machine.
+fn warn_of_little_room(
+    env: &Env<'_>,
+    host: &Host<'_>,
+    info: &HostInfo,
+    acceleration: Acceleration,
+    memory: Option<Mebibytes>,
+) -> Result<()> {
+    let memory = room::check_memory_left(memory, info)?;
+    let crowd = room::crowd(host, acceleration, info.cpus);
+    for warning in memory.iter().chain(&crowd) {
+        env.progress.warn(warning);
+    }
+    Ok(())
+}
+
+/// The state of an existing cluster's machine.
+struct Settled {
+    acceleration: Acceleration,
+    running: bool,
+    never_ran: bool,
+}
+
+/// Applies the flags to an existing cluster and saves its profile.
+fn change(
+    env: &Env<'_>,
+    host: &Host<'_>,
+    mut cluster: Cluster,
+    options: &StartOptions,
+    egress: &egress::Settings,
+    info: &HostInfo,
+    settled: Settled,
+) -> Result<Cluster> {
+    throwaway_mark::clear_abandoned(&cluster.dir)?;
+    if settled.never_ran {
+        take_back(env, host, &cluster)?;
+    } else {
+        follow_disk(host, &mut cluster.profile)?;
+    }
+    let fixed = settled.running || suspend::is_suspended(&cluster);
+    let (profile, args) = (&mut cluster.profile, &options.cluster);
+    spec::change_profile(profile, args, egress, settled.acceleration, info, fixed)?;
+    report_migration(env, &cluster.dir);
+    cluster.save()?;
+    Ok(cluster)
 }
 
 fn new_start<'a>(
@@ -234,24 +262,27 @@ fn report_migration(env: &Env<'_>, dir: &ProfileDir) {
     }
 }
 
-/// Creates and saves the profile of a new cluster.
-fn create_profile<'a>(
+/// Creates a cluster's folder and its profile.
+fn create<'a>(
     env: &Env<'_>,
     name: &ProfileName,
     options: &StartOptions,
     egress: &egress::Settings,
-    dir: &ProfileDir,
+    dir: ProfileDir,
     new: impl FnOnce(profile::Ports) -> NewProfile<'a>,
-) -> Result<Profile> {
+) -> Result<Cluster> {
+    // A folder without a profile is left over from a fork that was cut short.
+    throwaway_mark::empty_folder(&dir)?;
     // Under one lock until it is saved: two starts never choose the same free port.
     let _shared = env.lock_shared()?;
-    let ports = ports::choose(env.store, name, options.cluster.asked_ports())?;
-    let profile = spec::new_profile(new(ports), &options.cluster, egress)?;
+    let asked = options.cluster.asked_ports();
+    let new = new(ports::choose(env.store, name, asked)?);
+    let profile = spec::new_profile(new, &options.cluster, egress)?;
     // Before the profile, without which it means nothing.
     fsutil::create_private_dir(dir.root())?;
     fsutil::write_atomic(&dir.never_ran(), b"", 0o600)?;
-    profile.save(dir)?;
-    Ok(profile)
+    profile.save(&dir)?;
+    Ok(Cluster { profile, dir })
 }
 
 /// Records the cluster's add-ons.

@@ -11,10 +11,10 @@ use crate::cluster::env::Env;
 use crate::cluster::machine::Machine;
 use crate::cluster::machine::host::Host;
 use crate::cluster::machine::watch::Watcher;
+use crate::cluster::saved::template::Template;
 use crate::cluster::spec::StartOptions;
 use crate::cluster::start::addon_images::Loading;
 use crate::cluster::start::renewed;
-use crate::cluster::start::template::Template;
 use crate::cluster::start::timing::Stopwatch;
 use crate::egress::{Egress, HostFacts};
 use crate::error::{Error, Kind, Result};
@@ -28,6 +28,11 @@ use crate::remote::Remote;
 pub(crate) const BOOT_LIMIT: Duration = Duration::from_secs(60);
 pub(crate) const COPY_LIMIT: Duration = Duration::from_secs(15);
 pub(crate) const HEALTH_LIMIT: Duration = Duration::from_secs(120);
+
+/// The title of the step that starts machines, which is repeated for a machine that dies.
+pub(crate) const MACHINES: &str = "Start the machines";
+/// The title of the step from which a resumed node continues if something has to be changed in it.
+pub(crate) const CONNECT: &str = "Connect over SSH";
 
 /// The step that a start continues with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

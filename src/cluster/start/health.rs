@@ -5,16 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::addon::{Addon, Rollouts};
+use crate::cluster::Cluster;
 use crate::cluster::addons;
-use crate::cluster::env::Backend;
+use crate::cluster::env::{Backend, Env};
 use crate::cluster::machine::watch::Watcher;
-use crate::cluster::start::CONNECT;
 use crate::cluster::start::connect::Connecting;
-use crate::cluster::start::context::{Flow, HEALTH_LIMIT, Start};
+use crate::cluster::start::context::{CONNECT, Flow, HEALTH_LIMIT, Start};
 use crate::cluster::start::timing::Stopwatch;
 use crate::cluster::start::wait::Waiting;
 use crate::error::{Error, Kind, Result};
-use crate::progress::{Progress, Step};
+use crate::pki::Pki;
+use crate::progress::{Progress, Silent, Step};
 use crate::provision::{self, Wanted};
 use crate::remote::{self, Output, Remote, Target};
 use crate::trace;
@@ -117,60 +118,20 @@ impl Remote for OnDemand<'_> {
 fn check_resumed(start: &mut Start<'_>) -> Result<Flow> {
     let wanted = start.plan(None)?;
     let limit = start.limit(HEALTH_LIMIT);
-    let api = start.api()?;
-    let addons: Vec<Addon> = addons::enabled(&start.cluster.profile, &start.cluster.dir)?;
-    let (env, cluster, pki) = (&start.env, &start.cluster, start.known_pki()?);
-    let node = &start.nodes[0];
-    let mut watchers = (node.watcher.another(), node.watcher.another());
-    let mut remote = OnDemand {
-        backend: env.backend,
-        target: cluster.target()?,
+    let resumed = Resumed {
+        env: &start.env,
+        cluster: &start.cluster,
+        pki: start.known_pki()?,
+        wanted: &wanted,
         limit,
-        session: None,
     };
+    let watcher = &start.nodes[0].watcher;
+    let (mut ssh_watcher, mut api_watcher) = (watcher.another(), watcher.another());
     // A node with other certificates than it should have may never answer as it should.
     let cancel = &AtomicBool::new(false);
-    let mut timing = Stopwatch::start();
     let (version, changed) = std::thread::scope(|scope| {
-        let over_ssh = scope.spawn(|| {
-            let _span = trace::span("check the node over SSH");
-            let step = env.progress.step("Check the node");
-            let connecting = Connecting {
-                env,
-                cluster,
-                pki,
-                step: &step,
-            };
-            let changed = compare(&connecting, &wanted, &mut watchers.0, limit);
-            let good = changed.as_ref().is_ok_and(Vec::is_empty);
-            cancel.store(!good, Ordering::Relaxed);
-            match &changed {
-                Ok(changed) if changed.is_empty() => step.done("as it should be"),
-                Ok(_) => step.skipped("configuration drift found"),
-                Err(_) => drop(step),
-            }
-            changed
-        });
-        // It does not boot: a node with nothing to do rests, and writes nothing to its console.
-        watchers.1.reached();
-        let mut waiting = Waiting {
-            api: &api,
-            remote: &mut remote,
-            units: &wanted.units,
-            watcher: &mut watchers.1,
-            deadline: Instant::now() + limit,
-            cancel: Some(cancel),
-        };
-        let step = env.progress.step("Check the API");
-        let silent = &crate::progress::Silent;
-        let version = check(
-            &mut waiting,
-            true,
-            &mut Rollouts::of(&addons),
-            silent,
-            &mut timing,
-        );
-        report(step, &version, cancel);
+        let over_ssh = scope.spawn(|| resumed.check_files(&mut ssh_watcher, cancel));
+        let version = resumed.check_api(&mut api_watcher, cancel);
         let changed = over_ssh.join().unwrap_or_else(|_| {
             Err(Error::new(
                 Kind::Internal,
@@ -187,6 +148,65 @@ fn check_resumed(start: &mut Start<'_>) -> Result<Flow> {
     }
     start.node_version = version?;
     Ok(Flow::Next)
+}
+
+/// A resumed node to check.
+struct Resumed<'a> {
+    env: &'a Env<'a>,
+    cluster: &'a Cluster,
+    pki: &'a Pki,
+    wanted: &'a Wanted,
+    limit: Duration,
+}
+
+impl Resumed<'_> {
+    /// Compares the files over SSH, and cancels the other check if it finds something.
+    fn check_files(&self, watcher: &mut Watcher<'_>, cancel: &AtomicBool) -> Result<Vec<String>> {
+        let _span = trace::span("check the node over SSH");
+        let step = self.env.progress.step("Check the node");
+        let connecting = Connecting {
+            env: self.env,
+            cluster: self.cluster,
+            pki: self.pki,
+            step: &step,
+        };
+        let changed = compare(&connecting, self.wanted, watcher, self.limit);
+        let good = changed.as_ref().is_ok_and(Vec::is_empty);
+        cancel.store(!good, Ordering::Relaxed);
+        match &changed {
+            Ok(changed) if changed.is_empty() => step.done("as it should be"),
+            Ok(_) => step.skipped("configuration drift found"),
+            Err(_) => drop(step),
+        }
+        changed
+    }
+
+    /// Runs the checks of every start; returns the kubelet's version.
+    fn check_api(&self, watcher: &mut Watcher<'_>, cancel: &AtomicBool) -> Result<String> {
+        let backend = self.env.backend;
+        let addons: Vec<Addon> = addons::enabled(&self.cluster.profile, &self.cluster.dir)?;
+        let mut remote = OnDemand {
+            backend,
+            target: self.cluster.target()?,
+            limit: self.limit,
+            session: None,
+        };
+        // It does not boot: a node with nothing to do rests, and writes nothing to its console.
+        watcher.reached();
+        let mut waiting = Waiting {
+            api: &self.cluster.api_with(backend, self.pki)?,
+            remote: &mut remote,
+            units: &self.wanted.units,
+            watcher,
+            deadline: Instant::now() + self.limit,
+            cancel: Some(cancel),
+        };
+        let step = self.env.progress.step("Check the API");
+        let (mut rollouts, mut timing) = (Rollouts::of(&addons), Stopwatch::start());
+        let version = check(&mut waiting, true, &mut rollouts, &Silent, &mut timing);
+        report(step, &version, cancel);
+        version
+    }
 }
 
 fn report(step: Step, version: &Result<String>, cancel: &AtomicBool) {

@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
+use crate::cluster::machine::domain;
 use crate::cluster::machine::host::BaseVolumes;
 use crate::cluster::machine::names;
-use crate::cluster::machine::{domain, ports};
 use crate::cluster::saved::state::{Saved, SavedDir};
 use crate::cluster::saved::{load, support, suspend};
 use crate::cluster::start::assets;
 use crate::cluster::start::context::{Flow, Origin, Start};
+use crate::cluster::start::ports::replace_taken;
 use crate::cluster::start::template;
 use crate::error::{Error, Kind, Result};
 use crate::fsutil;
@@ -88,7 +89,7 @@ fn load_saved(start: &mut Start<'_>, node: usize, saved: &Saved, dir: &SavedDir)
     start.nodes[node]
         .machine
         .ensure_seed(&start.cluster.dir, &[])?;
-    replace_ports(start)?;
+    replace_taken(start)?;
     // From the first instruction on the disk changes, and the memory no longer fits it.
     let consume = || fsutil::remove_all(&dir.root);
     let machine = &start.nodes[node].machine;
@@ -113,7 +114,7 @@ fn boot(start: &mut Start<'_>, node: usize) -> Result<()> {
     drop((shared, span));
     interrupt::check()?;
     let span = trace::span("define the domain");
-    replace_ports(start)?;
+    replace_taken(start)?;
     let machine = &start.nodes[node].machine;
     domain::define(machine, &start.cluster.profile, start.acceleration)?;
     drop(span);
@@ -123,21 +124,4 @@ fn boot(start: &mut Start<'_>, node: usize) -> Result<()> {
     let _span = trace::span("start the domain");
     let domain = &start.nodes[node].machine.names.domain;
     start.host.libvirt().start(domain).map(drop)
-}
-
-/// Replaces the ports that other programs have taken since the last start, and saves the profile.
-pub(super) fn replace_ports(start: &mut Start<'_>) -> Result<()> {
-    // Under one lock until it is saved: two starts never choose the same free port.
-    let _shared = start.env.lock_shared()?;
-    let asked = start.options.cluster.asked_ports();
-    let replaced = ports::replace_taken(start.env.store, &mut start.cluster.profile, asked)?;
-    for (port, new) in &replaced {
-        start.env.progress.warn(&format!(
-            "port {port} is taken by another program; using {new} instead"
-        ));
-    }
-    if !replaced.is_empty() {
-        start.cluster.save()?;
-    }
-    Ok(())
 }

@@ -12,6 +12,7 @@ mod health;
 mod identity;
 mod kubeconfig;
 mod machines;
+mod ports;
 pub(crate) mod renewed;
 mod retry;
 pub(crate) mod services;
@@ -34,7 +35,7 @@ use crate::interrupt;
 use crate::name::ProfileName;
 use crate::profile::Profile;
 
-use context::{Flow, Origin, Start};
+use context::{CONNECT, Flow, MACHINES, Origin, Start};
 
 /// The scope of a step.
 enum Scope {
@@ -63,11 +64,6 @@ const fn each_node(title: &'static str, run: fn(&mut Start<'_>, usize) -> Result
         scope: Scope::EachNode(run),
     }
 }
-
-/// The step that starts machines, which is repeated for a machine that dies.
-const MACHINES: &str = "Start the machines";
-/// The step from which a resumed node continues if something has to be changed in it.
-const CONNECT: &str = "Connect over SSH";
 
 /// The steps of a start, after [`check::begin`] has checked the host and settled the profile.
 const STEPS: &[Step] = &[

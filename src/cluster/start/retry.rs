@@ -1,7 +1,6 @@
 //! Another attempt after a machine that died, or a copy of a template that turned out bad.
 
-use crate::cluster::start::MACHINES;
-use crate::cluster::start::context::{Flow, Origin, Start};
+use crate::cluster::start::context::{Flow, MACHINES, Origin, Start};
 use crate::cluster::start::template;
 use crate::error::{Error, Result};
 

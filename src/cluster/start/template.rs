@@ -1,7 +1,6 @@
 //! Warm templates: the first healthy start of a specification saves the machine as a template, and the
 //! next cluster with that specification begins as a copy of it.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::addon::Addon;
@@ -9,10 +8,11 @@ use crate::cluster::addons;
 use crate::cluster::machine::keys;
 use crate::cluster::saved::save::{Save, SaveReason};
 use crate::cluster::saved::state::{Saved, SavedDir, Stamp};
+use crate::cluster::saved::template::Template;
 use crate::cluster::saved::{garbage, identity, load, support};
 use crate::cluster::start::connect::when_keys_are_read;
 use crate::cluster::start::context::{Flow, Origin, Start};
-use crate::cluster::start::machines::replace_ports;
+use crate::cluster::start::ports::replace_taken;
 use crate::cluster::template_key::{self, KeyParts};
 use crate::error::{Error, Kind, Result};
 use crate::fsutil;
@@ -25,36 +25,6 @@ use crate::units::{Mebibytes, human_bytes};
 
 /// The limit for the SSH server to read its keys again, with hardware virtualisation.
 const KEYS_LIMIT: Duration = Duration::from_secs(10);
-
-/// A template that a start can use or save.
-#[derive(Debug)]
-pub(crate) struct Template {
-    key: String,
-    dir: SavedDir,
-}
-
-impl Template {
-    /// Returns the file that marks the template as suspect after a slow copy.
-    fn suspect(&self) -> PathBuf {
-        self.dir.root.join("doubted")
-    }
-
-    /// Returns whether the template should be discarded after a failure of its copy: not if the copy was
-    /// only too slow for the first time, which a busy host can cause.
-    fn should_discard(&self, why: &Error) -> bool {
-        let slow = matches!(why.kind(), Kind::NodeUnreachable | Kind::Unhealthy);
-        !slow || self.suspect().exists()
-    }
-
-    fn mark_suspect(&self) -> Result<()> {
-        fsutil::write_atomic(&self.suspect(), b"", 0o600)
-    }
-
-    /// Clears the mark after a copy that was in time.
-    pub(crate) fn clear_suspect(&self) -> Result<()> {
-        fsutil::remove_all(&self.suspect())
-    }
-}
 
 /// Returns the template for this start's specification; `None` if templates are not wanted or not
 /// possible. The assets are known already.
@@ -137,7 +107,7 @@ fn start_copy(
     fsutil::copy_private(&original.pki(), &start.cluster.dir.pki())?;
     pki::forget_operator(&start.cluster.dir.pki())?;
     keys::copy(original, &ProfileDir::at(start.cluster.dir.handover()))?;
-    replace_ports(start)?;
+    replace_taken(start)?;
     drop(span);
     let runs = || start.cluster.dir.machine_runs();
     let machine = &start.nodes[node].machine;
@@ -227,25 +197,4 @@ fn save(start: &mut Start<'_>, template: &Template, step: &Step) -> Result<Saved
     // The next login cannot meet it while it reads them.
     when_keys_are_read(env.backend, &start.cluster.target()?, limit)?;
     saved
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_template_whose_copy_is_slow_gets_a_second_chance() {
-        let tmp = tempfile::tempdir().unwrap();
-        let template = Template {
-            key: "k".into(),
-            dir: SavedDir::at(tmp.path().to_owned()),
-        };
-        let slow = Error::new(Kind::NodeUnreachable, "slow");
-        assert!(template.should_discard(&Error::new(Kind::Hypervisor, "cut")));
-        assert!(!template.should_discard(&slow));
-        template.mark_suspect().unwrap();
-        assert!(template.should_discard(&slow));
-        template.clear_suspect().unwrap();
-        assert!(!template.should_discard(&slow));
-    }
 }

@@ -20,6 +20,7 @@ use crate::hypervisor::ports;
 use crate::progress::Progress;
 use crate::tool::{Tool, find};
 use crate::wait;
+use programs::LIMIT;
 use programs::Run;
 
 /// The programs that are needed to make it.
@@ -52,10 +53,6 @@ const NO_ACCOUNT_OF_THEIRS: &str = "default";
 /// The time without a new account after which the controllers have made all: each takes
 /// milliseconds.
 const NO_MORE: Duration = Duration::from_secs(2);
-
-/// The time that the API server may take, and the controllers again; on a host that is not emulated
-/// each needs a few seconds.
-const LIMIT: Duration = Duration::from_secs(120);
 
 const ASK_EVERY: Duration = Duration::from_millis(100);
 

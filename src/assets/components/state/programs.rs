@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::LIMIT;
 use crate::error::{Kind, Result, ResultExt};
 use crate::fsutil;
 use crate::network::Network;
 use crate::tool::Tool;
+
+/// The time that the API server may take, and the controllers again; on a host that is not emulated
+/// each needs a few seconds.
+pub(super) const LIMIT: Duration = Duration::from_secs(120);
 
 /// The programs with their files in a folder of their own.
 pub(super) struct Run<'a> {

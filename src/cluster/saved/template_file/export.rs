@@ -65,6 +65,20 @@ pub fn export(env: &Env<'_>, key: Option<&str>, to: &Path, images: bool) -> Resu
     Ok(Exported { key, bytes, sha256 })
 }
 
+/// Returns the members that are the template's own, with their paths on this host.
+fn own_paths(host: &Host<'_>, saved: &Saved, dir: &SavedDir) -> Result<Vec<(String, PathBuf)>> {
+    let mut paths = vec![(DISK.to_owned(), host.file(&saved.disk))];
+    let files = saved.files(host.target());
+    paths.extend([MEMORY, DEVICES].map(str::to_owned).into_iter().zip(files));
+    for path in files_below(&dir.root)? {
+        // The manifest is in the header.
+        if path != Path::new(state::MANIFEST) {
+            paths.push((member_name(BESIDE, &path), dir.root.join(&path)));
+        }
+    }
+    Ok(paths)
+}
+
 /// The members of a template: open files, and what they must be.
 fn gather(
     env: &Env<'_>,
@@ -88,15 +102,7 @@ fn gather(
         disk: digest(&base.disk)?,
         components: digest(&base.components)?,
     };
-    let mut paths = vec![(DISK.to_owned(), host.file(&saved.disk))];
-    let files = saved.files(host.target());
-    paths.extend([MEMORY, DEVICES].map(str::to_owned).into_iter().zip(files));
-    for path in files_below(&dir.root)? {
-        // The manifest is in the header.
-        if path != Path::new(state::MANIFEST) {
-            paths.push((member_name(BESIDE, &path), dir.root.join(&path)));
-        }
-    }
+    let mut paths = own_paths(&host, &saved, dir)?;
     if images {
         for (folder, entry) in cached(env.store, &saved)? {
             for path in files_below(&entry)? {

@@ -4,14 +4,17 @@
 //! profile. Assets that any cluster can share live under `KUBBY_CACHE` (default: `kubby` in the
 //! user's cache folder); deleting them costs time, never data.
 
+mod pool_name;
+mod profile_dir;
+
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil::{self, Lock};
-use crate::name::{DEFAULT_PROFILE, ProfileName};
+use crate::name::ProfileName;
+
+pub use profile_dir::ProfileDir;
 
 /// The beginning of the name of a folder in which a fork is made, before the process's ID.
 pub(crate) const FORK_STAGING: &str = ".fork-";
@@ -136,9 +139,7 @@ impl Store {
 
     /// The folder of one profile.
     pub fn profile_dir(&self, name: &ProfileName) -> ProfileDir {
-        ProfileDir {
-            root: self.profiles_dir().join(name.as_str()),
-        }
+        ProfileDir::at(self.profiles_dir().join(name.as_str()))
     }
 
     /// Returns the folder in which this process makes a fork before it gets its name, so that a fork that
@@ -288,62 +289,6 @@ impl Store {
         Ok(())
     }
 
-    /// Returns the name of the storage pool that holds this home's volumes in libvirt. Each home of
-    /// each user has a pool of its own, so that one home never deletes another's volumes. The name is
-    /// recorded in the home: homes of earlier versions keep the pool that they have.
-    pub fn pool_name(&self) -> String {
-        let recorded = std::fs::read_to_string(self.pool_record()).ok();
-        let recorded = recorded.map(|text| text.trim().to_owned());
-        recorded
-            .filter(|name| is_pool_name(name))
-            .unwrap_or_else(|| {
-                if self.is_unused() {
-                    self.new_pool_name()
-                } else {
-                    self.earlier_pool_name()
-                }
-            })
-    }
-
-    /// Records the pool's name; a no-op where it is recorded.
-    fn record_pool_name(&self) -> Result<()> {
-        if self.pool_record().exists() {
-            return Ok(());
-        }
-        let name = self.pool_name();
-        fsutil::write_atomic(&self.pool_record(), format!("{name}\n").as_bytes(), 0o600)
-    }
-
-    fn pool_record(&self) -> PathBuf {
-        self.home.join("pool-name")
-    }
-
-    /// Returns whether the home has neither clusters nor templates.
-    fn is_unused(&self) -> bool {
-        let is_empty = |dir: &Path| {
-            let mut entries = std::fs::read_dir(dir).into_iter().flatten();
-            entries.next().is_none()
-        };
-        is_empty(&self.profiles_dir()) && is_empty(&self.templates_dir())
-    }
-
-    fn new_pool_name(&self) -> String {
-        let mut digest = Sha256::new();
-        digest.update(self.owner().to_le_bytes());
-        digest.update(self.home.as_os_str().as_encoded_bytes());
-        short_name(digest)
-    }
-
-    /// Returns the name that versions before the record gave the pool.
-    fn earlier_pool_name(&self) -> String {
-        if self.origin != HomeOrigin::KubbyHome {
-            return DEFAULT_PROFILE.to_owned();
-        }
-        short_name(Sha256::new_with_prefix(
-            self.home.as_os_str().as_encoded_bytes(),
-        ))
-    }
-
     /// Returns the pool's folder. Under `qemu:///system` QEMU runs as a user of its own, which cannot
     /// look into a private home, so that the system's pool is beside libvirt's images.
     pub fn pool_target(&self, uri: &str) -> PathBuf {
@@ -355,159 +300,9 @@ impl Store {
     }
 }
 
-/// Returns a pool's name with the beginning of a digest.
-fn short_name(digest: Sha256) -> String {
-    let digest = digest.finalize();
-    let short: String = digest.iter().take(4).map(|b| format!("{b:02x}")).collect();
-    format!("{DEFAULT_PROFILE}-{short}")
-}
-
-/// Returns whether a text can be a pool's name: it becomes a folder's name too.
-fn is_pool_name(text: &str) -> bool {
-    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    text.starts_with(DEFAULT_PROFILE) && text.len() <= 40 && text.chars().all(good)
-}
-
-/// The files of one profile.
-#[derive(Debug, Clone)]
-pub struct ProfileDir {
-    root: PathBuf,
-}
-
-impl ProfileDir {
-    /// The layout of a profile's folder elsewhere: a saved state's, for example.
-    pub fn at(root: PathBuf) -> Self {
-        ProfileDir { root }
-    }
-    /// The folder itself, 0700.
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-    /// What is wanted: the profile.
-    pub fn profile(&self) -> PathBuf {
-        self.root.join("profile.toml")
-    }
-    /// The profile's file as an earlier version of it left it.
-    pub fn earlier_profile(&self, version: u32) -> PathBuf {
-        self.root.join(format!("profile.toml.v{version}"))
-    }
-    /// Keys and certificates of the cluster.
-    pub fn pki(&self) -> PathBuf {
-        self.root.join("pki")
-    }
-    /// The operator's SSH key, OpenSSH format, 0600; its public part beside it.
-    pub fn ssh_key(&self) -> PathBuf {
-        self.root.join("ssh/id_ed25519")
-    }
-    /// The node's own SSH host key, 0600; its public part beside it.
-    pub fn host_key(&self) -> PathBuf {
-        self.root.join("ssh/host_ed25519")
-    }
-    /// Add-ons of the user's own, as they were when they were enabled.
-    pub fn addons(&self) -> PathBuf {
-        self.root.join("addons")
-    }
-    /// The identity that the node still has when this cluster began as a copy of another; gone
-    /// once the node has its own. Laid out as this folder.
-    pub fn handover(&self) -> PathBuf {
-        self.root.join("handover")
-    }
-    /// A mark that is there until the machine runs for the first time, see
-    /// [`machine_runs`](Self::machine_runs).
-    pub fn never_ran(&self) -> PathBuf {
-        self.root.join("never-ran")
-    }
-    /// Takes the mark away for good, as has to be done before the machine's first instruction:
-    /// what has the mark holds nothing of anybody's and is made anew by the next start.
-    ///
-    /// # Errors
-    /// [`Kind::Internal`] when the file system refuses.
-    pub fn machine_runs(&self) -> Result<()> {
-        fsutil::remove_all(&self.never_ran())?;
-        // It must not come back with a power loss.
-        std::fs::File::open(&self.root)
-            .and_then(|folder| folder.sync_all())
-            .context(Kind::Internal, || {
-                format!("cannot sync {}", self.root.display())
-            })
-    }
-    /// Saved states that the user made, one folder each.
-    pub fn snapshots(&self) -> PathBuf {
-        self.root.join("snapshots")
-    }
-    /// The saved state of the source that a fork is made from, until it is made.
-    pub(crate) fn fork_origin(&self) -> PathBuf {
-        self.root.join("origin")
-    }
-    /// The saved state of a cluster that is suspended.
-    pub fn suspended(&self) -> PathBuf {
-        self.root.join("suspended")
-    }
-    /// The mark of a throwaway cluster, which its process holds a lock on.
-    pub fn throwaway(&self) -> PathBuf {
-        self.root.join("throwaway")
-    }
-    /// Programs that fit the cluster, for the search path of a command that is run on it.
-    pub fn bin(&self) -> PathBuf {
-        self.root.join("bin")
-    }
-    /// A kubeconfig with this cluster alone, 0600.
-    pub fn kubeconfig(&self) -> PathBuf {
-        self.root.join("kubeconfig")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_home_has_a_pool_of_its_own() {
-        let dir = tempfile::tempdir().unwrap();
-        let a = Store::at(&dir.path().join("a"), dir.path());
-        let b = Store::at(&dir.path().join("b"), dir.path());
-        assert_ne!(a.pool_name(), b.pool_name());
-        let default = Store {
-            origin: HomeOrigin::Default,
-            ..a.clone()
-        };
-        assert_eq!(default.pool_name(), a.pool_name());
-        assert_ne!(default.pool_name(), DEFAULT_PROFILE);
-    }
-
-    #[test]
-    fn a_home_is_one_home_however_it_is_written() {
-        let dir = tempfile::tempdir().unwrap();
-        let home = dir.path().join("home");
-        std::fs::create_dir(&home).unwrap();
-        std::os::unix::fs::symlink(&home, dir.path().join("link")).unwrap();
-        let name = Store::at(&home, dir.path()).pool_name();
-        for written in ["home/", "./home", "link", "link/", "x/../home"] {
-            let path = PathBuf::from(format!("{}//{written}", dir.path().display()));
-            let store = Store::at(&path, dir.path());
-            assert_eq!(store.pool_name(), name, "{written}");
-            assert_eq!(store.home(), home.canonicalize().unwrap());
-        }
-    }
-
-    #[test]
-    fn a_home_of_an_earlier_version_keeps_its_pool() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store {
-            origin: HomeOrigin::DataHome,
-            ..Store::at(&dir.path().join("home"), dir.path())
-        };
-        fsutil::create_private_dir(&store.profiles_dir().join("kubby")).unwrap();
-        assert_eq!(store.pool_name(), DEFAULT_PROFILE);
-        drop(store.lock_shared(|| {}).unwrap());
-        fsutil::remove_all(&store.profiles_dir()).unwrap();
-        assert_eq!(store.pool_name(), DEFAULT_PROFILE, "it is recorded");
-        store.remove_if_empty().unwrap();
-        assert_ne!(store.pool_name(), DEFAULT_PROFILE);
-        std::fs::create_dir_all(store.home()).unwrap();
-        std::fs::write(store.pool_record(), "../../etc\n").unwrap();
-        assert_eq!(store.pool_name(), store.new_pool_name(), "no such name");
-    }
 
     #[test]
     fn locks_of_others_are_seen_and_not_waited_for() {
