@@ -11,8 +11,9 @@ use rustix::event::{PollFd, PollFlags};
 use ssh2::{ErrorCode, MethodType};
 
 use super::Target;
+use super::failure::Failure;
 use super::keys::{fingerprint, public_key_bytes};
-use super::link::{Failure, Link, SLICE, Watch, poll_once};
+use super::link::{Link, SLICE, Watch, poll_once};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::interrupt;
 use crate::trace;
