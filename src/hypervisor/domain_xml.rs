@@ -12,9 +12,6 @@ use super::owner::{NAMESPACE, Owner};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::units::Mebibytes;
 
-/// The serial of the component volume; `/dev/disk/by-id/virtio-components` in the guest.
-pub const COMPONENTS_SERIAL: &str = "components";
-
 /// The specification of a node's virtual machine. Paths are those of the host that libvirt runs on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DomainSpec {
@@ -356,7 +353,7 @@ mod tests {
     #[test]
     fn serials_match_the_template() {
         let xml = render(&spec(Acceleration::Kvm)).unwrap();
-        for serial in ["root", COMPONENTS_SERIAL, "seed"] {
+        for serial in ["root", "components", "seed"] {
             assert!(xml.contains(&format!("<serial>{serial}</serial>")));
             assert!(serial.len() <= 20, "virtio cuts a longer serial");
         }
