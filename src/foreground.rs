@@ -188,9 +188,7 @@ impl Running {
 
     fn send_planned(&mut self) {
         let now = Instant::now();
-        let (due, later) = self.planned.drain(..).partition(|(at, _)| *at <= now);
-        self.planned = later;
-        let due: Vec<(Instant, Signal)> = due;
+        let due: Vec<_> = self.planned.extract_if(.., |(at, _)| *at <= now).collect();
         for (_, signal) in due {
             self.send(signal);
         }

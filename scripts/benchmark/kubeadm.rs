@@ -9,7 +9,6 @@ use base64::engine::general_purpose::STANDARD;
 use kubby::addon;
 use kubby::api::ApiClient;
 use kubby::error::{Error, Kind, Result, ResultExt};
-use kubby::hypervisor::domain_xml::COMPONENTS_SERIAL;
 use kubby::remote::{Remote, Ssh};
 use kubby::tool::Tool;
 use serde_json::json;
@@ -135,11 +134,9 @@ impl<'a> Yardstick<'a> {
     fn cluster(&self, machine: &mut Machine<'_>, sample: &mut Sample) -> Result<()> {
         let (site, on, port) = (self.site, machine.on, machine.api_port);
         let ssh = &mut machine.ssh;
-        let mount = format!(
-            "mkdir -p /opt/yardstick && mount -o ro /dev/disk/by-id/virtio-{COMPONENTS_SERIAL} \
-             /opt/yardstick && sh /opt/yardstick/prepare.sh"
-        );
-        must(ssh, &mount, "preparing the node", site.limit(PREPARE))?;
+        let mount = "mkdir -p /opt/yardstick && mount -o ro /dev/disk/by-id/virtio-components \
+             /opt/yardstick && sh /opt/yardstick/prepare.sh";
+        must(ssh, mount, "preparing the node", site.limit(PREPARE))?;
         sample.stage("images imported", on.elapsed().as_secs_f64());
         let init = "kubeadm init --config /opt/yardstick/kubeadm.yaml \
                     --ignore-preflight-errors=all 2>&1";

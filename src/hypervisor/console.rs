@@ -194,7 +194,7 @@ kubby login: ";
     }
 
     #[test]
-    fn a_reboot_starts_anew() {
+    fn a_reboot_starts_again() {
         let rebooted = format!("{PANIC}[    0.000000] Linux version 6.12.48\r\n");
         assert_eq!(scan(&rebooted), ConsoleState::default());
     }

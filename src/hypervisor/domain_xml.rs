@@ -7,12 +7,10 @@ use uuid::Uuid;
 
 use super::accel::Acceleration;
 use super::forward::{NETDEV, PortForward};
+use super::kernel_args;
 use super::owner::{NAMESPACE, Owner};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::units::Mebibytes;
-
-/// The serial of the component volume; `/dev/disk/by-id/virtio-components` in the guest.
-pub const COMPONENTS_SERIAL: &str = "components";
 
 /// The specification of a node's virtual machine. Paths are those of the host that libvirt runs on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,7 +134,7 @@ fn render_with(spec: &DomainSpec, incoming: Option<String>, quick_cpu: bool) -> 
         domain_type,
         cpu_mode,
         tcg: spec.acceleration == Acceleration::Tcg,
-        cmdline: kernel_command_line(&spec.kernel_args, spec.acceleration)?,
+        cmdline: kernel_args::command_line(&spec.kernel_args, spec.acceleration)?,
         // What connects before the machine is loaded is lost with what QEMU's network was then, and
         // its client waits for nothing: a run from saved memory gets its ports when it is loaded.
         netdev: netdev_argument(if incoming.is_some() {
@@ -202,40 +200,6 @@ fn check_texts(spec: &DomainSpec, home: &str) -> Result<()> {
     spec.description
         .lines()
         .try_for_each(|line| super::storage_xml::check_text("description", line))
-}
-
-/// Joins the kernel's arguments and adds what this machine needs.
-fn kernel_command_line(args: &[String], acceleration: Acceleration) -> Result<String> {
-    for arg in args {
-        let splits = arg.chars().any(|c| c.is_whitespace() || c.is_control());
-        if arg.is_empty() || splits {
-            return Err(Error::usage(format!("{arg:?} is not one kernel argument")));
-        }
-    }
-    let mut all: Vec<&str> = args.iter().map(String::as_str).collect();
-    let mut add = |key: &str, arg: &'static str| {
-        if !args.iter().any(|a| a.starts_with(key)) {
-            all.push(arg);
-        }
-    };
-    add("console=", "console=ttyS0");
-    if acceleration == Acceleration::Tcg {
-        // Emulated code has no speculation to guard against, yet pays for each guard.
-        add("mitigations=", "mitigations=off");
-        // All emulated CPUs read one counter, but the kernel's test of that fails under emulation;
-        // without it each look at the clock leaves the guest for the HPET, and Go looks often.
-        add("tsc=", "tsc=reliable");
-        // Timers by the tick of 4 ms rather than to the microsecond: each finer one interrupts the
-        // guest and has it program the next, and Go's programs set them all the time.
-        add("highres=", "highres=off");
-        // QEMU runs string instructions element by element, and claims that they are fast: without
-        // that Linux copies and clears memory with plain moves, which is quicker.
-        add(
-            "clearcpuid=",
-            "clearcpuid=erms,fsrm,fsrs,fzrm,fsrc,rep_good",
-        );
-    }
-    Ok(all.join(" "))
 }
 
 /// Returns QEMU's argument for its user-mode network; only numbers are put in, so nothing has to be
@@ -355,32 +319,6 @@ mod tests {
     }
 
     #[test]
-    fn arguments_of_the_caller_win_over_the_added_ones() {
-        let line = |args: &[&str], acceleration| {
-            let args: Vec<String> = args.iter().map(|s| (*s).to_owned()).collect();
-            kernel_command_line(&args, acceleration).unwrap()
-        };
-        assert_eq!(line(&[], Acceleration::Kvm), "console=ttyS0");
-        assert_eq!(
-            line(&["rw"], Acceleration::Tcg),
-            "rw console=ttyS0 mitigations=off tsc=reliable highres=off clearcpuid=erms,fsrm,fsrs,fzrm,fsrc,rep_good"
-        );
-        assert_eq!(
-            line(
-                &[
-                    "console=hvc0",
-                    "mitigations=auto",
-                    "tsc=x",
-                    "highres=on",
-                    "clearcpuid=y",
-                ],
-                Acceleration::Tcg
-            ),
-            "console=hvc0 mitigations=auto tsc=x highres=on clearcpuid=y"
-        );
-    }
-
-    #[test]
     fn a_run_from_memory_differs_in_its_arguments_only() {
         let incoming = Incoming {
             memory: "/pool/a,b.mem".into(),
@@ -415,7 +353,7 @@ mod tests {
     #[test]
     fn serials_match_the_template() {
         let xml = render(&spec(Acceleration::Kvm)).unwrap();
-        for serial in ["root", COMPONENTS_SERIAL, "seed"] {
+        for serial in ["root", "components", "seed"] {
             assert!(xml.contains(&format!("<serial>{serial}</serial>")));
             assert!(serial.len() <= 20, "virtio cuts a longer serial");
         }

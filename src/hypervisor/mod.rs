@@ -19,6 +19,7 @@ pub mod console;
 pub mod domain_xml;
 mod forward;
 pub mod host;
+mod kernel_args;
 pub mod kvm;
 mod libvirt;
 pub mod owner;

@@ -48,16 +48,15 @@ pub struct Layout {
 /// or has another format; others from reading.
 pub fn layout(stream: &mut (impl Read + Seek)) -> io::Result<Layout> {
     let file = stream.seek(SeekFrom::End(0))?;
-    stream.seek(SeekFrom::Start(0))?;
     let mut head = Vec::new();
+    stream.rewind()?;
     stream.by_ref().take(PREAMBLE).read_to_end(&mut head)?;
     if !head.starts_with(&MAGIC) {
         return Err(invalid("it does not begin as QEMU's saved streams do"));
     }
-    let section = head
-        .windows(RAM_SECTION.len())
-        .position(|w| w == RAM_SECTION)
-        .ok_or_else(|| invalid("it holds no memory"))?;
+    let mut windows = head.windows(RAM_SECTION.len());
+    let section = windows.position(|w| w == RAM_SECTION);
+    let section = section.ok_or_else(|| invalid("it holds no memory"))?;
     let mut rest = &head[section + RAM_SECTION.len()..];
     let at = |rest: &[u8]| (head.len() - rest.len()) as u64;
     let total = u64::from_be_bytes(take(&mut rest)?);
@@ -91,9 +90,7 @@ pub fn layout(stream: &mut (impl Read + Seek)) -> io::Result<Layout> {
         bitmap >= header_end && bitmap_end <= pages && pages_end < file
     });
     if page != PAGE_SIZE || length == 0 || length % PAGE_SIZE != 0 || !orderly {
-        return Err(invalid(
-            "its memory does not lie within it: it is cut or damaged",
-        ));
+        return Err(invalid("its memory is not within it: it is cut or damaged"));
     }
     if pages % PAGE_SIZE != 0 {
         return Err(invalid("its memory cannot be mapped"));

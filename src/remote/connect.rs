@@ -11,8 +11,9 @@ use rustix::event::{PollFd, PollFlags};
 use ssh2::{ErrorCode, MethodType};
 
 use super::Target;
+use super::failure::Failure;
 use super::keys::{fingerprint, public_key_bytes};
-use super::link::{Failure, Link, SLICE, Watch, poll_once};
+use super::link::{Link, SLICE, Watch, poll_once};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::interrupt;
 use crate::trace;
@@ -73,12 +74,9 @@ struct Credentials<'a> {
 
 impl<'a> Credentials<'a> {
     fn read(target: &'a Target) -> Result<Self> {
-        let private_key = std::fs::read_to_string(&target.private_key).map_err(|e| {
-            Error::state(format!(
-                "cannot read the SSH key {}",
-                target.private_key.display()
-            ))
-            .with_source(e)
+        let private_key = &target.private_key;
+        let private_key = std::fs::read_to_string(private_key).context(Kind::State, || {
+            format!("cannot read the SSH key {}", private_key.display())
         })?;
         Ok(Credentials {
             target,
@@ -225,19 +223,11 @@ fn handshake(link: &mut Link, watch: &mut Watch<'_>, target: &Target) -> Result<
     }
     link.complete(watch, &mut |session| session.handshake())
         .map_err(|failure| match &failure {
-            Failure::Ssh(e) if is_one_of(e, &NO_COMMON_METHOD) => Refusal::ForGood(
-                Error::unreachable(format!(
-                    "what answers on {} is not the node",
-                    target.address()
-                ))
-                .with_source(format!(
-                    "it offers no {HOST_KEY_METHOD} host key: {failure}"
-                ))
-                .with_hint(format!(
-                    "see which program has the port: ss -ltnp 'sport = :{}'",
-                    target.port
-                )),
-            ),
+            Failure::Ssh(e) if is_one_of(e, &NO_COMMON_METHOD) => {
+                let message = format!("what answers on {} is not the node", target.address());
+                let why = format!("it offers no {HOST_KEY_METHOD} host key: {failure}");
+                Refusal::ForGood(impostor(target, message).with_source(why))
+            }
             _ => for_now("the SSH handshake failed", failure),
         })
 }
@@ -253,22 +243,21 @@ fn verify_host_key(link: &Link, credentials: &Credentials<'_>) -> Result<()> {
     if actual == credentials.host_key {
         return Ok(());
     }
-    Err(Error::unreachable(format!(
+    let message = format!(
         "something else than the node answers on {}: its host key differs",
         target.address()
-    ))
-    .with_detail(
-        "host keys",
-        format!(
-            "expected {}\nactual   {}",
-            fingerprint(&credentials.host_key),
-            fingerprint(actual)
-        ),
-    )
-    .with_hint(format!(
+    );
+    let (expected, actual) = (fingerprint(&credentials.host_key), fingerprint(actual));
+    let keys = format!("expected {expected}\nactual   {actual}");
+    Err(impostor(target, message).with_detail("host keys", keys))
+}
+
+/// Returns the error of a server in the node's place.
+fn impostor(target: &Target, message: String) -> Error {
+    Error::unreachable(message).with_hint(format!(
         "see which program has the port: ss -ltnp 'sport = :{}'",
         target.port
-    )))
+    ))
 }
 
 fn log_in(

@@ -4,6 +4,7 @@
 //! is the real thing. The interactive side (`kubby ssh`) is [`exec_streaming`] and [`shell`].
 
 mod connect;
+mod failure;
 mod files;
 mod guard;
 mod keys;

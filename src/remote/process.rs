@@ -1,7 +1,8 @@
 //! A command in the node whose input and output are the caller's, piece by piece: for data that
 //! is too large to be held.
 
-use super::link::{Failure, Watch};
+use super::failure::Failure;
+use super::link::Watch;
 use super::running::{Keep, Running};
 use super::ssh::{START, Ssh};
 use super::{Output, Target, shorten};

@@ -3,7 +3,8 @@
 use ssh2::Channel;
 
 use super::Output;
-use super::link::{Failure, Link, Watch};
+use super::failure::Failure;
+use super::link::{Link, Watch};
 use crate::error::Error;
 
 /// The most bytes that are kept of an output that is kept whole: they are in memory, and a node

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::link::{Failure, Link, Watch};
+use super::failure::Failure;
+use super::link::{Link, Watch};
 use super::running::{Keep, Running};
 use super::{Output, Remote, Target, connect, shorten, tail};
 use crate::error::{Error, Result};

@@ -7,7 +7,8 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use ssh2::Channel;
 
-use super::link::{Failure, Link, Watch};
+use super::failure::Failure;
+use super::link::{Link, Watch};
 use super::ssh::{START, check_command};
 use super::terminal::{self, RawTerminal};
 use super::{Target, connect, shorten};

@@ -159,7 +159,10 @@ impl Target {
                 }
             }
             fault::point("unmarked", "upload");
-            self.sync(&volume);
+            // Otherwise the marker could survive a power loss that the content did not.
+            if let Some(file) = self.open(&volume, File::options().read(true)) {
+                let _ = file.sync_data();
+            }
             let xml = storage_xml::volume(&marker(&self.name), 0, VolumeFormat::Raw, None)?;
             create(&pool, &xml)?;
             Ok(())
@@ -177,13 +180,5 @@ impl Target {
         let path = volume.path().ok().filter(|_| self.local)?;
         let file = options.open(path).ok()?;
         file.metadata().ok()?.is_file().then_some(file)
-    }
-
-    /// Gets the content to the disk before it is called complete, where this user may open the
-    /// file: otherwise the marker could survive a power loss that the content did not.
-    fn sync(&self, volume: &StorageVol) {
-        if let Some(file) = self.open(volume, File::options().read(true)) {
-            let _ = file.sync_data();
-        }
     }
 }
