@@ -2,7 +2,6 @@
 
 mod cache;
 pub mod components;
-mod copy;
 pub mod download;
 pub mod node_image;
 pub mod recipes;

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::copy::copy;
+use super::download::copy;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::units::hex;
 

@@ -59,6 +59,7 @@ impl HostFacts {
         for folder in [
             "usr/local/share/ca-certificates",
             "etc/pki/ca-trust/source/anchors",
+            "etc/pki/trust/anchors",
             "etc/ca-certificates/trust-source/anchors",
         ] {
             authorities.extend(files(&at(folder), &["crt", "pem", "cer"]));
@@ -172,6 +173,7 @@ mod tests {
             ("etc/containerd/certs.d/quay.io/hosts.toml", "[["),
             ("usr/local/share/ca-certificates/corp/root.crt", "deb"),
             ("etc/pki/ca-trust/source/anchors/root.pem", "rpm"),
+            ("etc/pki/trust/anchors/root.pem", "suse"),
             ("etc/resolv.conf", "nameserver 10.0.0.1\n"),
         ] {
             let path = root.path().join(path);
@@ -184,7 +186,7 @@ mod tests {
             list.iter().map(|(_, text)| text.clone()).collect()
         };
         assert_eq!(texts(&facts.podman), ["b", "a"]);
-        assert_eq!(texts(&facts.authorities), ["deb", "rpm"]);
+        assert_eq!(texts(&facts.authorities), ["deb", "rpm", "suse"]);
         let mut warnings = Vec::new();
         let mut all = Registries::default();
         facts.add_registries(&mut all, &mut warnings);

@@ -176,26 +176,25 @@ impl Unit {
 /// Returns the target that wants all units but those on demand, so that one `enable` and one
 /// `start` reach them.
 pub fn target(units: &[Unit]) -> Unit {
-    let wanted = units.iter().filter(|u| !u.on_demand);
-    let wants: Vec<&str> = wanted.map(|u| u.name.as_str()).collect();
-    Unit {
-        name: TARGET.to_owned(),
-        description: "Kubernetes node by kubby".to_owned(),
-        section: "Unit",
-        lines: vec![("Wants", wants.join(" "))],
-        ..Unit::default()
-    }
+    target_of(TARGET, "Kubernetes node by kubby", units, |u| !u.on_demand)
 }
 
 /// Returns the target that wants what a new node begins with: all but the late units.
 pub fn first_target(units: &[Unit]) -> Unit {
-    let first = units.iter().filter(|u| !u.on_demand && !u.late);
-    let wants: Vec<&str> = first.map(|u| u.name.as_str()).collect();
+    let description = "First units of a Kubernetes node by kubby";
+    target_of(FIRST_TARGET, description, units, |u| {
+        !u.on_demand && !u.late
+    })
+}
+
+fn target_of(name: &str, description: &str, units: &[Unit], wants: fn(&Unit) -> bool) -> Unit {
+    let wanted = units.iter().filter(|unit| wants(unit));
+    let names: Vec<&str> = wanted.map(|u| u.name.as_str()).collect();
     Unit {
-        name: FIRST_TARGET.to_owned(),
-        description: "First units of a Kubernetes node by kubby".to_owned(),
+        name: name.to_owned(),
+        description: description.to_owned(),
         section: "Unit",
-        lines: vec![("Wants", wants.join(" "))],
+        lines: vec![("Wants", names.join(" "))],
         ..Unit::default()
     }
 }

@@ -1,7 +1,7 @@
 //! Container images as OCI archives that containerd imports under a given name.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Read};
+use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -163,35 +163,35 @@ pub(super) fn write_image(
 }
 
 fn append(
-    tar: &mut tar::Builder<impl std::io::Write>,
+    tar: &mut tar::Builder<impl Write>,
     path: &str,
     mode: u32,
     content: &[u8],
 ) -> std::io::Result<()> {
-    let mut header = tar::Header::new_ustar();
-    header.set_mode(mode);
-    header.set_size(content.len() as u64);
-    header.set_mtime(0);
-    header.set_uid(0);
-    header.set_gid(0);
-    tar.append_data(&mut header, path, content)
+    tar.append_data(&mut header(mode, content.len()), path, content)
 }
 
 /// Appends the folders that `path` is in, outermost first.
-fn append_parents(tar: &mut tar::Builder<impl std::io::Write>, path: &Path) -> std::io::Result<()> {
+fn append_parents(tar: &mut tar::Builder<impl Write>, path: &Path) -> std::io::Result<()> {
     let mut parents: Vec<&Path> = path.ancestors().skip(1).collect();
     parents.retain(|parent| !parent.as_os_str().is_empty());
     for parent in parents.into_iter().rev() {
-        let mut header = tar::Header::new_ustar();
+        let mut header = header(0o755, 0);
         header.set_entry_type(tar::EntryType::Directory);
-        header.set_mode(0o755);
-        header.set_size(0);
-        header.set_mtime(0);
-        header.set_uid(0);
-        header.set_gid(0);
         tar.append_data(&mut header, parent, std::io::empty())?;
     }
     Ok(())
+}
+
+/// Returns the header of a file of root's, the same at any time.
+fn header(mode: u32, size: usize) -> tar::Header {
+    let mut header = tar::Header::new_ustar();
+    header.set_mode(mode);
+    header.set_size(size as u64);
+    header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    header
 }
 
 /// Returns the name under which containerd imports an image archive, of the OCI or Docker kind.

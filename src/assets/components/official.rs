@@ -18,32 +18,19 @@ use crate::progress::{Progress, Silent, Step};
 /// So many connections at a time: enough to fill a line, few enough for any server.
 const WIDTH: usize = 4;
 
-/// The base URLs; a mirror has all of it under one.
-struct Bases {
-    kubernetes: String,
-    github: String,
-    registry: String,
+/// Returns the base URL of a project's downloads, without a slash at its end. A mirror has all
+/// projects under one.
+fn base<'a>(mirror: Option<&'a str>, official: &'a str) -> &'a str {
+    mirror.map_or(official, |mirror| mirror.trim_end_matches('/'))
 }
 
-impl Bases {
-    fn new(mirror: Option<&str>) -> Result<Self> {
-        let Some(mirror) = mirror else {
-            return Ok(Bases {
-                kubernetes: "https://dl.k8s.io".into(),
-                github: "https://github.com".into(),
-                registry: "https://registry.k8s.io".into(),
-            });
-        };
-        if !mirror.starts_with("http://") && !mirror.starts_with("https://") {
-            let message = format!("`{mirror}` is not a mirror; it must be an http(s) URL");
-            return Err(Error::new(Kind::Usage, message));
+fn check_mirror(mirror: Option<&str>) -> Result<()> {
+    match mirror {
+        Some(url) if !url.starts_with("http://") && !url.starts_with("https://") => {
+            let message = format!("`{url}` is not a mirror; it must be an http(s) URL");
+            Err(Error::new(Kind::Usage, message))
         }
-        let base = mirror.trim_end_matches('/').to_owned();
-        Ok(Bases {
-            kubernetes: base.clone(),
-            github: base.clone(),
-            registry: base,
-        })
+        _ => Ok(()),
     }
 }
 
@@ -66,8 +53,10 @@ impl Item {
     }
 }
 
-fn items(bases: &Bases, version: KubernetesVersion, arch: &str, stage: &Stage) -> Vec<Item> {
-    let folder = format!("{}/release/{version}/bin/linux/{arch}", bases.kubernetes);
+fn items(mirror: Option<&str>, version: KubernetesVersion, arch: &str, stage: &Stage) -> Vec<Item> {
+    let kubernetes = base(mirror, "https://dl.k8s.io");
+    let github = base(mirror, "https://github.com");
+    let folder = format!("{kubernetes}/release/{version}/bin/linux/{arch}");
     let program = |name: &str| Item {
         url: format!("{folder}/{name}"),
         sums: format!("{folder}/{name}.sha256"),
@@ -76,7 +65,7 @@ fn items(bases: &Bases, version: KubernetesVersion, arch: &str, stage: &Stage) -
         members: Vec::new(),
     };
     let archive = |project: &str, version: &str, name: String, sums: &str, members| {
-        let folder = format!("{}/{project}/releases/download/v{version}", bases.github);
+        let folder = format!("{github}/{project}/releases/download/v{version}");
         Item {
             url: format!("{folder}/{name}"),
             sums: format!("{folder}/{sums}"),
@@ -108,10 +97,11 @@ pub(super) fn stage(
 ) -> Result<Images> {
     let version = request.version;
     let arch = catalog::arch()?;
-    let bases = Bases::new(request.binary_mirror)?;
-    let items = items(&bases, version, arch, stage);
+    let mirror = request.binary_mirror;
+    check_mirror(mirror)?;
+    let items = items(mirror, version, arch, stage);
     let step = progress.step(&format!("Download the Kubernetes {version} components"));
-    if let Err(e) = fetch(&items, request, &bases, stage, limits, &step) {
+    if let Err(e) = fetch(&items, request, stage, limits, &step) {
         if request.source.may_build(failure(&e)) {
             step.skipped("the hosts are out of reach");
         }
@@ -142,7 +132,6 @@ pub(super) fn stage(
 fn fetch(
     items: &[Item],
     request: &Request,
-    bases: &Bases,
     stage: &Stage,
     limits: &Limits,
     step: &Step,
@@ -167,7 +156,8 @@ fn fetch(
         arch: catalog::arch()?,
     };
     let (reference, out) = (catalog::reference("pause")?, stage.image("pause"));
-    registry::fetch(&bases.registry, &image, reference, &out, &limits)?;
+    let registry = base(request.binary_mirror, "https://registry.k8s.io");
+    registry::fetch(registry, &image, reference, &out, &limits)?;
     let sum = Sum::new(step.sink(), items.len());
     parallel::for_each(WIDTH, items, &limits.stop, |index, item| {
         let sink = sum.part(index);
@@ -207,7 +197,7 @@ mod tests {
             images: here.clone(),
             work: here,
         };
-        items(&Bases::new(mirror).unwrap(), DEFAULT, "arm64", &stage)
+        items(mirror, DEFAULT, "arm64", &stage)
             .into_iter()
             .flat_map(|item| [item.url, item.sums])
             .collect()
@@ -245,7 +235,7 @@ mod tests {
             urls[0]
         );
         assert_eq!(
-            Bases::new(Some("mirror/k8s")).err().unwrap().kind(),
+            check_mirror(Some("mirror/k8s")).unwrap_err().kind(),
             Kind::Usage
         );
     }

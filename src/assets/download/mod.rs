@@ -5,6 +5,7 @@
 //! carry a [`Failure`], so that a caller can tell a host out of reach from a bad checksum.
 
 mod checksums;
+mod copy;
 mod failure;
 mod http;
 mod reader;
@@ -14,12 +15,12 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::copy::copy;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil::WholeFile;
 use crate::progress::StepSink;
 
 pub use checksums::{is_sha256, sha256_of};
+pub(super) use copy::copy;
 pub use failure::{Failure, failure, from_io, printable};
 pub use http::Limits;
 pub use reader::ResumingReader;

@@ -99,16 +99,17 @@ impl ResumingReader {
             fruitless: 0,
             ended: false,
         };
+        reader.connect()?;
+        reader.sink.bytes(0, reader.identity.total);
+        Ok(reader)
+    }
+
+    /// Connects, and begins to read after the bytes that are here already.
+    fn connect(&mut self) -> Result<()> {
         loop {
-            match reader.client.get(url, &reader.headers, 0) {
-                Ok(response) => {
-                    let total = number(response.headers(), "content-length");
-                    reader.identity = Identity::of(response.headers(), total);
-                    reader.body = Some(Box::new(response.into_body().into_reader()));
-                    reader.sink.bytes(0, total);
-                    return Ok(reader);
-                }
-                Err(refusal) => reader.wait_or_give_up(refusal)?,
+            match self.client.get(&self.url, &self.headers, self.offset) {
+                Ok(response) => return self.continue_with(response),
+                Err(refusal) => self.wait_or_give_up(refusal)?,
             }
         }
     }
@@ -147,12 +148,7 @@ impl ResumingReader {
             return Err(failed(&self.url, Failure::Cut, Some(cause.into())));
         }
         self.wait_or_give_up(why)?;
-        loop {
-            match self.client.get(&self.url, &self.headers, self.offset) {
-                Ok(response) => return self.continue_with(response),
-                Err(refusal) => self.wait_or_give_up(refusal)?,
-            }
-        }
+        self.connect()
     }
 
     fn continue_with(&mut self, response: ureq::http::Response<ureq::Body>) -> Result<()> {

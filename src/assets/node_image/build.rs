@@ -149,17 +149,11 @@ impl Host<'_> {
     /// Returns the names of what is missing and the packages that bring it.
     fn missing(&self) -> Vec<(&'static str, &'static str)> {
         let unprivileged = [("newuidmap", "uidmap"), ("newgidmap", "uidmap")];
+        let unprivileged = unprivileged.into_iter().filter(|_| !self.root);
         NEEDED_PROGRAMS
             .into_iter()
             .chain([KEYRING])
-            .chain(
-                if self.root {
-                    [].iter()
-                } else {
-                    unprivileged.iter()
-                }
-                .copied(),
-            )
+            .chain(unprivileged)
             .filter(|(name, _)| !(self.has)(name))
             .collect()
     }

@@ -1,17 +1,15 @@
 //! One file that holds a node image, to carry it to hosts that cannot or should not build it.
 
-use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::NodeImage;
-use crate::assets::copy::copy;
-use crate::assets::record::FileRecord;
+use crate::assets::download::copy;
 use crate::error::{Error, Kind, Result, ResultExt};
-use crate::fsutil;
+use crate::fsutil::{self, Digesting, WholeFile};
 use crate::progress::Progress;
 use crate::units::human_bytes;
 
@@ -47,11 +45,6 @@ pub fn export(
         ));
     };
     let step = progress.step("Export the node image");
-    let mut temporary = tempfile::Builder::new()
-        .prefix(".kubby-export-")
-        .permissions(fs::Permissions::from_mode(0o644))
-        .tempfile_in(fsutil::folder_of(to))
-        .context(Kind::Assets, fail)?;
     let fail_reading = || format!("cannot read {}", image.disk.display());
     let disk = File::open(&image.disk).context(Kind::Assets, fail_reading)?;
     let total = disk.metadata().context(Kind::Assets, fail_reading)?.len();
@@ -59,17 +52,16 @@ pub fn export(
         step.bytes(done, Some(total));
         Ok(())
     };
+    let mut out = Digesting::new(WholeFile::create(to, 0o644).context(Kind::Assets, fail)?);
     if gzip {
-        let mut encoder = GzEncoder::new(temporary.as_file_mut(), Compression::default());
+        let mut encoder = GzEncoder::new(out, Compression::default());
         copy(disk, &mut encoder, fail_reading, fail, report)?;
-        encoder.finish().context(Kind::Assets, fail)?;
+        out = encoder.finish().context(Kind::Assets, fail)?;
     } else {
-        copy(disk, temporary.as_file_mut(), fail_reading, fail, report)?;
+        copy(disk, &mut out, fail_reading, fail, report)?;
     }
-    let record = FileRecord::of(temporary.path())?;
-    let (sha256, size) = (record.sha256().to_owned(), record.size());
-    temporary.as_file().sync_all().context(Kind::Assets, fail)?;
-    temporary.persist(to).context(Kind::Assets, fail)?;
+    let (file, size, sha256) = out.finish();
+    file.finish().context(Kind::Assets, fail)?;
 
     let mut checksum_file = to.as_os_str().to_owned();
     checksum_file.push(".sha256");
@@ -87,6 +79,7 @@ pub fn export(
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::io::Read;
 
     use super::*;

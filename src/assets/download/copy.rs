@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 
-use super::download::from_io;
+use super::failure::from_io;
 use crate::error::{Kind, Result, ResultExt};
 use crate::interrupt;
 
@@ -11,7 +11,7 @@ use crate::interrupt;
 /// # Errors
 /// Those of `copied`; [`Kind::Assets`] with the message of the side that failed, or the error that
 /// `from` carries; [`Kind::Interrupted`] on Ctrl-C.
-pub(super) fn copy(
+pub(in crate::assets) fn copy(
     mut from: impl Read,
     mut to: impl Write,
     read_failed: impl Fn() -> String,
