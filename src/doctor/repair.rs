@@ -37,7 +37,7 @@ pub(super) enum Repair {
     Restrict(Vec<(PathBuf, u32)>),
     /// Makes the pool's folder and starts the pool; defines it where libvirt has lost it.
     EnsurePool { uri: String },
-    /// Removes the pool, as long as it is empty.
+    /// Removes the pool if it is empty.
     RemovePool { uri: String },
     /// Removes the folder of a profile that has no profile file.
     RemoveProfileFolder { profile: ProfileName },
