@@ -254,7 +254,7 @@ impl ApiClient {
     /// # Errors
     /// [`Kind::Unhealthy`] when nothing answers in time.
     pub fn nearly_ready(&self) -> Result<bool> {
-        // The first that it makes; add-ons bring others.
+        // The first that it makes; add-ons have others.
         let path = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/cluster-admin";
         Ok(self.get(path)?.is_ok())
     }

@@ -75,8 +75,6 @@ pub(super) fn good(answer: Answer) -> Result<String, Failure> {
 
 /// Returns the body of a good answer as JSON.
 pub(super) fn parsed(answer: Answer) -> Result<Value, Failure> {
-    let value = serde_json::from_str(&good(answer)?).context(Kind::Unhealthy, || {
-        "kube-apiserver's answer does not parse".into()
-    });
-    Ok(value?)
+    let fail = || "kube-apiserver's answer does not parse".into();
+    Ok(serde_json::from_str(&good(answer)?).context(Kind::Unhealthy, fail)?)
 }

@@ -1,4 +1,4 @@
-//! Files and folders as checks look at them.
+//! Helpers of the checks for files and folders.
 
 use std::path::{Path, PathBuf};
 

@@ -3,7 +3,7 @@
 use crate::cluster::context;
 use crate::cluster::machine::host::Host;
 use crate::cluster::saved::garbage;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::hypervisor::{self, Domain, Identity};
 use crate::kubeconfig::Owner;
 use crate::profile::ProfileName;
@@ -40,18 +40,16 @@ pub(super) fn profile_of_file(file: &str, endings: [&str; 2]) -> Option<ProfileN
 /// Returns the volumes that nothing needs, in the order in which they can be removed.
 ///
 /// # Errors
-/// [`Kind::State`] where that cannot be decided, [`Kind::Hypervisor`] when libvirt does not answer.
+/// [`crate::error::Kind::State`] where that cannot be decided, [`crate::error::Kind::Hypervisor`] when
+/// libvirt does not answer.
 pub(super) fn unneeded_volumes(host: &Host<'_>) -> Result<Vec<String>> {
     if let Some(why) = host.foreign_pool_owner()? {
-        return Err(Error::new(
-            Kind::State,
-            format!("the storage pool {} is not this home's: {why}", host.pool()),
-        ));
+        let pool = host.pool();
+        let message = format!("the storage pool {pool} is not this home's: {why}");
+        return Err(Error::state(message));
     }
-    let damaged = || {
-        let what = "a profile or saved state is damaged, so that what it needs is not known";
-        Error::new(Kind::State, what)
-    };
+    let what = "a profile or saved state is damaged, so that what it needs is not known";
+    let damaged = || Error::state(what);
     let mut left = garbage::unneeded(host, None)?.ok_or_else(damaged)?;
     let store = host.store();
     let profiles = store.profile_names()?;

@@ -37,16 +37,12 @@ pub(super) enum Repair {
     Restrict(Vec<(PathBuf, u32)>),
     /// Makes the pool's folder and starts the pool; defines it where libvirt has lost it.
     EnsurePool { uri: String },
-    /// Removes the pool, as long as it is empty.
+    /// Removes the pool if it is empty.
     RemovePool { uri: String },
     /// Removes the folder of a profile that has no profile file.
     RemoveProfileFolder { profile: ProfileName },
     /// Stops and undefines a domain of this home whose profile is gone.
-    RemoveDomain {
-        uri: String,
-        domain: String,
-        profile: ProfileName,
-    },
+    RemoveDomain { uri: String, profile: ProfileName },
     /// Removes the volumes that nothing needs.
     RemoveVolumes { uri: String },
     /// Removes the context of a profile that is gone from a kubeconfig.
@@ -80,11 +76,7 @@ impl Repair {
                 fsutil::remove_all(dir.root())?;
                 Ok(format!("removed {}", dir.root().display()))
             }
-            Repair::RemoveDomain {
-                uri,
-                domain: _,
-                profile,
-            } => remove_domain(env, uri, profile),
+            Repair::RemoveDomain { uri, profile } => remove_domain(env, uri, profile),
             Repair::RemoveVolumes { uri } => remove_volumes(env, uri),
             Repair::RemoveContext {
                 file,
@@ -183,14 +175,14 @@ fn own(store: &Store, profile: &ProfileName) -> Result<Lock> {
 }
 
 fn busy() -> Error {
-    Error::new(Kind::State, "left alone: another kubby process is using it")
+    Error::state("left alone: another kubby process is using it")
 }
 
 /// Refuses a repair of something that has changed since the diagnosis.
 fn fail_if(changed: bool) -> Result<()> {
     if changed {
         let what = "left alone: it has changed since the diagnosis";
-        return Err(Error::new(Kind::State, what));
+        return Err(Error::state(what));
     }
     Ok(())
 }

@@ -109,9 +109,8 @@ impl Source {
         let Some((engine, child)) = self.engine.take() else {
             return Ok(());
         };
-        let output = child
-            .wait_with_output()
-            .context(Kind::Internal, || format!("cannot wait for {engine}"))?;
+        let fail = || format!("cannot wait for {engine}");
+        let output = child.wait_with_output().context(Kind::Internal, fail)?;
         if output.status.success() {
             return Ok(());
         }
@@ -125,11 +124,9 @@ impl Source {
     pub fn explain(&mut self, error: Error) -> Error {
         let end = Instant::now() + ENGINE_END;
         let has_failed = |child: &mut Child| {
-            let ended = wait::poll(end, Duration::from_millis(20), || {
-                child
-                    .try_wait()
-                    .context(Kind::Assets, || "cannot wait".into())
-            });
+            let fail = || "cannot wait for the engine".to_owned();
+            let ask = || child.try_wait().context(Kind::Assets, fail);
+            let ended = wait::poll(end, Duration::from_millis(20), ask);
             // An engine that still writes was not the reason.
             matches!(ended, Ok(Some(status)) if !status.success())
         };
@@ -180,11 +177,10 @@ impl Read for Source {
 /// Streams an image out of docker or podman, whichever has it.
 fn from_engine(what: &str) -> Result<Source> {
     let no_file = || Error::usage(format!("there is no file {what}"));
+    let parent = Path::new(what).parent();
     let path_like = what.starts_with(['/', '.', '~'])
         || ARCHIVE_ENDINGS.iter().any(|ending| what.ends_with(ending))
-        || Path::new(what)
-            .parent()
-            .is_some_and(|p| p.is_dir() && p != Path::new(""));
+        || parent.is_some_and(|p| p.is_dir() && p != Path::new(""));
     if path_like {
         return Err(no_file().with_hint("write one: docker image save NAME -o FILE"));
     }

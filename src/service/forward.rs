@@ -17,7 +17,7 @@ pub struct Forwards<'a> {
     /// Ports that other clusters have recorded.
     pub taken: Vec<u16>,
     /// The forwards that the machine has, read once and kept up to date.
-    live: Vec<PortForward>,
+    current: Vec<PortForward>,
 }
 
 /// The changes of [`Forwards::reconcile`].
@@ -43,7 +43,7 @@ impl<'a> Forwards<'a> {
         taken: Vec<u16>,
     ) -> Result<Self> {
         Ok(Forwards {
-            live: machine.forwards(domain)?,
+            current: machine.forwards(domain)?,
             profile,
             machine,
             domain,
@@ -66,7 +66,7 @@ impl<'a> Forwards<'a> {
                 done.dropped.push(recorded);
                 continue;
             };
-            if node == recorded.node && self.live.contains(&recorded.rule()) {
+            if node == recorded.node && self.current.contains(&recorded.rule()) {
                 continue;
             }
             let opened = self.open(service, recorded.port, recorded.protocol, node, None)?;
@@ -108,7 +108,7 @@ impl<'a> Forwards<'a> {
         let recorded = self.recorded(service, port, protocol);
         if let Some(recorded) = &recorded {
             let as_asked = asked.is_none_or(|port| port == recorded.host);
-            if as_asked && recorded.node == node && self.live.contains(&recorded.rule()) {
+            if as_asked && recorded.node == node && self.current.contains(&recorded.rule()) {
                 return Ok(recorded.clone());
             }
         }
@@ -154,7 +154,7 @@ impl<'a> Forwards<'a> {
     /// Opens a forward in the machine and records it.
     fn add(&mut self, forward: ServiceForward) -> Result<ServiceForward> {
         self.machine.add_forward(self.domain, forward.rule())?;
-        self.live.push(forward.rule());
+        self.current.push(forward.rule());
         self.profile.forwards.push(forward.clone());
         Ok(forward)
     }
@@ -190,9 +190,9 @@ impl<'a> Forwards<'a> {
     pub fn close(&mut self, forward: &ServiceForward) -> Result<()> {
         let rule = forward.rule();
         // Only if QEMU has it for this Service: after a restart another one may have the port.
-        if self.live.contains(&rule) {
+        if self.current.contains(&rule) {
             self.machine.remove_forward(self.domain, rule)?;
-            self.live.retain(|l| *l != rule);
+            self.current.retain(|l| *l != rule);
         }
         self.profile.forwards.retain(|f| f != forward);
         Ok(())

@@ -72,7 +72,7 @@ fn no_endpoint(api: &ApiClient, service: &Service, limit: Duration) -> Error {
         false => "no pod is ready",
     };
     Error::unhealthy(format!(
-        "the Service `{label}` leads nowhere: after {after} s {what} with the labels {selector}"
+        "the Service `{label}` has no endpoint: after {after} s {what} with the labels {selector}"
     ))
     .with_detail("its pods", pods.join("\n"))
     .with_hint(format!(

@@ -200,7 +200,7 @@ fn a_killed_cluster_boots_after_its_certificates_have_ended(env: &Env) {
     env.kubby(&["status", "-o", "json"]).ok().prints("Stopped");
     // What is renewed while the cluster is off waits for the next start on the host.
     let renewal = later(env, BOOTS, &["certs", "renew", "scheduler", "-o", "json"]);
-    let renewal = renewal.ok().says("brings them into the node").json();
+    let renewal = renewal.ok().says("installs them in the node").json();
     assert_eq!(renewal["inUse"], false);
     assert_eq!(due(env, BOOTS), 0, "all were due");
     let run = later(env, BOOTS, &["start", "--keep-context", "-o", "json"]).ok();

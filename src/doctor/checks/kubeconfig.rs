@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::fs::{Access as May, access};
 
 use crate::cluster::{Cluster, context};
-use crate::doctor::context::{DoctorContext, Seen};
+use crate::doctor::context::DoctorContext;
 use crate::doctor::files::quoted;
 use crate::doctor::finding::{self, Finding, explain, or};
 use crate::doctor::repair::Repair;
@@ -27,14 +27,12 @@ pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     }
     let mut unusable = Vec::new();
     for file in s.kubeconfigs() {
-        let finding = of_file(file);
-        if finding
-            .as_ref()
-            .is_some_and(|f| f.state == finding::State::Failure)
-        {
-            unusable.push(file);
+        if let Some(finding) = of_file(file) {
+            if finding.state == finding::State::Failure {
+                unusable.push(file);
+            }
+            found.push(finding);
         }
-        found.extend(finding);
     }
     for (seen, profile) in s.settled() {
         let file = profile.kubeconfig.as_path();
@@ -49,7 +47,7 @@ pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
         let Ok(entry) = context::expected(&cluster, s.env.store) else {
             continue;
         };
-        found.extend(of_cluster(s, seen, profile, &entry));
+        found.extend(of_cluster(s, profile, &entry));
         let choice = judge_choice(file, &kubeconfig::listed_paths().unwrap_or_default());
         // Clusters that share a file share the problem.
         found.extend(choice.filter(|finding| !found.contains(finding)));
@@ -60,23 +58,13 @@ pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     )
 }
 
-fn of_cluster(
-    s: &DoctorContext<'_>,
-    seen: &Seen,
-    profile: &Profile,
-    entry: &Entry,
-) -> Option<Finding> {
-    let text = kubeconfig::load(&profile.kubeconfig).ok().flatten();
-    let owner = context::owner(s.env.store, &seen.name);
+fn of_cluster(s: &DoctorContext<'_>, profile: &Profile, entry: &Entry) -> Option<Finding> {
+    let file = &profile.kubeconfig;
+    let text = kubeconfig::load(file).ok().flatten();
+    let owner = context::owner(s.env.store, &profile.name);
     let foreign = kubeconfig::check_foreign(text.as_deref(), &entry.name, &owner);
     match kubeconfig::inspect(text.as_deref(), entry) {
-        Ok(status) => judge(
-            &profile.kubeconfig,
-            &entry.name,
-            status.state,
-            foreign,
-            &seen.name,
-        ),
+        Ok(status) => judge(file, &entry.name, status.state, foreign, &profile.name),
         Err(e) => Some(Finding::of_error(&e, "correct the file")),
     }
 }

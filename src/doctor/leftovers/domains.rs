@@ -19,7 +19,7 @@ pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
         for domain in domains {
             let profile = profile_of_domain(s.env.store, &domain);
             if let Some(profile) = profile.filter(|profile| s.is_gone(profile)) {
-                found.push(judge(uri, domain.name, domain.state.name(), profile));
+                found.push(judge(uri, &domain.name, domain.state.name(), profile));
             }
         }
     }
@@ -30,7 +30,7 @@ pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     or(found, fine)
 }
 
-fn judge(uri: &str, domain: String, state: &str, profile: ProfileName) -> Finding {
+fn judge(uri: &str, domain: &str, state: &str, profile: ProfileName) -> Finding {
     let whose = format!("is of the profile `{profile}`, which is gone with its keys");
     Finding::warning(
         format!("the domain {domain} ({state}) {whose}"),
@@ -38,7 +38,6 @@ fn judge(uri: &str, domain: String, state: &str, profile: ProfileName) -> Findin
     )
     .with(Repair::RemoveDomain {
         uri: uri.to_owned(),
-        domain,
         profile,
     })
 }
@@ -50,7 +49,7 @@ mod tests {
     #[test]
     fn a_domain_of_a_gone_profile_can_be_removed() {
         let dev = "dev".parse().unwrap();
-        let found = judge("qemu:///system", "kubby-dev".into(), "shut off", dev);
+        let found = judge("qemu:///system", "kubby-dev", "shut off", dev);
         assert!(found.fixable && found.reason.contains("kubby-dev (shut off)"));
     }
 }

@@ -28,7 +28,7 @@ pub(super) struct Entry {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     File,
-    /// A symbolic or hard link with its target, as it is written.
+    /// A symbolic or hard link with its unresolved target.
     Link {
         target: String,
         hard: bool,
@@ -45,7 +45,7 @@ struct Extended {
     size: Option<u64>,
 }
 
-/// Reads entries in turn; what the caller leaves of an entry's data is skipped.
+/// Reads one entry after the other; the unread rest of an entry's data is skipped.
 pub(super) struct Entries<'a> {
     source: &'a mut dyn Read,
     errors: Errors<'a>,

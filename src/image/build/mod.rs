@@ -88,15 +88,13 @@ fn start_buildkit(store: &ImageStore, progress: &dyn Progress) -> Result<()> {
     let ask = format!(
         "{COMPONENTS_DIR}/bin/buildctl --addr unix://{BUILDKIT_SOCKET} debug workers >/dev/null"
     );
-    if ssh
-        .run(&format!("test -S {BUILDKIT_SOCKET} && {ask}"))?
-        .success()
-    {
+    let runs = ssh.run(&format!("test -S {BUILDKIT_SOCKET} && {ask}"))?;
+    if runs.success() {
         return Ok(());
     }
     let step = progress.step("Start BuildKit in the node");
-    ssh.run("systemctl start buildkit")?
-        .require("starting BuildKit")?;
+    let started = ssh.run("systemctl start buildkit")?;
+    started.require("starting BuildKit")?;
     let end = Instant::now() + store.limit();
     let mut said = String::new();
     let answer = wait::poll(end, Duration::from_millis(300), || {

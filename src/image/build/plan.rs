@@ -150,36 +150,32 @@ pub(super) fn arguments(
         text
     };
     let names: Vec<String> = options.names.iter().map(ToString::to_string).collect();
+    let output = format!("type=image,\"name={}\",unpack=true", names.join(","));
+    let progress = if options.quiet { "plain" } else { "auto" };
     let mut args: Vec<OsString> = vec![
         "--addr".into(),
         joined("unix://", socket.as_os_str()),
         "build".into(),
-        "--frontend".into(),
-        "dockerfile.v0".into(),
-        "--local".into(),
-        joined("context=", plan.dir.as_os_str()),
-        "--local".into(),
-        joined("dockerfile=", plan.file_dir.as_os_str()),
-        "--opt".into(),
-        joined("filename=", &plan.file_name),
-        // An image that the node has is taken as it is, also where no registry can be reached.
-        "--opt".into(),
-        "image-resolve-mode=local".into(),
-        "--output".into(),
-        format!("type=image,\"name={}\",unpack=true", names.join(",")).into(),
-        "--metadata-file".into(),
-        result.into(),
-        "--progress".into(),
-        if options.quiet { "plain" } else { "auto" }.into(),
     ];
-    let mut option = |text: String| args.extend(["--opt".into(), text.into()]);
-    plan.options.iter().cloned().for_each(&mut option);
+    let mut add = |option: &str, value: OsString| args.extend([option.into(), value]);
+    add("--frontend", "dockerfile.v0".into());
+    add("--local", joined("context=", plan.dir.as_os_str()));
+    add("--local", joined("dockerfile=", plan.file_dir.as_os_str()));
+    add("--opt", joined("filename=", &plan.file_name));
+    // An image that the node has is used unchanged, also where no registry can be reached.
+    add("--opt", "image-resolve-mode=local".into());
+    add("--output", output.into());
+    add("--metadata-file", result.into());
+    add("--progress", progress.into());
+    for option in &plan.options {
+        add("--opt", option.into());
+    }
     if let Some(target) = &options.target {
-        option(format!("target={target}"));
+        add("--opt", format!("target={target}").into());
     }
     if plan.own_syntax {
         // The option of a pulled parser; it keeps the built-in one from pulling.
-        option(format!("cmdline={OWN_SYNTAX}:1"));
+        add("--opt", format!("cmdline={OWN_SYNTAX}:1").into());
     }
     if options.no_cache {
         args.push("--no-cache".into());

@@ -91,7 +91,7 @@ fn bad_image_arguments_are_refused(env: &Env) {
         (&["load", "No Such"], "not an image name"),
         (&["load", dir], "is a folder"),
         (&["load", "x.tar", "--as", "Capital:1"], "capital"),
-        (&["load", "x.tar", "--as", "a:b:c"], "no tag"),
+        (&["load", "x.tar", "--as", "a:b:c"], "not a tag"),
         (&["tag", "demo:oci", "bad//name"], "slashes"),
         (&["pull", "bad name"], "not allowed"),
         (&["remove", "bad name"], "not an image name"),
