@@ -1,7 +1,7 @@
 //! The one error type of kubby: what failed, on what, why, and the next command to type.
 //!
-//! Every error carries a [`Kind`], and the kind alone decides the exit code, so scripts can tell
-//! classes of failure apart without reading text.
+//! Every error carries a [`Kind`], and the kind alone decides the exit code, so scripts can
+//! distinguish classes of failure without reading text.
 
 use std::error::Error as StdError;
 use std::fmt;

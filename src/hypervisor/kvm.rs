@@ -22,7 +22,7 @@ pub enum KvmDevice {
     DeniedToQemu,
     /// It is there and answers an open for reading and writing with another error.
     Broken,
-    /// It opens, or it is on another host, where only libvirt can tell.
+    /// It opens, or it is on another host, where only libvirt knows.
     Usable,
 }
 
