@@ -1,6 +1,6 @@
 //! The one error type of kubby: what failed, on what, why, and the next command to type.
 //!
-//! Every error carries a [`Kind`], and the kind alone decides the exit code, so scripts
+//! Every error carries a [`Kind`], and the kind alone decides the exit code, so scripts can
 //! distinguish classes of failure without reading text.
 
 use std::error::Error as StdError;

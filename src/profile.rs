@@ -199,7 +199,7 @@ impl Profile {
     /// Returns the version of Kubernetes.
     ///
     /// # Errors
-    /// [`Kind::State`] when somebody has damaged it in the file.
+    /// [`Kind::State`] when it is damaged in the file.
     pub fn version(&self) -> Result<KubernetesVersion> {
         self.spec.kubernetes_version.parse().map_err(|why: String| {
             Error::new(
@@ -294,7 +294,7 @@ pub fn earlier(dir: &ProfileDir) -> Option<(u32, String)> {
     (version < FILE_VERSION).then_some((version, text))
 }
 
-/// What to say of a file with a version that is not known yet.
+/// Returns the message about a file with a version that is not known yet.
 pub fn newer(version: u32) -> String {
     format!(
         "was written by a newer kubby (file version {version}; this one knows up to {FILE_VERSION})"

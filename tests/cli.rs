@@ -330,9 +330,11 @@ fn commands_without_a_cluster_name_the_next_command() {
 
 #[test]
 fn errors_are_json_with_output_json() {
-    let output = kubby(&home(), &["port", "-o", "json", "-p", "dev"]);
+    let home = home();
+    let output = kubby(&home, &["port", "-o", "json", "-p", "dev"]);
     assert_eq!(output.status.code(), Some(15));
-    insta::assert_snapshot!(text(&output.stdout), @r#"
+    let path = home.path().display().to_string();
+    insta::assert_snapshot!(text(&output.stdout).replace(&path, "HOME"), @r#"
     {
       "apiVersion": "kubby.dev/v1",
       "kind": "Error",
@@ -342,8 +344,8 @@ fn errors_are_json_with_output_json() {
       "causes": [],
       "details": [],
       "hints": [
-        "kubby start -p dev",
-        "kubby list shows the clusters that there are"
+        "kubby start -p dev creates it",
+        "kubby list shows the clusters of this home, HOME/home"
       ]
     }
     "#);

@@ -7,24 +7,7 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 /// Folders and files that have not been reworded yet.
-const NOT_DONE: &[&str] = &[
-    "src/addon/",
-    "src/api",
-    "src/assets/",
-    "src/cluster/",
-    "src/dashboard/",
-    "src/doctor/",
-    "src/egress/",
-    "src/hypervisor/owner.rs",
-    "src/image/",
-    "src/kubeconfig/",
-    "src/pki/",
-    "src/profile.rs",
-    "src/profile/",
-    "src/provision/",
-    "src/service/",
-    "src/store.rs",
-];
+const NOT_DONE: &[&str] = &[];
 
 /// A list of words that are not used, and what to write instead.
 struct Rule {

@@ -8,7 +8,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use kubby::api::{Answer, ApiClient};
-use kubby::cluster::Access;
+use kubby::cluster::Cluster;
+use kubby::cluster::env::Real;
 use kubby::error::{Error, Kind, Result};
 use kubby::interrupt;
 use kubby::profile::ProfileName;
@@ -115,7 +116,7 @@ impl Prober {
         // Nothing here is in the cache.
         let store = Store::at(&home, &home);
         Ok(Prober {
-            open: Box::new(move || Access::open(&store, &name)?.api()),
+            open: Box::new(move || Cluster::open(&store, &name)?.api(&Real)),
             api: None,
             stop: Arc::default(),
         })

@@ -9,7 +9,7 @@ use crate::api::items;
 /// The progress of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
-    /// It is ready, or it is of a kind that needs no wait.
+    /// It is ready, or its kind needs no wait.
     Done,
     /// Not ready yet, with the reason.
     Waiting(String),

@@ -12,7 +12,7 @@ use crate::fsutil;
 /// The XML namespace of kubby's metadata in libvirt; the number changes with the format.
 pub const NAMESPACE: &str = "https://kubby.dev/libvirt/1";
 
-/// Who made a domain, as its metadata says.
+/// The owner of a domain, from its metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
     /// The profile that the domain belongs to.

@@ -44,7 +44,7 @@ pub fn install(path: &Path, entry: &Entry, set_current: bool) -> Result<bool> {
 /// that holds nothing but what kubby wrote around entries is deleted, unless a link leads to it.
 ///
 /// # Errors
-/// As [`install`]; the file is untouched then. A missing file is no error.
+/// As [`install`]; the file is untouched then. A missing file is not an error.
 pub fn uninstall(path: &Path, name: &str, owner: &Owner) -> Result<bool> {
     let target = resolve(path)?;
     if !target.exists() {
@@ -89,7 +89,7 @@ fn on(path: &Path, error: Error) -> Error {
 /// Reads the text of a kubeconfig file; `None` where there is no such file.
 ///
 /// # Errors
-/// [`Kind::Kubeconfig`] when it cannot be read or is no text.
+/// [`Kind::Kubeconfig`] when it cannot be read or is not text.
 pub fn load(path: &Path) -> Result<Option<String>> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,

@@ -15,7 +15,7 @@ type Step = fn(&mut Table) -> Result<(), String>;
 /// The steps, in the order of the versions that they start from.
 const STEPS: [Step; FILE_VERSION as usize - 1] = [name_disk_and_addons, list_nodes];
 
-/// Why a file cannot be used.
+/// The reason why a file cannot be used.
 #[derive(Debug)]
 pub(crate) enum Refusal {
     /// It has this version, which only a newer kubby knows.

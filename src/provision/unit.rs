@@ -86,8 +86,8 @@ impl Unit {
         self.after(units)
     }
 
-    /// Lets the kernel fire its timers up to [`TIMER_SLACK`] late where nothing else wakes the
-    /// processor, so that many of them share one wake-up. Children inherit it: not for what starts
+    /// Lets the kernel fire its timers up to [`TIMER_SLACK`] late if nothing else interrupts an
+    /// idle processor, so that many of them share one wake-up. Children inherit it: not for what starts
     /// pods, whose timers are the user's.
     #[must_use]
     pub fn unhurried(self) -> Self {

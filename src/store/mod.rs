@@ -1,4 +1,4 @@
-//! Where kubby keeps what: every path of its state and assets, in one place.
+//! Every path of kubby's state and assets.
 //!
 //! State lives under `KUBBY_HOME` (default: `kubby` in the user's data folder), one folder a
 //! profile. Assets that any cluster can share live under `KUBBY_CACHE` (default: `kubby` in the
@@ -188,7 +188,7 @@ impl Store {
         Ok(names)
     }
 
-    /// Locks a profile against other kubby processes; `waiting` is told who has it before a wait.
+    /// Locks a profile against other kubby processes; `waiting` gets the holder before a wait.
     ///
     /// # Errors
     /// [`Kind::Internal`] when the lock cannot be made, [`Kind::Interrupted`] on Ctrl-C;
@@ -269,7 +269,7 @@ impl Store {
         if !self.profile_names()?.is_empty() {
             return Ok(());
         }
-        // Not those that somebody holds: another would make a new file and hold that.
+        // A held lock's file stays: another process would create a new one and hold that too.
         for entry in std::fs::read_dir(self.locks_dir())
             .into_iter()
             .flatten()

@@ -13,7 +13,7 @@ use crate::tool::Tool;
 /// On two slow cores the biggest program takes a quarter of this.
 const DEADLINE: Duration = Duration::from_secs(3600);
 
-/// So many builds at a time: compiling fills all cores, but linking only one. More at a time would
+/// The number of builds at a time: compiling fills all cores, but linking only one. More at a time would
 /// compile packages twice that they have in common, and need more memory.
 const WIDTH: usize = 2;
 
@@ -22,7 +22,7 @@ pub(super) const READ: &str = "-mod=readonly";
 /// The go.mod is derived: Go completes it, and checks what is new against the checksum database.
 pub(super) const COMPLETE: &str = "-mod=mod";
 
-/// Tells whether this host can build, by the version of its Go.
+/// Checks whether this host can build, by the version of its Go.
 ///
 /// # Errors
 /// [`Kind::Assets`] without Go.

@@ -35,7 +35,7 @@ pub(super) struct Programs {
     pub lacks: Vec<&'static Extra>,
 }
 
-/// Looks at what is in `dir` and whether it is of `version`.
+/// Looks for components in `dir` and checks that they have `version`.
 pub(super) fn look(dir: &Path, version: KubernetesVersion) -> Result<Found> {
     let dir = fs::canonicalize(dir).context(Kind::Usage, || {
         format!("cannot use --components {}", dir.display())

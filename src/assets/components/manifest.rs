@@ -55,7 +55,7 @@ impl Manifest {
         })
     }
 
-    /// Reads the manifest of the set in `dir`; `None` where it is of another format.
+    /// Reads the manifest of the set in `dir`; `None` if it has another format.
     ///
     /// # Errors
     /// [`Kind::Assets`] when it is missing or damaged.

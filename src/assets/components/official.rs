@@ -15,7 +15,7 @@ use crate::assets::version::KubernetesVersion;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::progress::{Progress, Silent, Step};
 
-/// So many connections at a time: enough to fill a line, few enough for any server.
+/// The number of connections at a time: enough to fill a line, few enough for any server.
 const WIDTH: usize = 4;
 
 /// Returns the base URL of a project's downloads, without a slash at its end. A mirror has all

@@ -22,7 +22,7 @@ pub struct Limits {
     pub stall: Duration,
     /// Finding the host and connecting to it may take this long, each.
     pub connect: Duration,
-    /// So many tries in a row may bring no new byte.
+    /// The number of tries in a row that may bring no new byte.
     pub retries: u32,
     /// The wait before the first of them; it doubles with each, up to 32 times.
     pub backoff: Duration,
@@ -55,7 +55,7 @@ impl Limits {
 
 /// The reason for which a request failed.
 pub(super) enum Refusal {
-    /// It may go better next time.
+    /// Another try may succeed.
     Transient(Failure, Option<ureq::Error>),
     /// It will not.
     Final(Failure, Option<ureq::Error>),

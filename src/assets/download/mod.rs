@@ -2,7 +2,7 @@
 //!
 //! [`open`] gives a reader that resumes by itself, [`VerifyingReader`] turns a wrong SHA-256 into
 //! a read error at the end, [`fetch_to_file`] puts both together with a temporary file. Failures
-//! carry a [`Failure`], so that a caller can tell a host out of reach from a bad checksum.
+//! carry a [`Failure`], so that a caller can distinguish a host out of reach from a bad checksum.
 
 mod checksums;
 mod copy;

@@ -45,7 +45,7 @@ pub struct NodeImage {
     pub kernel: PathBuf,
     /// The initrd that goes with the kernel.
     pub initrd: PathBuf,
-    /// The size of the disk as a node sees it, in bytes; an overlay must not be smaller.
+    /// The size of the disk as a node sees it, in bytes; an overlay needs at least this size.
     pub virtual_size: u64,
 }
 
