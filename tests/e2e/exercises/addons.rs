@@ -67,14 +67,14 @@ fn what_others_changed_is_left_alone(env: &Env) {
         "--replicas=2",
     ])
     .ok();
-    env.kubby(&["start"]).ok().says("changed by somebody else");
+    env.kubby(&["start"]).ok().says("changed by another client");
     assert_eq!(get(env, &dns, "{.spec.replicas}"), "2");
     env.kubby(&["addon", "enable", "--force", "dns"]).ok();
     assert_eq!(get(env, &dns, "{.spec.replicas}"), "1");
     // From then on it is kubby's again.
     let again = env.kubby(&["start"]).ok();
     assert!(
-        !again.stderr.contains("changed by somebody else"),
+        !again.stderr.contains("changed by another client"),
         "{}",
         again.stderr
     );
