@@ -48,7 +48,7 @@ fn a_foreign_domain_is_left_alone(env: &Env) {
     env.virsh(&["define", &xml.display().to_string()]).ok();
     env.kubby_on(&name, &["start"])
         .exits(15)
-        .says("already")
+        .says("that is not this cluster's")
         .says("--profile");
     assert!(!env.home().join("profiles").join(&name).exists());
     env.kubby_on(&name, &["delete"]).ok().says("stays");

@@ -92,16 +92,34 @@ fn healthy_then(env: &Env, days: u32) {
     assert_eq!(due(env, days), 0);
 }
 
+/// Returns a profile in the form of version 1, which had one machine, in the file's root.
+fn of_version_1(profile: &str) -> String {
+    let mut table: toml::Table = profile.parse().expect("TOML");
+    let toml::Value::Array(mut nodes) = table.remove("node").expect("nodes") else {
+        panic!("no list of nodes: {profile}");
+    };
+    let mut moved = vec![nodes.remove(0), table.remove("spec").expect("settings")];
+    let node = moved[0].as_table_mut().expect("a node");
+    let machine = node.remove("machine").expect("a machine");
+    node.retain(|key, _| !["name", "role"].contains(&key));
+    moved.push(machine);
+    for part in moved {
+        table.extend(part.try_into::<toml::Table>().expect("a table"));
+    }
+    table.insert("version".into(), 1.into());
+    toml::to_string(&table).expect("TOML")
+}
+
 fn an_earlier_profile_is_taken_over(env: &Env) {
     let name = &env.profile;
     let path = folder(env, name).join("profile.toml");
     let text = std::fs::read_to_string(&path).expect("the profile");
-    assert!(text.starts_with("version = 2\n"), "{text}");
-    let earlier = text.replacen("version = 2\n", "version = 1\n", 1);
+    assert!(text.starts_with("version = 3\n"), "{text}");
+    let earlier = of_version_1(&text);
     std::fs::write(&path, &earlier).expect("the profile");
     let (run, result) = start(env, name);
     assert_eq!(result["wasRunning"], true, "{result}");
-    run.says("was of version 1 and is now of version 2");
+    run.says("had version 1 and now has version 3");
     assert_eq!(std::fs::read_to_string(&path).expect("the profile"), text);
     let kept = std::fs::read_to_string(path.with_extension("toml.v1"));
     assert_eq!(kept.expect("the earlier one"), earlier);
@@ -171,7 +189,7 @@ fn a_cluster_resumes_after_its_certificates_have_ended(env: &Env) {
     assert_eq!(due, Some(14), "{status}");
     let run = later(env, RESUMES, &["start", "--keep-context", "-o", "json"]).ok();
     note!("resume in the future: {:.1} s", run.took.as_secs_f64());
-    let run = run.says("Wake the node done").says("it has ended");
+    let run = run.says("Resume the machine done").says("it has ended");
     let renewed = run.json()["renewedCertificates"].as_array().map(Vec::len);
     assert_eq!(renewed, Some(14), "{}", run.stdout);
     healthy_then(env, RESUMES);

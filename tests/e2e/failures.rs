@@ -24,7 +24,7 @@ fn with_init(env: &Env, suffix: &str, init: &str) -> Run {
             &["start", "--kernel-arg", &init, "--memory", "2GiB"],
         )
         .exits(13)
-        .says("switching it off and on again: try 3 of 3")
+        .says("powering it off and on again: attempt 3 of 3")
         .says(&format!("kubby logs -p {profile} --console"));
     note!("reported after {:.1} s", run.took.as_secs_f64());
     env.kubby_on(profile, &["delete"]).ok();
@@ -42,7 +42,7 @@ fn a_kernel_panic_is_reported_at_once(env: &Env) {
 
 /// As one whose processor lost an interrupt: nothing on the console, and nothing ever happens.
 fn a_machine_that_rests_is_reported(env: &Env) {
-    let run = with_init(env, "rest", "/bin/cat").says("does nothing");
+    let run = with_init(env, "rest", "/bin/cat").says("appears to hang");
     assert_eq!(
         run.stderr.matches("tries again").count(),
         1,

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use kubby::hypervisor::POOL_MARK;
+
 use crate::env::Env;
 use crate::program::Run;
 use crate::saving::{pool, template_parts};
@@ -113,7 +115,7 @@ fn beside_templates(env: &Env) -> Vec<String> {
     );
     let parts = template_parts(env);
     let of_template = |name: &str| {
-        ["base-", "components-"]
+        ["base-", "components-", POOL_MARK]
             .iter()
             .any(|start| name.starts_with(start))
             || parts.iter().any(|part| name.contains(part))

@@ -83,7 +83,7 @@ fn waiting_names_the_other_process(env: &Env) {
     let text = String::from_utf8_lossy(&waited.stderr);
     assert_eq!(waited.status.code(), Some(130), "{text}");
     let words = format!(
-        "waiting for another kubby that works on `{name}`: process {}",
+        "waiting for another kubby process that uses `{name}`: process {}",
         first.id()
     );
     assert!(text.contains(&words), "{text}");
