@@ -20,7 +20,7 @@ pub struct Env<'a> {
     pub store: &'a Store,
     /// Everything outside of this process.
     pub backend: &'a dyn Backend,
-    /// Where progress is reported.
+    /// The receiver of progress.
     pub progress: &'a dyn Progress,
 }
 
@@ -51,14 +51,14 @@ impl Env<'_> {
 /// A request for the assets of a cluster.
 #[derive(Debug, Clone)]
 pub struct AssetRequest<'a> {
-    /// Where the Kubernetes programs come from.
+    /// The request for the Kubernetes programs.
     pub components: components::Request<'a>,
     /// A prebuilt node image, path or URL, with its SHA-256; without one it is built.
     pub image: Option<(&'a str, Option<&'a str>)>,
 }
 
-/// What operations reach outside of this process: libvirt, the nodes, and the assets. Tests have one in
-/// memory.
+/// Everything that operations reach outside of this process: libvirt, the nodes, and the assets. Tests
+/// have one in memory.
 pub trait Backend: Send + Sync {
     /// Connects to the libvirt at a URI.
     ///

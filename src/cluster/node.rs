@@ -18,7 +18,7 @@ pub struct Node {
     pub role: Role,
     /// The cluster that it belongs to.
     pub cluster: ProfileName,
-    /// How its machine is run.
+    /// Its machine's acceleration.
     pub acceleration: Acceleration,
     /// The folder with the host's programs of the cluster's version.
     pub programs: PathBuf,

@@ -119,7 +119,7 @@ impl ClusterArgs {
     }
 }
 
-/// What a new profile needs besides the flags.
+/// The parts of a new profile that are not flags.
 pub(crate) struct NewProfile<'a> {
     pub(crate) name: &'a ProfileName,
     pub(crate) connect: &'a str,

@@ -20,7 +20,7 @@ impl ProfileDir {
     pub fn root(&self) -> &Path {
         &self.root
     }
-    /// What is wanted: the profile.
+    /// Returns the file with the settings of the cluster.
     pub fn profile(&self) -> PathBuf {
         self.root.join("profile.toml")
     }
@@ -54,8 +54,8 @@ impl ProfileDir {
     pub fn never_ran(&self) -> PathBuf {
         self.root.join("never-ran")
     }
-    /// Takes the mark away for good, as has to be done before the machine's first instruction:
-    /// what has the mark holds nothing of anybody's and is made anew by the next start.
+    /// Removes the mark permanently, which has to happen before the machine's first instruction: a
+    /// machine with the mark contains no data, and the next start replaces it.
     ///
     /// # Errors
     /// [`Kind::Internal`] when the file system refuses.

@@ -34,7 +34,8 @@ impl Sources {
     }
 }
 
-fn is_test(file: &str) -> bool {
+/// Returns whether a file has only tests, or what they use.
+pub fn is_test(file: &str) -> bool {
     file.split('/')
         .any(|part| ["tests", "testing", "tests.rs"].contains(&part))
         || file.ends_with("_tests.rs")

@@ -109,7 +109,7 @@ pub(crate) fn check_memory_left(
 }
 
 /// Returns a warning where one more emulated node would make more running nodes than the host has
-/// processors. A list of domains that cannot be had is no reason not to start.
+/// processors. If the domains cannot be listed, there is no warning.
 pub(crate) fn crowd(
     host: &Host<'_>,
     acceleration: Acceleration,
@@ -123,7 +123,7 @@ pub(crate) fn crowd(
     check_processors_left(acceleration, processors, all.len(), &own)
 }
 
-/// Returns the warning of [`crowd`] for so many `running` nodes, of which those of the profiles `own`
+/// Returns the warning of [`crowd`] for `running` nodes, of which those of the profiles `own`
 /// can be paused by this home. An emulated node uses half a processor or more even when it is idle.
 fn check_processors_left(
     acceleration: Acceleration,

@@ -28,13 +28,13 @@ pub struct Certificate {
     /// The name of the authority that signs it; absent for an authority.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authority: Option<&'static str>,
-    /// When it ends, seconds since 1970; absent where it is missing or damaged.
+    /// Its end, seconds since 1970; absent where it is missing or damaged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ends_at: Option<i64>,
     /// Whole days until then; negative when it has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub days_left: Option<i64>,
-    /// Why the next start renews it; absent when it does not.
+    /// The reason why the next start renews it; absent when it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub renewal: Option<&'static str>,
 }

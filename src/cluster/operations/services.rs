@@ -26,7 +26,7 @@ pub struct ServiceRequest {
     pub port: Option<String>,
     /// The port on this host's loopback; kubby chooses without.
     pub host_port: Option<u16>,
-    /// How long to wait for a ready pod.
+    /// The time to wait for a ready pod.
     pub wait: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! What of a cluster runs, as minikube's users know it: host, kubelet, apiserver, kubeconfig.
+//! The states of a cluster's parts, as minikube's users know them: host, kubelet, apiserver, kubeconfig.
 
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ pub enum KubeconfigState {
     Nonexistent,
 }
 
-/// What `kubby status` tells.
+/// The result of `kubby status`.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
@@ -83,13 +83,13 @@ pub struct Status {
     /// URL of kube-apiserver on the host; absent where the profile does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
-    /// When the first of the cluster's certificates ends, seconds since 1970.
+    /// The end of the first of the cluster's certificates, seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificates_end: Option<i64>,
     /// Certificates that the next start renews: they end within 30 days, or do not fit any more.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub certificates_due: Vec<&'static str>,
-    /// Why something is not as it should be.
+    /// The reason why something is not as it should be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -135,8 +135,8 @@ impl Status {
 /// Finds out what of a cluster runs. With `deep` unset only the virtual machine is looked at.
 ///
 /// # Errors
-/// [`crate::error::Kind::Hypervisor`] when libvirt cannot be asked; a damaged cluster is no error
-/// but [`HostState::Broken`].
+/// [`crate::error::Kind::Hypervisor`] when libvirt cannot be asked; a damaged cluster is not an
+/// error but [`HostState::Broken`].
 pub fn status(env: &Env<'_>, name: &ProfileName, deep: bool) -> Result<Status> {
     let dir = env.store.profile_dir(name);
     if !dir.root().exists() {

@@ -20,7 +20,7 @@ pub struct Throwaway<'a> {
 }
 
 impl<'a> Throwaway<'a> {
-    /// Takes a name for a cluster: the given one, or one that nobody has. With `keep` it is kept
+    /// Takes a name for a cluster: the given one, or one that is free. With `keep` it is kept
     /// whatever happens to this process.
     ///
     /// # Errors
@@ -188,7 +188,7 @@ mod tests {
         let (_tmp, store) = store();
         let dir = store.profile_dir(&"run-1".parse().unwrap());
         fsutil::create_private_dir(dir.root()).unwrap();
-        assert!(!is_abandoned(&dir).unwrap(), "no mark is no throwaway");
+        assert!(!is_abandoned(&dir).unwrap(), "without a mark it is not one");
         fs::write(dir.throwaway(), "").unwrap();
         assert!(is_abandoned(&dir).unwrap());
         clear_abandoned(&dir).unwrap();

@@ -19,13 +19,13 @@ use crate::units::human_bytes;
 pub struct Snapshot {
     /// Its name.
     pub name: SnapshotName,
-    /// When it was saved, seconds since 1970; absent for one that is damaged.
+    /// The time at which it was saved, seconds since 1970; absent for one that is damaged.
     pub created: Option<i64>,
     /// Whether the machine's memory is in it.
     pub memory: bool,
     /// The bytes that its memory takes on the disk; the disk's layers are shared.
     pub bytes: u64,
-    /// Why it cannot be used; absent when it can.
+    /// The reason why it cannot be used; absent when it can.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }

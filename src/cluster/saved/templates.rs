@@ -20,7 +20,7 @@ use crate::store::Store;
 pub struct Row {
     /// Its key: a digest of everything that went into it.
     pub key: String,
-    /// When it was saved, seconds since 1970; absent for one that is damaged.
+    /// The time at which it was saved, seconds since 1970; absent for one that is damaged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created: Option<i64>,
     /// Kubernetes version with `v`.
@@ -36,7 +36,7 @@ pub struct Row {
     pub bytes: u64,
     /// The clusters that run on its memory now.
     pub used_by: Vec<ProfileName>,
-    /// Why no start can use it; absent when one can.
+    /// The reason why no start can use it; absent when one can.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }

@@ -1,5 +1,6 @@
 //! The checks before anything is created, and the profile that a start works towards.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::addon::{self, Folder};
@@ -43,12 +44,7 @@ pub(super) fn begin<'a>(
     let info = host.info()?;
     let dir = env.store.profile_dir(name);
     check_domain(host, name, existing.as_ref())?;
-    let kubeconfig = match &existing {
-        Some(profile) => profile.kubeconfig.clone(),
-        None if options.own_kubeconfig => dir.kubeconfig(),
-        None => kubeconfig::default_path()?,
-    };
-    context::check(env.store, name, &kubeconfig)?;
+    let kubeconfig = settle_kubeconfig(env, name, options, existing.as_ref())?;
     let facts = env.backend.acceleration_facts(&info);
     let (acceleration, reason) = spec::acceleration(args.accel, existing.as_ref(), &info, &facts)?;
     let never_ran = dir.never_ran().exists();
@@ -91,13 +87,35 @@ pub(super) fn begin<'a>(
     start.was_running = running;
     start.archives = asked.iter().flat_map(|f| f.archives.clone()).collect();
     settle_addons(&mut start.cluster, &asked, &args.no_addon)?;
+    step.done(summary(&start, &reason));
+    Ok(start)
+}
+
+/// Returns how the machine will run, for the step.
+fn summary(start: &Start<'_>, reason: &str) -> String {
     let machine = &start.cluster.profile.first().machine;
-    step.done(format!(
-        "{acceleration} ({reason}), {} CPUs, {} memory",
+    format!(
+        "{} ({reason}), {} CPUs, {} memory",
+        start.acceleration,
         machine.cpus,
         Mebibytes(machine.memory_mib)
-    ));
-    Ok(start)
+    )
+}
+
+/// Returns the kubeconfig that gets the context, after checking that it can.
+fn settle_kubeconfig(
+    env: &Env<'_>,
+    name: &ProfileName,
+    options: &StartOptions,
+    existing: Option<&Profile>,
+) -> Result<PathBuf> {
+    let kubeconfig = match existing {
+        Some(profile) => profile.kubeconfig.clone(),
+        None if options.own_kubeconfig => env.store.profile_dir(name).kubeconfig(),
+        None => kubeconfig::default_path()?,
+    };
+    context::check(env.store, name, &kubeconfig)?;
+    Ok(kubeconfig)
 }
 
 /// Warns if the host has little memory or too few processors for one more machine.

@@ -65,7 +65,7 @@ pub(super) fn run(start: &mut Start<'_>, node: usize) -> Result<Flow> {
     Ok(Flow::Next)
 }
 
-/// What connecting to a node needs.
+/// The surroundings of a connection to a node.
 pub(super) struct Connecting<'a> {
     pub(super) env: &'a Env<'a>,
     pub(super) cluster: &'a Cluster,

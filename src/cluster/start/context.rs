@@ -43,7 +43,7 @@ pub(crate) enum Flow {
     BackTo(&'static str),
 }
 
-/// How a machine began to run.
+/// The origin of a machine's run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// It was running before this start.
@@ -111,7 +111,7 @@ pub(crate) struct Start<'a> {
     /// Certificates that this start renewed.
     pub(crate) renewed: Vec<String>,
     pub(crate) timing: Stopwatch,
-    /// When this attempt's machine began to run.
+    /// The time at which this attempt's machine began to run.
     pub(crate) began: Instant,
     /// The number of boots so far.
     pub(crate) boots: u32,

@@ -59,7 +59,7 @@ pub(super) fn copy(start: &mut Start<'_>, node: usize) -> Result<bool> {
     };
     let (key, dir) = (template.key.clone(), template.dir.clone());
     let found = match dir.load() {
-        // A first start has no template, which is no news for the user.
+        // A first start has no template, which need not be reported.
         Ok(None) => return Ok(false),
         Ok(Some(saved)) => Ok(saved),
         Err(e) => Err(e),

@@ -33,7 +33,7 @@ pub struct Waiting<'a, 'w> {
     pub units: &'a [Unit],
     /// The console and the domain.
     pub watcher: &'a mut Watcher<'w>,
-    /// When to give up.
+    /// The end of the wait.
     pub deadline: Instant,
     /// Cancels the wait; set by the SSH check of a resumed node, which runs in parallel.
     pub cancel: Option<&'a AtomicBool>,
@@ -241,7 +241,7 @@ mod tests {
     use super::*;
     use crate::remote::Output;
 
-    /// A node that answers alike whatever it is asked; nothing where it lets nobody in.
+    /// A node that gives one answer to all commands, or accepts no connection.
     struct Node(Option<&'static str>);
 
     impl Remote for Node {

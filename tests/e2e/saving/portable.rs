@@ -133,7 +133,7 @@ fn bad_files_leave_nothing(env: &Env) {
     let bad = env.root().join("bad.zst");
     let path = bad.to_str().expect("a path");
     std::fs::write(&bad, "no template").expect("a file");
-    import(&other, &[path]).exits(2).says("is no template");
+    import(&other, &[path]).exits(2).says("is not a template");
     import(&other, &["/nowhere/at/all"])
         .exits(2)
         .says("cannot open");

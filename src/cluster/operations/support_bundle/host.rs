@@ -1,4 +1,4 @@
-//! What this host tells of a cluster: it needs no node that answers.
+//! The parts of a bundle that this host has: they need no node that answers.
 
 use std::fmt::Write as _;
 
@@ -155,7 +155,7 @@ fn facts(store: &Store, info: Option<&HostInfo>) -> serde_json::Value {
     let load = read("/proc/loadavg").unwrap_or_default();
     let model = read("/proc/cpuinfo").unwrap_or_default();
     let model = model.lines().find(|l| l.starts_with("model name"));
-    // Their values are nobody's business.
+    // Without their values, which may be secret.
     let proxies: Vec<String> = std::env::vars_os()
         .filter_map(|(name, _)| name.into_string().ok())
         .filter(|name| name.to_ascii_lowercase().ends_with("_proxy"))

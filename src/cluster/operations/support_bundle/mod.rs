@@ -23,11 +23,11 @@ use redact::Redactor;
 /// No part is begun after this time.
 const LIMIT: Duration = Duration::from_secs(150);
 
-/// What was collected.
+/// The collected files.
 pub struct Bundle {
     folder: String,
     files: Vec<(String, String)>,
-    /// What could not be had, and why.
+    /// The parts that could not be collected, with the reasons.
     pub problems: Vec<String>,
 }
 
@@ -39,12 +39,13 @@ impl Bundle {
 }
 
 /// Collects console, journals, events, objects and versions of a cluster in whatever state it is,
-/// `failure` included: what went wrong before. It changes nothing and waits for no lock, so that it
+/// with the `failure` that it is about. It changes nothing and waits for no lock, so that it
 /// can be used while another kubby hangs.
 ///
 /// # Errors
-/// [`crate::error::Kind::State`] where there is no such cluster, unless there is a failure to tell
-/// of; [`crate::error::Kind::Interrupted`] on Ctrl-C. What cannot be had is no error but a problem.
+/// [`crate::error::Kind::State`] where there is no such cluster, unless there is a failure to
+/// report; [`crate::error::Kind::Interrupted`] on Ctrl-C. A part that cannot be collected is not an
+/// error but a problem.
 pub fn collect(env: &Env<'_>, name: &ProfileName, failure: Option<&Error>) -> Result<Bundle> {
     let cluster = match failure {
         None => Ok(Cluster::open(env.store, name)?),
@@ -72,7 +73,7 @@ pub fn collect(env: &Env<'_>, name: &ProfileName, failure: Option<&Error>) -> Re
         }
         Err(e) => parts.problem("profile.toml, node/ and cluster/", e),
     }
-    // What Ctrl-C broke off looks like a dead node from further inside.
+    // An interrupted request looks like a dead node.
     interrupt::check()?;
     let (files, problems) = parts.finish(&redactor);
     step.done(format!("{} files", files.len()));

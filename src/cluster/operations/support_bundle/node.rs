@@ -1,4 +1,4 @@
-//! What the node tells over SSH: journals, and what runs there.
+//! The parts of a bundle that the node has: journals and lists of processes, over SSH.
 
 use std::time::Duration;
 
@@ -8,22 +8,22 @@ use crate::cluster::env::Env;
 use crate::cluster::operations::status::HostState;
 use crate::provision;
 
-/// How long the node may take to let kubby in.
+/// The limit for connecting to the node.
 const CONNECT: Duration = Duration::from_secs(20);
 
-/// How long each look may take.
+/// The limit for each command.
 const LOOK: Duration = Duration::from_secs(30);
 
 /// The most lines of a journal, from its end.
 const LINES: u32 = 5000;
 
-/// What is looked at beside journals. Programs without their arguments: these may be secret.
+/// The commands beside journals. Programs without their arguments: these may be secret.
 const SYSTEM: &str = "for look in 'uname -a' 'cat /etc/os-release' uptime 'free -m' 'df -h' \
 'systemctl --no-pager --failed' 'systemctl --no-pager list-units --type=service' \
 'ps -eo pid,ppid,stat,rss,etime,comm' 'ip -br address' 'ip route'; do \
 echo \"== $look\"; $look; echo; done 2>&1";
 
-/// What runs in containers.
+/// The commands about containers.
 const CONTAINERS: &str =
     "for look in 'crictl ps -a' 'crictl images'; do echo \"== $look\"; $look; echo; done 2>&1";
 

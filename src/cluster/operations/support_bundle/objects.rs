@@ -1,4 +1,4 @@
-//! What the API tells of a cluster, without what may be secret in it.
+//! The parts of a bundle that the API has, without secrets.
 
 use base64::Engine as _;
 use comfy_table::{Table, TableStyle};
@@ -13,8 +13,8 @@ use crate::cluster::operations::status::HostState;
 use crate::error::{Kind, Result, ResultExt};
 use crate::interrupt;
 
-/// What is asked for: file name and path. Neither Secrets nor ConfigMaps, whose values are
-/// anybody's guess.
+/// The lists to collect: file name and path. Neither Secrets nor ConfigMaps, which may contain
+/// anything.
 const LISTS: [(&str, &str); 17] = [
     ("nodes", "/api/v1/nodes"),
     ("namespaces", "/api/v1/namespaces"),
@@ -38,7 +38,7 @@ const LISTS: [(&str, &str); 17] = [
     ),
 ];
 
-/// How many Secrets to ask for at a time: each may have a megabyte.
+/// The number of Secrets in one request: each may have a megabyte.
 const SECRETS: usize = 5;
 
 /// The most objects of a kind.
@@ -125,7 +125,7 @@ fn parse(body: &str, path: &str) -> Result<Value> {
     })
 }
 
-/// What to ask for to get the page after this one.
+/// Returns the request for the page after this one.
 fn following(list: &Value) -> Option<&str> {
     let next = list["metadata"]["continue"].as_str();
     next.filter(|next| !next.is_empty())
@@ -144,7 +144,7 @@ fn learn_all(api: &ApiClient, redactor: &mut Redactor) -> Result<()> {
     }
 }
 
-/// Takes note of what must not be seen.
+/// Collects the values to leave out.
 fn learn(secrets: &Value, redactor: &mut Redactor) {
     for secret in secrets["items"].as_array().into_iter().flatten() {
         for (key, value) in secret["data"].as_object().into_iter().flatten() {
@@ -304,7 +304,7 @@ mod tests {
                 }]},
             })
         );
-        // Programs may log it, the mode is nobody's secret.
+        // Programs may log it, and the mode is not secret.
         assert_eq!(redactor.text("three33 four444"), "(left out) four444");
     }
 

@@ -1,4 +1,4 @@
-//! What a bundle is put together from, until it is whole.
+//! The parts of a bundle, until it is complete.
 
 use std::time::{Duration, Instant};
 

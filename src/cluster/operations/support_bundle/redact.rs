@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::egress::address::Address;
 use crate::store::ProfileDir;
 
-/// What stands where a secret was.
+/// The text in the place of a secret.
 pub(super) const LEFT_OUT: &str = "(left out)";
 
 /// Shorter values are words of everyday use rather than secrets.
@@ -19,7 +19,7 @@ const SHORTEST: usize = 6;
 /// The longest text that a private key without an end is taken for, in bytes.
 const LONGEST_KEY: usize = 16 * 1024;
 
-/// What looks like a secret, and what it becomes.
+/// The patterns of secrets, with their replacements.
 static SHAPES: LazyLock<Vec<(Regex, String)>> = LazyLock::new(|| {
     [
         // Passwords in URLs.
@@ -82,7 +82,7 @@ impl Redactor {
         redactor
     }
 
-    /// A value that must not be seen, in itself and in base64.
+    /// Adds a secret value, which is left out as it is and in base64.
     pub(super) fn add(&mut self, value: &str) {
         let value = value.trim();
         let known = &mut self.known;

@@ -13,9 +13,9 @@ use crate::units::hex;
 
 /// The size of a page, in bytes.
 pub const PAGE: usize = 4096;
-/// What most pages hold; comparing with it is one call.
+/// A page of zeros, as most pages are; comparing with it is one call.
 static ZEROS: [u8; PAGE] = [0; PAGE];
-/// What one thread digests at a time.
+/// The bytes that one thread digests at a time.
 const CHUNK: u64 = 64 << 20;
 
 /// The SHA-256 of a short text, as hexadecimal digits.
@@ -78,7 +78,7 @@ fn chunk(file: &File, begin: u64, end: u64) -> io::Result<[u8; 32]> {
     let mut at = begin;
     while at < end {
         at = match rustix::fs::seek(file, SeekFrom::Data(at)) {
-            // The file's position is shared by the threads, but nobody uses it.
+            // The threads share the file's position, but none uses it.
             Ok(data) => data - data % PAGE as u64,
             Err(Errno::NXIO) => break,
             // A file system that knows no holes is read in full.

@@ -27,7 +27,7 @@ pub const FORMAT: u32 = 1;
 /// The manifest's file name in the folder.
 pub const MANIFEST: &str = "manifest.json";
 
-/// What a saved state consists of.
+/// The manifest of a saved state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Saved {
@@ -35,15 +35,15 @@ pub struct Saved {
     pub format: u32,
     /// Names the files in the pool.
     pub id: String,
-    /// When it was saved, seconds since 1970.
+    /// The time at which it was saved, seconds since 1970.
     pub created: i64,
-    /// What it was saved by; another one may not be able to read it.
+    /// The host that saved it; another one may not be able to read it.
     pub host: HostMark,
     /// The machine's memory; nothing for a cluster that was stopped.
     pub memory: Option<Memory>,
     /// The volume with the disk as it was; frozen unless the state is a suspended cluster's.
     pub disk: String,
-    /// What the disk's file looked like.
+    /// The stamp of the disk's file.
     pub disk_stamp: Stamp,
     /// The profile as it was; in manifests of earlier kubbys of an earlier version.
     #[serde(deserialize_with = "Profile::deserialize_any_version")]
@@ -54,16 +54,16 @@ pub struct Saved {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Memory {
-    /// Where in the memory's file the first page is, in bytes.
+    /// The place of the first page in the memory's file, in bytes.
     pub offset: u64,
     /// The length of the memory, in bytes.
     pub length: u64,
-    /// What the memory's file looked like when it was complete.
+    /// The stamp of the memory's file when it was complete.
     pub stamp: Stamp,
-    /// The digest of the memory's file, see [`digest_pages`]; nothing where the state is taken up
-    /// at once.
+    /// The digest of the memory's file, see [`digest_pages`]; absent where the state is
+    /// loaded at once.
     pub digest: Option<String>,
-    /// What the devices' file looked like when it was complete.
+    /// The stamp of the devices' file when it was complete.
     pub devices_stamp: Stamp,
     /// The digest of the devices' file.
     pub devices_digest: Option<String>,
@@ -71,8 +71,8 @@ pub struct Memory {
     pub allocated: u64,
 }
 
-/// What a machine's state depends on beside its definition: QEMU loads only what the same QEMU
-/// has saved, and a guest has seen which processor it runs on.
+/// The properties of a host that a machine's state depends on beside its definition: QEMU loads only
+/// states of the same QEMU, and a guest has detected the processor that it runs on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HostMark {
@@ -95,7 +95,7 @@ impl HostMark {
         }
     }
 
-    /// What differs from another mark, for people.
+    /// Returns the difference from another mark, for people.
     pub fn difference(&self, other: &HostMark) -> Option<String> {
         let (now, then) = (other, self);
         if then.qemu != now.qemu {
@@ -111,7 +111,7 @@ impl HostMark {
     }
 }
 
-/// The lines of `/proc/cpuinfo` that tell one processor from another.
+/// Returns the lines of `/proc/cpuinfo` that distinguish processors.
 fn processor(cpuinfo: &str) -> String {
     let first = cpuinfo.split("\n\n").next().unwrap_or_default();
     let telling = [

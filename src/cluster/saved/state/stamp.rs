@@ -1,4 +1,4 @@
-//! What a file looks like from outside, to see whether anybody has touched it.
+//! The outside of a file, which shows whether it was changed.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -14,7 +14,7 @@ pub struct Stamp {
     inode: u64,
     /// Nanoseconds since 1970.
     modified: i64,
-    /// When anything about the file was changed, its modes and times included; nobody can set it.
+    /// The time of the last change, modes and times included; no program can set it.
     changed: i64,
 }
 
@@ -32,7 +32,7 @@ impl Stamp {
         })
     }
 
-    /// Whether the content is the same as far as one can tell. Looser than equality, for files
+    /// Returns whether the content is the same by size, file and time. Looser than equality, for files
     /// whose owner libvirt changes.
     pub fn same_content(&self, other: &Stamp) -> bool {
         (self.size, self.inode, self.modified) == (other.size, other.inode, other.modified)

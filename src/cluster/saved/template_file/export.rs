@@ -18,7 +18,7 @@ use crate::interrupt;
 use crate::store::Store;
 use crate::units::human_bytes;
 
-/// What was exported.
+/// The result of an export.
 #[derive(Debug, Serialize)]
 pub struct Exported {
     /// The template's key.
@@ -41,7 +41,7 @@ pub fn export(env: &Env<'_>, key: Option<&str>, to: &Path, images: bool) -> Resu
     let (key, dir) = templates::choose(env.store, key)?;
     let step = env.progress.step(&format!("Export the template {key}"));
     let (header, mut files) = {
-        // Under the lock until all files are open: from then on nobody can take them away.
+        // Under the lock until all files are open: later removals do not matter.
         let _shared = env.lock_shared()?;
         gather(env, &key, &dir, images)?
     };
@@ -191,7 +191,7 @@ fn files_below(root: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Writes header and members; `report` is told how many bytes were read.
+/// Writes header and members; `report` gets the number of bytes read so far.
 fn write(
     header: &Header,
     files: &mut [(String, File)],

@@ -28,7 +28,7 @@ pub struct Header {
     pub key: String,
     /// The template's manifest, as it was on the host that exported it.
     pub saved: Saved,
-    /// What the disk's layer was made over.
+    /// The volumes that the disk's layer was made over.
     pub base: Base,
     /// All other members, in their order.
     pub members: Vec<Member>,
@@ -62,7 +62,7 @@ pub fn read<R: Read>(entries: &mut tar::Entries<'_, R>, label: &str) -> Result<H
     let foreign = || {
         Error::new(
             Kind::Usage,
-            format!("{label} is no template that kubby has exported"),
+            format!("{label} is not a template that kubby has exported"),
         )
     };
     let first = entries.next().ok_or_else(foreign)?;

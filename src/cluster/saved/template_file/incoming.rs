@@ -32,7 +32,7 @@ pub(super) struct Import<'a> {
     /// The template's manifest as it will be here.
     saved: Saved,
     partial: PathBuf,
-    /// Where unpacked members are.
+    /// The paths of unpacked members.
     places: BTreeMap<String, PathBuf>,
     image: Option<tempfile::TempDir>,
     components: Option<tempfile::TempDir>,
@@ -164,7 +164,7 @@ impl<'a> Import<'a> {
         if !(kind.is_file() || kind.is_gnu_sparse()) || self.places.contains_key(&path) {
             return Err(Error::new(
                 Kind::Assets,
-                format!("the template's part {path} is no file, or is there twice"),
+                format!("the template's part {path} is not a file, or occurs twice"),
             ));
         }
         step.detail(&path);

@@ -7,8 +7,8 @@ use std::os::unix::fs::FileExt as _;
 use crate::cluster::saved::state::{PAGE, is_zero};
 use crate::interrupt;
 
-/// Copies `size` bytes into an empty file; pages of zeros are left out. `report` is told how much
-/// is done.
+/// Copies `size` bytes into an empty file; pages of zeros are left out. `report` gets the number of
+/// bytes so far.
 ///
 /// # Errors
 /// Those of reading and writing; [`io::ErrorKind::UnexpectedEof`] for a source that ends early and

@@ -11,7 +11,7 @@ use crate::units::hex;
 
 /// The file or standard input that is read, which digests what passes.
 pub struct Input {
-    /// How messages call it.
+    /// Its name in messages.
     pub label: String,
     from: Box<dyn Read>,
     digest: Sha256,
