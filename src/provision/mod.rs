@@ -43,7 +43,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Wanted {
     all
 }
 
-/// Returns a digest of all that a plan says; one made with [`Pki::blank`] leaves keys and
+/// Returns a digest of all that a plan says; one made with [`Pki::blank`](crate::pki::Pki::blank) leaves keys and
 /// certificates out.
 pub fn digest(wanted: &Wanted) -> String {
     let mut digest = Sha256::new();

@@ -37,7 +37,7 @@ pub struct Imported {
     pub imported: bool,
 }
 
-/// Imports a template from a file that [`super::export`] has written.
+/// Imports a template from a file that [`super::export()`] has written.
 ///
 /// # Errors
 /// [`Kind::Usage`] for a file that is not a template; [`Kind::Assets`] for one that is cut, changed,
