@@ -43,8 +43,8 @@ pub fn plan(inputs: &Inputs<'_>) -> Wanted {
     all
 }
 
-/// Returns a digest of all that a plan says; one made with [`Pki::blank`] leaves keys and
-/// certificates out.
+/// Returns a digest of all that a plan says; one made with [`crate::pki::Pki::blank`] leaves keys
+/// and certificates out.
 pub fn digest(wanted: &Wanted) -> String {
     let mut digest = Sha256::new();
     for file in &wanted.files {

@@ -62,7 +62,7 @@ pub struct ComponentSet {
     /// The client of the node's buildkitd, of the same version, that runs on this host.
     pub buildctl: PathBuf,
     /// The references of the images in the volume, by the names of their archives in `/images`, as
-    /// [`IMAGES`] has them unless a user's folder had others.
+    /// [`IMAGES`](super::IMAGES) has them unless a user's folder had others.
     pub images: BTreeMap<String, String>,
     /// The version of etcd, such as `3.7.3`.
     pub etcd_version: String,
