@@ -2,7 +2,7 @@
 //!
 //! [`ensure()`] returns a [`ComponentSet`] from the cache, or makes one: out of the official
 //! downloads, or out of Go modules where the download hosts are out of reach. What Kubernetes does
-//! not come with, but a cluster needs, is built in any case ([`extras`]). Everything that goes into
+//! not come with, but a cluster needs, is built in any case (`extras.rs`). Everything that goes into
 //! a set is hashed to its key; a set appears in the cache whole or not at all.
 
 pub(crate) mod archive;

@@ -36,13 +36,23 @@ pub(super) fn fetch(
     limits: &Limits,
 ) -> Result<()> {
     let root = format!("{base}/v2/{}", image.name);
+    let shown = download::printable(&root);
+    let bad = |why: &str| {
+        let message = format!("cannot use the image {shown}:{}: {why}", image.tag);
+        Error::new(Kind::Assets, message)
+    };
+    let parse = |bytes: &[u8]| -> Result<Value> {
+        serde_json::from_slice(bytes).context(Kind::Assets, || {
+            format!("{shown}/manifests/{} is not JSON", image.tag)
+        })
+    };
     let get = |url: &str, most: u64| {
         let sink = Silent.step("").sink();
         download::fetch_bytes(url, &[("Accept", ACCEPT)], most, &sink, limits)
     };
     let verified = |kind: &str, descriptor: &Value, most: u64| {
         let digest = digest_of(descriptor)
-            .ok_or_else(|| bad(&root, image, "it names something without a SHA-256 digest"))?;
+            .ok_or_else(|| bad("it names something without a SHA-256 digest"))?;
         let url = format!("{root}/{kind}/{digest}");
         let bytes = get(&url, most)?;
         download::check(&bytes, digest.trim_start_matches("sha256:"), &url)?;
@@ -50,24 +60,21 @@ pub(super) fn fetch(
     };
 
     let tagged = get(&format!("{root}/manifests/{}", image.tag), MOST_MANIFEST)?;
-    let top = parse(&tagged, &root, image)?;
+    let top = parse(&tagged)?;
     let (manifest, bytes) = match top["manifests"].as_array() {
         Some(all) => {
-            let wanted = all.iter().find(|m| is_for(m, image.arch)).ok_or_else(|| {
-                bad(
-                    &root,
-                    image,
-                    &format!("there is none for linux/{}", image.arch),
-                )
-            })?;
+            let wanted = all
+                .iter()
+                .find(|m| is_for(m, image.arch))
+                .ok_or_else(|| bad(&format!("there is none for linux/{}", image.arch)))?;
             let bytes = verified("manifests", wanted, MOST_MANIFEST)?;
-            (parse(&bytes, &root, image)?, bytes)
+            (parse(&bytes)?, bytes)
         }
         None => (top, tagged),
     };
     let layers = manifest["layers"]
         .as_array()
-        .ok_or_else(|| bad(&root, image, "its manifest has no layers"))?;
+        .ok_or_else(|| bad("its manifest has no layers"))?;
     let blobs = std::iter::once(&manifest["config"])
         .chain(layers)
         .map(|descriptor| verified("blobs", descriptor, MOST_BLOB))
@@ -76,27 +83,6 @@ pub(super) fn fetch(
         .as_str()
         .unwrap_or("application/vnd.oci.image.manifest.v1+json");
     oci::write_image(out, as_name, media_type, bytes, blobs)
-}
-
-fn parse(bytes: &[u8], root: &str, image: &Image) -> Result<Value> {
-    serde_json::from_slice(bytes).context(Kind::Assets, || {
-        format!(
-            "{}/manifests/{} is not JSON",
-            download::printable(root),
-            image.tag
-        )
-    })
-}
-
-fn bad(root: &str, image: &Image, why: &str) -> Error {
-    Error::new(
-        Kind::Assets,
-        format!(
-            "cannot use the image {}:{}: {why}",
-            download::printable(root),
-            image.tag
-        ),
-    )
 }
 
 /// Returns the digest of a descriptor, if it is one that is safe in a URL and can be verified.

@@ -104,81 +104,75 @@ fn fill(stage: &Stage, out: &Path) -> Result<usize> {
         port: ports::find_free(1, &BTreeSet::new())?[0],
     };
     run.write_credentials()?;
-    let [etcd_ends, api_ends] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+    let objects = while_running(
+        |ends| run.etcd(ends),
+        |etcd_ended| {
+            while_running(
+                |ends| run.api_server(ends),
+                |api_ended| {
+                    run.wait(&|| etcd_ended() || api_ended())?;
+                    while_running(|ends| run.controllers(ends), |e| run.wait_for_accounts(e))
+                },
+            )?;
+            run.prune()
+        },
+    )?;
+    take(&run.data(), out)?;
+    Ok(objects)
+}
+
+/// Runs `work` while `program` runs, and ends the program after that. `work` gets a function that
+/// returns whether the program has ended.
+///
+/// # Errors
+/// That of the program where it has ended by itself, else that of `work`.
+fn while_running<T>(
+    program: impl FnOnce(&Arc<AtomicBool>) -> Result<()> + Send,
+    work: impl FnOnce(&dyn Fn() -> bool) -> Result<T>,
+) -> Result<T> {
+    let ends = Arc::new(AtomicBool::new(false));
     std::thread::scope(|scope| {
-        let etcd = scope.spawn(|| run.etcd(&etcd_ends));
-        let api = scope.spawn(|| run.api_server(&api_ends));
-        let ready = run.wait(|| etcd.is_finished() || api.is_finished());
-        let ready = ready.and_then(|ready| {
-            if ready {
-                run.accounts()?;
-            }
-            Ok(ready)
-        });
-        api_ends.store(true, Ordering::Relaxed);
-        let api = api.join();
-        let objects = ready.and_then(|ready| if ready { run.prune() } else { Ok(0) });
-        etcd_ends.store(true, Ordering::Relaxed);
-        let etcd = etcd.join();
-        match objects {
-            // Whichever of them ended by itself says why.
-            Ok(0) => Err([etcd, api]
-                .into_iter()
-                .filter_map(|result| result.ok()?.err())
-                .find(|e| !e.message().ends_with("was stopped"))
-                .unwrap_or_else(|| Error::new(Kind::Assets, "an API server wrote nothing"))),
-            result => result,
+        let running = scope.spawn(|| program(&ends));
+        let result = work(&|| running.is_finished());
+        let by_itself = running.is_finished();
+        ends.store(true, Ordering::Relaxed);
+        match running.join() {
+            Ok(Err(e)) if by_itself => Err(e),
+            _ => result,
         }
-    })
-    .and_then(|objects| {
-        take(&run.data(), out)?;
-        Ok(objects)
     })
 }
 
-impl Run<'_> {
-    /// Lets the controllers run until each has its account.
-    fn accounts(&self) -> Result<()> {
-        let ends = Arc::new(AtomicBool::new(false));
-        std::thread::scope(|scope| {
-            let controllers = scope.spawn(|| self.controllers(&ends));
-            let made = self.wait_for_accounts(|| controllers.is_finished());
-            ends.store(true, Ordering::Relaxed);
-            let ended = controllers.join();
-            match made {
-                // They ended by themselves and say why.
-                Ok(false) => Err(ended.ok().and_then(Result::err).unwrap_or_else(|| {
-                    Error::new(Kind::Assets, "kube-controller-manager ended at once")
-                })),
-                made => made.map(drop),
-            }
-        })
-    }
+/// Returns the error of a wait for a program that has ended, which says more itself.
+fn ended() -> Error {
+    Error::new(Kind::Assets, "a program ended at once")
+}
 
-    /// Waits until no more accounts come. Returns false when the controllers have ended.
-    fn wait_for_accounts(&self, ended: impl Fn() -> bool) -> Result<bool> {
+impl Run<'_> {
+    /// Waits until no more accounts come.
+    fn wait_for_accounts(&self, has_ended: &dyn Fn() -> bool) -> Result<()> {
         let (mut seen, mut since) = (0, Instant::now());
         let made = wait::poll(Instant::now() + LIMIT, ASK_EVERY, || {
-            if ended() {
-                return Ok(Some(false));
+            if has_ended() {
+                return Err(ended());
             }
             let keys = self.etcdctl(&["get", "--prefix", ACCOUNTS, "--keys-only"])?;
             let (accounts, _) = sort_out(&keys);
             if accounts.len() != seen {
                 (seen, since) = (accounts.len(), Instant::now());
             } else if seen > 0 && since.elapsed() > NO_MORE {
-                return Ok(Some(true));
+                return Ok(Some(()));
             }
             Ok(None)
         })?;
         made.ok_or_else(|| Error::new(Kind::Assets, "the controllers made no accounts"))
     }
 
-    /// Waits until the API server is ready, which it is once all has been written. Returns false when
-    /// one of both programs has ended.
-    fn wait(&self, ended: impl Fn() -> bool) -> Result<bool> {
-        wait::retry(Instant::now() + LIMIT, ASK_EVERY, Kind::Assets, || {
-            if ended() {
+    /// Waits until the API server is ready, which it is once all has been written, or a program has
+    /// ended.
+    fn wait(&self, has_ended: &dyn Fn() -> bool) -> Result<()> {
+        let ready = wait::retry(Instant::now() + LIMIT, ASK_EVERY, Kind::Assets, || {
+            if has_ended() {
                 return Ok(false);
             }
             let answer = Tool::new(self.program("kubectl"), Kind::Assets)
@@ -187,7 +181,8 @@ impl Run<'_> {
                 .deadline(Duration::from_secs(20))
                 .run(None);
             answer.map(|_| true)
-        })
+        })?;
+        if ready { Ok(()) } else { Err(ended()) }
     }
 
     /// Removes what is not to be kept, also from etcd's history. Returns how many keys are left.
@@ -195,7 +190,7 @@ impl Run<'_> {
         let keys = self.etcdctl(&["get", "", "--from-key", "--keys-only"])?;
         let (kept, others) = sort_out(&keys);
         if kept.is_empty() {
-            return Ok(0);
+            return Err(Error::new(Kind::Assets, "an API server wrote nothing"));
         }
         for key in others {
             self.etcdctl(&["del", "--", key])?;

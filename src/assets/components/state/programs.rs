@@ -31,6 +31,11 @@ impl Run<'_> {
         format!("unix://{}/client", self.dir.display())
     }
 
+    /// Returns an option that takes the path of a file in the folder.
+    fn file(&self, option: &str, name: &str) -> String {
+        format!("--{option}={}", self.path(name))
+    }
+
     pub(super) fn path(&self, name: &str) -> String {
         self.dir.join(name).to_string_lossy().into_owned()
     }
@@ -67,21 +72,15 @@ impl Run<'_> {
             // It takes none of the loopback; who finds it there is not asked for.
             .arg(format!("--advertise-address={}", network.first_node().ip))
             .arg(format!("--secure-port={}", self.port))
-            .arg(format!("--cert-dir={}", self.path("certificates")))
+            .arg(self.file("cert-dir", "certificates"))
             .arg("--authorization-mode=Node,RBAC")
-            .arg(format!("--token-auth-file={}", self.path("tokens")))
+            .arg(self.file("token-auth-file", "tokens"))
             .arg(format!(
                 "--service-account-issuer={}",
                 network.token_issuer()
             ))
-            .arg(format!(
-                "--service-account-key-file={}",
-                self.path("sa.pub")
-            ))
-            .arg(format!(
-                "--service-account-signing-key-file={}",
-                self.path("sa.key")
-            ))
+            .arg(self.file("service-account-key-file", "sa.pub"))
+            .arg(self.file("service-account-signing-key-file", "sa.key"))
             .arg(format!("--service-cluster-ip-range={}", network.services))
             .run(None)
             .map(drop)
@@ -124,20 +123,14 @@ impl Run<'_> {
     pub(super) fn controllers(&self, ends: &Arc<AtomicBool>) -> Result<()> {
         let network = Network::default();
         self.service("kube-controller-manager", ends)
-            .arg(format!("--kubeconfig={}", self.path("controllers")))
+            .arg(self.file("kubeconfig", "controllers"))
             .arg("--secure-port=0")
             .arg("--leader-elect=false")
             .arg("--controllers=*,bootstrapsigner,tokencleaner")
             .arg("--use-service-account-credentials=true")
-            .arg(format!(
-                "--service-account-private-key-file={}",
-                self.path("sa.key")
-            ))
+            .arg(self.file("service-account-private-key-file", "sa.key"))
             // Its own: without one the controller that publishes it would not run.
-            .arg(format!(
-                "--root-ca-file={}",
-                self.path("certificates/apiserver.crt")
-            ))
+            .arg(self.file("root-ca-file", "certificates/apiserver.crt"))
             .arg("--allocate-node-cidrs=true")
             .arg(format!("--cluster-cidr={}", network.pods))
             .arg(format!("--service-cluster-ip-range={}", network.services))
