@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result, ResultExt};
 use crate::{tool, wait};
 
 /// The program that opens an address or a file with the program that the user has chosen for it.
-pub const OPENER: &str = "xdg-open";
+pub(crate) const OPENER: &str = "xdg-open";
 
 /// The time limit of the opener's report of a failure. Usually it ends at once; where no browser runs yet
 /// it may become the browser itself, and then it is left alone.
@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Returns whether this host has the opener.
-pub fn is_there() -> bool {
+pub(crate) fn is_there() -> bool {
     tool::find(OPENER).is_some()
 }
 
@@ -30,7 +30,7 @@ pub fn is_there() -> bool {
 ///
 /// # Errors
 /// [`Kind::State`] with the opener's output when it fails, [`Kind::Interrupted`] on Ctrl-C.
-pub fn open(target: impl AsRef<OsStr>) -> Result<()> {
+pub(crate) fn open(target: impl AsRef<OsStr>) -> Result<()> {
     open_with(Path::new(OPENER), target.as_ref(), LIMIT)
 }
 

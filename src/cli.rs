@@ -18,21 +18,18 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::name::ProfileName;
 
-pub use addon::{AddonCommand, AddonDisableArgs, AddonEnableArgs, AddonShowArgs};
-pub use certs::{CertsCommand, CertsRenewArgs};
-pub use dashboard::DashboardArgs;
-pub use image::{
+pub(crate) use addon::AddonCommand;
+pub(crate) use certs::CertsCommand;
+pub(crate) use dashboard::DashboardArgs;
+pub(crate) use image::{
     ImageBuildArgs, ImageCommand, ImageLoadArgs, ImagePullArgs, ImageRemoveArgs, ImageSaveArgs,
     ImageTagArgs,
 };
-pub use logs::LogsArgs;
-pub use run::RunArgs;
-pub use saving::{
-    ForkArgs, SnapshotArgs, SnapshotCommand, SnapshotRestoreArgs, TemplateCommand,
-    TemplateDeleteArgs, TemplateExportArgs, TemplateImportArgs, TemplatePruneArgs,
-};
-pub use service::{ServiceArgs, ServiceCommand, ServiceListArgs, ServiceRemoveArgs};
-pub use start::StartArgs;
+pub(crate) use logs::LogsArgs;
+pub(crate) use run::RunArgs;
+pub(crate) use saving::{ForkArgs, SnapshotCommand, TemplateCommand, TemplateExportArgs};
+pub(crate) use service::{ServiceArgs, ServiceCommand, ServiceListArgs, ServiceRemoveArgs};
+pub(crate) use start::StartArgs;
 
 /// A real Kubernetes on a real virtual machine, on a laptop or in CI.
 #[derive(Debug, Parser)]

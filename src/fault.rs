@@ -12,7 +12,7 @@
 //! test can take all that a command comes by.
 
 /// Runs a step that changes something, with a place before it and one after it.
-pub fn step<T>(name: &str, step: impl FnOnce() -> T) -> T {
+pub(crate) fn step<T>(name: &str, step: impl FnOnce() -> T) -> T {
     point("before", name);
     let result = step();
     point("after", name);
@@ -24,7 +24,7 @@ pub fn step<T>(name: &str, step: impl FnOnce() -> T) -> T {
 pub fn point(_when: &str, _name: &str) {}
 
 #[cfg(debug_assertions)]
-pub use armed::point;
+pub(crate) use armed::point;
 
 #[cfg(debug_assertions)]
 mod armed {
@@ -76,7 +76,7 @@ mod armed {
     static PASSED: LazyLock<Mutex<HashMap<String, u32>>> = LazyLock::new(Mutex::default);
 
     /// Counts the place, and sends the signal where it is the one of `KUBBY_FAULT`.
-    pub fn point(when: &str, name: &str) {
+    pub(crate) fn point(when: &str, name: &str) {
         if FAULT.is_none() && LOG.is_none() {
             return;
         }

@@ -16,14 +16,14 @@ use crate::interrupt;
 
 /// The time in which a program has to end after it was asked to. CI systems that cancel a job give
 /// all of it ten seconds.
-pub const GRACE: Duration = Duration::from_secs(5);
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
 /// The pause between two looks whether it has ended.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// The way in which a program ended.
 #[derive(Debug)]
-pub enum Ending {
+pub(crate) enum Ending {
     /// By itself, with this code; 128 + N where signal N ended it.
     Exited(u8),
     /// By its limit.
@@ -36,7 +36,7 @@ pub enum Ending {
 
 /// The reason why a program cannot be run.
 #[derive(Debug)]
-pub enum Obstacle {
+pub(crate) enum Obstacle {
     /// There is none of this name.
     NotFound,
     /// There is one, and it cannot be executed.
@@ -45,7 +45,7 @@ pub enum Obstacle {
 
 impl Obstacle {
     /// Returns the exit code that shells have for it.
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Obstacle::NotFound => 127,
             Obstacle::NotExecutable(_) => 126,
@@ -62,7 +62,7 @@ impl Obstacle {
 
 /// Returns the obvious reason why a program, named by its path or to be found in `PATH`, cannot be
 /// run.
-pub fn obstacle(program: &OsStr) -> Option<Obstacle> {
+pub(crate) fn obstacle(program: &OsStr) -> Option<Obstacle> {
     let look = |path: &Path| -> io::Result<()> {
         if std::fs::metadata(path)?.is_dir() {
             return Err(ErrorKind::IsADirectory.into());
@@ -91,7 +91,7 @@ pub fn obstacle(program: &OsStr) -> Option<Obstacle> {
 ///
 /// # Errors
 /// [`Kind::Internal`] when the operating system does not say how it ended.
-pub fn run(mut command: Command, deadline: Option<Instant>) -> Result<Ending> {
+pub(crate) fn run(mut command: Command, deadline: Option<Instant>) -> Result<Ending> {
     let shares_terminal = is_in_foreground();
     if !shares_terminal {
         // A group of its own, so that signals reach its children as well. On a terminal that
@@ -137,7 +137,7 @@ pub fn run(mut command: Command, deadline: Option<Instant>) -> Result<Ending> {
 }
 
 /// Returns an exit status as the one number that shells make of it.
-pub fn exit_code(status: ExitStatus) -> u8 {
+pub(crate) fn exit_code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|s| 128 + s));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(255)
 }

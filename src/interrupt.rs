@@ -73,7 +73,7 @@ fn unregister(ids: &Mutex<Vec<SigId>>) {
 ///
 /// # Errors
 /// When the operating system refuses a handler.
-pub fn be_thorough() -> Result<()> {
+pub(crate) fn be_thorough() -> Result<()> {
     unregister(&state().impatient);
     if ignores_hangups() {
         return Ok(());
@@ -91,19 +91,19 @@ fn ignores_hangups() -> bool {
 }
 
 /// Ignores signals from now on, and forgets those that came: for cleaning up.
-pub fn ignore() {
+pub(crate) fn ignore() {
     unregister(&state().listening);
     forget();
 }
 
 /// Forgets that the user, or an [`Alarm`], asked to stop.
-pub fn forget() {
+pub(crate) fn forget() {
     state().requested.store(false, Ordering::Relaxed);
     state().signal.store(0, Ordering::Relaxed);
 }
 
 /// Returns the number of the last signal that came, unless it was taken already.
-pub fn take_signal() -> Option<i32> {
+pub(crate) fn take_signal() -> Option<i32> {
     let signal = state().signal.swap(0, Ordering::Relaxed);
     i32::try_from(signal).ok().filter(|signal| *signal != 0)
 }
@@ -141,14 +141,14 @@ pub fn sleep(duration: Duration) -> Result<()> {
 }
 
 /// Asks this process to stop, as a signal does, when a time has passed and it was not dropped.
-pub struct Alarm {
+pub(crate) struct Alarm {
     rang: Arc<AtomicBool>,
     _end: mpsc::Sender<()>,
 }
 
 impl Alarm {
     /// Rings after `limit`.
-    pub fn after(limit: Duration) -> Self {
+    pub(crate) fn after(limit: Duration) -> Self {
         let rang = Arc::new(AtomicBool::new(false));
         let (end, ended) = mpsc::channel::<()>();
         let (ring, requested) = (Arc::clone(&rang), Arc::clone(&state().requested));
@@ -162,7 +162,7 @@ impl Alarm {
     }
 
     /// Returns whether the time has passed.
-    pub fn rang(&self) -> bool {
+    pub(crate) fn rang(&self) -> bool {
         self.rang.load(Ordering::Relaxed)
     }
 }

@@ -1,43 +1,51 @@
 //! kubby: a real Kubernetes on a real virtual machine, through libvirt.
 //!
-//! The library holds everything but the process entry, so that tests reach it. Lower layers
-//! ([`assets`], [`hypervisor`], [`remote`] …) return data and report through
-//! [`progress::Progress`]; they never print.
+//! Lower layers (`assets`, `hypervisor`, `remote` …) return data and report through
+//! `progress::Progress`; they never print. Everything is private to the crate, so that the compiler
+//! finds dead code; [`testing`] has the parts that the tests and the benchmark work with.
 
-pub mod addon;
-pub mod api;
-pub mod assets;
-pub mod browser;
-pub mod cli;
-pub mod cluster;
-pub mod commands;
-pub mod dashboard;
-pub mod doctor;
-pub mod egress;
-pub mod error;
-pub mod fault;
-pub mod foreground;
-pub mod fsutil;
+#![warn(unreachable_pub)]
+
+mod addon;
+mod api;
+mod assets;
+mod browser;
+mod cli;
+mod cluster;
+mod commands;
+mod dashboard;
+mod doctor;
+mod egress;
+mod error;
+mod fault;
+mod foreground;
+mod fsutil;
+mod fuzzing;
+mod hypervisor;
+mod image;
+mod interrupt;
+mod kubeconfig;
+mod name;
+mod network;
+mod output;
+mod pki;
+mod process;
+mod profile;
+mod progress;
+mod provision;
+mod remote;
+mod role;
+mod service;
+mod store;
 #[doc(hidden)]
-pub mod fuzzing;
-pub mod hypervisor;
-pub mod image;
-pub mod interrupt;
-pub mod kubeconfig;
-pub mod name;
-pub mod network;
-pub mod output;
-pub mod pki;
-pub mod process;
-pub mod profile;
-pub mod progress;
-pub mod provision;
-pub mod remote;
-pub mod role;
-pub mod service;
-pub mod store;
-pub mod tool;
-pub mod trace;
-pub mod ui;
-pub mod units;
-pub mod wait;
+pub mod testing;
+mod tool;
+mod trace;
+mod ui;
+mod units;
+mod wait;
+
+/// Runs the program with the arguments of the process.
+pub fn main() -> std::process::ExitCode {
+    commands::run(cli::Cli::read())
+}

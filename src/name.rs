@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// The profile that commands use unless `--profile` names another.
-pub const DEFAULT_PROFILE: &str = "kubby";
+pub(crate) const DEFAULT_PROFILE: &str = "kubby";
 
 /// A checked profile name: lower-case letters, digits and inner hyphens, 1 to 40 characters, so
 /// that it can be part of file, domain, volume and context names.

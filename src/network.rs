@@ -8,23 +8,23 @@ use std::fmt;
 use std::net::Ipv4Addr;
 
 /// The name of a cluster's first node: the same in every cluster, so that a copy needs no renaming.
-pub const NODE_NAME: &str = "kubby";
+pub(crate) const NODE_NAME: &str = "kubby";
 /// A machine's address in its user-mode network.
 const MACHINE_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 /// The host's loopback as a node sees it: QEMU leads connections there to 127.0.0.1.
-pub const HOST_IN_NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+pub(crate) const HOST_IN_NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 /// The first address for name servers that a node cannot address by themselves.
-pub const NAME_SERVER_ALIASES: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 101);
+pub(crate) const NAME_SERVER_ALIASES: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 101);
 /// The port of kube-apiserver in a node.
-pub const API_PORT: u16 = 6443;
+pub(crate) const API_PORT: u16 = 6443;
 /// The URL at which components reach kube-apiserver, the same in every node.
-pub const API_URL: &str = "https://127.0.0.1:6443";
+pub(crate) const API_URL: &str = "https://127.0.0.1:6443";
 /// The port of the SSH server in a node.
-pub const SSH_PORT: u16 = 22;
+pub(crate) const SSH_PORT: u16 = 22;
 /// The URL at which etcd's clients with a certificate reach it in its node, such as `etcdctl`.
-pub const ETCD_CLIENT_URL: &str = "https://127.0.0.1:2379";
+pub(crate) const ETCD_CLIENT_URL: &str = "https://127.0.0.1:2379";
 /// The URL at which etcd members reach each other.
-pub const ETCD_PEER_URL: &str = "https://127.0.0.1:2380";
+pub(crate) const ETCD_PEER_URL: &str = "https://127.0.0.1:2380";
 
 /// A range of IPv4 addresses, written like `10.244.0.0/16`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,10 +7,10 @@ use crate::error::Error;
 
 /// The version of all JSON that kubby prints; it changes when a field changes its meaning or is
 /// removed, not when one is added.
-pub const API_VERSION: &str = "kubby.dev/v1";
+pub(crate) const API_VERSION: &str = "kubby.dev/v1";
 
 /// Renders a result of a kind, such as `Status`, as one JSON object with a line break at its end.
-pub fn json(kind: &str, data: &impl Serialize) -> String {
+pub(crate) fn json(kind: &str, data: &impl Serialize) -> String {
     let mut object = json!({"apiVersion": API_VERSION, "kind": kind});
     match serde_json::to_value(data) {
         Ok(Value::Object(fields)) => {
@@ -33,7 +33,7 @@ pub fn json(kind: &str, data: &impl Serialize) -> String {
 }
 
 /// Renders an error for programs.
-pub fn error_json(error: &Error) -> String {
+pub(crate) fn error_json(error: &Error) -> String {
     let details: Vec<Value> = error
         .details()
         .iter()

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 /// A process of some host at some time. Its text has no line breaks, and is read back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProcessMark {
+pub(crate) struct ProcessMark {
     id: u32,
     /// Ids are used again: ticks from the host's boot to the process's begin.
     began: u64,
@@ -20,7 +20,7 @@ pub struct ProcessMark {
 
 impl ProcessMark {
     /// Returns the mark of this process.
-    pub fn own() -> Self {
+    pub(crate) fn own() -> Self {
         let id = std::process::id();
         ProcessMark {
             id,
@@ -38,7 +38,7 @@ impl ProcessMark {
 
     /// Returns whether it is certain that the process has ended. That is never certain on another
     /// host, or in another container.
-    pub fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         let here = ProcessMark::own();
         if self.host != here.host {
             return false;

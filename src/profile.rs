@@ -18,7 +18,7 @@ use crate::role::Role;
 use crate::store::ProfileDir;
 use migrate::Refusal;
 
-pub use crate::name::{DEFAULT_PROFILE, ProfileName};
+pub use crate::name::ProfileName;
 pub use migrate::FILE_VERSION;
 
 /// The file `profile.toml`. A field that this version does not know is an error, so that it is not
@@ -288,14 +288,14 @@ impl Profile {
 }
 
 /// The profile's file with its version, where that is an earlier one.
-pub fn earlier(dir: &ProfileDir) -> Option<(u32, String)> {
+pub(crate) fn earlier(dir: &ProfileDir) -> Option<(u32, String)> {
     let text = std::fs::read_to_string(dir.profile()).ok()?;
     let version = migrate::version(&toml::from_str(&text).ok()?).ok()?;
     (version < FILE_VERSION).then_some((version, text))
 }
 
 /// Returns the message about a file with a version that is not known yet.
-pub fn newer(version: u32) -> String {
+pub(crate) fn newer(version: u32) -> String {
     format!(
         "was written by a newer kubby (file version {version}; this one knows up to {FILE_VERSION})"
     )

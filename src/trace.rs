@@ -88,7 +88,7 @@ fn lane() -> u32 {
 
 /// Something that takes time; it ends when it is dropped.
 #[must_use = "a span ends when it is dropped"]
-pub struct Span {
+pub(crate) struct Span {
     name: String,
     lane: u32,
     began: Instant,
@@ -118,17 +118,17 @@ impl Drop for Span {
 }
 
 /// Begins a span on this thread's lane.
-pub fn span(name: impl Into<String>) -> Span {
+pub(crate) fn span(name: impl Into<String>) -> Span {
     Span::on(lane(), name, Instant::now())
 }
 
 /// Records a stage of the command that began at `began` and ends now.
-pub fn stage(name: &str, began: Instant) {
+pub(crate) fn stage(name: &str, began: Instant) {
     drop(Span::on(STAGES, name, began));
 }
 
 /// A recording that ends up in a file.
-pub struct Recording {
+pub(crate) struct Recording {
     path: PathBuf,
     file: File,
 }
@@ -139,7 +139,7 @@ impl Recording {
     ///
     /// # Errors
     /// [`Kind::Usage`] when the file cannot be made.
-    pub fn begin(path: &Path) -> Result<Recording> {
+    pub(crate) fn begin(path: &Path) -> Result<Recording> {
         let file = File::create(path).context(Kind::Usage, || {
             format!("cannot write the trace {}", path.display())
         })?;
@@ -158,7 +158,7 @@ impl Recording {
     ///
     /// # Errors
     /// [`Kind::Internal`] when the file cannot be written, such as on a full disk.
-    pub fn end(mut self) -> Result<()> {
+    pub(crate) fn end(mut self) -> Result<()> {
         let recorder = RECORDER
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -174,13 +174,13 @@ impl Recording {
 
 /// Progress whose steps are recorded as spans, and so is each detail that a step reports: what a
 /// wait waited for, what a tool printed.
-pub struct Traced<'a> {
+pub(crate) struct Traced<'a> {
     inner: &'a dyn Progress,
 }
 
 impl<'a> Traced<'a> {
     /// Traces what is reported to `inner`.
-    pub fn new(inner: &'a dyn Progress) -> Self {
+    pub(crate) fn new(inner: &'a dyn Progress) -> Self {
         Traced { inner }
     }
 }

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::progress::{Progress, Silent};
 
-pub use text::{say, visible};
+pub use text::say;
+pub(crate) use text::visible;
 
 /// The user's choice of output.
 #[derive(Debug, Clone, Copy, Default)]

@@ -53,17 +53,17 @@ impl fmt::Display for Mebibytes {
 }
 
 /// Returns a number of bytes for people: `575 MiB`, `1.2 GiB`.
-pub fn human_bytes(bytes: u64) -> String {
+pub(crate) fn human_bytes(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()
 }
 
 /// Bytes as lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Returns a time for people, from seconds since 1970: `2026-05-01 09:30 UTC`.
-pub fn human_time(seconds: i64) -> String {
+pub(crate) fn human_time(seconds: i64) -> String {
     let format = time::macros::format_description!("[year]-[month]-[day] [hour]:[minute] UTC");
     time::OffsetDateTime::from_unix_timestamp(seconds)
         .ok()

@@ -10,7 +10,7 @@ use crate::interrupt;
 ///
 /// # Errors
 /// Those of `ask`, which end the wait; [`Kind::Interrupted`] on Ctrl-C.
-pub fn poll<T>(
+pub(crate) fn poll<T>(
     deadline: Instant,
     every: Duration,
     ask: impl FnMut() -> Result<Option<T>>,
@@ -22,7 +22,7 @@ pub fn poll<T>(
 ///
 /// # Errors
 /// As [`poll`].
-pub fn poll_at<T>(
+pub(crate) fn poll_at<T>(
     deadline: Instant,
     pause: impl Fn(Duration) -> Duration,
     mut ask: impl FnMut() -> Result<Option<T>>,
@@ -44,7 +44,7 @@ pub fn poll_at<T>(
 ///
 /// # Errors
 /// Those of `work`; [`Kind::Interrupted`] on Ctrl-C.
-pub fn retry<T>(
+pub(crate) fn retry<T>(
     deadline: Instant,
     every: Duration,
     passing: Kind,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use assert_cmd::Command;
-use kubby::pki::{self, PkiSpec};
+use kubby::testing::pki::{self, PkiSpec};
 use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 

@@ -16,11 +16,11 @@ use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use http_server::{Reply, Request as Seen, Server};
-use kubby::assets::components::{ComponentSet, IMAGES, Request, Source, ensure_within};
-use kubby::assets::download::{Failure, Limits, failure};
-use kubby::assets::version::{self, KubernetesVersion};
-use kubby::error::{Kind, Result};
-use kubby::progress::{Progress, Silent, Step};
+use kubby::testing::assets::components::{ComponentSet, IMAGES, Request, Source, ensure_within};
+use kubby::testing::assets::download::{Failure, Limits, failure};
+use kubby::testing::assets::version::{self, KubernetesVersion};
+use kubby::testing::error::{Kind, Result};
+use kubby::testing::progress::{Progress, Silent, Step};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use volume_contents::{PROGRAMS, check_extras, extra, holds, unpacked, write_extras};
@@ -163,7 +163,7 @@ fn entries(cache: &Path) -> Vec<PathBuf> {
 }
 
 /// A failed run must leave nothing in the cache.
-fn refused(server: &Server, source: Source) -> kubby::error::Error {
+fn refused(server: &Server, source: Source) -> kubby::testing::error::Error {
     let cache = tempfile::tempdir().unwrap();
     let error = from_mirror(server, cache.path(), source).unwrap_err();
     assert_eq!(error.kind(), Kind::Assets);

@@ -12,10 +12,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use kubby::assets::components::{ComponentSet, Request, Source, ensure};
-use kubby::assets::version::{self, KubernetesVersion};
-use kubby::error::Result;
-use kubby::progress::{Progress, Silent, Step};
+use kubby::testing::assets::components::{ComponentSet, Request, Source, ensure};
+use kubby::testing::assets::version::{self, KubernetesVersion};
+use kubby::testing::error::Result;
+use kubby::testing::progress::{Progress, Silent, Step};
 use volume_contents::{EXTRA_IMAGES, PROGRAMS, check_extras, unpacked, write_extras};
 
 fn write_program(path: &Path, says: &str) {
@@ -103,7 +103,7 @@ fn a_folder_of_another_version_is_refused() {
 /// The program that gives claims their volumes has tests of its own.
 #[test]
 fn the_storage_provisioner_passes_its_tests() {
-    let Some(go) = kubby::tool::find("go") else {
+    let Some(go) = kubby::testing::tool::find("go") else {
         panic!("there is no Go on this host: scripts/setup says how to get it");
     };
     let out = Command::new(go)

@@ -14,9 +14,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use http_server::{Reply, Server};
-use kubby::assets::download::{self, Failure, Limits, ResumingReader, failure};
-use kubby::error::{Kind, Result};
-use kubby::progress::{Progress, Silent, StepSink};
+use kubby::testing::assets::download::{self, Failure, Limits, ResumingReader, failure};
+use kubby::testing::error::{Kind, Result};
+use kubby::testing::progress::{Progress, Silent, StepSink};
 use sha2::{Digest, Sha256};
 
 fn content() -> Vec<u8> {

@@ -7,13 +7,13 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 
 use http_server::{Reply, Server};
-use kubby::assets::download;
-use kubby::error::Kind;
-use kubby::progress::{Progress, Silent};
+use kubby::testing::assets::download;
+use kubby::testing::error::Kind;
+use kubby::testing::progress::{Progress, Silent};
 
 #[test]
 fn an_interrupt_ends_a_download_that_gets_no_bytes() {
-    kubby::interrupt::install().unwrap();
+    kubby::testing::interrupt::install().unwrap();
     let server = Server::start(|_| Reply::ok(vec![0; 1000]).stall_after(10));
     let mut reader = download::open(&server.url("/x"), Silent.step("").sink()).unwrap();
     reader.read_exact(&mut [0; 10]).unwrap();

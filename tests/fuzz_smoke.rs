@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant, SystemTime};
 
-use kubby::fuzzing::{TARGETS, Target};
+use kubby::testing::fuzzing::{TARGETS, Target};
 
 #[path = "../src/kubeconfig/generate.rs"]
 #[expect(dead_code, reason = "only its random numbers are used")]

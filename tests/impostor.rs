@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kubby::api::ApiClient;
-use kubby::error::Kind;
+use kubby::testing::api::ApiClient;
+use kubby::testing::error::Kind;
 
 /// An authority and a certificate of it for 127.0.0.1, as files in a folder of this name.
 fn authority(dir: &Path) {

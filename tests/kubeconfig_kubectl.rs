@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use kubby::kubeconfig::{
+use kubby::testing::kubeconfig::{
     ComponentConfig, Entry, Owner, State, inspect, install, render, render_component, uninstall,
 };
 use serde_json::Value;

@@ -4,8 +4,8 @@
 //! its own. It knows the domain type `test` only; what the real definition looks like is the
 //! business of the snapshots in `hypervisor::domain_xml`.
 
-use kubby::error::Kind;
-use kubby::hypervisor::{
+use kubby::testing::error::Kind;
+use kubby::testing::hypervisor::{
     Change, Foreign, Hypervisor, Identity, Libvirt, PoolRemoval, State, foreign, shut_down,
 };
 use std::path::Path;

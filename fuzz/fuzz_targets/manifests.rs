@@ -1,2 +1,2 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| kubby::fuzzing::manifests(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| kubby::testing::fuzzing::manifests(bytes));

@@ -1,2 +1,2 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| kubby::fuzzing::template_header(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| kubby::testing::fuzzing::template_header(bytes));

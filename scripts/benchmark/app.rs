@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kubby::assets::components::arch;
-use kubby::error::{Kind, Result, ResultExt};
-use kubby::tool::Tool;
+use kubby::testing::assets::components::arch;
+use kubby::testing::error::{Kind, Result, ResultExt};
+use kubby::testing::tool::Tool;
 
 use crate::archive::{Archive, Layer};
 

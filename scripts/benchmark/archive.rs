@@ -6,8 +6,8 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-use kubby::assets::components::arch;
-use kubby::error::{Kind, Result, ResultExt};
+use kubby::testing::assets::components::arch;
+use kubby::testing::error::{Kind, Result, ResultExt};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use kubby::error::{Error, Kind, Result};
-use kubby::interrupt;
+use kubby::testing::error::{Error, Kind, Result};
+use kubby::testing::interrupt;
 use serde_json::json;
 
 use crate::observe::{self, APP, Observer, Prober};
@@ -149,7 +149,7 @@ fn kept(site: &Site, profile: &str) -> Result<BTreeSet<u64>> {
     let end = Instant::now() + site.limit(QUESTION);
     loop {
         let answer = prober.with(|api| api.get(&format!("{APP}writes")));
-        if let Some(answer) = answer.filter(kubby::api::Answer::is_ok) {
+        if let Some(answer) = answer.filter(kubby::testing::api::Answer::is_ok) {
             let lines = answer.body.lines();
             return Ok(lines.filter_map(|line| line.parse().ok()).collect());
         }

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use kubby::addon;
-use kubby::api::ApiClient;
-use kubby::error::{Error, Kind, Result, ResultExt};
-use kubby::remote::{Remote, Ssh};
-use kubby::tool::Tool;
+use kubby::testing::addon;
+use kubby::testing::api::ApiClient;
+use kubby::testing::error::{Error, Kind, Result, ResultExt};
+use kubby::testing::remote::{Remote, Ssh};
+use kubby::testing::tool::Tool;
 use serde_json::json;
 
 use crate::app::go_build;
@@ -99,7 +99,7 @@ impl<'a> Yardstick<'a> {
             .deadline(Duration::from_secs(300))
             .run(None)?;
         for folder in [&stage, &unpacked] {
-            kubby::fsutil::remove_all(folder)?;
+            kubby::testing::fsutil::remove_all(folder)?;
         }
         Ok(Yardstick {
             site,

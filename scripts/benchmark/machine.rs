@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use kubby::error::{Kind, Result, ResultExt};
-use kubby::hypervisor::{DomainSpec, Hypervisor, Owner, PortForward, ports};
-use kubby::progress::{Progress, Silent};
-use kubby::remote::{Ssh, Target, generate_key};
-use kubby::units::Mebibytes;
-use kubby::{assets::node_image, fsutil, interrupt};
+use kubby::testing::error::{Kind, Result, ResultExt};
+use kubby::testing::hypervisor::{DomainSpec, Hypervisor, Owner, PortForward, ports};
+use kubby::testing::progress::{Progress, Silent};
+use kubby::testing::remote::{Ssh, Target, generate_key};
+use kubby::testing::units::Mebibytes;
+use kubby::testing::{assets::node_image, fsutil, interrupt};
 use uuid::Uuid;
 
 use crate::site::Site;
@@ -97,7 +97,10 @@ impl<'a> Machine<'a> {
         };
         let free = ports::find_free(2, &Default::default())?;
         let &[ssh_port, api_port] = free.as_slice() else {
-            return Err(kubby::error::Error::new(Kind::Preflight, "no port is free"));
+            return Err(kubby::testing::error::Error::new(
+                Kind::Preflight,
+                "no port is free",
+            ));
         };
         let (target, archive) = identity(&site.machines.home().join(what), ssh_port)?;
         hypervisor.upload_bytes(&pool, &seed, &archive)?;
@@ -156,7 +159,7 @@ impl<'a> Machine<'a> {
         let pool = self.site.machines.pool_name();
         let log = format!("{}.console.log", self.domain);
         let text = self.site.hypervisor.read_log(&pool, &log);
-        kubby::hypervisor::console::tail(&text.unwrap_or_default(), 20)
+        kubby::testing::hypervisor::console::tail(&text.unwrap_or_default(), 20)
     }
 }
 

@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use kubby::error::{Error, Kind, Result, ResultExt};
-use kubby::{interrupt, ui};
+use kubby::testing::error::{Error, Kind, Result, ResultExt};
+use kubby::testing::{interrupt, ui};
 
 use kubeadm::Yardstick;
 use report::Report;

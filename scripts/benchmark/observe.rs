@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use kubby::api::{Answer, ApiClient};
-use kubby::cluster::Cluster;
-use kubby::cluster::env::Real;
-use kubby::error::{Error, Kind, Result};
-use kubby::interrupt;
-use kubby::profile::ProfileName;
-use kubby::store::Store;
+use kubby::testing::api::{Answer, ApiClient};
+use kubby::testing::cluster::Cluster;
+use kubby::testing::cluster::env::Real;
+use kubby::testing::error::{Error, Kind, Result};
+use kubby::testing::interrupt;
+use kubby::testing::profile::ProfileName;
+use kubby::testing::store::Store;
 use serde_json::Value;
 
 use crate::sample::Sample;

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use kubby::error::Result;
-use kubby::hypervisor::host::meminfo;
-use kubby::interrupt;
+use kubby::testing::error::Result;
+use kubby::testing::hypervisor::host::meminfo;
+use kubby::testing::interrupt;
 
 use crate::sample::{Sample, Unit};
 

@@ -94,7 +94,7 @@ pub fn text(report: &Report) -> String {
                 format!("{:.2} to {:.2}", summary.least, summary.greatest),
             ]);
         }
-        out.push_str(&kubby::ui::table(&table));
+        out.push_str(&kubby::testing::ui::table(&table));
         out.push('\n');
     }
     for failure in &report.failures {
@@ -148,7 +148,7 @@ fn variant_table(samples: &[Sample], variant: &str) -> String {
         ));
         table.add_row(row);
     }
-    kubby::ui::table(&table)
+    kubby::testing::ui::table(&table)
 }
 
 fn shown(value: f64, unit: Unit) -> String {

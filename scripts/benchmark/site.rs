@@ -8,16 +8,16 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use kubby::assets::components::{self, ComponentSet};
-use kubby::assets::node_image::{self, NodeImage};
-use kubby::assets::version;
-use kubby::error::{Kind, Result, ResultExt};
-use kubby::hypervisor::{
+use kubby::testing::assets::components::{self, ComponentSet};
+use kubby::testing::assets::node_image::{self, NodeImage};
+use kubby::testing::assets::version;
+use kubby::testing::error::{Kind, Result, ResultExt};
+use kubby::testing::hypervisor::{
     AccelChoice, AccelFacts, Acceleration, HostInfo, Hypervisor, Libvirt, accel, default_uri,
 };
-use kubby::store::Store;
-use kubby::tool::Tool;
-use kubby::{interrupt, ui};
+use kubby::testing::store::Store;
+use kubby::testing::tool::Tool;
+use kubby::testing::{interrupt, ui};
 use serde_json::{Value, json};
 
 use crate::{app, machine};

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use kubby::error::{Error, Kind, Result};
-use kubby::hypervisor::Hypervisor;
+use kubby::testing::error::{Error, Kind, Result};
+use kubby::testing::hypervisor::Hypervisor;
 
 use crate::machine::{Machine, Payload};
 use crate::observe::{self, Observer, Prober};

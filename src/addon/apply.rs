@@ -73,7 +73,7 @@ pub fn apply(api: &ApiClient, addon: &Addon, force: bool, deadline: Instant) -> 
 ///
 /// # Errors
 /// [`Kind::Unhealthy`] when the API does not answer or an object is not gone by `deadline`.
-pub fn remove(api: &ApiClient, addon: &str, deadline: Instant) -> Result<Vec<ObjectRef>> {
+pub(crate) fn remove(api: &ApiClient, addon: &str, deadline: Instant) -> Result<Vec<ObjectRef>> {
     let mut session = Session::new(api, addon, deadline);
     let mut gone = Vec::new();
     for object in session.recorded()?.objects.into_iter().rev() {

@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result, ResultExt};
 use crate::units::hex;
 
 /// The file of an add-on's folder that describes it.
-pub const DEFINITION: &str = "addon.toml";
+pub(super) const DEFINITION: &str = "addon.toml";
 
 /// An add-on, ready to be applied.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -59,7 +59,7 @@ struct Definition {
 ///
 /// # Errors
 /// None in practice: a test reads them all.
-pub fn builtin() -> Result<Vec<Addon>> {
+pub(crate) fn builtin() -> Result<Vec<Addon>> {
     let mut folders: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
     for (path, content) in recipes::files("addons") {
         if let Some((folder, file)) = path.split_once('/') {
@@ -91,7 +91,7 @@ pub fn find(name: &str) -> Result<Addon> {
 }
 
 /// Returns the names of the add-ons that a new cluster gets.
-pub fn default_names() -> Vec<String> {
+pub(crate) fn default_names() -> Vec<String> {
     let all = builtin().unwrap_or_default().into_iter();
     all.filter(|a| a.default).map(|a| a.name).collect()
 }

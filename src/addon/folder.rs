@@ -29,7 +29,7 @@ pub struct Folder {
 }
 
 /// Returns whether an argument means a folder rather than the name of an add-on.
-pub fn is_folder(text: &str) -> bool {
+pub(crate) fn is_folder(text: &str) -> bool {
     text.contains('/') || text == "." || text == ".."
 }
 
@@ -104,7 +104,7 @@ fn archives(dir: &Path) -> Result<Vec<PathBuf>> {
 ///
 /// # Errors
 /// [`Kind::Internal`] when the file system refuses.
-pub fn keep(dir: &ProfileDir, addon: &Addon) -> Result<()> {
+pub(crate) fn keep(dir: &ProfileDir, addon: &Addon) -> Result<()> {
     let text = serde_json::to_vec_pretty(addon).context(Kind::Internal, || {
         format!("cannot render the add-on `{}`", addon.name)
     })?;
@@ -116,7 +116,7 @@ pub fn keep(dir: &ProfileDir, addon: &Addon) -> Result<()> {
 ///
 /// # Errors
 /// [`Kind::State`] when its file is damaged.
-pub fn kept(dir: &ProfileDir, name: &str) -> Result<Option<Addon>> {
+pub(crate) fn kept(dir: &ProfileDir, name: &str) -> Result<Option<Addon>> {
     let path = file(dir, name);
     let text = match fs::read(&path) {
         Ok(text) => text,
@@ -136,7 +136,7 @@ pub fn kept(dir: &ProfileDir, name: &str) -> Result<Option<Addon>> {
 ///
 /// # Errors
 /// [`Kind::Internal`] when the file system refuses.
-pub fn forget(dir: &ProfileDir, name: &str) -> Result<()> {
+pub(crate) fn forget(dir: &ProfileDir, name: &str) -> Result<()> {
     fsutil::remove_all(&file(dir, name))
 }
 

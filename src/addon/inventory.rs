@@ -12,7 +12,7 @@ const MAPS: &str = "/api/v1/namespaces/kube-system/configmaps";
 
 /// The objects that an add-on has in the cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Inventory {
+pub(super) struct Inventory {
     /// Its objects, in the order in which they were applied.
     pub objects: Vec<ObjectRef>,
     /// The digest of the add-on that was applied; empty until all of it was.
@@ -23,7 +23,7 @@ pub struct Inventory {
 ///
 /// # Errors
 /// [`Kind::Unhealthy`] when the API does not answer as it should.
-pub fn read(api: &ApiClient, addon: &str) -> Result<Option<Inventory>> {
+pub(super) fn read(api: &ApiClient, addon: &str) -> Result<Option<Inventory>> {
     let answer = api.get(&path(addon))?;
     if answer.status == 404 {
         return Ok(None);
@@ -36,7 +36,7 @@ pub fn read(api: &ApiClient, addon: &str) -> Result<Option<Inventory>> {
 ///
 /// # Errors
 /// As [`read`].
-pub fn names(api: &ApiClient) -> Result<Vec<String>> {
+pub(crate) fn names(api: &ApiClient) -> Result<Vec<String>> {
     let answer = api.get(&selected(MAPS, LABEL))?;
     let list = answer.require_json("asking for the add-ons in the cluster")?;
     let names = items(&list["items"])
@@ -48,7 +48,7 @@ pub fn names(api: &ApiClient) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// As [`read`].
-pub fn write(api: &ApiClient, addon: &str, inventory: &Inventory) -> Result<()> {
+pub(super) fn write(api: &ApiClient, addon: &str, inventory: &Inventory) -> Result<()> {
     api.apply(&path(addon), &render(addon, inventory), true)?
         .require(&format!("writing down what the add-on `{addon}` has made"))
         .map(drop)
@@ -58,7 +58,7 @@ pub fn write(api: &ApiClient, addon: &str, inventory: &Inventory) -> Result<()> 
 ///
 /// # Errors
 /// As [`read`].
-pub fn remove(api: &ApiClient, addon: &str) -> Result<()> {
+pub(super) fn remove(api: &ApiClient, addon: &str) -> Result<()> {
     let answer = api.delete(&path(addon))?;
     if answer.status == 404 {
         return Ok(());

@@ -10,9 +10,11 @@ mod resource;
 mod rollout;
 mod wait;
 
-pub use apply::{Applied, apply, remove};
-pub use definition::{Addon, builtin, default_names, find};
-pub use folder::{Folder, forget, is_folder, keep, kept, read};
-pub use inventory::names as applied_names;
-pub use object::{Object, ObjectRef};
-pub use wait::Rollouts;
+pub use apply::apply;
+pub(crate) use apply::remove;
+pub use definition::find;
+pub(crate) use definition::{Addon, builtin, default_names};
+pub use folder::read;
+pub(crate) use folder::{Folder, forget, is_folder, keep, kept};
+pub(crate) use inventory::names as applied_names;
+pub(crate) use wait::Rollouts;

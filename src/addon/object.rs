@@ -9,7 +9,7 @@ use crate::api::items;
 use crate::error::{Error, Result};
 
 /// The label by which an add-on's objects are found.
-pub const LABEL: &str = "kubby.dev/addon";
+pub(super) const LABEL: &str = "kubby.dev/addon";
 
 /// The identity of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -138,7 +138,7 @@ fn is_path_part(text: &str, slash: bool) -> bool {
 ///
 /// # Errors
 /// [`crate::error::Kind::Usage`] with the file's name and the fault in it.
-pub fn parse(file: &str, text: &str) -> Result<Vec<Object>> {
+pub(super) fn parse(file: &str, text: &str) -> Result<Vec<Object>> {
     let fail = |why: String| {
         Error::usage(format!("the manifest {file} cannot be used"))
             .with_detail("why", why)

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 
 /// The kinds that the API serves, by group and version, each read once.
 #[derive(Default)]
-pub struct Resources {
+pub(super) struct Resources {
     known: HashMap<String, Vec<Resource>>,
 }
 
@@ -26,7 +26,7 @@ impl Resources {
     ///
     /// # Errors
     /// [`crate::error::Kind::Unhealthy`] when the API does not answer as it should.
-    pub fn path(&mut self, api: &ApiClient, object: &ObjectRef) -> Result<Option<String>> {
+    pub(super) fn path(&mut self, api: &ApiClient, object: &ObjectRef) -> Result<Option<String>> {
         let version = &object.api_version;
         if !self.known.contains_key(version) {
             let answer = api.get(&root(version))?;

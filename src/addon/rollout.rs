@@ -8,7 +8,7 @@ use crate::api::items;
 
 /// The progress of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Progress {
+pub(super) enum Progress {
     /// It is ready, or its kind needs no wait.
     Done,
     /// Not ready yet, with the reason.
@@ -18,7 +18,7 @@ pub enum Progress {
 }
 
 /// Returns whether objects of a kind need a wait.
-pub fn is_waited_for(kind: &str) -> bool {
+pub(super) fn is_waited_for(kind: &str) -> bool {
     matches!(
         kind,
         "Deployment"
@@ -32,7 +32,7 @@ pub fn is_waited_for(kind: &str) -> bool {
 }
 
 /// Judges an object of the API.
-pub fn judge(object: &Value) -> Progress {
+pub(super) fn judge(object: &Value) -> Progress {
     let status = &object["status"];
     let number = |field: &str| status[field].as_i64().unwrap_or(0);
     let generation = object["metadata"]["generation"].as_i64().unwrap_or(0);
@@ -103,7 +103,7 @@ fn condition<'a>(status: &'a Value, name: &str) -> Option<(&'a str, String)> {
 
 /// Judges whether all pods of a PodList that have not ended are ready, and were started after the boot
 /// of the node: until the kubelet has checked a pod, the API reports its state before the boot.
-pub fn back_since(pods: &Value, booted: OffsetDateTime) -> Progress {
+pub(super) fn back_since(pods: &Value, booted: OffsetDateTime) -> Progress {
     for pod in items(&pods["items"]) {
         let metadata = &pod["metadata"];
         let phase = pod["status"]["phase"].as_str();
@@ -128,7 +128,7 @@ pub fn back_since(pods: &Value, booted: OffsetDateTime) -> Progress {
 }
 
 /// Returns the problems of the pods in a PodList, one line each.
-pub fn problems(pods: &Value) -> Vec<String> {
+pub(super) fn problems(pods: &Value) -> Vec<String> {
     let mut out = Vec::new();
     for pod in items(&pods["items"]) {
         let name = pod["metadata"]["name"].as_str().unwrap_or_default();

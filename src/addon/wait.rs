@@ -11,7 +11,7 @@ use crate::api::{ApiClient, selected};
 use crate::error::{Error, Result};
 
 /// The objects that are not ready yet.
-pub struct Rollouts {
+pub(crate) struct Rollouts {
     resources: Resources,
     open: Vec<Open>,
     since: Option<OffsetDateTime>,
@@ -25,7 +25,7 @@ struct Open {
 
 impl Rollouts {
     /// Returns all objects of add-ons that need a wait.
-    pub fn of<'a>(addons: impl IntoIterator<Item = &'a Addon>) -> Self {
+    pub(crate) fn of<'a>(addons: impl IntoIterator<Item = &'a Addon>) -> Self {
         let open = addons.into_iter().flat_map(|addon| {
             let objects = addon.objects.iter().map(|object| object.reference());
             let waited_for = objects.filter(|object| rollout::is_waited_for(&object.kind));
@@ -45,7 +45,7 @@ impl Rollouts {
     /// Counts only pods that were started after the node's boot. A node that lost its power could not
     /// report to the API that its pods are gone, so that all seems ready there for a while.
     #[must_use]
-    pub fn since(mut self, booted: Option<OffsetDateTime>) -> Self {
+    pub(crate) fn since(mut self, booted: Option<OffsetDateTime>) -> Self {
         self.since = booted;
         self
     }
@@ -54,7 +54,7 @@ impl Rollouts {
     ///
     /// # Errors
     /// [`crate::error::Kind::Unhealthy`] when the API does not answer, or a Job has failed for good.
-    pub fn look(&mut self, api: &ApiClient) -> Result<bool> {
+    pub(crate) fn look(&mut self, api: &ApiClient) -> Result<bool> {
         let mut index = 0;
         while let Some(open) = self.open.get_mut(index) {
             let Some(path) = self.resources.path(api, &open.object)? else {
@@ -87,7 +87,7 @@ impl Rollouts {
     }
 
     /// Returns in one line which object is waited for.
-    pub fn summary(&self) -> String {
+    pub(crate) fn summary(&self) -> String {
         let first = self.open.first();
         first.map_or_else(String::new, |o| {
             format!("{}: {} {}", o.addon, o.object, o.why)
@@ -95,7 +95,7 @@ impl Rollouts {
     }
 
     /// Makes the error about a wait that takes too long: the open objects, and their pods' problems.
-    pub fn overdue(&mut self, api: &ApiClient, seconds: u64) -> Error {
+    pub(crate) fn overdue(&mut self, api: &ApiClient, seconds: u64) -> Error {
         let (mut names, mut lines, mut problems) = (Vec::new(), Vec::new(), Vec::new());
         for open in &self.open {
             names.push(format!("`{}`", open.addon));

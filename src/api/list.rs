@@ -3,6 +3,6 @@
 use serde_json::Value;
 
 /// Returns the items of a list in the API's answers; none where there is no list.
-pub fn items(list: &Value) -> impl Iterator<Item = &Value> {
+pub(crate) fn items(list: &Value) -> impl Iterator<Item = &Value> {
     list.as_array().into_iter().flatten()
 }

@@ -7,6 +7,6 @@ mod node;
 mod path;
 
 pub use client::{Answer, ApiClient};
-pub use list::items;
-pub use node::{CONTROL_PLANE_LABEL, NodeStatus};
-pub use path::{Collection, segment, selected};
+pub(crate) use list::items;
+pub(crate) use node::{CONTROL_PLANE_LABEL, NodeStatus};
+pub(crate) use path::{Collection, segment, selected};

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::list::items;
 
 /// The label by which kubectl shows the role `control-plane`.
-pub const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
+pub(crate) const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
 
 /// The parts of a Node object that kubby uses.
 #[derive(Debug, Clone, PartialEq, Eq)]

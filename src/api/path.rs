@@ -14,7 +14,7 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
 
 /// All objects of a kind, or those of a namespace.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Collection {
+pub(crate) struct Collection {
     /// The API group; empty for Kubernetes' first one.
     #[serde(default)]
     pub group: String,
@@ -31,7 +31,7 @@ impl Collection {
     ///
     /// # Errors
     /// [`crate::error::Kind::Usage`] for names that would lead elsewhere.
-    pub fn path(&self) -> Result<String> {
+    pub(crate) fn path(&self) -> Result<String> {
         let version = segment(&self.version)?;
         let mut path = match self.group.as_str() {
             "" => format!("/api/{version}"),
@@ -50,7 +50,7 @@ impl Collection {
     ///
     /// # Errors
     /// As [`Collection::path`].
-    pub fn path_of(&self, name: &str) -> Result<String> {
+    pub(crate) fn path_of(&self, name: &str) -> Result<String> {
         Ok(format!("{}/{}", self.path()?, segment(name)?))
     }
 }
@@ -59,7 +59,7 @@ impl Collection {
 ///
 /// # Errors
 /// [`crate::error::Kind::Usage`] for a text that no object has as its name.
-pub fn segment(text: &str) -> Result<String> {
+pub(crate) fn segment(text: &str) -> Result<String> {
     if text.is_empty() || matches!(text, "." | "..") || text.contains(['/', '%']) {
         return Err(Error::usage(format!("`{text}` names nothing in the API")));
     }
@@ -67,7 +67,7 @@ pub fn segment(text: &str) -> Result<String> {
 }
 
 /// Returns the path of those objects of a list that a selector of labels such as `app=web` selects.
-pub fn selected(path: &str, labels: &str) -> String {
+pub(crate) fn selected(path: &str, labels: &str) -> String {
     let labels = utf8_percent_encode(labels, NON_ALPHANUMERIC);
     format!("{path}?labelSelector={labels}")
 }

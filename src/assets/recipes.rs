@@ -16,7 +16,7 @@ struct Images;
 
 /// Returns the files under a folder of `images/` (such as `node` or `components/kube`), by path
 /// relative to it, sorted; without tests, which go into no image.
-pub fn files(folder: &str) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn files(folder: &str) -> Vec<(String, Vec<u8>)> {
     let prefix = format!("{folder}/");
     let mut out: Vec<(String, Vec<u8>)> = Images::iter()
         .filter(|path| !path.ends_with("_test.go"))
@@ -31,7 +31,7 @@ pub fn files(folder: &str) -> Vec<(String, Vec<u8>)> {
 
 /// Returns a SHA-256 in lower-case hex over the names and contents of a recipe folder: the part of
 /// a cache key that changes when a recipe changes.
-pub fn digest(folder: &str) -> String {
+pub(crate) fn digest(folder: &str) -> String {
     let mut hash = Sha256::new();
     for (path, content) in files(folder) {
         for part in [path.as_bytes(), &content] {
@@ -46,7 +46,7 @@ pub fn digest(folder: &str) -> String {
 ///
 /// # Errors
 /// [`Kind::Assets`] or [`Kind::Internal`] when the file system refuses.
-pub fn unpack(folder: &str, destination: &Path) -> Result<()> {
+pub(crate) fn unpack(folder: &str, destination: &Path) -> Result<()> {
     for (path, content) in files(folder) {
         let target = destination.join(path);
         if let Some(parent) = target.parent() {

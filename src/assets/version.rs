@@ -10,10 +10,10 @@ pub const DEFAULT: KubernetesVersion = KubernetesVersion {
 };
 
 /// The oldest supported minor version of Kubernetes 1.
-pub const OLDEST_MINOR: u32 = 34;
+pub(crate) const OLDEST_MINOR: u32 = 34;
 
 /// The newest minor version that this kubby was made for.
-pub const NEWEST_MINOR: u32 = 37;
+pub(crate) const NEWEST_MINOR: u32 = 37;
 
 /// A release of Kubernetes 1, such as v1.37.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

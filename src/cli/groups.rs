@@ -35,7 +35,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
 ];
 
 /// Replaces the flat list of commands in the help by the groups.
-pub fn with_groups(command: Command) -> Command {
+pub(super) fn with_groups(command: Command) -> Command {
     let mut built = command.clone();
     built.build();
     let header = built.get_styles().get_header();

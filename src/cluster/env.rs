@@ -15,7 +15,7 @@ use crate::store::Store;
 
 /// The surroundings of one operation.
 #[derive(Clone, Copy)]
-pub struct Env<'a> {
+pub(crate) struct Env<'a> {
     /// The home and the cache.
     pub store: &'a Store,
     /// Everything outside of this process.

@@ -6,12 +6,12 @@
 
 pub(crate) mod addons;
 pub(crate) mod context;
-pub mod env;
-pub mod node;
-pub mod operations;
-pub mod saved;
-pub mod spec;
-pub mod start;
+pub(crate) mod env;
+pub(crate) mod node;
+pub(crate) mod operations;
+pub(crate) mod saved;
+pub(crate) mod spec;
+pub(crate) mod start;
 pub(crate) mod template_key;
 pub(crate) mod throwaway_mark;
 

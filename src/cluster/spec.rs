@@ -83,7 +83,7 @@ pub struct ClusterArgs {
 
 /// The user's request to `start`.
 #[derive(Debug, Clone, Default)]
-pub struct StartOptions {
+pub(crate) struct StartOptions {
     /// The flags that describe the cluster.
     pub cluster: ClusterArgs,
     /// Write the context to the profile's own kubeconfig only, when the cluster is created.

@@ -11,7 +11,7 @@ use crate::cluster::operations::addons::Row as AddonRow;
 use crate::error::Result;
 
 /// Runs the command.
-pub fn run(context: &Context, command: &AddonCommand) -> Result<ExitCode> {
+pub(super) fn run(context: &Context, command: &AddonCommand) -> Result<ExitCode> {
     let profile = &context.global.profile;
     match command {
         AddonCommand::List => {

@@ -13,7 +13,7 @@ use crate::pki::CertName;
 use crate::units::human_time;
 
 /// Runs the command.
-pub fn run(context: &Context, command: &CertsCommand) -> Result<ExitCode> {
+pub(super) fn run(context: &Context, command: &CertsCommand) -> Result<ExitCode> {
     let (store, profile) = (&context.store, &context.global.profile);
     match command {
         CertsCommand::List => {

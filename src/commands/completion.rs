@@ -7,7 +7,7 @@ use crate::error::{Kind, Result, ResultExt};
 use crate::{fsutil, ui};
 
 /// Prints a completion script.
-pub fn run(args: &CompletionArgs) -> Result<ExitCode> {
+pub(super) fn run(args: &CompletionArgs) -> Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::definition(), "kubby", &mut script);
     ui::print(&String::from_utf8_lossy(&script))?;
@@ -15,7 +15,7 @@ pub fn run(args: &CompletionArgs) -> Result<ExitCode> {
 }
 
 /// Writes a manual page for each command.
-pub fn man(args: &ManArgs) -> Result<ExitCode> {
+pub(super) fn man(args: &ManArgs) -> Result<ExitCode> {
     fsutil::create_private_dir(&args.dir)?;
     clap_mangen::generate_to(Cli::definition(), &args.dir).context(Kind::Internal, || {
         format!("cannot write to {}", args.dir.display())

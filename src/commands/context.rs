@@ -12,7 +12,7 @@ use crate::store::Store;
 use crate::{output, ui};
 
 /// The context of one command.
-pub struct Context {
+pub(super) struct Context {
     /// The global flags.
     pub global: Global,
     /// The folders of state and assets.
@@ -26,7 +26,7 @@ impl Context {
     ///
     /// # Errors
     /// When `KUBBY_HOME` or `KUBBY_CACHE` is invalid.
-    pub fn new(global: Global) -> Result<Self> {
+    pub(super) fn new(global: Global) -> Result<Self> {
         let style = ui::Style {
             quiet: global.quiet,
             verbose: global.verbose,
@@ -39,12 +39,12 @@ impl Context {
     }
 
     /// Returns the surroundings of operations on clusters.
-    pub fn env(&self) -> Env<'_> {
+    pub(super) fn env(&self) -> Env<'_> {
         self.env_with(self.progress.as_ref())
     }
 
     /// Returns the same with another receiver of progress.
-    pub fn env_with<'a>(&'a self, progress: &'a dyn Progress) -> Env<'a> {
+    pub(super) fn env_with<'a>(&'a self, progress: &'a dyn Progress) -> Env<'a> {
         Env {
             store: &self.store,
             backend: &Real,
@@ -56,7 +56,7 @@ impl Context {
     ///
     /// # Errors
     /// When stdout cannot be written.
-    pub fn report(&self, kind: &str, data: &impl Serialize, text: &str) -> Result<()> {
+    pub(super) fn report(&self, kind: &str, data: &impl Serialize, text: &str) -> Result<()> {
         match self.global.output {
             OutputFormat::Json => ui::print(&output::json(kind, data)),
             OutputFormat::Text => ui::print(text),

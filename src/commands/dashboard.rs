@@ -16,7 +16,7 @@ use crate::progress::Progress;
 use crate::{browser, fsutil};
 
 /// Runs the command. It serves the page until a signal ends it.
-pub fn run(context: &Context, args: &DashboardArgs) -> Result<ExitCode> {
+pub(super) fn run(context: &Context, args: &DashboardArgs) -> Result<ExitCode> {
     let so = "there is nothing to show";
     let Running { cluster, api, .. } = Running::open(&context.env(), &context.global.profile, so)?;
     let version: Value = api.get_json("/version").map_err(|e| {

@@ -10,7 +10,7 @@ use crate::cluster;
 use crate::error::{Kind, Result};
 
 /// Runs the command.
-pub fn run(context: &Context, args: &DeleteArgs) -> Result<ExitCode> {
+pub(super) fn run(context: &Context, args: &DeleteArgs) -> Result<ExitCode> {
     // Throwaway clusters of killed processes are deleted too. If that fails, this command continues.
     let swept = match cluster::operations::throwaway::sweep(&context.env()) {
         Err(e) if e.kind() != Kind::Interrupted => {

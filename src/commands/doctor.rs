@@ -10,7 +10,7 @@ use crate::doctor::{self, Finding, Repaired, State};
 use crate::error::{Kind, Result};
 
 /// Runs the command. A failed check is a result and not an error; the exit code shows it.
-pub fn run(context: &Context, args: &DoctorArgs) -> Result<ExitCode> {
+pub(super) fn run(context: &Context, args: &DoctorArgs) -> Result<ExitCode> {
     let (repairs, findings) = if args.fix {
         doctor::repair(&context.env())?
     } else {

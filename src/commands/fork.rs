@@ -11,7 +11,7 @@ use crate::cluster::spec::StartOptions;
 use crate::error::Result;
 
 /// Runs the command.
-pub fn run(context: &Context, args: &ForkArgs) -> Result<ExitCode> {
+pub(super) fn run(context: &Context, args: &ForkArgs) -> Result<ExitCode> {
     let source = &context.global.profile;
     let request = ForkRequest {
         source,

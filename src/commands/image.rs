@@ -18,7 +18,7 @@ use crate::image::{self, BuildOptions, Reference};
 use crate::units::human_bytes;
 
 /// Runs one of the commands.
-pub fn run(context: &Context, command: ImageCommand) -> Result<ExitCode> {
+pub(super) fn run(context: &Context, command: ImageCommand) -> Result<ExitCode> {
     let node = Cluster::open(&context.store, &context.global.profile)?.node()?;
     match command {
         ImageCommand::Load(args) => load(context, &node, &args),

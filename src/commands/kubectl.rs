@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::tool;
 
 /// Replaces this process by the kubectl of the cluster's version, with the cluster's own kubeconfig.
-pub fn run(context: &Context, args: &KubectlArgs) -> Result<ExitCode> {
+pub(super) fn run(context: &Context, args: &KubectlArgs) -> Result<ExitCode> {
     let cluster = Cluster::open(&context.store, &context.global.profile)?;
     let cached = cluster.profile.assets.kubectl.clone();
     // Users may delete the cache at any time; then the host's own kubectl is used.

@@ -10,7 +10,7 @@ use crate::cluster::operations::status::Status;
 use crate::error::Result;
 
 /// Runs the command. A damaged cluster is a row, not an error.
-pub fn run(context: &Context) -> Result<ExitCode> {
+pub(super) fn run(context: &Context) -> Result<ExitCode> {
     let mut all = Vec::new();
     for name in context.store.profile_names()? {
         all.push(cluster::operations::status::status(

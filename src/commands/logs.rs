@@ -15,7 +15,7 @@ use crate::role::Role;
 use crate::{remote, ui};
 
 /// Runs the command.
-pub fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode> {
+pub(super) fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode> {
     if let Some(file) = &args.bundle {
         return bundle(context, file);
     }

@@ -34,7 +34,7 @@ use crate::error::{Error, Result};
 use crate::{interrupt, ui};
 
 /// Runs a parsed command line and returns the exit code of the process.
-pub fn run(cli: Cli) -> ExitCode {
+pub(crate) fn run(cli: Cli) -> ExitCode {
     let format = cli.global.output;
     match dispatch(cli) {
         Ok(code) => code,

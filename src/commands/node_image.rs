@@ -10,7 +10,7 @@ use crate::cli::NodeImageBuildArgs;
 use crate::error::Result;
 
 /// Builds the node image into the cache, and exports it if asked.
-pub fn build(context: &Context, args: &NodeImageBuildArgs) -> Result<ExitCode> {
+pub(super) fn build(context: &Context, args: &NodeImageBuildArgs) -> Result<ExitCode> {
     let progress = context.progress.as_ref();
     let image = node_image::build(context.store.cache(), args.force, progress)?;
     let mut data = json!({

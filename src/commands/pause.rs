@@ -9,7 +9,7 @@ use crate::cluster;
 use crate::error::Result;
 
 /// Runs `kubby pause`.
-pub fn pause(context: &Context) -> Result<ExitCode> {
+pub(super) fn pause(context: &Context) -> Result<ExitCode> {
     let profile = &context.global.profile;
     let paused = cluster::operations::pause::pause(&context.env(), profile)?;
     context.report("Pause", &json!({"profile": profile, "paused": paused}), "")?;
@@ -17,7 +17,7 @@ pub fn pause(context: &Context) -> Result<ExitCode> {
 }
 
 /// Runs `kubby suspend`.
-pub fn suspend(context: &Context) -> Result<ExitCode> {
+pub(super) fn suspend(context: &Context) -> Result<ExitCode> {
     let profile = &context.global.profile;
     let suspended = cluster::saved::suspend::suspend(&context.env(), profile)?;
     let data = json!({"profile": profile, "suspended": suspended});
@@ -26,7 +26,7 @@ pub fn suspend(context: &Context) -> Result<ExitCode> {
 }
 
 /// Runs `kubby resume`: starts the cluster if it is paused or suspended.
-pub fn resume(context: &Context) -> Result<ExitCode> {
+pub(super) fn resume(context: &Context) -> Result<ExitCode> {
     cluster::operations::pause::check_resumable(&context.env(), &context.global.profile)?;
     super::start::start_again(context)
 }

@@ -10,7 +10,7 @@ use crate::cluster::Cluster;
 use crate::error::Result;
 
 /// Runs `kubby port`.
-pub fn run(context: &Context, args: &PortArgs) -> Result<ExitCode> {
+pub(super) fn run(context: &Context, args: &PortArgs) -> Result<ExitCode> {
     let ports = Cluster::open(&context.store, &context.global.profile)?
         .profile
         .first()
@@ -25,7 +25,7 @@ pub fn run(context: &Context, args: &PortArgs) -> Result<ExitCode> {
 }
 
 /// Runs `kubby ip`. Ports of the host's loopback lead to the node, so its address is 127.0.0.1.
-pub fn ip(context: &Context) -> Result<ExitCode> {
+pub(super) fn ip(context: &Context) -> Result<ExitCode> {
     Cluster::open(&context.store, &context.global.profile)?;
     context.report("Ip", &json!({"ip": "127.0.0.1"}), "127.0.0.1\n")?;
     Ok(ExitCode::SUCCESS)

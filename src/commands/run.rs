@@ -35,7 +35,7 @@ enum Outcome {
 }
 
 /// Runs the command.
-pub fn run(context: &Context, args: &RunArgs) -> Result<ExitCode> {
+pub(super) fn run(context: &Context, args: &RunArgs) -> Result<ExitCode> {
     match run_on_cluster(context, args) {
         Err(e) if e.kind() == Kind::Internal => {
             super::show_error(&e, context.global.output);

@@ -15,7 +15,7 @@ use crate::service::ServicePort;
 use crate::{browser, ui};
 
 /// Runs the command.
-pub fn run(context: &Context, args: &ServiceArgs) -> Result<ExitCode> {
+pub(super) fn run(context: &Context, args: &ServiceArgs) -> Result<ExitCode> {
     match &args.command {
         Some(ServiceCommand::List(list_args)) => list(context, list_args)?,
         Some(ServiceCommand::Remove(remove_args)) => remove(context, remove_args)?,

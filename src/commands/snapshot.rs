@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::units::{human_bytes, human_time};
 
 /// Runs the command.
-pub fn run(context: &Context, command: &SnapshotCommand) -> Result<ExitCode> {
+pub(super) fn run(context: &Context, command: &SnapshotCommand) -> Result<ExitCode> {
     let profile = &context.global.profile;
     match command {
         SnapshotCommand::Save(args) => {

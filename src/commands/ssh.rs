@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::remote;
 
 /// Runs the command and returns the remote exit code.
-pub fn run(context: &Context, args: &SshArgs) -> Result<ExitCode> {
+pub(super) fn run(context: &Context, args: &SshArgs) -> Result<ExitCode> {
     let cluster = Cluster::open(&context.store, &context.global.profile)?;
     let target = cluster.target()?;
     let hint = |e: crate::error::Error| {
@@ -27,6 +27,6 @@ pub fn run(context: &Context, args: &SshArgs) -> Result<ExitCode> {
 }
 
 /// Returns a remote exit code as this process's own; 255 if it does not fit into a byte.
-pub fn exit_code(code: i32) -> ExitCode {
+pub(super) fn exit_code(code: i32) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(255))
 }

@@ -18,7 +18,7 @@ use crate::trace::{self, Recording, Traced};
 use crate::ui;
 
 /// Runs the command.
-pub fn run(context: &Context, args: &StartArgs) -> Result<ExitCode> {
+pub(super) fn run(context: &Context, args: &StartArgs) -> Result<ExitCode> {
     let Some(file) = &args.trace else {
         return start(context, args, context.progress.as_ref());
     };

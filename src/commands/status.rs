@@ -10,7 +10,7 @@ use crate::cluster::operations::status::Status;
 use crate::error::{Kind, Result};
 
 /// Runs the command.
-pub fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode> {
+pub(super) fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode> {
     let status =
         cluster::operations::status::status(&context.env(), &context.global.profile, true)?;
     context.report("Status", &status, &text(&status))?;

@@ -12,7 +12,7 @@ use crate::cluster::operations::stop::StopOptions;
 use crate::error::Result;
 
 /// Runs the command.
-pub fn run(context: &Context, args: &StopArgs) -> Result<ExitCode> {
+pub(super) fn run(context: &Context, args: &StopArgs) -> Result<ExitCode> {
     let options = StopOptions {
         force: args.force,
         timeout: args.timeout.map(Duration::from_secs),

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::units::{Mebibytes, human_bytes, human_time};
 
 /// Runs the command.
-pub fn run(context: &Context, command: &TemplateCommand) -> Result<ExitCode> {
+pub(super) fn run(context: &Context, command: &TemplateCommand) -> Result<ExitCode> {
     match command {
         TemplateCommand::List => {
             let all = cluster::saved::templates::list(&context.env())?;

@@ -11,7 +11,7 @@ use crate::hypervisor::library_version;
 use crate::{output, ui};
 
 /// Runs the command. It connects to no daemon, so that it works in every state of the host.
-pub fn run(global: &Global) -> Result<ExitCode> {
+pub(super) fn run(global: &Global) -> Result<ExitCode> {
     let kubby = env!("CARGO_PKG_VERSION");
     let libvirt = library_version().to_string();
     let text = match global.output {

@@ -19,7 +19,7 @@ use crate::api::ApiClient;
 use crate::error::{Kind, Result, ResultExt};
 use crate::interrupt;
 
-pub use server::Subject;
+pub(crate) use server::Subject;
 
 /// The pause between two checks for a signal.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -30,7 +30,7 @@ const AT_A_TIME: usize = 4;
 
 /// A dashboard that has its port, and does not serve yet.
 #[derive(Debug)]
-pub struct Dashboard {
+pub(crate) struct Dashboard {
     listener: TcpListener,
     address: SocketAddr,
     secret: guard::Secret,
@@ -41,7 +41,7 @@ impl Dashboard {
     ///
     /// # Errors
     /// [`Kind::Preflight`] when the port cannot be had.
-    pub fn bind(port: u16) -> Result<Self> {
+    pub(crate) fn bind(port: u16) -> Result<Self> {
         let taken = || format!("cannot listen on port {port} of 127.0.0.1");
         let listener =
             TcpListener::bind((Ipv4Addr::LOCALHOST, port)).context(Kind::Preflight, taken)?;
@@ -55,7 +55,7 @@ impl Dashboard {
 
     /// Returns the address to open in the browser. It holds the secret, which allows all that the page
     /// can do.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}/#token={}", self.address, self.secret.text())
     }
 
@@ -63,7 +63,7 @@ impl Dashboard {
     ///
     /// # Errors
     /// [`Kind::Internal`] when the operating system refuses a socket or a thread.
-    pub fn serve(self, api: ApiClient, subject: Subject) -> Result<()> {
+    pub(crate) fn serve(self, api: ApiClient, subject: Subject) -> Result<()> {
         let failed = || "cannot serve the dashboard".to_owned();
         let router = server::router(api, subject, self.secret);
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -31,7 +31,7 @@ const LOG_BYTES: usize = 1 << 20;
 
 /// The cluster that the page shows.
 #[derive(Debug, Clone)]
-pub struct Subject {
+pub(crate) struct Subject {
     /// The profile.
     pub profile: String,
     /// The version of Kubernetes, with `v`.

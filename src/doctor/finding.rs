@@ -8,7 +8,7 @@ use crate::error::Error;
 /// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub(crate) enum State {
     /// As it should be.
     Ok,
     /// Not checked; the reason says why.
@@ -21,7 +21,7 @@ pub enum State {
 
 impl State {
     /// Returns the word that people and programs read.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             State::Ok => "ok",
             State::Skipped => "skipped",
@@ -33,7 +33,7 @@ impl State {
 
 /// The outcome of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// The check's name.
     pub name: &'static str,
     /// The severity.

@@ -12,7 +12,7 @@ mod leftovers;
 mod owned;
 mod repair;
 
-pub use finding::{Finding, State};
+pub(crate) use finding::{Finding, State};
 
 use serde::Serialize;
 
@@ -64,7 +64,7 @@ const ROUNDS: usize = 4;
 
 /// The outcome of a repair.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Repaired {
+pub(crate) struct Repaired {
     /// The check that offered it.
     pub name: &'static str,
     /// Whether it succeeded.
@@ -78,7 +78,7 @@ pub struct Repaired {
 /// # Errors
 /// [`crate::error::Kind::Internal`] when the profiles cannot be listed,
 /// [`crate::error::Kind::Interrupted`] on Ctrl-C. A problem is not an error but a [`Finding`].
-pub fn diagnose(env: &Env<'_>) -> Result<Vec<Finding>> {
+pub(crate) fn diagnose(env: &Env<'_>) -> Result<Vec<Finding>> {
     let context = DoctorContext::gather(env)?;
     let mut findings = Vec::new();
     for (name, check) in CHECKS {
@@ -94,7 +94,7 @@ pub fn diagnose(env: &Env<'_>) -> Result<Vec<Finding>> {
 ///
 /// # Errors
 /// As [`diagnose`]. A repair that fails is not an error but reported in [`Repaired`].
-pub fn repair(env: &Env<'_>) -> Result<(Vec<Repaired>, Vec<Finding>)> {
+pub(crate) fn repair(env: &Env<'_>) -> Result<(Vec<Repaired>, Vec<Finding>)> {
     let mut all: Vec<Repaired> = Vec::new();
     let mut findings = diagnose(env)?;
     for _ in 0..ROUNDS {
@@ -134,7 +134,7 @@ pub fn repair(env: &Env<'_>) -> Result<(Vec<Repaired>, Vec<Finding>)> {
 }
 
 /// Returns whether nothing keeps clusters from running: warnings do not.
-pub fn is_healthy(findings: &[Finding]) -> bool {
+pub(crate) fn is_healthy(findings: &[Finding]) -> bool {
     worst(findings) != State::Failure
 }
 

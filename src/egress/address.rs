@@ -7,7 +7,7 @@ use crate::network::HOST_IN_NODE;
 
 /// The parts of `scheme://user@host:port/path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Address {
+pub(crate) struct Address {
     /// Such as `http`, in lower case.
     pub scheme: String,
     /// Name and perhaps password, as they are.
@@ -25,7 +25,7 @@ impl Address {
     ///
     /// # Errors
     /// The reason, without the text itself: it may hold a password.
-    pub fn parse(text: &str, scheme: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str, scheme: &str) -> Result<Self, String> {
         let (scheme, rest) = match text.split_once("://") {
             Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest),
             None => (scheme.to_owned(), text),
@@ -56,13 +56,13 @@ impl Address {
     }
 
     /// Returns whether it is the host's own loopback.
-    pub fn is_loopback(&self) -> bool {
+    pub(crate) fn is_loopback(&self) -> bool {
         is_loopback(&self.host)
     }
 
     /// Returns the address that leads from the node to the same place, and the port of the host's
     /// loopback that the node has to be let through to for that.
-    pub fn in_node(&self) -> (Address, Option<u16>) {
+    pub(crate) fn in_node(&self) -> (Address, Option<u16>) {
         if !self.is_loopback() {
             return (self.clone(), None);
         }
@@ -98,7 +98,7 @@ impl fmt::Display for Address {
 ///
 /// # Errors
 /// The reason for which it is not `host:port`.
-pub fn split_port(text: &str) -> Result<(String, Option<u16>), String> {
+pub(crate) fn split_port(text: &str) -> Result<(String, Option<u16>), String> {
     let bracket = text.rfind(']').map_or(0, |at| at + 1);
     let (host, port) = match text[bracket..].rfind(':') {
         Some(at) => {

@@ -9,7 +9,7 @@ const END: &str = "-----END CERTIFICATE-----";
 ///
 /// # Errors
 /// The reason, in words that follow the name of the file.
-pub fn parse(text: &str) -> Result<Vec<String>, String> {
+pub(crate) fn parse(text: &str) -> Result<Vec<String>, String> {
     if text.contains("PRIVATE KEY-----") {
         return Err("holds a private key, which has to stay secret".into());
     }

@@ -9,7 +9,7 @@ const MOST_DOMAINS: usize = 6;
 
 /// The name servers and search domains of the node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Dns {
+pub(crate) struct Dns {
     /// Name servers; none for the host's own, which QEMU passes queries on to.
     pub servers: Vec<SocketAddrV4>,
     /// Domains to try for short names.
@@ -18,7 +18,7 @@ pub struct Dns {
 
 /// A name server that stands at an address of the node's network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Alias {
+pub(crate) struct Alias {
     /// The address that the node asks, on port 53.
     pub at: Ipv4Addr,
     /// The server that it leads to.
@@ -28,7 +28,7 @@ pub struct Alias {
 impl Dns {
     /// Returns the servers that need an address in the node's network: those on the host's
     /// loopback, and those with another port than 53, which resolv.conf cannot express.
-    pub fn aliases(&self) -> Vec<Alias> {
+    pub(crate) fn aliases(&self) -> Vec<Alias> {
         let special = |s: &&SocketAddrV4| s.ip().is_loopback() || s.port() != 53;
         let servers = self.servers.iter().filter(special);
         (0..)
@@ -41,7 +41,7 @@ impl Dns {
     }
 
     /// Returns the addresses for the node's configuration, in order.
-    pub fn addresses(&self) -> Vec<Ipv4Addr> {
+    pub(crate) fn addresses(&self) -> Vec<Ipv4Addr> {
         let aliases = self.aliases();
         let address = |server: &SocketAddrV4| {
             let alias = aliases.iter().find(|a| a.to == *server);
@@ -55,7 +55,7 @@ impl Dns {
 ///
 /// # Errors
 /// The reason for which the node cannot use it.
-pub fn parse_server(text: &str) -> Result<SocketAddrV4, String> {
+pub(crate) fn parse_server(text: &str) -> Result<SocketAddrV4, String> {
     if let Ok(address) = text.parse::<Ipv4Addr>() {
         return check(SocketAddrV4::new(address, 53));
     }
@@ -79,7 +79,7 @@ fn check(server: SocketAddrV4) -> Result<SocketAddrV4, String> {
 
 /// Returns the search domains of the host's resolv.conf, and a warning where QEMU finds no name
 /// server in it that it can pass queries on to.
-pub fn of_host(resolv_conf: &str) -> (Vec<String>, Option<String>) {
+pub(crate) fn of_host(resolv_conf: &str) -> (Vec<String>, Option<String>) {
     let (mut search, mut v4, mut v6) = (Vec::new(), 0, 0);
     for line in resolv_conf.lines() {
         let mut words = line.split_whitespace();

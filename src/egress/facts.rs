@@ -11,7 +11,7 @@ const MOST_BYTES: u64 = 1 << 20;
 /// Texts of the host's files, with their paths for messages. Not to be printed: a proxy's URL may
 /// hold a password.
 #[derive(Clone, Default)]
-pub struct HostFacts {
+pub(crate) struct HostFacts {
     /// Docker's `daemon.json`.
     pub docker: Option<(PathBuf, String)>,
     /// Podman's `registries.conf` and the files of `registries.conf.d`, in order.
@@ -30,7 +30,7 @@ pub struct HostFacts {
 
 impl HostFacts {
     /// Looks at this host.
-    pub fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let names = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
         let both = names
             .iter()
@@ -76,13 +76,13 @@ impl HostFacts {
     }
 
     /// Returns a variable of the environment.
-    pub fn variable(&self, name: &str) -> Option<String> {
+    pub(crate) fn variable(&self, name: &str) -> Option<String> {
         let found = self.environment.iter().find(|(n, _)| n == name);
         found.map(|(_, value)| value.clone())
     }
 
     /// Adds what the host's programs know of registries.
-    pub fn add_registries(&self, all: &mut Registries, warnings: &mut Vec<String>) {
+    pub(crate) fn add_registries(&self, all: &mut Registries, warnings: &mut Vec<String>) {
         let mut add = |path: &Path, found: Result<Registries, String>| match found {
             Ok(found) => all.merge(found),
             Err(why) => warnings.push(format!(
@@ -111,7 +111,7 @@ impl HostFacts {
     }
 
     /// Returns the certificates that the host's administrator added.
-    pub fn authorities(&self, warnings: &mut Vec<String>) -> Vec<String> {
+    pub(crate) fn authorities(&self, warnings: &mut Vec<String>) -> Vec<String> {
         let mut all = Vec::new();
         for (path, text) in &self.authorities {
             match certificates::parse(text) {

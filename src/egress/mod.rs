@@ -5,19 +5,19 @@
 //! looked up at each start ([`HostFacts`]), and both together are an [`Egress`], which
 //! `provision` turns into files of the node.
 
-pub mod address;
+pub(crate) mod address;
 mod args;
-pub mod certificates;
-pub mod dns;
+pub(crate) mod certificates;
+pub(crate) mod dns;
 mod facts;
-pub mod proxy;
-pub mod registries;
+pub(crate) mod proxy;
+pub(crate) mod registries;
 
-pub use args::EgressArgs;
-pub use dns::Dns;
-pub use facts::HostFacts;
-pub use proxy::Proxy;
-pub use registries::Registries;
+pub(crate) use args::EgressArgs;
+pub(crate) use dns::Dns;
+pub(crate) use facts::HostFacts;
+pub(crate) use proxy::Proxy;
+pub(crate) use registries::Registries;
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Kind, Result};
 
 /// The word that empties a list that an earlier start was given.
-pub const NONE: &str = "none";
+pub(crate) const NONE: &str = "none";
 
 /// The user's settings, as they are kept in the profile.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +72,7 @@ impl Settings {
 
 /// The registries, proxies, authorities and name servers of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Egress {
+pub(crate) struct Egress {
     /// Registries by the host in an image's name.
     pub registries: Registries,
     /// Proxies.
@@ -90,7 +90,7 @@ impl Egress {
     /// # Errors
     /// [`Kind::Usage`] for a proxy in the environment that makes no sense, [`Kind::State`] for a
     /// damaged profile.
-    pub fn gather(settings: &Settings, host: &HostFacts) -> Result<(Self, Vec<String>)> {
+    pub(crate) fn gather(settings: &Settings, host: &HostFacts) -> Result<(Self, Vec<String>)> {
         let damaged = |what: &str, why: String| {
             Error::new(Kind::State, format!("the profile's {what}: {why}"))
         };
@@ -132,7 +132,7 @@ impl Egress {
     }
 
     /// Ports of the host's loopback that the node's own processes have to be let through to.
-    pub fn host_ports(&self) -> BTreeSet<u16> {
+    pub(crate) fn host_ports(&self) -> BTreeSet<u16> {
         let mut ports = self.registries.host_ports();
         ports.extend(&self.proxy.host_ports);
         ports

@@ -9,7 +9,7 @@ use crate::network::{HOST_IN_NODE, Network, NodeNetwork};
 
 /// Proxies as the node uses them.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Proxy {
+pub(crate) struct Proxy {
     /// The proxies as lines `NAME=value` for a program's environment; they may hold passwords.
     pub proxies: Vec<String>,
     /// Names and addresses that the host reaches without a proxy.
@@ -31,7 +31,7 @@ impl std::fmt::Debug for Proxy {
 impl Proxy {
     /// Returns lines `NAME=value` for a program's environment in a node, which may hold passwords.
     /// The addresses of the cluster are reached without a proxy.
-    pub fn environment(&self, network: &Network, node: &NodeNetwork) -> Vec<String> {
+    pub(crate) fn environment(&self, network: &Network, node: &NodeNetwork) -> Vec<String> {
         if self.proxies.is_empty() {
             return Vec::new();
         }
@@ -57,7 +57,7 @@ impl Proxy {
 ///
 /// # Errors
 /// [`Kind::Usage`] with the variable's name, and never its value.
-pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Proxy> {
+pub(crate) fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Proxy> {
     let value = |name: &str| {
         let given = variable(name).filter(|v| !v.trim().is_empty());
         given.or_else(|| variable(&name.to_ascii_lowercase()).filter(|v| !v.trim().is_empty()))

@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result, ResultExt};
 use crate::interrupt;
 
 /// Returns whether a process holds the lock on a file. A missing file is not locked, and is not made.
-pub fn is_locked(path: &Path) -> bool {
+pub(crate) fn is_locked(path: &Path) -> bool {
     matches!(Lock::is_held(path), Ok(Some(true)))
 }
 

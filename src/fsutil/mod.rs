@@ -3,10 +3,9 @@
 mod lock;
 mod output;
 
-pub use lock::{Lock, is_locked};
-pub use output::{
-    Digesting, Output, WholeFile, check_destination, remove_unfinished, write_atomic,
-};
+pub(crate) use lock::{Lock, is_locked};
+pub use output::write_atomic;
+pub(crate) use output::{Digesting, Output, WholeFile, check_destination, remove_unfinished};
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -43,7 +42,7 @@ fn name_of(path: &Path) -> std::borrow::Cow<'_, str> {
 ///
 /// # Errors
 /// When the file system refuses.
-pub fn rename(from: &Path, to: &Path) -> std::io::Result<()> {
+pub(crate) fn rename(from: &Path, to: &Path) -> std::io::Result<()> {
     fault::step(&format!("rename to {}", name_of(to)), || {
         fs::rename(from, to)
     })
@@ -101,7 +100,7 @@ pub fn remove_all(path: &Path) -> Result<()> {
 }
 
 /// Returns the folder that a path's last part is in: the current one for a mere name.
-pub fn folder_of(path: &Path) -> &Path {
+pub(crate) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -110,7 +109,7 @@ pub fn folder_of(path: &Path) -> &Path {
 
 /// Returns the path with symbolic links and `..` resolved, as far as it exists; the rest is taken as it
 /// is written.
-pub fn resolved(path: &Path) -> PathBuf {
+pub(crate) fn resolved(path: &Path) -> PathBuf {
     let mut found = PathBuf::new();
     for part in path.components() {
         match part {
@@ -128,7 +127,7 @@ pub fn resolved(path: &Path) -> PathBuf {
 
 /// Returns whether two paths name one place, however they are written: symbolic links are followed
 /// where both are there; else only `//`, `.` and a slash at the end make no difference.
-pub fn same_place(a: &Path, b: &Path) -> bool {
+pub(crate) fn same_place(a: &Path, b: &Path) -> bool {
     match (fs::canonicalize(a), fs::canonicalize(b)) {
         (Ok(a), Ok(b)) => a == b,
         // `==` of paths compares their components.
@@ -141,7 +140,7 @@ pub fn same_place(a: &Path, b: &Path) -> bool {
 ///
 /// # Errors
 /// [`Kind::Internal`] when one cannot be removed.
-pub fn of_living_processes(parent: &Path, prefix: &str) -> Result<Vec<PathBuf>> {
+pub(crate) fn of_living_processes(parent: &Path, prefix: &str) -> Result<Vec<PathBuf>> {
     let (living, dead) = of_processes(parent, prefix);
     for path in dead {
         remove_all(&path)?;
@@ -151,7 +150,7 @@ pub fn of_living_processes(parent: &Path, prefix: &str) -> Result<Vec<PathBuf>> 
 
 /// Returns the entries of `parent` that are named `prefix` and the id of a process: those of running
 /// processes, and those of processes that have ended.
-pub fn of_processes(parent: &Path, prefix: &str) -> (Vec<PathBuf>, Vec<PathBuf>) {
+pub(crate) fn of_processes(parent: &Path, prefix: &str) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let (mut living, mut dead) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -172,14 +171,14 @@ pub fn of_processes(parent: &Path, prefix: &str) -> (Vec<PathBuf>, Vec<PathBuf>)
 }
 
 /// The prefix, before the process's id, of the names of folders in which something is put together.
-pub const STAGING: &str = ".staging-";
+pub(crate) const STAGING: &str = ".staging-";
 
 /// Makes a private folder in `parent` in which this process puts something together, and removes
 /// those that killed processes have left. It is removed when it is dropped.
 ///
 /// # Errors
 /// [`Kind::Internal`] when it cannot be made.
-pub fn staging_dir(parent: &Path) -> Result<tempfile::TempDir> {
+pub(crate) fn staging_dir(parent: &Path) -> Result<tempfile::TempDir> {
     of_living_processes(parent, STAGING)?;
     tempfile::Builder::new()
         .prefix(&format!("{STAGING}{}-", std::process::id()))

@@ -17,7 +17,7 @@ const UNFINISHED: &str = ".kubby-";
 
 /// A file that gets its name when it is complete; until then it has another one in the same folder.
 #[derive(Debug)]
-pub struct WholeFile {
+pub(crate) struct WholeFile {
     file: tempfile::NamedTempFile,
     path: PathBuf,
 }
@@ -27,7 +27,7 @@ impl WholeFile {
     ///
     /// # Errors
     /// When the file system refuses.
-    pub fn create(path: &Path, mode: u32) -> io::Result<Self> {
+    pub(crate) fn create(path: &Path, mode: u32) -> io::Result<Self> {
         let file = tempfile::Builder::new()
             .prefix(UNFINISHED)
             .permissions(Permissions::from_mode(mode))
@@ -42,7 +42,7 @@ impl WholeFile {
     ///
     /// # Errors
     /// When the file system refuses.
-    pub fn set_mode(&self, mode: u32) -> io::Result<()> {
+    pub(crate) fn set_mode(&self, mode: u32) -> io::Result<()> {
         let file = self.file.as_file();
         file.set_permissions(Permissions::from_mode(mode))
     }
@@ -51,7 +51,7 @@ impl WholeFile {
     ///
     /// # Errors
     /// When the file system refuses; a file that was there is untouched then.
-    pub fn finish(self) -> io::Result<()> {
+    pub(crate) fn finish(self) -> io::Result<()> {
         self.file.as_file().sync_all()?;
         fault::point("staged", &format!("write {}", name_of(&self.path)));
         self.file.persist(&self.path)?;
@@ -94,7 +94,7 @@ pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<()> {
 ///
 /// # Errors
 /// [`Kind::Internal`] when one cannot be removed.
-pub fn remove_unfinished(dir: &Path) -> Result<()> {
+pub(crate) fn remove_unfinished(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -108,7 +108,7 @@ pub fn remove_unfinished(dir: &Path) -> Result<()> {
 
 /// The destination of a large output: a file, or standard output for the path `-`.
 #[derive(Debug)]
-pub enum Output {
+pub(crate) enum Output {
     /// Standard output.
     Stdout(io::Stdout),
     /// A file.
@@ -120,7 +120,7 @@ impl Output {
     ///
     /// # Errors
     /// [`Kind::Usage`] when the file system refuses.
-    pub fn open(path: &Path, mode: u32) -> Result<Self> {
+    pub(crate) fn open(path: &Path, mode: u32) -> Result<Self> {
         if path == Path::new("-") {
             return Ok(Output::Stdout(io::stdout()));
         }
@@ -133,7 +133,7 @@ impl Output {
     ///
     /// # Errors
     /// [`Kind::Internal`] when it cannot be written.
-    pub fn finish(self) -> Result<()> {
+    pub(crate) fn finish(self) -> Result<()> {
         match self {
             Output::Stdout(mut out) => out
                 .flush()
@@ -167,7 +167,7 @@ impl Write for Output {
 ///
 /// # Errors
 /// [`Kind::Usage`] for a terminal, a folder, and a file in a folder that is not there.
-pub fn check_destination(to: &Path, what: &str, example: &str, command: &str) -> Result<()> {
+pub(crate) fn check_destination(to: &Path, what: &str, example: &str, command: &str) -> Result<()> {
     let usage = |message: String| Error::usage(message);
     if to == Path::new("-") {
         if io::stdout().is_terminal() {
@@ -194,7 +194,7 @@ pub fn check_destination(to: &Path, what: &str, example: &str, command: &str) ->
 
 /// A writer that counts and digests what passes through it. It fails on Ctrl-C, which the caller
 /// distinguishes from other failures by [`interrupt::check`].
-pub struct Digesting<W> {
+pub(crate) struct Digesting<W> {
     inner: W,
     digest: Sha256,
     bytes: u64,
@@ -202,7 +202,7 @@ pub struct Digesting<W> {
 
 impl<W: Write> Digesting<W> {
     /// Writes to `inner`.
-    pub fn new(inner: W) -> Self {
+    pub(crate) fn new(inner: W) -> Self {
         Digesting {
             inner,
             digest: Sha256::new(),
@@ -211,7 +211,7 @@ impl<W: Write> Digesting<W> {
     }
 
     /// Returns the inner writer, the number of bytes, and their SHA-256 in hexadecimal digits.
-    pub fn finish(self) -> (W, u64, String) {
+    pub(crate) fn finish(self) -> (W, u64, String) {
         (self.inner, self.bytes, hex(&self.digest.finalize()))
     }
 }

@@ -108,7 +108,7 @@ pub fn decide(choice: AccelChoice, facts: &AccelFacts) -> Result<Decision> {
 }
 
 /// Returns the reason why KVM cannot be used, and the remedy; `None` where it can.
-pub fn obstacle(facts: &AccelFacts) -> Option<(&'static str, &'static str)> {
+pub(crate) fn obstacle(facts: &AccelFacts) -> Option<(&'static str, &'static str)> {
     Some(match facts.device {
         _ if !facts.cpu_extensions => (
             "the processor offers no virtualisation extensions (no vmx or svm in /proc/cpuinfo)",
@@ -145,7 +145,7 @@ pub fn obstacle(facts: &AccelFacts) -> Option<(&'static str, &'static str)> {
 ///
 /// # Errors
 /// [`Kind::Preflight`](crate::error::Kind::Preflight) when the version is too old; says how to get a newer one.
-pub fn check_qemu(acceleration: Acceleration, version: Version) -> Result<()> {
+pub(crate) fn check_qemu(acceleration: Acceleration, version: Version) -> Result<()> {
     let (needed, why) = match acceleration {
         Acceleration::Kvm => (Version::new(7, 2, 0), "with KVM"),
         Acceleration::Tcg => (

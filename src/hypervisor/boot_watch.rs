@@ -33,7 +33,7 @@ const SILENCE_WITHOUT_TIMER: Duration = Duration::from_secs(30);
 
 /// The state of a boot at this moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BootState {
+pub(crate) enum BootState {
     /// It makes progress, or has ended at the login prompt.
     Progressing,
     /// It will make no more progress.
@@ -52,7 +52,7 @@ pub enum BootState {
 
 /// A watch on one boot, by what its console says.
 #[derive(Debug)]
-pub struct BootWatch {
+pub(crate) struct BootWatch {
     silence_limit: Duration,
     seen: u64,
     last_output: Duration,
@@ -73,12 +73,12 @@ struct Work {
 
 impl BootWatch {
     /// Returns a watch whose limits fit the acceleration.
-    pub fn new(acceleration: Acceleration) -> Self {
+    pub(crate) fn new(acceleration: Acceleration) -> Self {
         Self::with_silence_limit(SILENCE_WITH_KVM * acceleration.deadline_factor())
     }
 
     /// Returns a watch that takes a longer silence than `limit` for a stall.
-    pub fn with_silence_limit(limit: Duration) -> Self {
+    pub(crate) fn with_silence_limit(limit: Duration) -> Self {
         BootWatch {
             silence_limit: limit,
             seen: digest(""),
@@ -91,7 +91,7 @@ impl BootWatch {
     /// The text may be all since the start or only its end, as long as new output changes it. `spare`
     /// is the time that the host's processors had nothing to do, see [`spare_time`](super::spare_time);
     /// where that is not known they are taken to have had time.
-    pub fn observe(
+    pub(crate) fn observe(
         &mut self,
         elapsed: Duration,
         console: &str,

@@ -2,7 +2,7 @@
 
 /// A reason why the node will not come up, as its console shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trouble {
+pub(crate) enum Trouble {
     /// The kernel panicked; its line.
     Panic(String),
     /// systemd gave up on the boot and waits for a user at the console.
@@ -15,7 +15,7 @@ pub enum Trouble {
 
 impl Trouble {
     /// Returns what happened, as a phrase that starts an error message.
-    pub fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         match self {
             Trouble::Panic(line) => format!("the node's kernel panicked: {line}"),
             Trouble::EmergencyMode => "the node booted into emergency mode".into(),
@@ -29,7 +29,7 @@ impl Trouble {
 
 /// The result of [`scan`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ConsoleState {
+pub(crate) struct ConsoleState {
     /// The reason why the boot makes no more progress, if there is one.
     pub trouble: Option<Trouble>,
     /// The whole machine ran out of memory and the kernel killed this program. The node may
@@ -42,7 +42,7 @@ pub struct ConsoleState {
 }
 
 /// Reads the console's text since the last start of the machine.
-pub fn scan(text: &str) -> ConsoleState {
+pub(crate) fn scan(text: &str) -> ConsoleState {
     let mut state = ConsoleState::default();
     for line in text.lines() {
         let line = clean(line);
@@ -64,7 +64,7 @@ pub fn scan(text: &str) -> ConsoleState {
 
 /// Returns whether the kernel reports with this line that something does not happen (`rcu: INFO:
 /// rcu_preempt detected stalls …` and what it says of that).
-pub fn is_stall_report(line: &str) -> bool {
+pub(crate) fn is_stall_report(line: &str) -> bool {
     line.contains("] rcu: ")
 }
 

@@ -67,7 +67,7 @@ pub struct Incoming {
 
 /// QEMU's name for the memory of a machine that begins with another one's. It is as long as
 /// `pc.ram`, libvirt's usual name, so that the name can be changed in place in a saved stream.
-pub const MAPPED_MEMORY: &str = "kb.ram";
+pub(crate) const MAPPED_MEMORY: &str = "kb.ram";
 
 #[derive(Template)]
 #[template(path = "domain.xml")]
@@ -89,7 +89,7 @@ struct DomainTemplate<'a> {
 /// # Errors
 /// [`Kind::Usage`] when a name or path has a character that XML or the kernel's command line
 /// cannot carry.
-pub fn render(spec: &DomainSpec) -> Result<String> {
+pub(crate) fn render(spec: &DomainSpec) -> Result<String> {
     render_with(spec, None, false)
 }
 
@@ -103,7 +103,11 @@ pub fn render(spec: &DomainSpec) -> Result<String> {
 /// With `quick_cpu` libvirt does not ask QEMU for each feature of the processor by its name: it
 /// would ask 285 times, which is half of the time that QEMU's start takes, and the answers are
 /// those of the machine that was saved. A libvirt that does not know the setting refuses the whole.
-pub fn render_incoming(spec: &DomainSpec, incoming: &Incoming, quick_cpu: bool) -> Result<String> {
+pub(crate) fn render_incoming(
+    spec: &DomainSpec,
+    incoming: &Incoming,
+    quick_cpu: bool,
+) -> Result<String> {
     super::storage_xml::check_text("path of the memory file", &incoming.memory)?;
     let object = format!(
         "memory-backend-file,id={MAPPED_MEMORY},size={}M,mem-path={},offset={},share=off,readonly=on,rom=off",
@@ -152,7 +156,7 @@ fn render_with(spec: &DomainSpec, incoming: Option<String>, quick_cpu: bool) -> 
 }
 
 /// Reads the file of the disk that the node runs on from a domain's XML.
-pub fn root_disk(xml: &str) -> Option<PathBuf> {
+pub(crate) fn root_disk(xml: &str) -> Option<PathBuf> {
     let document = roxmltree::Document::parse(xml).ok()?;
     let disks = document.descendants().filter(|n| n.has_tag_name("disk"));
     let part = |disk: roxmltree::Node<'_, '_>, name: &str, attribute: &str| {
@@ -166,7 +170,7 @@ pub fn root_disk(xml: &str) -> Option<PathBuf> {
 }
 
 /// Reads the file that a domain's memory is mapped from, from its XML; `None` for an ordinary one.
-pub fn mapped_memory(xml: &str) -> Option<PathBuf> {
+pub(crate) fn mapped_memory(xml: &str) -> Option<PathBuf> {
     let document = roxmltree::Document::parse(xml).ok()?;
     let mut arguments = document.descendants().filter_map(|n| n.attribute("value"));
     let object = arguments

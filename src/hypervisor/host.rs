@@ -82,7 +82,7 @@ impl HostInfo {
 }
 
 /// Returns whether the URI leads to libvirt on this host, so that its paths are paths here as well.
-pub fn is_local(uri: &str) -> bool {
+pub(crate) fn is_local(uri: &str) -> bool {
     let Some((_, rest)) = uri.split_once("://") else {
         return true;
     };
@@ -91,7 +91,7 @@ pub fn is_local(uri: &str) -> bool {
 
 /// Returns the time that the host's processors, all together, have had nothing to do since it
 /// booted; `None` for another host.
-pub fn spare_time(uri: &str) -> Option<Duration> {
+pub(crate) fn spare_time(uri: &str) -> Option<Duration> {
     let text = is_local(uri).then(|| std::fs::read_to_string("/proc/stat"))?;
     spare_of(&text.ok()?, rustix::param::clock_ticks_per_second())
 }
@@ -113,7 +113,7 @@ fn spare_of(stat: &str, ticks_per_second: u64) -> Option<Duration> {
 
 /// The part of libvirt's capabilities document that kubby reads.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Capabilities {
+pub(crate) struct Capabilities {
     /// See [`HostInfo::domain_types`].
     pub domain_types: Vec<String>,
     /// See [`HostInfo::emulator`].
@@ -129,7 +129,7 @@ impl Capabilities {
     ///
     /// # Errors
     /// [`Kind::Hypervisor`] when it is not XML.
-    pub fn parse(xml: &str) -> Result<Self> {
+    pub(crate) fn parse(xml: &str) -> Result<Self> {
         let document = Document::parse(xml).context(Kind::Hypervisor, || {
             "cannot read libvirt's capabilities".into()
         })?;

@@ -8,7 +8,7 @@ use super::host::HostInfo;
 use super::reach::Account;
 
 /// KVM's device node.
-pub const DEVICE: &str = "/dev/kvm";
+pub(crate) const DEVICE: &str = "/dev/kvm";
 
 /// The state of `/dev/kvm` for the user that QEMU runs as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl AccelFacts {
 }
 
 /// Returns whether the text of `/proc/cpuinfo` lists the flag `vmx` or `svm`.
-pub fn has_cpu_extensions(cpuinfo: &str) -> bool {
+pub(crate) fn has_cpu_extensions(cpuinfo: &str) -> bool {
     cpuinfo
         .lines()
         .filter_map(|line| line.split_once(':'))
@@ -74,7 +74,7 @@ pub fn has_cpu_extensions(cpuinfo: &str) -> bool {
 
 /// Returns the state of a KVM device node for QEMU, which runs as the account `qemu` or as this
 /// process.
-pub fn device_for(path: &Path, qemu: Option<&Account>) -> KvmDevice {
+pub(crate) fn device_for(path: &Path, qemu: Option<&Account>) -> KvmDevice {
     let opened = OpenOptions::new().read(true).write(true).open(path);
     match (opened.map_err(|e| e.kind()), qemu) {
         (Err(ErrorKind::NotFound), _) => KvmDevice::Missing,

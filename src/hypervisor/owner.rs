@@ -10,7 +10,7 @@ use super::Domain;
 use crate::fsutil;
 
 /// The XML namespace of kubby's metadata in libvirt; the number changes with the format.
-pub const NAMESPACE: &str = "https://kubby.dev/libvirt/1";
+pub(crate) const NAMESPACE: &str = "https://kubby.dev/libvirt/1";
 
 /// The owner of a domain, from its metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]

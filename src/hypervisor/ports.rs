@@ -43,7 +43,7 @@ pub fn find_free(count: usize, avoid: &BTreeSet<u16>) -> Result<Vec<u16>> {
 }
 
 /// Returns whether a port of 127.0.0.1 can be used now, also by this user's privileges.
-pub fn can_be_had(protocol: Protocol, port: u16) -> bool {
+pub(crate) fn can_be_had(protocol: Protocol, port: u16) -> bool {
     match protocol {
         Protocol::Tcp => TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok(),
         Protocol::Udp => UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok(),
@@ -54,7 +54,7 @@ pub fn can_be_had(protocol: Protocol, port: u16) -> bool {
 ///
 /// # Errors
 /// [`Kind::Preflight`] when the port cannot be tried, such as one below 1024 without privilege.
-pub fn is_free(port: u16) -> Result<bool> {
+pub(crate) fn is_free(port: u16) -> Result<bool> {
     match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
         Ok(_) => Ok(true),
         Err(e) if e.kind() == ErrorKind::AddrInUse => Ok(false),
@@ -69,7 +69,7 @@ pub fn is_free(port: u16) -> Result<bool> {
 ///
 /// # Errors
 /// [`Kind::Preflight`] with the port and the flag when it is taken.
-pub fn check_free(port: u16, flag: &str) -> Result<()> {
+pub(crate) fn check_free(port: u16, flag: &str) -> Result<()> {
     if is_free(port)? {
         return Ok(());
     }

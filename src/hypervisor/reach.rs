@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// A user with all its groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
+pub(crate) struct Account {
     uid: u32,
     groups: Vec<u32>,
 }
@@ -18,7 +18,7 @@ pub struct Account {
 impl Account {
     /// Returns the account of `uid` when libvirt runs QEMU as it with the group `gid`, and its
     /// groups in this host's `/etc/passwd` and `/etc/group`.
-    pub fn of_this_host(uid: u32, gid: u32) -> Self {
+    pub(crate) fn of_this_host(uid: u32, gid: u32) -> Self {
         let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
         let group = fs::read_to_string("/etc/group").unwrap_or_default();
         Self::from_files(uid, gid, &passwd, &group)
@@ -69,13 +69,13 @@ impl Account {
 
     /// Returns whether the account may open this file, such as `/dev/kvm`, for reading and writing.
     /// A file that is not there cannot be opened.
-    pub fn may_open(&self, file: &Path) -> bool {
+    pub(crate) fn may_open(&self, file: &Path) -> bool {
         fs::metadata(file).is_ok_and(|meta| self.may_on(6, &meta))
     }
 
     /// Returns the first directory on the way to `path` that the account may not pass through;
     /// `path` itself counts when it is a directory. What does not exist yet is not in the way.
-    pub fn blocked_at(&self, path: &Path) -> Option<PathBuf> {
+    pub(crate) fn blocked_at(&self, path: &Path) -> Option<PathBuf> {
         let mut ancestors: Vec<&Path> = path.ancestors().collect();
         ancestors.reverse();
         ancestors

@@ -26,7 +26,7 @@ const PAGE_SIZE: u64 = 4096;
 
 /// The place of the machine's memory in a saved stream; offsets and lengths in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Layout {
+pub(crate) struct Layout {
     /// The offset of the name of the memory's block.
     name_at: u64,
     /// The offset of the bitmap of the pages.
@@ -46,7 +46,7 @@ pub struct Layout {
 /// # Errors
 /// [`io::ErrorKind::InvalidData`] with the reason for a stream that QEMU did not write so, is cut,
 /// or has another format; others from reading.
-pub fn layout(stream: &mut (impl Read + Seek)) -> io::Result<Layout> {
+pub(crate) fn layout(stream: &mut (impl Read + Seek)) -> io::Result<Layout> {
     let file = stream.seek(SeekFrom::End(0))?;
     let mut head = Vec::new();
     stream.rewind()?;
@@ -110,7 +110,7 @@ pub fn layout(stream: &mut (impl Read + Seek)) -> io::Result<Layout> {
 ///
 /// # Errors
 /// Those of reading and writing.
-pub fn write_devices(
+pub(crate) fn write_devices(
     stream: &mut (impl Read + Seek),
     layout: &Layout,
     to: &mut (impl Write + Seek),

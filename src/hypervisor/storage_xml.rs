@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result, ResultExt};
 
 /// The format of a volume's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VolumeFormat {
+pub(crate) enum VolumeFormat {
     /// Bytes as they are; also the way to upload a file of any other format.
     Raw,
     /// A qcow2 image that libvirt makes.
@@ -42,7 +42,7 @@ struct DiskSnapshotTemplate<'a> {
 ///
 /// # Errors
 /// [`Kind::Usage`] when a text has a control character.
-pub fn pool(name: &str, target: &str) -> Result<String> {
+pub(crate) fn pool(name: &str, target: &str) -> Result<String> {
     check_text("pool name", name)?;
     check_text("pool directory", target)?;
     PoolTemplate { name, target }
@@ -57,7 +57,7 @@ pub fn pool(name: &str, target: &str) -> Result<String> {
 ///
 /// # Errors
 /// [`Kind::Usage`] when a text has a control character.
-pub fn volume(
+pub(crate) fn volume(
     name: &str,
     capacity: u64,
     format: VolumeFormat,
@@ -86,7 +86,7 @@ pub fn volume(
 ///
 /// # Errors
 /// [`Kind::Usage`] when the path has a control character.
-pub fn disk_snapshot(target: &str, overlay: &str) -> Result<String> {
+pub(crate) fn disk_snapshot(target: &str, overlay: &str) -> Result<String> {
     check_text("path of the overlay", overlay)?;
     DiskSnapshotTemplate { target, overlay }
         .render()
@@ -96,12 +96,12 @@ pub fn disk_snapshot(target: &str, overlay: &str) -> Result<String> {
 }
 
 /// Returns the directory of a pool's XML; `None` when it has none.
-pub fn pool_target(xml: &str) -> Option<String> {
+pub(crate) fn pool_target(xml: &str) -> Option<String> {
     path_below(xml, "target")
 }
 
 /// Returns the path of the volume that a volume's XML is based on; `None` when it has none.
-pub fn backing_path(xml: &str) -> Option<String> {
+pub(crate) fn backing_path(xml: &str) -> Option<String> {
     path_below(xml, "backingStore")
 }
 

@@ -21,7 +21,7 @@ const IMPORT: &str = "images import --local -";
 /// The result of loading an archive.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Loaded {
+pub(crate) struct Loaded {
     /// The images with all names that they got.
     pub images: Vec<Image>,
     /// Bytes that were read.
@@ -36,7 +36,7 @@ pub struct Loaded {
 /// # Errors
 /// See [`archive::pass_on`] and [`Source::open`]; [`Kind::NodeUnreachable`] when the node does not
 /// answer; [`Kind::Assets`] when containerd refuses the archive.
-pub fn load(
+pub(crate) fn load(
     node: &Node,
     what: &str,
     names: &[Reference],

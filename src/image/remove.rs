@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 /// The removal of one image or of some of its names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Removed {
+pub(crate) struct Removed {
     /// The names that were removed.
     pub names: Vec<String>,
     /// The image's id.
@@ -25,7 +25,7 @@ pub struct Removed {
 /// # Errors
 /// [`crate::error::Kind::State`] for an image that does not exist, that is used, or that the node
 /// needs.
-pub fn remove(node: &Node, texts: &[String], force: bool) -> Result<Vec<Removed>> {
+pub(crate) fn remove(node: &Node, texts: &[String], force: bool) -> Result<Vec<Removed>> {
     let mut store = ImageStore::connect(node)?;
     let images = store.images()?;
     let running = store.running()?;

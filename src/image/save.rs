@@ -26,7 +26,12 @@ const CHUNK: usize = 64 * 1024;
 /// # Errors
 /// [`Kind::Usage`] when the destination cannot be written, [`Kind::State`] for names that the
 /// node does not have, [`Kind::Assets`] when containerd cannot export them.
-pub fn save(node: &Node, texts: &[String], to: &Path, progress: &dyn Progress) -> Result<u64> {
+pub(crate) fn save(
+    node: &Node,
+    texts: &[String],
+    to: &Path,
+    progress: &dyn Progress,
+) -> Result<u64> {
     let hint = "write a file (-f FILE) or pipe it: kubby image save NAME -f - | docker load";
     fsutil::check_destination(to, "an archive", "image.tar", hint)?;
     let mut store = ImageStore::connect(node)?;

@@ -25,7 +25,7 @@ const ENGINE_END: Duration = Duration::from_secs(2);
 const ARCHIVE_ENDINGS: [&str; 6] = [".tar", ".tgz", ".gz", ".zst", ".tzst", ".oci"];
 
 /// A readable archive.
-pub struct Source {
+pub(super) struct Source {
     /// The source's name in messages.
     pub label: String,
     /// The size in bytes, where that is known beforehand.
@@ -43,7 +43,7 @@ impl Source {
     ///
     /// # Errors
     /// [`Kind::Usage`] for a terminal, a folder, or a word that is neither a file nor an image.
-    pub fn open(what: &str) -> Result<Source> {
+    pub(super) fn open(what: &str) -> Result<Source> {
         if what == "-" {
             return Source::stdin();
         }
@@ -92,12 +92,12 @@ impl Source {
     }
 
     /// Reports the number of read bytes to `sink`.
-    pub fn report_to(&mut self, sink: Arc<dyn StepSink>) {
+    pub(super) fn report_to(&mut self, sink: Arc<dyn StepSink>) {
         self.sink = Some(sink);
     }
 
     /// Returns how many bytes were read.
-    pub fn bytes_read(&self) -> u64 {
+    pub(super) fn bytes_read(&self) -> u64 {
         self.done
     }
 
@@ -105,7 +105,7 @@ impl Source {
     ///
     /// # Errors
     /// [`Kind::Assets`] when it failed, with its output.
-    pub fn finish(&mut self) -> Result<()> {
+    pub(super) fn finish(&mut self) -> Result<()> {
         let Some((engine, child)) = self.engine.take() else {
             return Ok(());
         };
@@ -121,7 +121,7 @@ impl Source {
 
     /// Returns the engine's error in place of one about its archive, which is cut off if the engine
     /// failed.
-    pub fn explain(&mut self, error: Error) -> Error {
+    pub(super) fn explain(&mut self, error: Error) -> Error {
         let end = Instant::now() + ENGINE_END;
         let has_failed = |child: &mut Child| {
             let fail = || "cannot wait for the engine".to_owned();

@@ -20,7 +20,7 @@ type Items = [Vec<Option<Value>>; 3];
 /// [`Kind::Kubeconfig`] when the text is not a kubeconfig that can be edited (with line and
 /// column), or has an entry of this name that is not this owner's (see
 /// [`check_foreign`](super::check_foreign)).
-pub fn merge(text: Option<&str>, entry: &Entry, set_current: bool) -> Result<String> {
+pub(crate) fn merge(text: Option<&str>, entry: &Entry, set_current: bool) -> Result<String> {
     let alone = entry::alone(entry, set_current);
     let Some(text) = text.filter(|text| !text::is_blank(text)) else {
         return Ok(text::yaml(&alone.into()));
@@ -57,7 +57,7 @@ pub fn merge(text: Option<&str>, entry: &Entry, set_current: bool) -> Result<Str
 /// # Errors
 /// [`Kind::Kubeconfig`] when the text is not a kubeconfig that can be edited, with line and
 /// column.
-pub fn remove(text: &str, name: &str, owner: &Owner) -> Result<Option<String>> {
+pub(crate) fn remove(text: &str, name: &str, owner: &Owner) -> Result<Option<String>> {
     if text::is_blank(text) {
         return Ok(None);
     }

@@ -9,7 +9,7 @@ use super::text::{self, Root};
 use crate::fsutil;
 
 /// The name of the `extensions` item that marks an entry as kubby's.
-pub const OWNER_EXTENSION: &str = "kubby.dev/owner";
+pub(crate) const OWNER_EXTENSION: &str = "kubby.dev/owner";
 
 /// The owner of an entry. It is written into the entry as an extension, which sets kubby's entries
 /// apart from the user's and from those of another kubby home.
@@ -71,10 +71,10 @@ pub(super) enum List {
 
 impl List {
     /// All of them, in the order in which kubby writes them.
-    pub const ALL: [List; 3] = [List::Clusters, List::Users, List::Contexts];
+    pub(super) const ALL: [List; 3] = [List::Clusters, List::Users, List::Contexts];
 
     /// Returns the key of the list.
-    pub fn key(self) -> &'static str {
+    pub(super) fn key(self) -> &'static str {
         match self {
             List::Clusters => "clusters",
             List::Users => "users",
@@ -83,7 +83,7 @@ impl List {
     }
 
     /// Returns the key of an item's content, which also is the word for such an item.
-    pub fn inner(self) -> &'static str {
+    pub(super) fn inner(self) -> &'static str {
         match self {
             List::Clusters => "cluster",
             List::Users => "user",
@@ -92,13 +92,13 @@ impl List {
     }
 
     /// Returns the list's items in a kubeconfig.
-    pub fn items(self, root: &Root) -> &[Value] {
+    pub(super) fn items(self, root: &Root) -> &[Value] {
         let list = root.get(self.key()).and_then(Value::as_array);
         list.map_or(&[], Vec::as_slice)
     }
 
     /// Returns the owner that an item is marked with.
-    pub fn owner(self, item: &Value) -> Option<Owner> {
+    pub(super) fn owner(self, item: &Value) -> Option<Owner> {
         let extensions = item[self.inner()]["extensions"].as_array()?;
         let mark = &extensions.iter().find(|e| e["name"] == OWNER_EXTENSION)?["extension"];
         Some(Owner {
@@ -108,7 +108,7 @@ impl List {
     }
 
     /// Returns the fields that kubby sets in an item of this list.
-    pub fn fields(self, entry: &Entry) -> [(&'static str, String); 2] {
+    pub(super) fn fields(self, entry: &Entry) -> [(&'static str, String); 2] {
         match self {
             List::Clusters => [
                 ("certificate-authority-data", encoded(&entry.ca_pem)),
@@ -126,7 +126,7 @@ impl List {
     }
 
     /// Returns the fields that would overrule or contradict those that kubby sets.
-    pub fn conflicting(self) -> &'static [&'static str] {
+    pub(super) fn conflicting(self) -> &'static [&'static str] {
         match self {
             List::Clusters => &[
                 "certificate-authority",
@@ -149,7 +149,7 @@ impl List {
 
     /// Returns an item as it should be: the old one, which must carry the owner's mark, with
     /// kubby's fields set and conflicting ones removed; or a new one.
-    pub fn item(self, entry: &Entry, old: Option<&Value>) -> Value {
+    pub(super) fn item(self, entry: &Entry, old: Option<&Value>) -> Value {
         let mut item = old.cloned().unwrap_or_default();
         let content = &mut item[self.inner()];
         if let Some(content) = content.as_object_mut() {

@@ -90,7 +90,7 @@ fn on(path: &Path, error: Error) -> Error {
 ///
 /// # Errors
 /// [`Kind::Kubeconfig`] when it cannot be read or is not text.
-pub fn load(path: &Path) -> Result<Option<String>> {
+pub(crate) fn load(path: &Path) -> Result<Option<String>> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),

@@ -1,14 +1,14 @@
 //! Kubeconfig files in many notations, the same ones in every run: for tests.
 
 /// A small deterministic generator of numbers (xorshift64*).
-pub struct Random {
+pub(crate) struct Random {
     state: u64,
     suffix: String,
 }
 
 impl Random {
     /// A generator; equal seeds give equal files.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Random {
             state: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
             suffix: String::new(),
@@ -17,7 +17,7 @@ impl Random {
 
     /// As [`new`](Self::new), and all names end with the seed: files of different seeds have no
     /// name in common then, so that kubectl can read many at once.
-    pub fn unique(seed: u64) -> Self {
+    pub(crate) fn unique(seed: u64) -> Self {
         Random {
             suffix: format!("-{seed}"),
             ..Random::new(seed)
@@ -32,7 +32,7 @@ impl Random {
     }
 
     /// A number below `bound`.
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 
@@ -46,7 +46,7 @@ impl Random {
 }
 
 /// A valid kubeconfig without entries of kubby's.
-pub fn kubeconfig(r: &mut Random) -> String {
+pub(crate) fn kubeconfig(r: &mut Random) -> String {
     let text = if r.chance(25) { json(r) } else { yaml(r) };
     let text = if r.chance(20) {
         text.replace('\n', "\r\n")

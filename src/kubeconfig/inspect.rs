@@ -84,7 +84,7 @@ fn difference(list: List, item: &Value, entry: &Entry) -> Option<String> {
 ///
 /// # Errors
 /// [`Kind::Kubeconfig`] with a hint in that case, or when the text cannot be edited.
-pub fn check_foreign(text: Option<&str>, name: &str, owner: &Owner) -> Result<()> {
+pub(crate) fn check_foreign(text: Option<&str>, name: &str, owner: &Owner) -> Result<()> {
     refuse_foreign(&data(text)?, name, owner)
 }
 
@@ -117,7 +117,7 @@ pub(super) fn refuse_foreign(root: &Root, name: &str, owner: &Owner) -> Result<(
 ///
 /// # Errors
 /// [`Kind::Kubeconfig`] when the text is not a kubeconfig that can be edited.
-pub fn owned(text: &str) -> Result<Vec<(String, Owner)>> {
+pub(crate) fn owned(text: &str) -> Result<Vec<(String, Owner)>> {
     let root = data(Some(text))?;
     let mut all = Vec::new();
     for list in List::ALL {
@@ -136,7 +136,7 @@ pub fn owned(text: &str) -> Result<Vec<(String, Owner)>> {
 
 /// Returns whether a kubeconfig holds nothing but what kubby writes around entries: no entry, no
 /// comment and no other field. Such a file can be deleted without loss.
-pub fn is_skeleton(text: &str) -> bool {
+pub(crate) fn is_skeleton(text: &str) -> bool {
     let Ok(root) = data(Some(text)) else {
         return false;
     };

@@ -19,8 +19,10 @@ mod tests;
 mod text;
 mod write;
 
-pub use edit::{merge, remove};
-pub use entry::{ComponentConfig, Entry, OWNER_EXTENSION, Owner, render, render_component};
-pub use file::{install, load, uninstall};
-pub use inspect::{State, Status, check_foreign, inspect, is_skeleton, owned};
-pub use path::{default_path, listed_paths};
+pub(crate) use edit::{merge, remove};
+pub use entry::{ComponentConfig, Entry, Owner, render, render_component};
+pub(crate) use file::load;
+pub use file::{install, uninstall};
+pub use inspect::{State, inspect};
+pub(crate) use inspect::{check_foreign, owned};
+pub(crate) use path::{default_path, listed_paths};

@@ -14,7 +14,7 @@ const MAX_LINKS: usize = 40;
 ///
 /// # Errors
 /// As [`listed_paths`].
-pub fn default_path() -> Result<PathBuf> {
+pub(crate) fn default_path() -> Result<PathBuf> {
     listed_paths().map(|mut paths| paths.swap_remove(0))
 }
 
@@ -23,7 +23,7 @@ pub fn default_path() -> Result<PathBuf> {
 ///
 /// # Errors
 /// [`Kind::Kubeconfig`] when there is no home directory or no current one to start from.
-pub fn listed_paths() -> Result<Vec<PathBuf>> {
+pub(crate) fn listed_paths() -> Result<Vec<PathBuf>> {
     listed(std::env::var_os("KUBECONFIG"), dirs::home_dir())
 }
 

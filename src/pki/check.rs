@@ -13,7 +13,7 @@ use super::names::{Profile, Usage};
 pub(super) const RENEW_BEFORE: Duration = Duration::days(30);
 
 /// The fault of a certificate that begins in the future: it is wrong, or the clock is.
-pub const NOT_YET_VALID: &str = "it is not valid yet";
+pub(crate) const NOT_YET_VALID: &str = "it is not valid yet";
 
 /// Decodes a PEM text of one certificate.
 pub(super) fn decode(pem: &str) -> Option<Pem> {

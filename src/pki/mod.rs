@@ -16,9 +16,9 @@ mod survey;
 #[cfg(test)]
 mod tests;
 
-pub use check::NOT_YET_VALID;
+pub(crate) use check::NOT_YET_VALID;
 pub use ensure::ensure;
-pub use keys::{Pki, Renewed, load};
+pub use keys::{Pki, load};
 pub use names::{CertName, PkiSpec};
-pub use renew::{forget_operator, renew};
-pub use survey::{Found, expiry_fault, survey};
+pub(crate) use renew::{forget_operator, renew};
+pub(crate) use survey::{Found, expiry_fault, survey};

@@ -14,7 +14,7 @@ use crate::fsutil;
 ///
 /// # Errors
 /// [`crate::error::Kind::Internal`] when a file cannot be removed.
-pub fn forget_operator(dir: &Path) -> Result<()> {
+pub(crate) fn forget_operator(dir: &Path) -> Result<()> {
     for name in [CertName::Admin, CertName::OperatorCa] {
         // The key last: a certificate without its key would be an error.
         for file in [files::cert(name), files::key(name)] {
@@ -31,7 +31,7 @@ pub fn forget_operator(dir: &Path) -> Result<()> {
 ///
 /// # Errors
 /// As [`ensure()`].
-pub fn renew(dir: &Path, spec: &PkiSpec, names: &[CertName]) -> Result<Pki> {
+pub(crate) fn renew(dir: &Path, spec: &PkiSpec, names: &[CertName]) -> Result<Pki> {
     // Nothing is taken away that could not be made again.
     let first = ensure(dir, spec)?;
     for name in names {

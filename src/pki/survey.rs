@@ -12,7 +12,7 @@ use crate::error::Result;
 
 /// A certificate as it is on the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub(crate) struct Found {
     /// The certificate.
     pub name: CertName,
     /// Its subject, empty where it is missing or damaged.
@@ -28,7 +28,7 @@ pub struct Found {
 ///
 /// # Errors
 /// [`crate::error::Kind::Internal`] when a file that is there cannot be read.
-pub fn survey(dir: &Path, spec: &PkiSpec) -> Result<Vec<Found>> {
+pub(crate) fn survey(dir: &Path, spec: &PkiSpec) -> Result<Vec<Found>> {
     let read = |name: CertName| -> Result<Option<String>> { files::look(dir, &files::cert(name)) };
     let mut all = Vec::new();
     for name in CertName::ALL {
@@ -67,7 +67,10 @@ pub fn survey(dir: &Path, spec: &PkiSpec) -> Result<Vec<Found>> {
 ///
 /// # Errors
 /// As [`survey`].
-pub fn expiry_fault(dir: &Path, now: OffsetDateTime) -> Result<Option<(CertName, &'static str)>> {
+pub(crate) fn expiry_fault(
+    dir: &Path,
+    now: OffsetDateTime,
+) -> Result<Option<(CertName, &'static str)>> {
     for name in CertName::ALL {
         let cert = files::look(dir, &files::cert(name))?;
         let pem = cert.as_deref().and_then(check::decode);

@@ -9,7 +9,7 @@ use crate::trace;
 
 /// The changes that [`apply`] made.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Applied {
+pub(crate) struct Applied {
     /// Paths that were written.
     pub changed: Vec<String>,
     /// Units that were running and were restarted since something that they had read changed.
@@ -21,7 +21,7 @@ pub struct Applied {
 ///
 /// # Errors
 /// [`Kind::NodeUnreachable`] when SSH fails, [`Kind::Unhealthy`] when a command in the node does.
-pub fn apply(remote: &mut dyn Remote, wanted: &Wanted) -> Result<Applied> {
+pub(crate) fn apply(remote: &mut dyn Remote, wanted: &Wanted) -> Result<Applied> {
     {
         let _span = trace::span("mount the components");
         mount(remote)?;
@@ -87,7 +87,7 @@ fn mount(remote: &mut dyn Remote) -> Result<()> {
 ///
 /// # Errors
 /// As [`apply`].
-pub fn start_all(remote: &mut dyn Remote) -> Result<()> {
+pub(crate) fn start_all(remote: &mut dyn Remote) -> Result<()> {
     let _span = trace::span("start the late units");
     let command = format!("systemctl start --no-block {TARGET}");
     remote
@@ -100,7 +100,7 @@ pub fn start_all(remote: &mut dyn Remote) -> Result<()> {
 ///
 /// # Errors
 /// [`Kind::NodeUnreachable`] when SSH fails.
-pub fn settled(remote: &mut dyn Remote, restarted: &[String]) -> Result<bool> {
+pub(crate) fn settled(remote: &mut dyn Remote, restarted: &[String]) -> Result<bool> {
     let command = format!(
         "systemctl list-jobs --no-legend --plain {}",
         restarted.join(" ")
@@ -330,7 +330,7 @@ mod tests {
 
     #[test]
     fn an_action_is_for_its_file() {
-        let action = |path| crate::provision::Action {
+        let action = |path| crate::provision::wanted::Action {
             path,
             command: "reload it",
         };

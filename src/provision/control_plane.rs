@@ -12,7 +12,7 @@ use crate::network::API_PORT;
 use crate::pki::{CertName, Pki};
 use crate::remote::NodeFile;
 
-pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
+pub(super) fn wanted(inputs: &Inputs<'_>) -> Wanted {
     let mut all = api_server(inputs);
     all.add(controller_manager(inputs));
     all.add(scheduler(inputs));
@@ -22,7 +22,7 @@ pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
 
 /// Returns the files that identify the operator. The API server reads them again while it runs, so
 /// that a copy of a running cluster can be given another operator.
-pub fn operator_files(pki: &Pki) -> [NodeFile; 2] {
+pub(crate) fn operator_files(pki: &Pki) -> [NodeFile; 2] {
     [client_authorities(pki), operator_kubeconfig(pki)]
 }
 

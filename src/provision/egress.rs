@@ -6,14 +6,14 @@ use crate::egress::{Dns, Egress};
 use crate::network::{HOST_IN_NODE, Network, NodeNetwork};
 
 /// The environment of containerd; only root reads it, since a proxy's URL may hold a password.
-pub const CONTAINERD_ENVIRONMENT: &str = "/etc/kubby/containerd.env";
+pub(super) const CONTAINERD_ENVIRONMENT: &str = "/etc/kubby/containerd.env";
 
 /// Go's programs trust what is in this folder beside the system's own bundle, see
 /// [`containerd_environment`].
 const AUTHORITIES_DIR: &str = "/etc/kubby/ca";
 
 /// The certificates of authorities that the host has beside Debian's.
-pub const AUTHORITIES: &str = "/etc/kubby/ca/host.crt";
+pub(super) const AUTHORITIES: &str = "/etc/kubby/ca/host.crt";
 
 /// Exceptions from the rules in front of the host's loopback; `nftables.conf` includes it.
 const FIREWALL: &str = "/etc/kubby/nftables.d/host.nft";
@@ -25,7 +25,7 @@ const NETWORK: &str = "/etc/systemd/network/10-node.network.d/kubby.conf";
 const MARK: &str =
     "# Written by kubby for what the host is set to; `kubby start` keeps it up to date.";
 
-pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
+pub(super) fn wanted(inputs: &Inputs<'_>) -> Wanted {
     let egress = inputs.egress;
     let mut files = vec![
         secret(

@@ -13,14 +13,14 @@ use crate::pki::CertName;
 /// The socket at which kube-apiserver reaches etcd: in a folder of root's with mode 0700, so the
 /// kernel says who may. It has a connection for each kind of object, a hundred of them; with TLS
 /// their handshakes and the sealing of each message cost an emulated node seconds of every start.
-pub const SOCKET_URL: &str = "unix:///run/etcd/etcd.sock";
+pub(super) const SOCKET_URL: &str = "unix:///run/etcd/etcd.sock";
 
 /// Its data in the node.
 const DATA: &str = "/var/lib/etcd";
 
 const SEED_SCRIPT: &str = "/usr/local/lib/kubby/seed-etcd";
 
-pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
+pub(super) fn wanted(inputs: &Inputs<'_>) -> Wanted {
     let pki = inputs.pki;
     let mut files = vec![public(
         certificate_path(CertName::EtcdCa),

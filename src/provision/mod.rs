@@ -14,12 +14,14 @@ mod unit;
 mod verify;
 mod wanted;
 
-pub use apply::{Applied, apply, settled, start_all};
-pub use control_plane::operator_files;
-pub use runtime::{BUILDKIT_SOCKET, CONTAINERD_SOCKET, NO_ARCHIVE, SEEDED_IMAGES, import_command};
-pub use unit::{FIRST_TARGET, TARGET, Unit};
-pub use verify::{booted_at, crash_looping, journal_tail, processes, verify};
-pub use wanted::{Action, COMPONENTS_DIR, Inputs, KUBERNETES_DIR, Tidy, Wanted};
+pub(crate) use apply::{apply, settled, start_all};
+pub(crate) use control_plane::operator_files;
+pub(crate) use runtime::{
+    BUILDKIT_SOCKET, CONTAINERD_SOCKET, NO_ARCHIVE, SEEDED_IMAGES, import_command,
+};
+pub(crate) use unit::Unit;
+pub(crate) use verify::{booted_at, crash_looping, journal_tail, processes, verify};
+pub(crate) use wanted::{COMPONENTS_DIR, Inputs, Wanted};
 
 use sha2::{Digest, Sha256};
 
@@ -28,7 +30,7 @@ use crate::role::Role;
 use crate::units::hex;
 
 /// Returns everything that is wanted in the node, in the order in which it is started.
-pub fn plan(inputs: &Inputs<'_>) -> Wanted {
+pub(crate) fn plan(inputs: &Inputs<'_>) -> Wanted {
     let mut all = egress::wanted(inputs);
     all.add(runtime::wanted(inputs));
     if inputs.role == Role::ControlPlane {
@@ -45,7 +47,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Wanted {
 
 /// Returns a digest of all that a plan says; one made with [`Pki::blank`](crate::pki::Pki::blank) leaves keys and
 /// certificates out.
-pub fn digest(wanted: &Wanted) -> String {
+pub(crate) fn digest(wanted: &Wanted) -> String {
     let mut digest = Sha256::new();
     for file in &wanted.files {
         for part in [file.path.as_bytes(), &file.content] {
@@ -59,7 +61,7 @@ pub fn digest(wanted: &Wanted) -> String {
 
 /// Returns the files that a new node may have before it is reached: all but those that need a
 /// command when they change.
-pub fn before_boot(wanted: &Wanted) -> Vec<NodeFile> {
+pub(crate) fn before_boot(wanted: &Wanted) -> Vec<NodeFile> {
     let acted_on = |path: &str| wanted.actions.iter().any(|action| action.path == path);
     let left_out = |file: &NodeFile| {
         acted_on(&file.path)
@@ -138,7 +140,7 @@ mod tests {
             let empty = wanted.optional.iter().any(|path| *path == file.path);
             assert_eq!(is_brought, !acted_on && !empty, "{}", file.path);
         }
-        let first = format!("/etc/systemd/system/{FIRST_TARGET}");
+        let first = format!("/etc/systemd/system/{}", unit::FIRST_TARGET);
         let first = brought.iter().find(|file| file.path == first).unwrap();
         let text = String::from_utf8_lossy(&first.content).into_owned();
         assert!(text.contains("kube-apiserver") && !text.contains("kube-scheduler"));

@@ -13,7 +13,7 @@ use crate::network::Network;
 use crate::pki::CertName;
 use crate::role::Role;
 
-pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
+pub(super) fn wanted(inputs: &Inputs<'_>) -> Wanted {
     let mut all = kubelet(inputs);
     all.add(kube_proxy(inputs));
     all

@@ -8,22 +8,22 @@ use super::wanted::{COMPONENTS_DIR, Inputs, Wanted, binary, public, script};
 use crate::network::Cidr;
 
 /// The component volume's disk in the node.
-pub const DEVICE: &str = "/dev/disk/by-id/virtio-components";
+pub(super) const DEVICE: &str = "/dev/disk/by-id/virtio-components";
 
 /// Its file system.
-pub const FILE_SYSTEM: &str = "erofs";
+pub(super) const FILE_SYSTEM: &str = "erofs";
 
 /// The options of its mount.
-pub const MOUNT_OPTIONS: &str = "ro,nodev";
+pub(super) const MOUNT_OPTIONS: &str = "ro,nodev";
 
 /// systemd's name for the mount of [`COMPONENTS_DIR`].
-pub const MOUNT: &str = "opt-kubby.mount";
+pub(super) const MOUNT: &str = "opt-kubby.mount";
 
 /// containerd's socket in the node.
-pub const CONTAINERD_SOCKET: &str = "unix:///run/containerd/containerd.sock";
+pub(crate) const CONTAINERD_SOCKET: &str = "unix:///run/containerd/containerd.sock";
 
 /// BuildKit's socket in the node.
-pub const BUILDKIT_SOCKET: &str = "/run/buildkit/buildkitd.sock";
+pub(crate) const BUILDKIT_SOCKET: &str = "/run/buildkit/buildkitd.sock";
 
 const CNI_CONFIG: &str = "/etc/cni/net.d/10-kubby.conflist";
 const CONTAINERD_CONFIG: &str = "/etc/containerd/config.toml";
@@ -34,9 +34,9 @@ const IMPORT_SCRIPT: &str = "/usr/local/lib/kubby/import-images";
 const SEED_SCRIPT: &str = "/usr/local/lib/kubby/seed-images";
 
 /// The names of the images that a new node has from the volume, until [`end_of_seed`].
-pub const SEEDED_IMAGES: &str = "/run/kubby-seeded-images";
+pub(crate) const SEEDED_IMAGES: &str = "/run/kubby-seeded-images";
 
-pub fn wanted(inputs: &Inputs<'_>) -> Wanted {
+pub(super) fn wanted(inputs: &Inputs<'_>) -> Wanted {
     let pods = inputs.node.pods;
     Wanted {
         files: vec![
@@ -170,10 +170,10 @@ fn import_images(pause_image: &str) -> Unit {
 }
 
 /// The status of the command of [`import_command`] when the volume lacks an archive.
-pub const NO_ARCHIVE: i32 = 3;
+pub(crate) const NO_ARCHIVE: i32 = 3;
 
 /// Returns the command that imports images of the component volume, given as `(image, archive)`.
-pub fn import_command(images: &[(&str, &str)]) -> String {
+pub(crate) fn import_command(images: &[(&str, &str)]) -> String {
     let mut command = IMPORT_SCRIPT.to_owned();
     for word in images.iter().flat_map(|(image, archive)| [image, archive]) {
         command.push(' ');
@@ -183,7 +183,7 @@ pub fn import_command(images: &[(&str, &str)]) -> String {
 }
 
 /// Ends the time in which a new node has just the images that it began with; part of a script.
-pub fn end_of_seed() -> String {
+pub(super) fn end_of_seed() -> String {
     format!("rm -f {SEEDED_IMAGES}")
 }
 

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use crate::remote::NodeFile;
 
 /// The systemd target that holds all of kubby's units.
-pub const TARGET: &str = "kubby.target";
+pub(crate) const TARGET: &str = "kubby.target";
 /// The systemd target that holds those of them that a new node begins with; the node starts it by
 /// itself as soon as its seed has brought it.
-pub const FIRST_TARGET: &str = "kubby-first.target";
+pub(crate) const FIRST_TARGET: &str = "kubby-first.target";
 
 /// The delay that timers may have, see [`Unit::unhurried`]. Kubernetes has hundreds of them that
 /// look for work every tenth of a second or so, and none that counts milliseconds.
@@ -16,7 +16,7 @@ const TIMER_SLACK: &str = "50ms";
 
 /// A unit of kubby in the node. All of them belong to [`TARGET`].
 #[derive(Debug, Clone, Default)]
-pub struct Unit {
+pub(crate) struct Unit {
     /// File name, such as `etcd.service`.
     pub name: String,
     /// One line for `systemctl status`.
@@ -42,7 +42,7 @@ pub struct Unit {
 impl Unit {
     /// Returns a long-running service. `command` is the program and its arguments; an argument may
     /// hold anything but a line break.
-    pub fn service(name: &str, description: &str, command: &[String]) -> Self {
+    pub(crate) fn service(name: &str, description: &str, command: &[String]) -> Self {
         Unit {
             name: format!("{name}.service"),
             description: description.to_owned(),
@@ -67,21 +67,21 @@ impl Unit {
 
     /// Adds a line to the section of the unit's own type.
     #[must_use]
-    pub fn line(mut self, key: &'static str, value: impl Into<String>) -> Self {
+    pub(crate) fn line(mut self, key: &'static str, value: impl Into<String>) -> Self {
         self.lines.push((key, value.into()));
         self
     }
 
     /// Starts it after these units.
     #[must_use]
-    pub fn after(mut self, units: &[&str]) -> Self {
+    pub(crate) fn after(mut self, units: &[&str]) -> Self {
         self.after.extend(units.iter().map(|u| (*u).to_owned()));
         self
     }
 
     /// Starts it after these units, and not without them.
     #[must_use]
-    pub fn requires(mut self, units: &[&str]) -> Self {
+    pub(crate) fn requires(mut self, units: &[&str]) -> Self {
         self.requires.extend(units.iter().map(|u| (*u).to_owned()));
         self.after(units)
     }
@@ -90,45 +90,45 @@ impl Unit {
     /// idle processor, so that many of them share one wake-up. Children inherit it: not for what starts
     /// pods, whose timers are the user's.
     #[must_use]
-    pub fn unhurried(self) -> Self {
+    pub(crate) fn unhurried(self) -> Self {
         self.line("TimerSlackNSec", TIMER_SLACK)
     }
 
     /// Lets it wait until the API is nearly ready, see [`Unit::late`].
     #[must_use]
-    pub fn late(mut self) -> Self {
+    pub(crate) fn late(mut self) -> Self {
         self.late = true;
         self
     }
 
     /// Starts it while the node boots, see [`Unit::early`].
     #[must_use]
-    pub fn early(mut self) -> Self {
+    pub(crate) fn early(mut self) -> Self {
         self.early = true;
         self
     }
 
     /// Lets nothing start it with the node, see [`Unit::on_demand`].
     #[must_use]
-    pub fn on_demand(mut self) -> Self {
+    pub(crate) fn on_demand(mut self) -> Self {
         self.on_demand = true;
         self
     }
 
     /// Restarts it when one of these files changes.
     #[must_use]
-    pub fn reads<I: IntoIterator<Item = S>, S: Into<String>>(mut self, paths: I) -> Self {
+    pub(crate) fn reads<I: IntoIterator<Item = S>, S: Into<String>>(mut self, paths: I) -> Self {
         self.reads.extend(paths.into_iter().map(Into::into));
         self
     }
 
     /// Returns the path of the unit's file in the node.
-    pub fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         format!("/etc/systemd/system/{}", self.name)
     }
 
     /// Returns the unit's file.
-    pub fn file(&self) -> NodeFile {
+    pub(crate) fn file(&self) -> NodeFile {
         NodeFile::new(self.path(), 0o644, self.render())
     }
 
@@ -175,12 +175,12 @@ impl Unit {
 
 /// Returns the target that wants all units but those on demand, so that one `enable` and one
 /// `start` reach them.
-pub fn target(units: &[Unit]) -> Unit {
+pub(super) fn target(units: &[Unit]) -> Unit {
     target_of(TARGET, "Kubernetes node by kubby", units, |u| !u.on_demand)
 }
 
 /// Returns the target that wants what a new node begins with: all but the late units.
-pub fn first_target(units: &[Unit]) -> Unit {
+pub(super) fn first_target(units: &[Unit]) -> Unit {
     let description = "First units of a Kubernetes node by kubby";
     target_of(FIRST_TARGET, description, units, |u| {
         !u.on_demand && !u.late

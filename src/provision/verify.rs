@@ -26,7 +26,7 @@ const PROCESSES: [(&str, &str); 7] = [
 const CONTROL_PLANE: usize = 4;
 
 /// Returns the processes of a node of this role, as `(process, unit)`.
-pub fn processes(role: Role) -> impl ExactSizeIterator<Item = (&'static str, &'static str)> {
+pub(crate) fn processes(role: Role) -> impl ExactSizeIterator<Item = (&'static str, &'static str)> {
     let first = match role {
         Role::ControlPlane => 0,
         Role::Worker => CONTROL_PLANE,
@@ -44,7 +44,7 @@ const LOOKS: u32 = 3;
 ///
 /// # Errors
 /// [`Kind::Unhealthy`] naming the first one that is missing, with the end of its journal.
-pub fn verify(remote: &mut dyn Remote, role: Role) -> Result<()> {
+pub(crate) fn verify(remote: &mut dyn Remote, role: Role) -> Result<()> {
     let mut missing = look(remote, role)?;
     for _ in 0..LOOKS {
         if missing.is_empty() {
@@ -96,7 +96,7 @@ fn missing(running: &str, role: Role) -> Vec<&'static str> {
 ///
 /// # Errors
 /// [`Kind::NodeUnreachable`] when SSH fails.
-pub fn journal_tail(remote: &mut dyn Remote, unit: &str, lines: u32) -> Result<String> {
+pub(crate) fn journal_tail(remote: &mut dyn Remote, unit: &str, lines: u32) -> Result<String> {
     let output = remote.run(&format!(
         "journalctl --no-pager -o cat -n {lines} -u {}",
         quote(unit)
@@ -108,7 +108,7 @@ pub fn journal_tail(remote: &mut dyn Remote, unit: &str, lines: u32) -> Result<S
 ///
 /// # Errors
 /// [`Kind::NodeUnreachable`] when SSH fails; [`Kind::Unhealthy`] when the node does not know.
-pub fn booted_at(remote: &mut dyn Remote) -> Result<OffsetDateTime> {
+pub(crate) fn booted_at(remote: &mut dyn Remote) -> Result<OffsetDateTime> {
     let output = remote.run("sed -n 's/^btime //p' /proc/stat")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let seconds = text.trim().parse().ok();
@@ -124,7 +124,10 @@ pub fn booted_at(remote: &mut dyn Remote) -> Result<OffsetDateTime> {
 ///
 /// # Errors
 /// [`Kind::NodeUnreachable`] when SSH fails.
-pub fn crash_looping(remote: &mut dyn Remote, units: &[Unit]) -> Result<Option<(String, String)>> {
+pub(crate) fn crash_looping(
+    remote: &mut dyn Remote,
+    units: &[Unit],
+) -> Result<Option<(String, String)>> {
     let names: Vec<&str> = units
         .iter()
         .filter(|u| u.section == "Service")

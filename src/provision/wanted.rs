@@ -10,11 +10,11 @@ use crate::remote::NodeFile;
 use crate::role::Role;
 
 /// The folder in the node where the component volume is mounted.
-pub const COMPONENTS_DIR: &str = "/opt/kubby";
+pub(crate) const COMPONENTS_DIR: &str = "/opt/kubby";
 /// Kubernetes' configuration in the node.
-pub const KUBERNETES_DIR: &str = "/etc/kubernetes";
+pub(crate) const KUBERNETES_DIR: &str = "/etc/kubernetes";
 /// The inputs of a plan.
-pub struct Inputs<'a> {
+pub(crate) struct Inputs<'a> {
     /// The network of the cluster.
     pub network: &'a Network,
     /// The node that the plan is for.
@@ -33,7 +33,7 @@ pub struct Inputs<'a> {
 
 /// The files and units that a concern wants in the node.
 #[derive(Debug, Default)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// Files with their modes.
     pub files: Vec<NodeFile>,
     /// systemd units; each becomes a file as well.
@@ -48,7 +48,7 @@ pub struct Wanted {
 
 /// A command for when a file has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Action {
+pub(crate) struct Action {
     /// The file.
     pub path: &'static str,
     /// The command.
@@ -58,7 +58,7 @@ pub struct Action {
 /// Files whose names depend on what they are about, so that the plan cannot name those of an
 /// earlier plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tidy {
+pub(crate) struct Tidy {
     /// A shell's pattern that finds them.
     pub pattern: &'static str,
     /// Their first line; a file without it is not kubby's.

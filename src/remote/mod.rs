@@ -23,9 +23,9 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 
 pub use files::NodeFile;
-pub use keys::{KeyPair, generate_key};
+pub use keys::generate_key;
 pub use process::Process;
-pub use quote::{join, quote};
+pub(crate) use quote::{join, quote};
 pub use ssh::Ssh;
 pub use stream::{bridge, exec_streaming, shell};
 

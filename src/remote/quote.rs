@@ -1,7 +1,7 @@
 //! Words and commands for a POSIX shell.
 
 /// Quotes one word so that a POSIX shell takes it literally.
-pub fn quote(word: &str) -> String {
+pub(crate) fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./-_".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();
@@ -11,7 +11,7 @@ pub fn quote(word: &str) -> String {
 
 /// Joins the words of a command line with spaces and nothing else, as OpenSSH's `ssh` does: the
 /// shell in the node interprets the result, so `'a && b'` in one word works as two commands.
-pub fn join(argv: &[String]) -> String {
+pub(crate) fn join(argv: &[String]) -> String {
     argv.join(" ")
 }
 

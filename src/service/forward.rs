@@ -7,7 +7,7 @@ use crate::hypervisor::{Forwarding, PortForward, Protocol, ports};
 use crate::profile::{Profile, ServiceForward};
 
 /// The forwards of one cluster.
-pub struct Forwards<'a> {
+pub(crate) struct Forwards<'a> {
     /// The profile that records them.
     pub profile: &'a mut Profile,
     /// The cluster's machine.
@@ -22,7 +22,7 @@ pub struct Forwards<'a> {
 
 /// The changes of [`Forwards::reconcile`].
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Reconciled {
+pub(crate) struct Reconciled {
     /// Forwards that were opened again, or lead to another port of the node now.
     pub opened: Vec<ServiceForward>,
     /// Forwards whose Service is gone.
@@ -36,7 +36,7 @@ impl<'a> Forwards<'a> {
     ///
     /// # Errors
     /// [`Kind::Hypervisor`] when it does not run.
-    pub fn new(
+    pub(crate) fn new(
         profile: &'a mut Profile,
         machine: &'a dyn Forwarding,
         domain: &'a str,
@@ -56,7 +56,7 @@ impl<'a> Forwards<'a> {
     ///
     /// # Errors
     /// [`Kind::Hypervisor`] when QEMU refuses, [`Kind::Preflight`] when no port is left.
-    pub fn reconcile(&mut self, services: &[Service]) -> Result<Reconciled> {
+    pub(crate) fn reconcile(&mut self, services: &[Service]) -> Result<Reconciled> {
         let mut done = Reconciled::default();
         for recorded in self.profile.forwards.clone() {
             let mut same = services.iter().filter(|s| is_of(&recorded, s));
@@ -84,7 +84,7 @@ impl<'a> Forwards<'a> {
     ///
     /// # Errors
     /// [`Kind::Preflight`] when `asked` is taken, or no port is left.
-    pub fn ensure(
+    pub(crate) fn ensure(
         &mut self,
         service: &Service,
         port: &ServicePort,
@@ -187,7 +187,7 @@ impl<'a> Forwards<'a> {
     ///
     /// # Errors
     /// [`Kind::Hypervisor`] when QEMU refuses.
-    pub fn close(&mut self, forward: &ServiceForward) -> Result<()> {
+    pub(crate) fn close(&mut self, forward: &ServiceForward) -> Result<()> {
         let rule = forward.rule();
         // Only if QEMU has it for this Service: after a restart another one may have the port.
         if self.current.contains(&rule) {

@@ -6,8 +6,8 @@ mod probe;
 mod ready;
 mod status;
 
-pub use forward::{Forwards, Reconciled};
-pub use model::{Service, ServicePort, ServiceType, all, find, pick_ports};
-pub use probe::wait_open;
-pub use ready::wait;
-pub use status::{publish, withdraw};
+pub(crate) use forward::{Forwards, Reconciled};
+pub(crate) use model::{Service, ServicePort, all, find, pick_ports};
+pub(crate) use probe::wait_open;
+pub(crate) use ready::wait;
+pub(crate) use status::{publish, withdraw};

@@ -8,7 +8,7 @@ use crate::hypervisor::Protocol;
 
 /// `spec.type` of a Service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ServiceType {
+pub(crate) enum ServiceType {
     /// Inside the cluster only.
     ClusterIp,
     /// On a port of the node.
@@ -21,7 +21,7 @@ pub enum ServiceType {
 
 impl ServiceType {
     /// Returns its name in Kubernetes.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             ServiceType::ClusterIp => "ClusterIP",
             ServiceType::NodePort => "NodePort",
@@ -33,7 +33,7 @@ impl ServiceType {
 
 /// A port of a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServicePort {
+pub(crate) struct ServicePort {
     /// Its name; a Service with one port needs none.
     pub name: Option<String>,
     /// Its number.
@@ -48,7 +48,7 @@ pub struct ServicePort {
 
 impl ServicePort {
     /// Returns `http/80`, or `80` for a port without a name.
-    pub fn label(&self) -> String {
+    pub(crate) fn label(&self) -> String {
         match &self.name {
             Some(name) => format!("{name}/{}", self.port),
             None => self.port.to_string(),
@@ -56,7 +56,7 @@ impl ServicePort {
     }
 
     /// Returns the URL at a port of this host.
-    pub fn url(&self, host_port: u16, https: bool) -> String {
+    pub(crate) fn url(&self, host_port: u16, https: bool) -> String {
         let scheme = match self.protocol {
             Some(Protocol::Udp) => "udp",
             _ if https || self.https => "https",
@@ -68,7 +68,7 @@ impl ServicePort {
 
 /// A Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Service {
+pub(crate) struct Service {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
@@ -85,12 +85,12 @@ pub struct Service {
 
 impl Service {
     /// Returns `namespace/name`.
-    pub fn label(&self) -> String {
+    pub(crate) fn label(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
     }
 
     /// Returns whether it has ports of the node at all.
-    pub fn is_reachable(&self) -> bool {
+    pub(crate) fn is_reachable(&self) -> bool {
         matches!(self.kind, ServiceType::NodePort | ServiceType::LoadBalancer)
     }
 
@@ -142,7 +142,7 @@ fn port(item: &Value) -> Option<ServicePort> {
 ///
 /// # Errors
 /// [`crate::error::Kind::Unhealthy`] when kube-apiserver does not answer as it should.
-pub fn all(api: &ApiClient) -> Result<Vec<Service>> {
+pub(crate) fn all(api: &ApiClient) -> Result<Vec<Service>> {
     Ok(parse_list(&api.get_json("/api/v1/services")?))
 }
 
@@ -157,7 +157,7 @@ fn parse_list(list: &Value) -> Vec<Service> {
 /// # Errors
 /// [`crate::error::Kind::State`] for one that does not exist, with those that do, and for one that has no port of
 /// the node, with the commands that reach it.
-pub fn find<'a>(
+pub(crate) fn find<'a>(
     all: &'a [Service],
     namespace: &str,
     name: &str,
@@ -210,7 +210,7 @@ fn unknown(all: &[Service], namespace: &str, name: &str, flag: &str) -> Error {
 /// # Errors
 /// [`crate::error::Kind::Usage`] for a port that it does not have, [`crate::error::Kind::State`] for one without a port of
 /// the node.
-pub fn pick_ports(service: &Service, wanted: Option<&str>) -> Result<Vec<ServicePort>> {
+pub(crate) fn pick_ports(service: &Service, wanted: Option<&str>) -> Result<Vec<ServicePort>> {
     let matches = |p: &&ServicePort| match wanted {
         None => true,
         Some(w) => {

@@ -18,7 +18,7 @@ const TRY_EVERY: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 /// [`crate::error::Kind::Interrupted`] on Ctrl-C.
-pub fn wait_open(port: u16, limit: Duration) -> Result<bool> {
+pub(crate) fn wait_open(port: u16, limit: Duration) -> Result<bool> {
     let open = wait::poll(Instant::now() + limit, TRY_EVERY, || {
         Ok(is_open(port).then_some(()))
     })?;

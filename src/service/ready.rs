@@ -18,7 +18,7 @@ const ASK_EVERY: Duration = Duration::from_millis(500);
 /// # Errors
 /// [`crate::error::Kind::Unhealthy`] when it has none after `limit`, with the selector and the pods that it
 /// selects; [`crate::error::Kind::Interrupted`] on Ctrl-C.
-pub fn wait(
+pub(crate) fn wait(
     api: &ApiClient,
     service: &Service,
     limit: Duration,

@@ -13,7 +13,7 @@ const HOSTNAME: &str = "localhost";
 ///
 /// # Errors
 /// [`crate::error::Kind::Unhealthy`] when kube-apiserver refuses.
-pub fn publish(api: &ApiClient, service: &Service) -> Result<bool> {
+pub(crate) fn publish(api: &ApiClient, service: &Service) -> Result<bool> {
     if service.kind != ServiceType::LoadBalancer || !service.ingress.is_empty() {
         return Ok(false);
     }
@@ -25,7 +25,7 @@ pub fn publish(api: &ApiClient, service: &Service) -> Result<bool> {
 ///
 /// # Errors
 /// [`crate::error::Kind::Unhealthy`] when kube-apiserver refuses.
-pub fn withdraw(api: &ApiClient, service: &Service) -> Result<bool> {
+pub(crate) fn withdraw(api: &ApiClient, service: &Service) -> Result<bool> {
     if service.kind != ServiceType::LoadBalancer || service.ingress != [HOSTNAME] {
         return Ok(false);
     }

@@ -11,13 +11,13 @@ use crate::units::human_bytes;
 const REPORT_EVERY: Duration = Duration::from_secs(15);
 
 /// Progress as one line when a step begins, one when it ends, and reports in between.
-pub struct Lines {
+pub(super) struct Lines {
     verbose: bool,
 }
 
 impl Lines {
     /// Makes the display; with `verbose`, every detail becomes a line.
-    pub fn new(verbose: bool) -> Self {
+    pub(super) fn new(verbose: bool) -> Self {
         Lines { verbose }
     }
 }

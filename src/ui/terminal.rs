@@ -11,14 +11,14 @@ use super::text::{elapsed, tail, visible};
 use crate::progress::{Progress, Step, StepSink};
 
 /// Progress drawn by indicatif.
-pub struct Terminal {
+pub(super) struct Terminal {
     bars: MultiProgress,
     colour: bool,
 }
 
 impl Terminal {
     /// Makes the display on stderr, in colour or without.
-    pub fn new(colour: bool) -> Self {
+    pub(super) fn new(colour: bool) -> Self {
         Terminal {
             bars: MultiProgress::new(),
             colour,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// Returns text that is safe to show: characters that a terminal obeys (escape sequences of a malicious
 /// node, archive or server) or that change the order of letters become visible as `\u{1b}`. Line
 /// breaks and tabs stay.
-pub fn visible(text: &str) -> Cow<'_, str> {
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     let harmless = |c: char| matches!(c, '\n' | '\t') || !(c.is_control() || is_reordering(c));
     if text.chars().all(harmless) {
         return Cow::Borrowed(text);

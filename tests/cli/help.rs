@@ -13,7 +13,11 @@ fn help_pages() -> Vec<(String, String)> {
         }
     }
     let mut paths = Vec::new();
-    collect(&kubby::cli::Cli::definition(), Vec::new(), &mut paths);
+    collect(
+        &kubby::testing::cli::Cli::definition(),
+        Vec::new(),
+        &mut paths,
+    );
     let home = home();
     let page = |path: Vec<String>| {
         let mut args: Vec<&str> = path.iter().map(String::as_str).collect();

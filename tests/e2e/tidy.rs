@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kubby::hypervisor::POOL_MARK;
+use kubby::testing::hypervisor::POOL_MARK;
 
 use crate::env::Env;
 use crate::program::Run;

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::io::Read;
 
 use archive_samples::*;
-use kubby::error::{Error, Kind};
-use kubby::image::Reference;
-use kubby::image::archive::{Passed, Request, pass_on};
+use kubby::testing::error::{Error, Kind};
+use kubby::testing::image::Reference;
+use kubby::testing::image::archive::{Passed, Request, pass_on};
 use serde_json::{Value, json};
 
 fn request() -> Request {

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use kubby::error::Kind;
-use kubby::remote::{Remote, Ssh};
+use kubby::testing::error::Kind;
+use kubby::testing::remote::{Remote, Ssh};
 
 use crate::helper::Helper;
 use crate::server::{PATIENCE, connected};

@@ -4,9 +4,9 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use kubby::error::{Error, Kind};
-use kubby::fsutil;
-use kubby::remote::{Remote, Ssh, Target, generate_key};
+use kubby::testing::error::{Error, Kind};
+use kubby::testing::fsutil;
+use kubby::testing::remote::{Remote, Ssh, Target, generate_key};
 
 use crate::commands::noise;
 use crate::server::{PATIENCE, Site, connected, free_port};

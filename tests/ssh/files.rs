@@ -5,8 +5,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kubby::error::Kind;
-use kubby::remote::{NodeFile, Remote, changed};
+use kubby::testing::error::Kind;
+use kubby::testing::remote::{NodeFile, Remote, changed};
 
 use crate::commands::noise;
 use crate::server::connected;

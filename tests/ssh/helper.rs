@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use kubby::interrupt;
-use kubby::remote::{Remote, Ssh, Target, exec_streaming, shell};
+use kubby::testing::interrupt;
+use kubby::testing::remote::{Remote, Ssh, Target, exec_streaming, shell};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::server::PATIENCE;

@@ -5,8 +5,8 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use kubby::error::Kind;
-use kubby::remote::{Process, Remote, Ssh, Target};
+use kubby::testing::error::Kind;
+use kubby::testing::remote::{Process, Remote, Ssh, Target};
 
 use crate::server::{PATIENCE, Site, connected};
 

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
-use kubby::remote::{Process, Remote, bridge};
+use kubby::testing::remote::{Process, Remote, bridge};
 
 use crate::commands::noise;
 use crate::server::connected;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kubby::remote::{Ssh, Target, generate_key};
-use kubby::{fsutil, tool};
+use kubby::testing::remote::{Ssh, Target, generate_key};
+use kubby::testing::{fsutil, tool};
 
 /// How long anything that works may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);

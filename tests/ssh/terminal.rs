@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use kubby::remote::Target;
+use kubby::testing::remote::Target;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::helper::{Helper, Process};

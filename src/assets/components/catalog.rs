@@ -3,11 +3,11 @@
 use crate::error::{Error, Kind, Result};
 
 /// The etcd release of every set.
-pub const ETCD_VERSION: &str = "3.7.3";
+pub(crate) const ETCD_VERSION: &str = "3.7.3";
 /// The CoreDNS release of every set.
-pub const COREDNS_VERSION: &str = "1.15.0";
+pub(crate) const COREDNS_VERSION: &str = "1.15.0";
 /// The tag of the pause image of every set.
-pub const PAUSE_VERSION: &str = "3.10.2";
+pub(crate) const PAUSE_VERSION: &str = "3.10.2";
 
 /// The images of every set that kubby makes itself: the name of the archive in the volume's
 /// `/images`, without `.tar`, and the reference under which the archive is imported.

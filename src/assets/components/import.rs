@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Result};
 ///
 /// # Errors
 /// [`Kind::Assets`] for such a text.
-pub fn check_key(key: &str) -> Result<()> {
+pub(crate) fn check_key(key: &str) -> Result<()> {
     cache::short_key(key).map(drop)
 }
 
@@ -21,7 +21,11 @@ pub fn check_key(key: &str) -> Result<()> {
 ///
 /// # Errors
 /// [`Kind::Internal`] when the cache cannot be used; [`Kind::Interrupted`] on Ctrl-C.
-pub fn load(cache: &Path, version: KubernetesVersion, key: &str) -> Result<Option<ComponentSet>> {
+pub(crate) fn load(
+    cache: &Path,
+    version: KubernetesVersion,
+    key: &str,
+) -> Result<Option<ComponentSet>> {
     let entry = Cache::open(cache)?.entry(version, key)?;
     if !entry.is_dir() {
         return Ok(None);
@@ -35,7 +39,7 @@ pub fn load(cache: &Path, version: KubernetesVersion, key: &str) -> Result<Optio
 ///
 /// # Errors
 /// [`Kind::Internal`] when it cannot be made.
-pub fn staging(cache: &Path) -> Result<tempfile::TempDir> {
+pub(crate) fn staging(cache: &Path) -> Result<tempfile::TempDir> {
     Cache::open(cache)?.staging()
 }
 
@@ -44,7 +48,7 @@ pub fn staging(cache: &Path) -> Result<tempfile::TempDir> {
 ///
 /// # Errors
 /// [`Kind::Assets`] when the files are not what their manifest and the key say.
-pub fn import(
+pub(crate) fn import(
     cache: &Path,
     version: KubernetesVersion,
     key: &str,

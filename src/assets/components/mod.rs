@@ -27,7 +27,7 @@ mod stage;
 mod state;
 mod volume;
 
-pub use catalog::{COREDNS_VERSION, ETCD_VERSION, IMAGES, PAUSE_VERSION, arch};
+pub use catalog::{IMAGES, arch};
 pub use ensure::{ensure, ensure_within};
-pub use import::{check_key, import, load, staging};
+pub(crate) use import::{check_key, import, load, staging};
 pub use set::{ComponentSet, Request, Source};

@@ -1,7 +1,7 @@
 //! Checksum files as projects publish them.
 
 /// Returns whether `text` is a SHA-256 in hex.
-pub fn is_sha256(text: &str) -> bool {
+pub(crate) fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
@@ -14,7 +14,7 @@ pub(super) use crate::units::hex;
 ///
 /// # Errors
 /// Says what is wrong when the text has no hash for that name, or two different ones.
-pub fn sha256_of(text: &str, name: &str) -> Result<String, String> {
+pub(crate) fn sha256_of(text: &str, name: &str) -> Result<String, String> {
     let lines: Vec<&str> = text
         .lines()
         .map(str::trim)

@@ -115,7 +115,7 @@ pub(super) fn mismatch(what: &str, expected: &str, actual: &str) -> Error {
 }
 
 /// Returns the URL without what may be secret in it: user, password, query.
-pub fn printable(url: &str) -> String {
+pub(crate) fn printable(url: &str) -> String {
     let url = url.split(['?', '#']).next().unwrap_or(url);
     let Some((scheme, rest)) = url.split_once("://") else {
         return url.to_owned();

@@ -19,12 +19,13 @@ use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil::WholeFile;
 use crate::progress::StepSink;
 
-pub use checksums::{is_sha256, sha256_of};
+pub(crate) use checksums::{is_sha256, sha256_of};
 pub(super) use copy::copy;
-pub use failure::{Failure, failure, from_io, printable};
+pub(crate) use failure::printable;
+pub use failure::{Failure, failure, from_io};
 pub use http::Limits;
 pub use reader::ResumingReader;
-pub use verify::VerifyingReader;
+pub(crate) use verify::VerifyingReader;
 
 /// Opens a download with the usual [`Limits`]; bytes are reported through `sink`.
 ///
@@ -71,7 +72,7 @@ pub fn fetch_text(url: &str, sink: &Arc<dyn StepSink>, limits: &Limits) -> Resul
 ///
 /// # Errors
 /// As [`open`]; also when there is more.
-pub fn fetch_bytes(
+pub(crate) fn fetch_bytes(
     url: &str,
     headers: &[(&str, &str)],
     most: u64,
@@ -95,7 +96,7 @@ pub fn fetch_bytes(
 ///
 /// # Errors
 /// [`Kind::Assets`] with both digests.
-pub fn check(bytes: &[u8], expected: &str, what: &str) -> Result<()> {
+pub(crate) fn check(bytes: &[u8], expected: &str, what: &str) -> Result<()> {
     VerifyingReader::new(bytes, expected, what).finish()
 }
 

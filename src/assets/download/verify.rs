@@ -10,7 +10,7 @@ use crate::error::Result;
 /// Passes bytes on and hashes them; at the end of a stream with another SHA-256 it fails instead
 /// of reporting the end. What was read before is not to be trusted until the end was reached.
 #[derive(Debug)]
-pub struct VerifyingReader<R> {
+pub(crate) struct VerifyingReader<R> {
     inner: R,
     hash: Sha256,
     expected: String,
@@ -21,7 +21,7 @@ pub struct VerifyingReader<R> {
 impl<R: Read> VerifyingReader<R> {
     /// Returns a reader that verifies `inner`; `expected` is a SHA-256 in hex, `what` names the
     /// stream in errors.
-    pub fn new(inner: R, expected: &str, what: &str) -> Self {
+    pub(crate) fn new(inner: R, expected: &str, what: &str) -> Self {
         VerifyingReader {
             inner,
             hash: Sha256::new(),
@@ -36,7 +36,7 @@ impl<R: Read> VerifyingReader<R> {
     ///
     /// # Errors
     /// [`Kind::Assets`](crate::error::Kind::Assets) when reading fails or the digest is wrong.
-    pub fn finish(mut self) -> Result<()> {
+    pub(crate) fn finish(mut self) -> Result<()> {
         let message = format!("cannot read {}", self.what);
         match io::copy(&mut self, &mut io::sink()) {
             Ok(_) => Ok(()),

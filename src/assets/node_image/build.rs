@@ -52,7 +52,7 @@ pub fn ensure(cache: &Path, progress: &dyn Progress) -> Result<NodeImage> {
 ///
 /// # Errors
 /// As [`ensure`].
-pub fn build(cache: &Path, force: bool, progress: &dyn Progress) -> Result<NodeImage> {
+pub(crate) fn build(cache: &Path, force: bool, progress: &dyn Progress) -> Result<NodeImage> {
     let store = Store::open(cache)?;
     let inputs = inputs();
     if !force && let Some(image) = store.find(&inputs, progress)? {

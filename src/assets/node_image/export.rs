@@ -15,7 +15,7 @@ use crate::units::human_bytes;
 
 /// The result of [`export`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exported {
+pub(crate) struct Exported {
     /// The disk image; the kernel and the initrd are files of its `/boot`.
     pub file: PathBuf,
     /// The file beside it that holds the digest, in the form that `sha256sum --check` reads.
@@ -31,7 +31,7 @@ pub struct Exported {
 ///
 /// # Errors
 /// [`Kind::Assets`] when a file cannot be read or written; [`Kind::Interrupted`] on Ctrl-C.
-pub fn export(
+pub(crate) fn export(
     image: &NodeImage,
     to: &Path,
     gzip: bool,

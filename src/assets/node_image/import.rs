@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 ///
 /// # Errors
 /// [`Kind::Internal`] when the cache cannot be used, [`Kind::Interrupted`].
-pub fn load(cache: &Path, key: &str) -> Result<Option<NodeImage>> {
+pub(crate) fn load(cache: &Path, key: &str) -> Result<Option<NodeImage>> {
     check_key(key)?;
     let dir = Store::open(cache)?.cache.root().join(key);
     if !dir.is_dir() {
@@ -24,7 +24,7 @@ pub fn load(cache: &Path, key: &str) -> Result<Option<NodeImage>> {
 ///
 /// # Errors
 /// [`Kind::Internal`] when it cannot be made.
-pub fn staging(cache: &Path) -> Result<tempfile::TempDir> {
+pub(crate) fn staging(cache: &Path) -> Result<tempfile::TempDir> {
     Store::open(cache)?.cache.staging()
 }
 
@@ -34,7 +34,7 @@ pub fn staging(cache: &Path) -> Result<tempfile::TempDir> {
 /// # Errors
 /// [`Kind::Assets`] when the files are not what their manifest and the key say, or the disk is
 /// not one that stands alone.
-pub fn import(cache: &Path, key: &str, staged: tempfile::TempDir) -> Result<NodeImage> {
+pub(crate) fn import(cache: &Path, key: &str, staged: tempfile::TempDir) -> Result<NodeImage> {
     check_key(key)?;
     let store = Store::open(cache)?;
     let inputs = key.rsplit_once('-').map_or(key, |(inputs, _)| inputs);
@@ -58,7 +58,7 @@ pub fn import(cache: &Path, key: &str, staged: tempfile::TempDir) -> Result<Node
 ///
 /// # Errors
 /// [`Kind::Assets`] for such a text.
-pub fn check_key(key: &str) -> Result<()> {
+pub(crate) fn check_key(key: &str) -> Result<()> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
     if !key.is_empty() && key.bytes().all(plain) {
         return Ok(());

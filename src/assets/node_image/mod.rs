@@ -17,22 +17,18 @@ use std::path::{Path, PathBuf};
 
 use crate::fsutil;
 
-pub use build::{build, ensure};
-pub use export::{Exported, export};
-pub use import::{check_key, import, load, staging};
-pub use prebuilt::prebuilt;
-pub use qcow2::check_overlay;
+pub(crate) use build::build;
+pub use build::ensure;
+pub(crate) use export::export;
+pub(crate) use import::{check_key, import, load, staging};
+pub(crate) use prebuilt::prebuilt;
+pub(crate) use qcow2::check_overlay;
 
 /// The kernel's command line for this image, whatever runs it: the first virtio disk is the root
 /// file system, the console is the first serial port. The window size and the terminal type are
 /// given because systemd would otherwise ask the console for them and wait for an answer.
 pub const KERNEL_ARGUMENTS: &str = "root=/dev/vda rw console=ttyS0 quiet audit=0 TERM=dumb \
      systemd.tty.rows.console=24 systemd.tty.columns.console=80";
-
-/// The serial number of the virtio disk with the seed: a tar file, written straight onto the
-/// disk, that the node unpacks into `/` at boot. It holds `/etc/ssh/ssh_host_ed25519_key` (0600),
-/// its `.pub` and `/root/.ssh/authorized_keys` (0600), and whatever else is this node's own.
-pub const SEED_SERIAL: &str = "seed";
 
 /// An image ready for use. The files are read-only for everybody but this module.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -31,7 +31,7 @@ const LARGEST: u64 = 32 << 30;
 /// [`Kind::Usage`] when `sha256` is missing or malformed; [`Kind::Assets`] when the image cannot
 /// be had, is not what `sha256` says, or is not a self-contained disk image with a kernel in it;
 /// [`Kind::Preflight`] without the programs or the room; [`Kind::Interrupted`].
-pub fn prebuilt(
+pub(crate) fn prebuilt(
     source: &str,
     sha256: Option<&str>,
     cache: &Path,

@@ -32,7 +32,7 @@ pub(super) fn virtual_size(path: &Path) -> Result<u64> {
 ///
 /// # Errors
 /// As [`virtual_size`], but for the backing file.
-pub fn check_overlay(path: &Path) -> Result<()> {
+pub(crate) fn check_overlay(path: &Path) -> Result<()> {
     read(path, Backing::Replaced).map(drop)
 }
 

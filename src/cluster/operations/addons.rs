@@ -27,7 +27,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// One row of `kubby addon list`.
 #[derive(Debug, Clone, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Row {
+pub(crate) struct Row {
     /// Its name.
     pub name: String,
     /// Whether `kubby start` applies it.
@@ -45,7 +45,7 @@ pub struct Row {
 ///
 /// # Errors
 /// [`Kind::State`] when the profile or a kept add-on is damaged.
-pub fn list(store: &Store, name: &ProfileName) -> Result<Vec<Row>> {
+pub(crate) fn list(store: &Store, name: &ProfileName) -> Result<Vec<Row>> {
     let dir = store.profile_dir(name);
     let enabled = match Profile::load(&dir)? {
         Some(profile) => profile.spec.addons,
@@ -165,7 +165,7 @@ impl Running<'_> {
 /// # Errors
 /// [`Kind::Usage`] for a name or folder that is not an add-on, before anything is changed;
 /// [`Kind::State`] if the cluster is not running; [`Kind::Unhealthy`] if one is not ready in time.
-pub fn enable(
+pub(crate) fn enable(
     env: &Env<'_>,
     name: &ProfileName,
     wanted: &[String],
@@ -187,7 +187,7 @@ pub fn enable(
 /// # Errors
 /// [`Kind::Usage`] for a name that no add-on has, before anything is changed; [`Kind::State`] if the
 /// cluster is not running; [`Kind::Unhealthy`] if an object is not removed in time.
-pub fn disable(env: &Env<'_>, name: &ProfileName, wanted: &[String]) -> Result<Vec<String>> {
+pub(crate) fn disable(env: &Env<'_>, name: &ProfileName, wanted: &[String]) -> Result<Vec<String>> {
     let (_, _lock) = Cluster::open_locked(env, name)?;
     let known = list(env.store, name)?;
     let mut running = open(env, name)?;
@@ -217,7 +217,7 @@ pub fn disable(env: &Env<'_>, name: &ProfileName, wanted: &[String]) -> Result<V
 ///
 /// # Errors
 /// [`Kind::Usage`] for a name or folder that is none.
-pub fn show(store: &Store, name: &ProfileName, what: &str) -> Result<Addon> {
+pub(crate) fn show(store: &Store, name: &ProfileName, what: &str) -> Result<Addon> {
     let dir = store.profile_dir(name);
     if !addon::is_folder(what)
         && let Some(own) = addon::kept(&dir, what)?

@@ -19,7 +19,7 @@ use crate::store::Store;
 /// One row of `kubby certs list`.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Certificate {
+pub(crate) struct Certificate {
     /// Its file below the cluster's folder `pki`, without `.crt`.
     pub name: &'static str,
     /// Its subject; absent where it is missing or damaged.
@@ -41,7 +41,7 @@ pub struct Certificate {
 
 /// The result of `kubby certs renew`.
 #[derive(Debug, Clone)]
-pub struct Renewal {
+pub(crate) struct Renewal {
     /// The certificates that were renewed.
     pub renewed: Vec<&'static str>,
     /// The node has them; if not, the next start brings them there.
@@ -52,7 +52,7 @@ pub struct Renewal {
 ///
 /// # Errors
 /// [`crate::error::Kind::State`] where there is no such cluster.
-pub fn list(store: &Store, name: &ProfileName) -> Result<Vec<Certificate>> {
+pub(crate) fn list(store: &Store, name: &ProfileName) -> Result<Vec<Certificate>> {
     look(&Cluster::open(store, name)?)
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn look(cluster: &Cluster) -> Result<Vec<Certificate>> {
 /// # Errors
 /// [`crate::error::Kind::State`] where there is no such cluster or a key that cannot be replaced is lost, before
 /// anything is changed; those of [`start::start`] where the cluster runs.
-pub fn renew(env: &Env<'_>, name: &ProfileName, names: &[CertName]) -> Result<Renewal> {
+pub(crate) fn renew(env: &Env<'_>, name: &ProfileName, names: &[CertName]) -> Result<Renewal> {
     let (cluster, lock) = Cluster::open_locked(env, name)?;
     let host = Host::open(env, &cluster.profile.connect)?;
     let runs = Machine::of(&host, &cluster.profile)?.state()? == State::Running;

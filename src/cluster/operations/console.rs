@@ -12,7 +12,7 @@ use crate::hypervisor;
 ///
 /// # Errors
 /// [`crate::error::Kind::Hypervisor`] when libvirt cannot be asked.
-pub fn console(env: &Env<'_>, cluster: &Cluster, lines: usize) -> Result<String> {
+pub(crate) fn console(env: &Env<'_>, cluster: &Cluster, lines: usize) -> Result<String> {
     let host = Host::open(env, &cluster.profile.connect)?;
     let text = Machine::of(&host, &cluster.profile)?.console()?;
     Ok(hypervisor::console::tail(&text, lines))

@@ -19,7 +19,7 @@ use crate::store::Store;
 /// [`Kind::State`] if this home has no such cluster and another home has;
 /// [`Kind::Hypervisor`] when libvirt cannot be asked or refuses: what was not removed yet is still
 /// known, so that `delete` can be repeated.
-pub fn delete(env: &Env<'_>, name: &ProfileName) -> Result<bool> {
+pub(crate) fn delete(env: &Env<'_>, name: &ProfileName) -> Result<bool> {
     let lock = env.lock(name)?;
     let deleted = delete_locked(env, name, lock);
     if deleted.is_err() {
@@ -142,7 +142,7 @@ fn remove_context(env: &Env<'_>, name: &ProfileName, profile: Option<&Profile>) 
 ///
 /// # Errors
 /// [`Kind::Internal`] when a file cannot be removed.
-pub fn purge_cache(env: &Env<'_>) -> Result<()> {
+pub(crate) fn purge_cache(env: &Env<'_>) -> Result<()> {
     let step = env.progress.step("Delete cached images and components");
     // Folder by folder: KUBBY_CACHE may be a folder that other programs use too.
     for folder in ["node-images", "components"] {

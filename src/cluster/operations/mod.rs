@@ -1,13 +1,13 @@
 //! The commands on a cluster besides `start` and those on saved states, one file each.
 
-pub mod addons;
-pub mod certs;
-pub mod console;
-pub mod delete;
-pub mod pause;
-pub mod running;
-pub mod services;
-pub mod status;
-pub mod stop;
-pub mod support_bundle;
-pub mod throwaway;
+pub(crate) mod addons;
+pub(crate) mod certs;
+pub(crate) mod console;
+pub(crate) mod delete;
+pub(crate) mod pause;
+pub(crate) mod running;
+pub(crate) mod services;
+pub(crate) mod status;
+pub(crate) mod stop;
+pub(crate) mod support_bundle;
+pub(crate) mod throwaway;

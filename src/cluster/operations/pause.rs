@@ -13,7 +13,7 @@ use crate::name::ProfileName;
 ///
 /// # Errors
 /// [`crate::error::Kind::State`] if the cluster does not exist or is not running.
-pub fn pause(env: &Env<'_>, name: &ProfileName) -> Result<bool> {
+pub(crate) fn pause(env: &Env<'_>, name: &ProfileName) -> Result<bool> {
     let (cluster, _lock) = Cluster::open_locked(env, name)?;
     let host = Host::open(env, &cluster.profile.connect)?;
     let domain = Machine::of(&host, &cluster.profile)?.require_active("")?;
@@ -31,7 +31,7 @@ pub fn pause(env: &Env<'_>, name: &ProfileName) -> Result<bool> {
 ///
 /// # Errors
 /// [`crate::error::Kind::State`] otherwise.
-pub fn check_resumable(env: &Env<'_>, name: &ProfileName) -> Result<()> {
+pub(crate) fn check_resumable(env: &Env<'_>, name: &ProfileName) -> Result<()> {
     let cluster = Cluster::open(env.store, name)?;
     if suspend::is_suspended(&cluster) {
         return Ok(());

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::name::ProfileName;
 
 /// A cluster whose machine runs, with its host and its API.
-pub struct Running<'a> {
+pub(crate) struct Running<'a> {
     pub(crate) env: Env<'a>,
     /// The cluster.
     pub cluster: Cluster,
@@ -24,7 +24,7 @@ impl<'a> Running<'a> {
     /// # Errors
     /// [`crate::error::Kind::State`] if it does not exist or its machine does not run,
     /// [`crate::error::Kind::Hypervisor`] when libvirt does not answer.
-    pub fn open(env: &Env<'a>, name: &ProfileName, so: &str) -> Result<Self> {
+    pub(crate) fn open(env: &Env<'a>, name: &ProfileName, so: &str) -> Result<Self> {
         let cluster = Cluster::open(env.store, name)?;
         let host = Host::open(env, &cluster.profile.connect)?;
         Machine::of(&host, &cluster.profile)?.require_running(so)?;

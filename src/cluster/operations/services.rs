@@ -17,7 +17,7 @@ const PROXY_LIMIT: Duration = Duration::from_secs(15);
 
 /// Which Service the user wants to reach.
 #[derive(Debug, Clone)]
-pub struct ServiceRequest {
+pub(crate) struct ServiceRequest {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
@@ -32,7 +32,7 @@ pub struct ServiceRequest {
 
 /// A Service with the forwards_made that lead to it, one a port, `None` where there is none.
 #[derive(Debug)]
-pub struct Reachable {
+pub(crate) struct Reachable {
     /// The Service.
     pub service: Service,
     /// Its ports and the ports of this host.
@@ -62,7 +62,11 @@ impl Running<'_> {
 /// # Errors
 /// [`Kind::State`] when there is no such Service or it has no port of the node,
 /// [`Kind::Unhealthy`] when no pod is ready behind it, [`Kind::Preflight`] for a port that is taken.
-pub fn reach(env: &Env<'_>, name: &ProfileName, request: &ServiceRequest) -> Result<Reachable> {
+pub(crate) fn reach(
+    env: &Env<'_>,
+    name: &ProfileName,
+    request: &ServiceRequest,
+) -> Result<Reachable> {
     let running = Running::open(env, name, SO)?;
     let progress = env.progress;
     let all = running.services()?;
@@ -138,7 +142,7 @@ fn check_open(env: &Env<'_>, service: &Service, forward: &ServiceForward) -> Res
 ///
 /// # Errors
 /// [`Kind::State`] when the cluster does not run, [`Kind::Unhealthy`] when its API does not answer.
-pub fn services(
+pub(crate) fn services(
     env: &Env<'_>,
     name: &ProfileName,
     namespace: Option<&str>,
@@ -168,7 +172,7 @@ pub fn services(
 ///
 /// # Errors
 /// [`Kind::State`] when there is none.
-pub fn unreach(
+pub(crate) fn unreach(
     env: &Env<'_>,
     name: &ProfileName,
     namespace: &str,

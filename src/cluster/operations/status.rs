@@ -20,7 +20,7 @@ use crate::store::Store;
 
 /// The virtual machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub enum HostState {
+pub(crate) enum HostState {
     /// It runs.
     Running,
     /// It is frozen in memory.
@@ -37,7 +37,7 @@ pub enum HostState {
 
 /// A process in the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub enum ComponentState {
+pub(crate) enum ComponentState {
     /// It runs and says that it is well.
     Running,
     /// It runs and says that it is not well, or it does not answer.
@@ -50,7 +50,7 @@ pub enum ComponentState {
 
 /// kubby's entries in the user's kubeconfig.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub enum KubeconfigState {
+pub(crate) enum KubeconfigState {
     /// They are there and fit the cluster.
     Configured,
     /// They are missing or do not fit; `start` mends them.
@@ -62,7 +62,7 @@ pub enum KubeconfigState {
 /// The result of `kubby status`.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Status {
+pub(crate) struct Status {
     /// The profile.
     pub profile: ProfileName,
     /// The virtual machine.
@@ -96,7 +96,7 @@ pub struct Status {
 
 impl Status {
     /// Everything runs and is configured.
-    pub fn is_healthy(&self) -> bool {
+    pub(crate) fn is_healthy(&self) -> bool {
         self.host == HostState::Running
             && self.kubelet == ComponentState::Running
             && self.apiserver == ComponentState::Running
@@ -137,7 +137,7 @@ impl Status {
 /// # Errors
 /// [`crate::error::Kind::Hypervisor`] when libvirt cannot be asked; a damaged cluster is not an
 /// error but [`HostState::Broken`].
-pub fn status(env: &Env<'_>, name: &ProfileName, deep: bool) -> Result<Status> {
+pub(crate) fn status(env: &Env<'_>, name: &ProfileName, deep: bool) -> Result<Status> {
     let dir = env.store.profile_dir(name);
     if !dir.root().exists() {
         return Ok(Status::nothing(name));

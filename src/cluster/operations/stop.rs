@@ -18,7 +18,7 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 
 /// The options of `stop`.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct StopOptions {
+pub(crate) struct StopOptions {
     /// Power off at once.
     pub force: bool,
     /// Power off after this time.
@@ -30,7 +30,7 @@ pub struct StopOptions {
 /// # Errors
 /// [`crate::error::Kind::State`] if the cluster does not exist or its domain is another's,
 /// [`crate::error::Kind::Hypervisor`] when libvirt fails.
-pub fn stop(env: &Env<'_>, name: &ProfileName, options: StopOptions) -> Result<bool> {
+pub(crate) fn stop(env: &Env<'_>, name: &ProfileName, options: StopOptions) -> Result<bool> {
     let (cluster, _lock) = Cluster::open_locked(env, name)?;
     let host = Host::open(env, &cluster.profile.connect)?;
     let machine = Machine::of(&host, &cluster.profile)?;

@@ -10,7 +10,7 @@ use crate::fsutil::{self, Lock};
 use crate::name::ProfileName;
 
 /// A cluster that is deleted when this is dropped, unless it is kept.
-pub struct Throwaway<'a> {
+pub(crate) struct Throwaway<'a> {
     env: Env<'a>,
     name: ProfileName,
     /// The lock on the mark; nothing for a cluster that is to be kept whatever happens.
@@ -25,7 +25,7 @@ impl<'a> Throwaway<'a> {
     ///
     /// # Errors
     /// [`Kind::State`] where there is a cluster of the given name.
-    pub fn begin(env: &Env<'a>, name: Option<&ProfileName>, keep: bool) -> Result<Self> {
+    pub(crate) fn begin(env: &Env<'a>, name: Option<&ProfileName>, keep: bool) -> Result<Self> {
         let name = match name {
             Some(name) => name.clone(),
             None => fresh_name()?,
@@ -55,7 +55,7 @@ impl<'a> Throwaway<'a> {
     }
 
     /// The cluster's profile.
-    pub fn name(&self) -> &ProfileName {
+    pub(crate) fn name(&self) -> &ProfileName {
         &self.name
     }
 
@@ -63,7 +63,7 @@ impl<'a> Throwaway<'a> {
     ///
     /// # Errors
     /// As [`start::start()`] has them.
-    pub fn start(&self, options: StartOptions) -> Result<Started> {
+    pub(crate) fn start(&self, options: StartOptions) -> Result<Started> {
         let options = StartOptions {
             own_kubeconfig: true,
             ..options
@@ -75,7 +75,7 @@ impl<'a> Throwaway<'a> {
     ///
     /// # Errors
     /// [`Kind::Internal`] when its mark cannot be removed.
-    pub fn keep(mut self) -> Result<bool> {
+    pub(crate) fn keep(mut self) -> Result<bool> {
         let dir = self.env.store.profile_dir(&self.name);
         if !dir.profile().exists() {
             self.delete()?;
@@ -90,7 +90,7 @@ impl<'a> Throwaway<'a> {
     ///
     /// # Errors
     /// As [`delete::delete`] has them; the next one that sweeps tries again.
-    pub fn delete(mut self) -> Result<()> {
+    pub(crate) fn delete(mut self) -> Result<()> {
         self.over = true;
         delete::delete(&self.env, &self.name).map(drop)
     }
@@ -118,7 +118,7 @@ fn fresh_name() -> Result<ProfileName> {
 ///
 /// # Errors
 /// As [`delete::delete`] has them.
-pub fn sweep(env: &Env<'_>) -> Result<Vec<ProfileName>> {
+pub(crate) fn sweep(env: &Env<'_>) -> Result<Vec<ProfileName>> {
     let mut swept = Vec::new();
     for name in env.store.profile_names()? {
         let dir = env.store.profile_dir(&name);

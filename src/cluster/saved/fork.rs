@@ -19,7 +19,7 @@ use crate::units::Mebibytes;
 
 /// A request to fork a cluster.
 #[derive(Debug, Clone, Copy)]
-pub struct ForkRequest<'a> {
+pub(crate) struct ForkRequest<'a> {
     /// The cluster to fork.
     pub source: &'a ProfileName,
     /// The name of the new cluster.
@@ -35,7 +35,7 @@ pub struct ForkRequest<'a> {
 /// # Errors
 /// [`Kind::State`] if the source does not exist or the fork does already; [`Kind::Preflight`] if
 /// machines cannot be saved here, or there is no room. Nothing of the fork is left then.
-pub fn fork(env: &Env<'_>, request: &ForkRequest<'_>) -> Result<()> {
+pub(crate) fn fork(env: &Env<'_>, request: &ForkRequest<'_>) -> Result<()> {
     let (name, new) = (request.source, request.new);
     if name == new {
         return Err(Error::new(

@@ -16,7 +16,7 @@ use crate::units::human_bytes;
 /// One row of `kubby snapshot list`.
 #[derive(Debug, Clone, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// Its name.
     pub name: SnapshotName,
     /// The time at which it was saved, seconds since 1970; absent for one that is damaged.
@@ -58,7 +58,7 @@ pub(crate) fn require(cluster: &Cluster, name: &SnapshotName) -> Result<(Saved, 
 /// # Errors
 /// [`Kind::State`] if there is no such cluster, or it has a snapshot of that name;
 /// [`Kind::Preflight`] if machines cannot be saved here, or there is no room.
-pub fn save(env: &Env<'_>, name: &ProfileName, snapshot: &SnapshotName) -> Result<Saved> {
+pub(crate) fn save(env: &Env<'_>, name: &ProfileName, snapshot: &SnapshotName) -> Result<Saved> {
     let (mut cluster, _lock) = Cluster::open_locked(env, name)?;
     let dir = dir_of(&cluster, snapshot);
     if dir.root.exists() {
@@ -120,7 +120,7 @@ pub(crate) fn check_source(cluster: &Cluster, machine: &Machine<'_>) -> Result<(
 ///
 /// # Errors
 /// [`Kind::State`] if there is no such cluster, [`Kind::Hypervisor`] when libvirt cannot be asked.
-pub fn list(env: &Env<'_>, name: &ProfileName) -> Result<Vec<Snapshot>> {
+pub(crate) fn list(env: &Env<'_>, name: &ProfileName) -> Result<Vec<Snapshot>> {
     let cluster = Cluster::open(env.store, name)?;
     let host = Host::open(env, &cluster.profile.connect)?;
     let info = host.info()?;
@@ -156,7 +156,7 @@ pub fn list(env: &Env<'_>, name: &ProfileName) -> Result<Vec<Snapshot>> {
 /// # Errors
 /// [`Kind::State`] if there is no such snapshot or it cannot be used, or the domain is another's; the
 /// cluster is as before then.
-pub fn restore(env: &Env<'_>, name: &ProfileName, snapshot: &SnapshotName) -> Result<()> {
+pub(crate) fn restore(env: &Env<'_>, name: &ProfileName, snapshot: &SnapshotName) -> Result<()> {
     let (mut cluster, _lock) = Cluster::open_locked(env, name)?;
     let host = Host::open(env, &cluster.profile.connect)?;
     let machine = Machine::of(&host, &cluster.profile)?;
@@ -181,7 +181,7 @@ pub fn restore(env: &Env<'_>, name: &ProfileName, snapshot: &SnapshotName) -> Re
 ///
 /// # Errors
 /// [`Kind::State`] if there is no such cluster, [`Kind::Hypervisor`] when libvirt refuses.
-pub fn delete(env: &Env<'_>, name: &ProfileName, snapshot: &SnapshotName) -> Result<bool> {
+pub(crate) fn delete(env: &Env<'_>, name: &ProfileName, snapshot: &SnapshotName) -> Result<bool> {
     let (cluster, _lock) = Cluster::open_locked(env, name)?;
     let host = Host::open(env, &cluster.profile.connect)?;
     let dir = dir_of(&cluster, snapshot);

@@ -26,7 +26,7 @@ pub(crate) fn is_suspended(cluster: &Cluster) -> bool {
 /// [`crate::error::Kind::State`] if the cluster does not exist or is stopped;
 /// [`crate::error::Kind::Preflight`] if machines cannot be saved here, or there is no room. The machine
 /// keeps running then.
-pub fn suspend(env: &Env<'_>, name: &ProfileName) -> Result<bool> {
+pub(crate) fn suspend(env: &Env<'_>, name: &ProfileName) -> Result<bool> {
     let (mut cluster, _lock) = Cluster::open_locked(env, name)?;
     let host = Host::open(env, &cluster.profile.connect)?;
     let machine = Machine::of(&host, &cluster.profile)?;

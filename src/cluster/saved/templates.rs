@@ -17,7 +17,7 @@ use crate::store::Store;
 /// One row of `kubby template list`.
 #[derive(Debug, Clone, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Row {
+pub(crate) struct Row {
     /// Its key: a digest of everything that went into it.
     pub key: String,
     /// The time at which it was saved, seconds since 1970; absent for one that is damaged.
@@ -121,7 +121,7 @@ fn users(host: &Host<'_>, id: &str) -> Result<Vec<ProfileName>> {
 ///
 /// # Errors
 /// [`Kind::Hypervisor`] when libvirt cannot be asked.
-pub fn list(env: &Env<'_>) -> Result<Vec<Row>> {
+pub(crate) fn list(env: &Env<'_>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for found in all(env.store) {
         let host = Host::open(env, &found.uri())?;
@@ -195,7 +195,7 @@ pub(crate) fn choose(store: &Store, key: Option<&str>) -> Result<(String, SavedD
 ///
 /// # Errors
 /// [`Kind::Usage`] for a key that names none or more than one; nothing is deleted then.
-pub fn delete(env: &Env<'_>, keys: &[String]) -> Result<Vec<String>> {
+pub(crate) fn delete(env: &Env<'_>, keys: &[String]) -> Result<Vec<String>> {
     let all = all(env.store);
     let chosen: Result<Vec<&Found>> = keys.iter().map(|key| meant(&all, key)).collect();
     let mut chosen = chosen?;
@@ -207,7 +207,7 @@ pub fn delete(env: &Env<'_>, keys: &[String]) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// [`Kind::Hypervisor`] when libvirt cannot be asked or refuses.
-pub fn prune(env: &Env<'_>, every: bool) -> Result<Vec<String>> {
+pub(crate) fn prune(env: &Env<'_>, every: bool) -> Result<Vec<String>> {
     let all = all(env.store);
     let mut chosen = Vec::new();
     for found in &all {

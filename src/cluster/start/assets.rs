@@ -92,7 +92,7 @@ fn record(start: &mut Start<'_>) -> Result<(NodeImage, ComponentSet)> {
 ///
 /// # Errors
 /// [`Kind::Assets`] for the one that could not be had.
-pub fn get_assets(
+pub(crate) fn get_assets(
     env: &Env<'_>,
     version: KubernetesVersion,
     args: &ClusterArgs,

@@ -20,7 +20,7 @@ pub(crate) mod template;
 pub(crate) mod timing;
 mod wait;
 
-pub use assets::get_assets;
+pub(crate) use assets::get_assets;
 
 use std::time::Duration;
 
@@ -81,7 +81,7 @@ const STEPS: &[Step] = &[
 
 /// The result of a start.
 #[derive(Debug)]
-pub struct Started {
+pub(crate) struct Started {
     /// The cluster.
     pub cluster: Cluster,
     /// The cluster was created by this start.
@@ -106,7 +106,7 @@ pub struct Started {
 ///
 /// # Errors
 /// Of every class; everything made until then stays, and the next `start` continues from it.
-pub fn start(env: &Env<'_>, name: &ProfileName, options: &StartOptions) -> Result<Started> {
+pub(crate) fn start(env: &Env<'_>, name: &ProfileName, options: &StartOptions) -> Result<Started> {
     // Settings that make no sense are reported before anything is created.
     let settings = options.cluster.egress.settings()?;
     let host_facts = HostFacts::read();

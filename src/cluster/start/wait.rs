@@ -24,7 +24,7 @@ const ASK_EVERY: (Duration, Duration) = (Duration::from_millis(200), Duration::f
 const UNITS_EVERY: Duration = Duration::from_secs(15);
 
 /// The surroundings of a wait.
-pub struct Waiting<'a, 'w> {
+pub(super) struct Waiting<'a, 'w> {
     /// The API as the operator.
     pub api: &'a ApiClient,
     /// A session in the node, for journals.
@@ -45,7 +45,7 @@ impl Waiting<'_, '_> {
     ///
     /// # Errors
     /// As [`Waiting::api_ready`].
-    pub fn api_takes_objects(&mut self, step: &Step) -> Result<()> {
+    pub(super) fn api_takes_objects(&mut self, step: &Step) -> Result<()> {
         self.until(
             "kube-apiserver does not accept writes",
             "kube-apiserver.service",
@@ -58,7 +58,7 @@ impl Waiting<'_, '_> {
     ///
     /// # Errors
     /// As [`Waiting::api_ready`].
-    pub fn api_nearly_ready(&mut self, step: &Step) -> Result<()> {
+    pub(super) fn api_nearly_ready(&mut self, step: &Step) -> Result<()> {
         self.until(
             "kube-apiserver has not created its RBAC roles",
             "kube-apiserver.service",
@@ -72,7 +72,7 @@ impl Waiting<'_, '_> {
     /// # Errors
     /// [`Kind::Unhealthy`] with the last reason and a journal when the deadline passes or a unit
     /// fails again and again.
-    pub fn api_ready(&mut self, step: &Step) -> Result<()> {
+    pub(super) fn api_ready(&mut self, step: &Step) -> Result<()> {
         self.until(
             "kube-apiserver is not ready",
             "kube-apiserver.service",
@@ -86,7 +86,7 @@ impl Waiting<'_, '_> {
     ///
     /// # Errors
     /// As [`Waiting::api_ready`].
-    pub fn operator_known(&mut self, step: &Step) -> Result<()> {
+    pub(super) fn operator_known(&mut self, step: &Step) -> Result<()> {
         self.until(
             "kube-apiserver does not accept the administrator's certificate",
             "kube-apiserver.service",
@@ -99,7 +99,7 @@ impl Waiting<'_, '_> {
     ///
     /// # Errors
     /// As [`Waiting::api_ready`].
-    pub fn node_ready(&mut self, step: &Step) -> Result<NodeStatus> {
+    pub(super) fn node_ready(&mut self, step: &Step) -> Result<NodeStatus> {
         self.until("the node is not Ready", "kubelet.service", step, |api| {
             let Some(node) = api.node(NODE_NAME)? else {
                 return Err(Error::new(
@@ -126,7 +126,7 @@ impl Waiting<'_, '_> {
     ///
     /// # Errors
     /// As [`Waiting::api_ready`].
-    pub fn takes_pods(&mut self, step: &Step) -> Result<()> {
+    pub(super) fn takes_pods(&mut self, step: &Step) -> Result<()> {
         let (what, unit) = (
             "the controllers are not ready",
             "kube-controller-manager.service",
@@ -138,7 +138,7 @@ impl Waiting<'_, '_> {
     ///
     /// # Errors
     /// As [`Waiting::api_ready`], with what its pods say.
-    pub fn addons(&mut self, rollouts: &mut Rollouts, step: &Step) -> Result<()> {
+    pub(super) fn addons(&mut self, rollouts: &mut Rollouts, step: &Step) -> Result<()> {
         let began = Instant::now();
         let result = self.until(
             "the add-ons are not ready",

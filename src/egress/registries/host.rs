@@ -12,7 +12,7 @@ use super::{DEFAULT_HOST, Endpoint, Registries, Registry, parse_host, parse_mirr
 ///
 /// # Errors
 /// The reason for which the file cannot be used.
-pub fn from_docker(text: &str) -> Result<Registries, String> {
+pub(crate) fn from_docker(text: &str) -> Result<Registries, String> {
     let config: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
     let strings = |key: &str| -> Vec<String> {
         let list = config[key].as_array().cloned().unwrap_or_default();
@@ -53,7 +53,7 @@ pub fn from_docker(text: &str) -> Result<Registries, String> {
 ///
 /// # Errors
 /// The reason for which the file cannot be used.
-pub fn from_registries_conf(text: &str) -> Result<Registries, String> {
+pub(crate) fn from_registries_conf(text: &str) -> Result<Registries, String> {
     let config: Table = text.parse().map_err(|e: toml::de::Error| e.to_string())?;
     let mut all = Registries::default();
     for registry in tables(&config, "registry") {
@@ -107,7 +107,7 @@ fn endpoint(location: &str, insecure: bool) -> Result<Endpoint, String> {
 ///
 /// # Errors
 /// The reason for which the file cannot be used.
-pub fn from_certs_d(host: &str, text: &str) -> Result<Registries, String> {
+pub(crate) fn from_certs_d(host: &str, text: &str) -> Result<Registries, String> {
     let config: Table = text.parse().map_err(|e: toml::de::Error| e.to_string())?;
     let host = parse_host(host)?;
     let mut all = Registries::default();
@@ -136,7 +136,7 @@ pub fn from_certs_d(host: &str, text: &str) -> Result<Registries, String> {
 ///
 /// # Errors
 /// The reason for which the file cannot be used.
-pub fn from_docker_certs(host: &str, pem: &str) -> Result<Registries, String> {
+pub(crate) fn from_docker_certs(host: &str, pem: &str) -> Result<Registries, String> {
     let mut all = Registries::default();
     let registry = Registry {
         certificates: certificates::parse(pem)?,

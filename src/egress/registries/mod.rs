@@ -2,18 +2,18 @@
 
 mod host;
 
-pub use host::{from_certs_d, from_docker, from_docker_certs, from_registries_conf};
+pub(crate) use host::{from_certs_d, from_docker, from_docker_certs, from_registries_conf};
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::address::{Address, split_port};
 
 /// The registry of mirrors that are given without a host's name.
-pub const DEFAULT_HOST: &str = "docker.io";
+pub(crate) const DEFAULT_HOST: &str = "docker.io";
 
 /// A place to get a registry's images from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// Its address, as this host sees it.
     pub address: Address,
     /// Take any certificate.
@@ -34,7 +34,7 @@ impl Endpoint {
 
 /// The settings of one registry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Registry {
+pub(crate) struct Registry {
     /// Places to try before the registry itself, in order.
     pub mirrors: Vec<Endpoint>,
     /// The registry itself may have any certificate, or no TLS at all.
@@ -45,11 +45,11 @@ pub struct Registry {
 
 /// All registries that something is known of, by the host in an image's name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Registries(pub BTreeMap<String, Registry>);
+pub(crate) struct Registries(pub BTreeMap<String, Registry>);
 
 impl Registries {
     /// Adds the settings of another source after those that are here already.
-    pub fn merge(&mut self, other: Registries) {
+    pub(crate) fn merge(&mut self, other: Registries) {
         for (host, registry) in other.0 {
             let here = self.0.entry(host).or_default();
             for mirror in registry.mirrors {
@@ -68,19 +68,19 @@ impl Registries {
     }
 
     /// Adds a mirror.
-    pub fn add_mirror(&mut self, host: String, endpoint: Endpoint) {
+    pub(crate) fn add_mirror(&mut self, host: String, endpoint: Endpoint) {
         let mut one = Registries::default();
         one.0.entry(host).or_default().mirrors.push(endpoint);
         self.merge(one);
     }
 
     /// Marks a registry as one whose certificate is not checked.
-    pub fn add_insecure(&mut self, host: String) {
+    pub(crate) fn add_insecure(&mut self, host: String) {
         self.0.entry(host).or_default().insecure = true;
     }
 
     /// Ports of the host's loopback that the node has to be let through to.
-    pub fn host_ports(&self) -> BTreeSet<u16> {
+    pub(crate) fn host_ports(&self) -> BTreeSet<u16> {
         let all = self.0.iter().flat_map(|(host, r)| r.places(host));
         all.filter_map(|place| place.address.in_node().1).collect()
     }
@@ -104,7 +104,7 @@ impl Registry {
     }
 
     /// Returns containerd's `hosts.toml`. `ca` is the path of the file with its certificates.
-    pub fn hosts_toml(&self, host: &str, ca: &str) -> String {
+    pub(crate) fn hosts_toml(&self, host: &str, ca: &str) -> String {
         let server = match host {
             DEFAULT_HOST => "https://registry-1.docker.io".to_owned(),
             _ if self.insecure => format!("http://{host}"),
@@ -149,7 +149,7 @@ fn quote(text: &str) -> String {
 ///
 /// # Errors
 /// The reason for which it is not a mirror.
-pub fn parse_mirror(text: &str) -> Result<(String, Endpoint), String> {
+pub(crate) fn parse_mirror(text: &str) -> Result<(String, Endpoint), String> {
     let (host, url) = match text.split_once('=') {
         Some((host, url)) if !host.contains("://") => (parse_host(host)?, url),
         _ => (DEFAULT_HOST.to_owned(), text),
@@ -186,7 +186,7 @@ pub fn parse_mirror(text: &str) -> Result<(String, Endpoint), String> {
 ///
 /// # Errors
 /// The reason for which it is not a registry's host.
-pub fn parse_host(text: &str) -> Result<String, String> {
+pub(crate) fn parse_host(text: &str) -> Result<String, String> {
     if text.contains("://") || text.contains('/') {
         return Err(format!(
             "`{text}` is not a registry's host; write it without a scheme and a path, like registry.example:5000"

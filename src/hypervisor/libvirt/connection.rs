@@ -32,7 +32,7 @@ impl std::fmt::Debug for Libvirt {
 }
 
 /// Returns the version of the libvirt client library that kubby runs with.
-pub fn library_version() -> Version {
+pub(crate) fn library_version() -> Version {
     // Only a null pointer fails here, and the binding passes none.
     Version::decode(virt::connect::Connect::version().unwrap_or_default())
 }

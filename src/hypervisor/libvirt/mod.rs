@@ -11,7 +11,8 @@ mod stream;
 mod upload;
 mod volume;
 
-pub use connection::{Libvirt, default_uri, library_version};
+pub(crate) use connection::library_version;
+pub use connection::{Libvirt, default_uri};
 
 use std::path::{Path, PathBuf};
 

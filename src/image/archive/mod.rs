@@ -21,7 +21,8 @@ use crate::error::Result;
 use crate::interrupt;
 use errors::Errors;
 
-pub use image::{Image, Request};
+pub(crate) use image::Image;
+pub use image::Request;
 
 /// The result of passing an archive on.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use super::reference::Reference;
 use crate::cluster::node::Node;
 use plan::{Plan, arguments, plan};
 
-pub use plan::BuildOptions;
+pub(crate) use plan::BuildOptions;
 
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::interrupt;
@@ -41,7 +41,7 @@ const TAIL_LINES: usize = 30;
 
 /// The result of a build.
 #[derive(Debug, Clone, Serialize)]
-pub struct Built {
+pub(crate) struct Built {
     /// Its names.
     pub names: Vec<Reference>,
     /// The digest of its configuration.
@@ -54,7 +54,7 @@ pub struct Built {
 /// [`Kind::Usage`] for a folder or build file that is not there, and for a build that fails;
 /// [`Kind::NodeUnreachable`] when the node does not answer, [`Kind::Unhealthy`] when BuildKit
 /// does not start in it.
-pub fn build(node: &Node, options: &BuildOptions, progress: &dyn Progress) -> Result<Built> {
+pub(crate) fn build(node: &Node, options: &BuildOptions, progress: &dyn Progress) -> Result<Built> {
     let plan = plan(options)?;
     let buildctl = node::buildctl(node)?;
     let mut store = ImageStore::connect(node)?;

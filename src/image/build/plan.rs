@@ -16,7 +16,7 @@ const OWN_SYNTAX: &str = "docker/dockerfile";
 
 /// The options of a build.
 #[derive(Debug, Clone)]
-pub struct BuildOptions {
+pub(crate) struct BuildOptions {
     /// The folder that the build reads.
     pub dir: PathBuf,
     /// Names of the result.

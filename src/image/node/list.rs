@@ -13,7 +13,7 @@ const ID_LEAST: usize = 6;
 /// An image in the node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct NodeImage {
+pub(crate) struct NodeImage {
     /// The digest of its configuration, `sha256:…`.
     pub id: String,
     /// Its names with tags.
@@ -32,7 +32,7 @@ pub struct NodeImage {
 
 /// A running container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Running {
+pub(crate) struct Running {
     /// `namespace/pod`.
     pub pod: String,
     /// The names, digests and ids of its image.
@@ -41,7 +41,7 @@ pub struct Running {
 
 /// The image that a user means.
 #[derive(Debug)]
-pub struct Meant<'a> {
+pub(crate) struct Meant<'a> {
     /// The image.
     pub image: &'a NodeImage,
     /// The name that was given; none when it was the id.
@@ -97,13 +97,13 @@ fn not_understood(e: serde_json::Error) -> Error {
 
 impl NodeImage {
     /// Returns the id's first digits, as people know them from `docker images`.
-    pub fn short_id(&self) -> &str {
+    pub(crate) fn short_id(&self) -> &str {
         let hex = self.id.strip_prefix("sha256:").unwrap_or(&self.id);
         hex.get(..12).unwrap_or(hex)
     }
 
     /// Returns the pods whose running containers are made from it.
-    pub fn users<'a>(&self, running: &'a [Running]) -> Vec<&'a str> {
+    pub(crate) fn users<'a>(&self, running: &'a [Running]) -> Vec<&'a str> {
         let mine = |image: &String| {
             *image == self.id || self.names.contains(image) || self.digests.contains(image)
         };
@@ -121,7 +121,7 @@ impl NodeImage {
 ///
 /// # Errors
 /// [`Kind::Usage`] for a text that cannot be a name, [`Kind::State`] when no image has it, or several.
-pub fn find<'a>(images: &'a [NodeImage], text: &str, flag: &str) -> Result<Meant<'a>> {
+pub(crate) fn find<'a>(images: &'a [NodeImage], text: &str, flag: &str) -> Result<Meant<'a>> {
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
     let is_id = hex.len() >= ID_LEAST && hex.bytes().all(|b| b.is_ascii_hexdigit());
     let name = match text.parse::<Reference>() {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::reference::Reference;
 use list::{parse_images, parse_running};
 
-pub use list::{Meant, NodeImage, Running, find};
+pub(crate) use list::{NodeImage, Running, find};
 
 use crate::cluster::node::Node;
 use crate::error::{Error, Result};
@@ -30,7 +30,7 @@ const REQUEST: Duration = Duration::from_secs(30);
 const PULL: Duration = Duration::from_secs(3600);
 
 /// An SSH session with a node's container images.
-pub struct ImageStore {
+pub(crate) struct ImageStore {
     ssh: Ssh,
     target: Target,
     limit: Duration,
@@ -58,7 +58,7 @@ impl ImageStore {
     ///
     /// # Errors
     /// [`crate::error::Kind::NodeUnreachable`] when it does not answer.
-    pub fn connect(node: &Node) -> Result<ImageStore> {
+    pub(crate) fn connect(node: &Node) -> Result<ImageStore> {
         let target = node.target.clone();
         let flag = node.flag();
         let ssh = Ssh::connect(&target, CONNECT).map_err(|e| {
@@ -75,17 +75,17 @@ impl ImageStore {
     }
 
     /// Returns the node's SSH address and keys.
-    pub fn target(&self) -> &Target {
+    pub(crate) fn target(&self) -> &Target {
         &self.target
     }
 
     /// Returns ` -p NAME` for hints, empty for the default profile.
-    pub fn flag(&self) -> &str {
+    pub(crate) fn flag(&self) -> &str {
         &self.flag
     }
 
     /// Returns how long a request to this node may take.
-    pub fn limit(&self) -> Duration {
+    pub(crate) fn limit(&self) -> Duration {
         self.limit
     }
 
@@ -93,7 +93,7 @@ impl ImageStore {
     ///
     /// # Errors
     /// As [`Process::start`].
-    pub fn stream(&mut self, ctr_arguments: &str) -> Result<Process> {
+    pub(crate) fn stream(&mut self, ctr_arguments: &str) -> Result<Process> {
         Process::start(&mut self.ssh, &format!("exec {CTR} {ctr_arguments}"))
     }
 
@@ -101,7 +101,7 @@ impl ImageStore {
     ///
     /// # Errors
     /// As [`Process::finish`].
-    pub fn finish(&mut self, process: Process) -> Result<Output> {
+    pub(crate) fn finish(&mut self, process: Process) -> Result<Output> {
         process.finish(&mut self.ssh)
     }
 
@@ -109,7 +109,7 @@ impl ImageStore {
     ///
     /// # Errors
     /// [`crate::error::Kind::Unhealthy`] when containerd does not answer.
-    pub fn images(&mut self) -> Result<Vec<NodeImage>> {
+    pub(crate) fn images(&mut self) -> Result<Vec<NodeImage>> {
         let text = self.crictl("images --output json", "listing the node's images")?;
         parse_images(&text)
     }
@@ -118,7 +118,7 @@ impl ImageStore {
     ///
     /// # Errors
     /// As [`ImageStore::images`].
-    pub fn running(&mut self) -> Result<Vec<Running>> {
+    pub(crate) fn running(&mut self) -> Result<Vec<Running>> {
         let text = self.crictl("ps --output json", "listing the node's containers")?;
         parse_running(&text)
     }
@@ -129,7 +129,7 @@ impl ImageStore {
     ///
     /// # Errors
     /// As [`ImageStore::images`].
-    pub fn contents(&mut self) -> Result<(HashSet<String>, HashSet<String>)> {
+    pub(crate) fn contents(&mut self) -> Result<(HashSet<String>, HashSet<String>)> {
         let script = format!(
             "systemctl start containerd.service && \
              if [ -e {SEEDED_IMAGES} ]; then echo; echo; cat {SEEDED_IMAGES}; \
@@ -146,7 +146,7 @@ impl ImageStore {
     ///
     /// # Errors
     /// [`crate::error::Kind::Unhealthy`] when it does not see them in time.
-    pub fn await_names(&mut self, id: &str, names: &[Reference]) -> Result<()> {
+    pub(crate) fn await_names(&mut self, id: &str, names: &[Reference]) -> Result<()> {
         let end = Instant::now() + self.limit;
         let mut missing = None;
         let seen = wait::poll(end, Duration::from_millis(200), || {
@@ -173,7 +173,7 @@ impl ImageStore {
     ///
     /// # Errors
     /// As [`ImageStore::images`].
-    pub fn tag(&mut self, from: &str, to: &Reference) -> Result<()> {
+    pub(crate) fn tag(&mut self, from: &str, to: &Reference) -> Result<()> {
         let (from, to) = (quote(from), quote(&to.to_string()));
         let command = format!("{CTR} images tag --force {from} {to}");
         self.run(&command, "naming the image").map(drop)
@@ -183,7 +183,7 @@ impl ImageStore {
     ///
     /// # Errors
     /// As [`ImageStore::images`].
-    pub fn untag(&mut self, names: &[String]) -> Result<()> {
+    pub(crate) fn untag(&mut self, names: &[String]) -> Result<()> {
         let names: Vec<String> = names.iter().map(|n| quote(n)).collect();
         let command = format!("{CTR} images rm --sync {}", names.join(" "));
         self.run(&command, "removing the name").map(drop)
@@ -193,7 +193,7 @@ impl ImageStore {
     ///
     /// # Errors
     /// As [`ImageStore::images`].
-    pub fn remove(&mut self, id: &str) -> Result<()> {
+    pub(crate) fn remove(&mut self, id: &str) -> Result<()> {
         let arguments = format!("rmi {}", quote(id));
         self.crictl(&arguments, "removing the image").map(drop)
     }
@@ -202,7 +202,7 @@ impl ImageStore {
     ///
     /// # Errors
     /// [`crate::error::Kind::Assets`] with containerd's reason.
-    pub fn pull(&mut self, name: &Reference) -> Result<()> {
+    pub(crate) fn pull(&mut self, name: &Reference) -> Result<()> {
         let command = crictl(&format!("pull {}", quote(&name.to_string())));
         let output = self.ssh.exec(&command, &[], Some(PULL))?;
         if output.success() {

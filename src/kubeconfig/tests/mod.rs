@@ -4,6 +4,7 @@ use serde_json::Value;
 use serde_saphyr::granit_parser::{Event, Parser};
 
 use super::entry::List;
+use super::inspect::{Status, is_skeleton};
 use super::text::{Root, read};
 use super::*;
 

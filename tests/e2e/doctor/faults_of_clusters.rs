@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use kubby::{fsutil, pki};
+use kubby::testing::{fsutil, pki};
 use time::OffsetDateTime;
 
 use super::place::{Place, spec};

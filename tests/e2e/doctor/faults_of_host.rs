@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use kubby::hypervisor::Hypervisor;
-use kubby::store::Store;
+use kubby::testing::hypervisor::Hypervisor;
+use kubby::testing::store::Store;
 
 use super::place::Place;
 use super::{Fault, nothing};

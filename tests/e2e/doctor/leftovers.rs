@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use kubby::hypervisor::{Hypervisor, Saving};
-use kubby::profile::ProfileName;
-use kubby::{fsutil, kubeconfig};
+use kubby::testing::hypervisor::{Hypervisor, Saving};
+use kubby::testing::profile::ProfileName;
+use kubby::testing::{fsutil, kubeconfig};
 
 use super::place::Place;
 use super::{Fault, Undo};

@@ -4,16 +4,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use kubby::hypervisor::{Acceleration, DomainSpec, Hypervisor, Libvirt, Owner, Saving};
-use kubby::kubeconfig::{self, Entry};
-use kubby::pki::{self, CertName, Pki, PkiSpec};
-use kubby::profile::{
+use kubby::testing::hypervisor::{Acceleration, DomainSpec, Hypervisor, Libvirt, Owner, Saving};
+use kubby::testing::kubeconfig::{self, Entry};
+use kubby::testing::pki::{self, CertName, Pki, PkiSpec};
+use kubby::testing::profile::{
     Assets, ClusterSpec, FILE_VERSION, MachineSpec, NodeProfile, Ports, Profile, ProfileName,
 };
-use kubby::progress::{Progress, Silent};
-use kubby::role::Role;
-use kubby::store::{ProfileDir, Store};
-use kubby::units::Mebibytes;
+use kubby::testing::progress::{Progress, Silent};
+use kubby::testing::role::Role;
+use kubby::testing::store::{ProfileDir, Store};
+use kubby::testing::units::Mebibytes;
 use time::OffsetDateTime;
 
 use crate::env::{Env, uri};
@@ -40,7 +40,8 @@ impl<'e> Place<'e> {
         let store = Store::at(&env.home(), &env.root().join("cache"));
         let name: ProfileName = format!("{}-doc", env.profile).parse().expect("a name");
         let dir = store.profile_dir(&name);
-        let ports = kubby::hypervisor::ports::find_free(2, &Default::default()).expect("ports");
+        let ports =
+            kubby::testing::hypervisor::ports::find_free(2, &Default::default()).expect("ports");
         let profile = Profile {
             version: FILE_VERSION,
             kubby: env!("CARGO_PKG_VERSION").into(),
@@ -120,10 +121,11 @@ impl<'e> Place<'e> {
             .expect("the disk");
         let pki = pki::ensure(&self.dir.pki(), &spec(OffsetDateTime::now_utc())).expect("keys");
         for key in [self.dir.ssh_key(), self.dir.host_key()] {
-            kubby::fsutil::create_private_dir(key.parent().expect("a folder")).expect("it");
-            kubby::fsutil::write_atomic(&key, b"a key\n", 0o600).expect("a key");
+            kubby::testing::fsutil::create_private_dir(key.parent().expect("a folder"))
+                .expect("it");
+            kubby::testing::fsutil::write_atomic(&key, b"a key\n", 0o600).expect("a key");
             let public = key.with_extension("pub");
-            kubby::fsutil::write_atomic(&public, b"a key\n", 0o644).expect("a key");
+            kubby::testing::fsutil::write_atomic(&public, b"a key\n", 0o644).expect("a key");
         }
         let machine = self.machine(&self.name, &self.env.home(), &self.disk());
         let spec = DomainSpec {

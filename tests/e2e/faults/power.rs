@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use kubby::api::ApiClient;
+use kubby::testing::api::ApiClient;
 use rustix::process::{Signal, kill_process};
 use serde_json::json;
 

@@ -100,7 +100,7 @@ pub fn folder(env: &Env, profile: &str) -> PathBuf {
 
 /// Returns the name of the storage pool of this home.
 pub fn pool(env: &Env) -> String {
-    kubby::store::Store::at(&env.home(), &env.cache()).pool_name()
+    kubby::testing::store::Store::at(&env.home(), &env.cache()).pool_name()
 }
 
 /// Returns the folder of that pool.

@@ -15,7 +15,7 @@ use crate::fsutil;
 ///
 /// # Errors
 /// [`Kind::Usage`] otherwise.
-pub fn check_destination(to: &Path) -> Result<()> {
+pub(crate) fn check_destination(to: &Path) -> Result<()> {
     let hint = "kubby logs --bundle FILE.tar.gz";
     fsutil::check_destination(to, "a bundle", "bundle.tar.gz", hint)
 }
@@ -26,7 +26,7 @@ impl Bundle {
     ///
     /// # Errors
     /// [`Kind::Internal`] when it cannot be written.
-    pub fn write(&self, to: &Path) -> Result<u64> {
+    pub(crate) fn write(&self, to: &Path) -> Result<u64> {
         let bytes = self
             .pack()
             .context(Kind::Internal, || "cannot pack the bundle".into())?;

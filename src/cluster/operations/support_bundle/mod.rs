@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::name::ProfileName;
 
-pub use archive::check_destination;
+pub(crate) use archive::check_destination;
 use parts::{Content, Parts};
 use redact::Redactor;
 
@@ -24,7 +24,7 @@ use redact::Redactor;
 const LIMIT: Duration = Duration::from_secs(150);
 
 /// The collected files.
-pub struct Bundle {
+pub(crate) struct Bundle {
     folder: String,
     files: Vec<(String, String)>,
     /// The parts that could not be collected, with the reasons.
@@ -33,7 +33,7 @@ pub struct Bundle {
 
 impl Bundle {
     /// The names of its files.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.files.iter().map(|(name, _)| name.as_str())
     }
 }
@@ -46,7 +46,11 @@ impl Bundle {
 /// [`crate::error::Kind::State`] where there is no such cluster, unless there is a failure to
 /// report; [`crate::error::Kind::Interrupted`] on Ctrl-C. A part that cannot be collected is not an
 /// error but a problem.
-pub fn collect(env: &Env<'_>, name: &ProfileName, failure: Option<&Error>) -> Result<Bundle> {
+pub(crate) fn collect(
+    env: &Env<'_>,
+    name: &ProfileName,
+    failure: Option<&Error>,
+) -> Result<Bundle> {
     let cluster = match failure {
         None => Ok(Cluster::open(env.store, name)?),
         Some(_) => Cluster::open(env.store, name),

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::units::hex;
 
 /// The size of a page, in bytes.
-pub const PAGE: usize = 4096;
+pub(crate) const PAGE: usize = 4096;
 /// A page of zeros, as most pages are; comparing with it is one call.
 static ZEROS: [u8; PAGE] = [0; PAGE];
 /// The bytes that one thread digests at a time.
@@ -24,7 +24,7 @@ pub(super) fn text(text: &str) -> String {
 }
 
 /// Whether a page, or the last part of one, holds nothing but zeros.
-pub fn is_zero(page: &[u8]) -> bool {
+pub(crate) fn is_zero(page: &[u8]) -> bool {
     *page == ZEROS[..page.len()]
 }
 
@@ -33,7 +33,7 @@ pub fn is_zero(page: &[u8]) -> bool {
 ///
 /// # Errors
 /// Those of reading.
-pub fn pages(path: &Path) -> io::Result<String> {
+pub(crate) fn pages(path: &Path) -> io::Result<String> {
     let file = File::open(path)?;
     let size = file.metadata()?.len();
     let chunks: Vec<u64> = (0..size.div_ceil(CHUNK)).collect();

@@ -18,19 +18,19 @@ use crate::hypervisor::HostInfo;
 use crate::profile::{self, FILE_VERSION, Profile};
 use crate::store::ProfileDir;
 
-pub use digest::{PAGE, is_zero, pages as digest_pages};
-pub use stamp::Stamp;
+pub(crate) use digest::{PAGE, is_zero, pages as digest_pages};
+pub(crate) use stamp::Stamp;
 
 /// The version of the manifest that this kubby writes and the only one that it reads.
-pub const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 
 /// The manifest's file name in the folder.
-pub const MANIFEST: &str = "manifest.json";
+pub(crate) const MANIFEST: &str = "manifest.json";
 
 /// The manifest of a saved state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Saved {
+pub(crate) struct Saved {
     /// [`FORMAT`].
     pub format: u32,
     /// Names the files in the pool.
@@ -53,7 +53,7 @@ pub struct Saved {
 /// A machine's memory and devices in the pool's folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Memory {
+pub(crate) struct Memory {
     /// The place of the first page in the memory's file, in bytes.
     pub offset: u64,
     /// The length of the memory, in bytes.
@@ -75,7 +75,7 @@ pub struct Memory {
 /// states of the same QEMU, and a guest has detected the processor that it runs on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct HostMark {
+pub(crate) struct HostMark {
     /// QEMU's version.
     pub qemu: String,
     /// libvirt's version.
@@ -86,7 +86,7 @@ pub struct HostMark {
 
 impl HostMark {
     /// The mark of this host.
-    pub fn of(host: &HostInfo) -> Self {
+    pub(crate) fn of(host: &HostInfo) -> Self {
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         HostMark {
             qemu: host.qemu_version.to_string(),
@@ -96,7 +96,7 @@ impl HostMark {
     }
 
     /// Returns the difference from another mark, for people.
-    pub fn difference(&self, other: &HostMark) -> Option<String> {
+    pub(crate) fn difference(&self, other: &HostMark) -> Option<String> {
         let (now, then) = (other, self);
         if then.qemu != now.qemu {
             return Some(format!("QEMU was {} and is {}", then.qemu, now.qemu));
@@ -132,19 +132,19 @@ fn processor(cpuinfo: &str) -> String {
 /// The folder of a saved state. It has the layout of a profile's folder, so that what works on
 /// one's keys works on the other's.
 #[derive(Debug, Clone)]
-pub struct SavedDir {
+pub(crate) struct SavedDir {
     /// The folder.
     pub root: PathBuf,
 }
 
 impl SavedDir {
     /// A folder that may not be there.
-    pub fn at(root: PathBuf) -> Self {
+    pub(crate) fn at(root: PathBuf) -> Self {
         SavedDir { root }
     }
 
     /// Its files as a profile's.
-    pub fn files(&self) -> ProfileDir {
+    pub(crate) fn files(&self) -> ProfileDir {
         ProfileDir::at(self.root.clone())
     }
 
@@ -152,7 +152,7 @@ impl SavedDir {
     ///
     /// # Errors
     /// [`Kind::State`] for a manifest that is damaged or of another version.
-    pub fn load(&self) -> Result<Option<Saved>> {
+    pub(crate) fn load(&self) -> Result<Option<Saved>> {
         let path = self.root.join(MANIFEST);
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
@@ -202,7 +202,7 @@ impl SavedDir {
     ///
     /// # Errors
     /// [`Kind::Internal`] when the file system refuses.
-    pub fn save(&self, saved: &Saved) -> Result<()> {
+    pub(crate) fn save(&self, saved: &Saved) -> Result<()> {
         let text = serde_json::to_string_pretty(saved)
             .context(Kind::Internal, || "cannot render a manifest".into())?;
         fsutil::write_atomic(&self.root.join(MANIFEST), text.as_bytes(), 0o600)
@@ -210,19 +210,19 @@ impl SavedDir {
 }
 
 /// The names of the memory's and the devices' file of a saved state in the pool's folder.
-pub fn file_names(id: &str) -> [String; 2] {
+pub(crate) fn file_names(id: &str) -> [String; 2] {
     [format!("state-{id}.mem"), format!("state-{id}.dev")]
 }
 
 /// The id in the name of a saved state's file; nothing for other names.
-pub fn id_of(file: &str) -> Option<&str> {
+pub(crate) fn id_of(file: &str) -> Option<&str> {
     let name = file.strip_prefix("state-")?;
     name.strip_suffix(".mem").or(name.strip_suffix(".dev"))
 }
 
 impl Saved {
     /// The memory's and the devices' file.
-    pub fn files(&self, pool: &Path) -> [PathBuf; 2] {
+    pub(crate) fn files(&self, pool: &Path) -> [PathBuf; 2] {
         file_names(&self.id).map(|name| pool.join(name))
     }
 
@@ -231,7 +231,7 @@ impl Saved {
     ///
     /// # Errors
     /// [`Kind::State`] that says which file is missing, cut or changed.
-    pub fn check(&self, pool: &Path) -> Result<()> {
+    pub(crate) fn check(&self, pool: &Path) -> Result<()> {
         let changed = |path: &Path, what: &str| {
             Error::new(
                 Kind::State,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// A file's identity, size and times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Stamp {
+pub(crate) struct Stamp {
     /// The size in bytes.
     pub size: u64,
     inode: u64,
@@ -20,7 +20,7 @@ pub struct Stamp {
 
 impl Stamp {
     /// The stamp of a file; nothing where there is none.
-    pub fn of(path: &Path) -> Option<Self> {
+    pub(crate) fn of(path: &Path) -> Option<Self> {
         let meta = std::fs::metadata(path).ok()?;
         let nanoseconds =
             |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
@@ -34,7 +34,7 @@ impl Stamp {
 
     /// Returns whether the content is the same by size, file and time. Looser than equality, for files
     /// whose owner libvirt changes.
-    pub fn same_content(&self, other: &Stamp) -> bool {
+    pub(crate) fn same_content(&self, other: &Stamp) -> bool {
         (self.size, self.inode, self.modified) == (other.size, other.inode, other.modified)
     }
 }

@@ -20,7 +20,7 @@ use crate::units::human_bytes;
 
 /// The result of an export.
 #[derive(Debug, Serialize)]
-pub struct Exported {
+pub(crate) struct Exported {
     /// The template's key.
     pub key: String,
     /// The size of the file, in bytes.
@@ -35,7 +35,12 @@ pub struct Exported {
 /// # Errors
 /// [`Kind::Usage`] for a key or a destination that makes no sense, [`Kind::State`] for a template
 /// that no start could use, [`Kind::Assets`] where the images are not in the cache any more.
-pub fn export(env: &Env<'_>, key: Option<&str>, to: &Path, images: bool) -> Result<Exported> {
+pub(crate) fn export(
+    env: &Env<'_>,
+    key: Option<&str>,
+    to: &Path,
+    images: bool,
+) -> Result<Exported> {
     let hint = "kubby template export --file FILE";
     fsutil::check_destination(to, "a template", "template.tar.zst", hint)?;
     let (key, dir) = templates::choose(env.store, key)?;

@@ -10,10 +10,10 @@ use crate::cluster::saved::state::Saved;
 use crate::error::{Error, Kind, Result};
 
 /// The version of the file's format.
-pub const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 
 /// The name of the first member.
-pub const HEADER: &str = "kubby-template.json";
+pub(crate) const HEADER: &str = "kubby-template.json";
 
 /// The largest header that is read, in bytes.
 const HEADER_LIMIT: u64 = 1 << 20;
@@ -21,7 +21,7 @@ const HEADER_LIMIT: u64 = 1 << 20;
 /// The first member.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Header {
+pub(crate) struct Header {
     /// [`FORMAT`].
     pub format: u32,
     /// The template's key.
@@ -38,7 +38,7 @@ pub struct Header {
 /// with another content under the same name would be a broken machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Base {
+pub(crate) struct Base {
     /// Of the node image's disk.
     pub disk: String,
     /// Of the components' volume.
@@ -48,7 +48,7 @@ pub struct Base {
 /// A member and what it must be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Member {
+pub(crate) struct Member {
     /// Its path in the archive.
     pub path: String,
     /// Its size in bytes, holes included.
@@ -58,7 +58,7 @@ pub struct Member {
 }
 
 /// Reads the first member.
-pub fn read<R: Read>(entries: &mut tar::Entries<'_, R>, label: &str) -> Result<Header> {
+pub(crate) fn read<R: Read>(entries: &mut tar::Entries<'_, R>, label: &str) -> Result<Header> {
     let foreign = || {
         Error::new(
             Kind::Usage,

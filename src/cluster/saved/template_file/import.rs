@@ -19,7 +19,7 @@ use crate::progress::Step;
 
 /// The source of an import, and its options.
 #[derive(Debug, Clone, Copy)]
-pub struct ImportOptions<'a> {
+pub(crate) struct ImportOptions<'a> {
     /// A file, or `-` for standard input.
     pub from: &'a Path,
     /// The libvirt connection that gets it.
@@ -30,7 +30,7 @@ pub struct ImportOptions<'a> {
 
 /// The result of an import.
 #[derive(Debug, Serialize)]
-pub struct Imported {
+pub(crate) struct Imported {
     /// The template's key.
     pub key: String,
     /// It was not there before.
@@ -43,7 +43,7 @@ pub struct Imported {
 /// [`Kind::Usage`] for a file that is not a template; [`Kind::Assets`] for one that is cut, changed,
 /// or lacks the images that it needs; [`Kind::Preflight`] for one that this host cannot use, or
 /// where there is no room. Nothing of it stays then.
-pub fn import(env: &Env<'_>, options: ImportOptions<'_>) -> Result<Imported> {
+pub(crate) fn import(env: &Env<'_>, options: ImportOptions<'_>) -> Result<Imported> {
     let mut input = Input::open(options.from)?;
     let step = env
         .progress

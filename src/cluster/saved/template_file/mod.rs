@@ -13,6 +13,6 @@ mod pages;
 mod place;
 mod stream;
 
-pub use export::export;
-pub use import::{ImportOptions, import};
+pub(crate) use export::export;
+pub(crate) use import::{ImportOptions, import};
 pub(crate) use place::Place;

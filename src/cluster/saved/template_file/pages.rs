@@ -13,7 +13,7 @@ use crate::interrupt;
 /// # Errors
 /// Those of reading and writing; [`io::ErrorKind::UnexpectedEof`] for a source that ends early and
 /// [`io::ErrorKind::Interrupted`] on Ctrl-C.
-pub fn copy(
+pub(super) fn copy(
     from: &mut dyn Read,
     to: &File,
     size: u64,

@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Result, ResultExt};
 use crate::units::hex;
 
 /// The file or standard input that is read, which digests what passes.
-pub struct Input {
+pub(super) struct Input {
     /// Its name in messages.
     pub label: String,
     from: Box<dyn Read>,
@@ -18,7 +18,7 @@ pub struct Input {
 }
 
 impl Input {
-    pub fn open(path: &Path) -> Result<Self> {
+    pub(super) fn open(path: &Path) -> Result<Self> {
         let (label, from): (String, Box<dyn Read>) = if path == Path::new("-") {
             let stdin = io::stdin();
             if stdin.is_terminal() {
@@ -42,7 +42,7 @@ impl Input {
     }
 
     /// Reads what is left, and compares the whole with what it is to be.
-    pub fn finish(&mut self, wanted: Option<&str>) -> Result<()> {
+    pub(super) fn finish(&mut self, wanted: Option<&str>) -> Result<()> {
         let fail = format!("cannot read {}", self.label);
         io::copy(self, &mut io::sink()).context(Kind::Assets, || fail)?;
         let found = hex(&std::mem::take(&mut self.digest).finalize());
