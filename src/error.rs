@@ -134,6 +134,11 @@ impl Error {
         Error::new(Kind::NodeUnreachable, message)
     }
 
+    /// Makes an error of class [`Kind::Kubeconfig`].
+    pub fn kubeconfig(message: impl Into<String>) -> Self {
+        Error::new(Kind::Kubeconfig, message)
+    }
+
     /// Makes an error of class [`Kind::Internal`].
     pub fn internal(message: impl Into<String>) -> Self {
         Error::new(Kind::Internal, message)

@@ -20,7 +20,6 @@ mod error;
 mod fault;
 mod foreground;
 mod fsutil;
-mod fuzzing;
 mod hypervisor;
 mod image;
 mod interrupt;

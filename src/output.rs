@@ -55,7 +55,6 @@ pub(crate) fn error_json(error: &Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
 
     #[test]
     fn results_carry_their_version_and_kind() {
@@ -80,7 +79,7 @@ mod tests {
 
     #[test]
     fn errors_carry_class_and_exit_code() {
-        let text = error_json(&Error::new(Kind::Preflight, "no").with_hint("do"));
+        let text = error_json(&Error::preflight("no").with_hint("do"));
         let value: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["class"], "preflight");
         assert_eq!(value["exitCode"], 10);

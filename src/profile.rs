@@ -202,10 +202,10 @@ impl Profile {
     /// [`Kind::State`] when it is damaged in the file.
     pub fn version(&self) -> Result<KubernetesVersion> {
         self.spec.kubernetes_version.parse().map_err(|why: String| {
-            Error::new(
-                Kind::State,
-                format!("the profile `{}` has a damaged version: {why}", self.name),
-            )
+            Error::state(format!(
+                "the profile `{}` has a damaged version: {why}",
+                self.name
+            ))
         })
     }
 
@@ -223,13 +223,11 @@ impl Profile {
             }
         };
         let profile = Self::parse(&text).map_err(|e| match e {
-            Refusal::Newer(version) => Error::new(
-                Kind::State,
-                format!("{} {}", path.display(), newer(version)),
+            Refusal::Newer(version) => Error::state(format!("{} {}", path.display(), newer(version)),
             )
             .with_hint("use that newer kubby for this profile, or choose another with --profile"),
             Refusal::Damaged(why) => {
-                Error::new(Kind::State, format!("the profile file {} is damaged", path.display()))
+                Error::state(format!("the profile file {} is damaged", path.display()))
                     .with_detail("the parser says", why)
                     .with_hint("`kubby delete` removes the profile with all that belongs to it; or mend the file by hand")
             }

@@ -104,18 +104,14 @@ fn render_error(error: &Error, colour: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
 
     #[test]
     fn an_error_shows_all_that_it_knows() {
         let inner = std::io::Error::other("connection refused");
-        let error = Error::new(
-            Kind::NodeUnreachable,
-            "cannot reach the node `kubby` over SSH",
-        )
-        .with_source(inner)
-        .with_detail("the console's last lines", "one\ntwo\n")
-        .with_hint("kubby logs --console");
+        let error = Error::unreachable("cannot reach the node `kubby` over SSH")
+            .with_source(inner)
+            .with_detail("the console's last lines", "one\ntwo\n")
+            .with_hint("kubby logs --console");
         insta::assert_snapshot!(render_error(&error, false), @r"
         error: cannot reach the node `kubby` over SSH
           caused by: connection refused
@@ -133,8 +129,8 @@ mod tests {
         let shown = r"\u{1b}]0;title\u{7}\u{1b}[2J\u{9b}31m\r\u{202e}txt\u{7f}";
         assert_eq!(visible(bad), format!("{shown}\tein\n\u{e4}"));
         assert!(matches!(visible("plain ä\n"), Cow::Borrowed(_)));
-        let inner = Error::new(Kind::Internal, bad);
-        let error = Error::new(Kind::Unhealthy, bad)
+        let inner = Error::internal(bad);
+        let error = Error::unhealthy(bad)
             .with_source(inner)
             .with_detail(bad, bad)
             .with_hint(bad);

@@ -88,7 +88,7 @@ mod tests {
         });
         assert_eq!((none.unwrap(), asked), (None, 1));
 
-        let failed = || Err::<Option<()>, _>(Error::new(Kind::State, "gone"));
+        let failed = || Err::<Option<()>, _>(Error::state("gone"));
         let e = poll(deadline(10_000), SOON, failed).unwrap_err();
         assert_eq!(e.kind(), Kind::State);
     }

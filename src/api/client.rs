@@ -331,7 +331,7 @@ mod tests {
                 if count.get() >= good_from {
                     Ok(())
                 } else {
-                    Err(Error::new(Kind::Unhealthy, "no answer"))
+                    Err(Error::unhealthy("no answer"))
                 }
             })
         };

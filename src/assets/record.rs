@@ -32,7 +32,7 @@ impl FileRecord {
             .context(Kind::Assets, || format!("cannot read {}", path.display()))?;
         if meta.len() == 0 {
             let message = format!("{} is empty", path.display());
-            return Err(Error::new(Kind::Assets, message));
+            return Err(Error::assets(message));
         }
         Ok(FileRecord {
             size: meta.len(),
@@ -59,7 +59,7 @@ impl FileRecord {
     /// [`Kind::Assets`] when it differs or cannot be read; [`Kind::Interrupted`] on Ctrl-C.
     pub(super) fn check(&mut self, dir: &Path, name: &str) -> Result<()> {
         let path = dir.join(name);
-        let bad = |why: String| Error::new(Kind::Assets, format!("{name} {why}"));
+        let bad = |why: String| Error::assets(format!("{name} {why}"));
         let meta = match fs::metadata(&path) {
             Ok(meta) if meta.is_file() => meta,
             Ok(_) => return Err(bad("is not a file".into())),

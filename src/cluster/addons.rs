@@ -7,7 +7,7 @@ use crate::addon::{self, Addon, Folder};
 use crate::api::ApiClient;
 use crate::assets::components;
 use crate::cluster::spec::ClusterArgs;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::profile::Profile;
 use crate::progress::Progress;
 use crate::provision;
@@ -27,13 +27,10 @@ pub(crate) fn enabled(profile: &Profile, dir: &ProfileDir) -> Result<Vec<Addon>>
         .map(|name| match addon::kept(dir, name)? {
             Some(own) => Ok(own),
             None => addon::find(name).map_err(|e| {
-                Error::new(
-                    Kind::State,
-                    format!(
-                        "the add-on `{name}` of the cluster `{}` is gone",
-                        profile.name
-                    ),
-                )
+                Error::state(format!(
+                    "the add-on `{name}` of the cluster `{}` is gone",
+                    profile.name
+                ))
                 .with_source(e)
                 .with_hint(format!("kubby addon disable{} {name}", profile.name.flag()))
             }),
@@ -71,10 +68,9 @@ pub(crate) fn asked(args: &ClusterArgs, existing: Option<&Profile>) -> Result<Ve
         .unwrap_or_default();
     for name in &args.no_addon {
         if args.addon.contains(name) {
-            return Err(Error::new(
-                Kind::Usage,
-                format!("--addon and --no-addon both name `{name}`"),
-            ));
+            return Err(Error::usage(format!(
+                "--addon and --no-addon both name `{name}`"
+            )));
         }
         let is_own = existing.is_some_and(|p| p.spec.addons.contains(name));
         if !is_own {
@@ -104,13 +100,14 @@ pub(crate) fn import(remote: &mut dyn Remote, addons: &[&Addon]) -> Result<()> {
     let _span = trace::span("import images in the node");
     let output = remote.exec(&provision::import_command(&images), b"", None)?;
     if output.status == provision::NO_ARCHIVE {
-        return Err(Error::new(
-            Kind::State,
-            "the cluster's components lack an image that its add-ons need",
-        )
-        .with_detail("the node says", String::from_utf8_lossy(&output.stderr))
-        .with_hint("recreate the cluster: kubby delete, then kubby start")
-        .with_hint("kubby addon disable NAME, or kubby start --no-addon NAME, does without"));
+        return Err(
+            Error::state("the cluster's components lack an image that its add-ons need")
+                .with_detail("the node says", String::from_utf8_lossy(&output.stderr))
+                .with_hint("recreate the cluster: kubby delete, then kubby start")
+                .with_hint(
+                    "kubby addon disable NAME, or kubby start --no-addon NAME, does without",
+                ),
+        );
     }
     output.require("importing the add-ons' images").map(drop)
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::api::ApiClient;
 use crate::assets::components::{self, ComponentSet};
 use crate::assets::node_image::{self, NodeImage};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::fsutil::{self, Lock};
 use crate::hypervisor::{AccelFacts, HostInfo, Hypervisor, Libvirt};
 use crate::name::ProfileName;
@@ -149,10 +149,7 @@ impl Backend for Real {
                 None => node_image::ensure(request.components.cache, progress),
             };
             let components = components.join().unwrap_or_else(|_| {
-                Err(Error::new(
-                    Kind::Internal,
-                    "getting the components ended in a panic",
-                ))
+                Err(Error::internal("getting the components ended in a panic"))
             });
             (image, components)
         });

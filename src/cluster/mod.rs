@@ -172,7 +172,7 @@ impl Cluster {
 
 /// Returns the error for a cluster that does not exist in this home.
 fn absent(store: &Store, name: &ProfileName) -> Error {
-    Error::new(Kind::State, format!("there is no cluster named `{name}`"))
+    Error::state(format!("there is no cluster named `{name}`"))
         .with_hint(format!("kubby start{} creates it", name.flag()))
         .with_hint(format!(
             "kubby list shows the clusters of this home, {}",

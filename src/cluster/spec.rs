@@ -13,7 +13,7 @@ use crate::cluster::machine::names;
 use crate::cluster::machine::ports::AskedPorts;
 use crate::cluster::machine::room;
 use crate::egress::{self, EgressArgs};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::hypervisor::{AccelChoice, Acceleration, HostInfo, ports};
 use crate::name::ProfileName;
 use crate::network::NODE_NAME;
@@ -207,13 +207,10 @@ pub(crate) fn change_profile(
         return Ok(());
     }
     if running {
-        return Err(Error::new(
-            Kind::State,
-            format!(
-                "the cluster `{}` is running or suspended: stop it before changing its machine",
-                profile.name
-            ),
-        )
+        return Err(Error::state(format!(
+            "the cluster `{}` is running or suspended: stop it before changing its machine",
+            profile.name
+        ))
         .with_hint(format!(
             "kubby stop{0}, then kubby start{0} with the same flags",
             profile.name.flag()
@@ -251,10 +248,9 @@ fn check_all_fixed(profile: &Profile, args: &ClusterArgs) -> Result<()> {
 
 fn check_fixed(flag: &str, asked: Option<String>, has: &str, name: &ProfileName) -> Result<()> {
     match asked {
-        Some(asked) if asked != has => Err(Error::new(
-            Kind::Usage,
-            format!("{flag}: the cluster `{name}` has {has}, which cannot be changed to {asked}"),
-        )
+        Some(asked) if asked != has => Err(Error::usage(format!(
+            "{flag}: the cluster `{name}` has {has}, which cannot be changed to {asked}"
+        ))
         .with_hint(format!(
             "kubby delete{0} and kubby start{0} {flag} …, or another --profile",
             name.flag()
@@ -311,6 +307,7 @@ fn kernel_arg(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     #[test]
     fn flags_that_are_not_given_keep_what_there_is() {

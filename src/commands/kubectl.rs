@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 use super::context::Context;
 use crate::cli::KubectlArgs;
 use crate::cluster::Cluster;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::tool;
 
 /// Replaces this process by the kubectl of the cluster's version, with the cluster's own kubeconfig.
@@ -18,13 +18,10 @@ pub(super) fn run(context: &Context, args: &KubectlArgs) -> Result<ExitCode> {
         .filter(|p| p.is_file())
         .or_else(|| tool::find("kubectl"));
     let Some(program) = program else {
-        return Err(Error::new(
-            Kind::Assets,
-            format!(
-                "kubectl not found: {} no longer exists, and this host has none in PATH",
-                cached.display()
-            ),
-        )
+        return Err(Error::assets(format!(
+            "kubectl not found: {} no longer exists, and this host has none in PATH",
+            cached.display()
+        ))
         .with_hint(format!(
             "kubby start{} downloads or builds it again",
             cluster.profile.name.flag()
@@ -35,5 +32,5 @@ pub(super) fn run(context: &Context, args: &KubectlArgs) -> Result<ExitCode> {
         .args(&args.args)
         .env("KUBECONFIG", cluster.dir.kubeconfig())
         .exec();
-    Err(Error::new(Kind::Internal, format!("cannot run {}", program.display())).with_source(error))
+    Err(Error::internal(format!("cannot run {}", program.display())).with_source(error))
 }

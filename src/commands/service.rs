@@ -10,7 +10,7 @@ use crate::cli::{OutputFormat, ServiceArgs, ServiceCommand, ServiceListArgs, Ser
 use crate::cluster;
 use crate::cluster::operations::services::Reachable;
 use crate::cluster::operations::services::ServiceRequest;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::service::ServicePort;
 use crate::{browser, ui};
 
@@ -62,10 +62,10 @@ fn check_browser() -> Result<()> {
     if browser::is_there() {
         return Ok(());
     }
-    Err(Error::new(
-        Kind::Usage,
-        format!("--open: there is no {} on this host", browser::OPENER),
-    )
+    Err(Error::usage(format!(
+        "--open: there is no {} on this host",
+        browser::OPENER
+    ))
     .with_hint("install the package xdg-utils, or use --url and open the address yourself"))
 }
 

@@ -121,7 +121,6 @@ pub(super) fn worst(findings: &[Finding]) -> State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
 
     #[test]
     fn the_worst_counts() {
@@ -134,13 +133,13 @@ mod tests {
 
     #[test]
     fn errors_are_shown_in_one_line_with_their_first_hint() {
-        let error = Error::new(Kind::Preflight, "cannot connect")
+        let error = Error::preflight("cannot connect")
             .with_source("no\nsuch file")
             .with_hint("start it");
         let finding = Finding::of_error(&error, "-");
         assert_eq!(finding.reason, "cannot connect: no such file");
         assert_eq!(finding.remedy.as_deref(), Some("start it"));
-        let plain = Error::new(Kind::Internal, "x");
+        let plain = Error::internal("x");
         let finding = Finding::of_error(&plain, "do");
         assert_eq!(finding.remedy.as_deref(), Some("do"));
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{NONE, Settings, certificates, dns, registries};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// The flags about registries and names. Each is kept for later starts; `none` clears it.
 #[derive(Debug, Clone, Default, Args)]
@@ -40,11 +40,8 @@ impl EgressArgs {
                 continue;
             }
             let bad = |why: &str| {
-                Error::new(
-                    Kind::Usage,
-                    format!("--ca-certificate: {} {why}", file.display()),
-                )
-                .with_hint("openssl x509 -in FILE -outform PEM makes PEM of other formats")
+                Error::usage(format!("--ca-certificate: {} {why}", file.display()))
+                    .with_hint("openssl x509 -in FILE -outform PEM makes PEM of other formats")
             };
             let text = std::fs::read(file).map_err(|e| bad("cannot be read").with_source(e))?;
             let text = String::from_utf8_lossy(&text);

@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// The word that empties a list that an earlier start was given.
 pub(crate) const NONE: &str = "none";
@@ -91,9 +91,8 @@ impl Egress {
     /// [`Kind::Usage`] for a proxy in the environment that makes no sense, [`Kind::State`] for a
     /// damaged profile.
     pub(crate) fn gather(settings: &Settings, host: &HostFacts) -> Result<(Self, Vec<String>)> {
-        let damaged = |what: &str, why: String| {
-            Error::new(Kind::State, format!("the profile's {what}: {why}"))
-        };
+        let damaged =
+            |what: &str, why: String| Error::state(format!("the profile's {what}: {why}"));
         let mut warnings = Vec::new();
         let mut registries = Registries::default();
         for text in &settings.registry_mirrors {

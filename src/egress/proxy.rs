@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use super::address::Address;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::network::{HOST_IN_NODE, Network, NodeNetwork};
 
 /// Proxies as the node uses them.
@@ -93,10 +93,9 @@ pub(crate) fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Res
 }
 
 fn bad(name: &str, why: &str) -> Error {
-    Error::new(
-        Kind::Usage,
-        format!("the environment variable {name} is not usable in the node: {why}"),
-    )
+    Error::usage(format!(
+        "the environment variable {name} is not usable in the node: {why}"
+    ))
     .with_hint(format!(
         "write it like {name}={}, or unset it for this command: env -u {name} -u {} kubby start",
         if name == "NO_PROXY" {
@@ -111,6 +110,7 @@ fn bad(name: &str, why: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     fn read(variables: &[(&str, &str)]) -> Result<Proxy> {
         from_environment(|name| {

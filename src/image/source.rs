@@ -222,7 +222,7 @@ fn save(engine: &str, program: &Path, what: &str, name: Reference) -> Result<Sou
         .stderr(Stdio::piped())
         .spawn()
         .context(Kind::Usage, || format!("cannot run {}", program.display()))?;
-    let no_output = || Error::new(Kind::Internal, "a program has no output");
+    let no_output = || Error::internal("a program has no output");
     let stdout = child.stdout.take().ok_or_else(no_output)?;
     let label = format!("{engine}'s image {what}");
     let mut source = Source::new(label, None, stdout.into());

@@ -6,7 +6,7 @@ use yaml_edit::{Document, YamlFile};
 use super::entry::{self, Entry, List, Owner};
 use super::inspect;
 use super::text::{self, Root};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// The items that the three lists are to have: in the place of each old item what becomes of it,
 /// nothing where it is removed; then the added ones.
@@ -112,11 +112,7 @@ fn change(
         .filter(is_right)
         .or_else(|| canonical().filter(is_right));
     new.ok_or_else(|| {
-        Error::new(
-            Kind::Kubeconfig,
-            "cannot edit the kubeconfig without changing its meaning",
-        )
-        .with_hint(
+        Error::kubeconfig("cannot edit the kubeconfig without changing its meaning").with_hint(
             "let kubectl write it in its usual form, without comments: \
              kubectl config view --raw --flatten",
         )

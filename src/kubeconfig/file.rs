@@ -100,13 +100,10 @@ pub(crate) fn load(path: &Path) -> Result<Option<String>> {
         let before = &e.as_bytes()[..e.utf8_error().valid_up_to()];
         let line = before.iter().filter(|b| **b == b'\n').count() + 1;
         let column = before.iter().rev().take_while(|b| **b != b'\n').count() + 1;
-        Error::new(
-            Kind::Kubeconfig,
-            format!(
-                "{}: line {line}, byte {column}: not UTF-8 text",
-                cannot("read", path)
-            ),
-        )
+        Error::kubeconfig(format!(
+            "{}: line {line}, byte {column}: not UTF-8 text",
+            cannot("read", path)
+        ))
         .with_hint(format!(
             "convert it first: iconv -t UTF-8 {}",
             path.display()

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::entry::{Entry, List, Owner};
 use super::text::{self, Root};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// The state of an entry in a kubeconfig.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,10 +100,9 @@ pub(super) fn refuse_foreign(root: &Root, name: &str, owner: &Owner) -> Result<(
             Some(other) => format!("belongs to the kubby profiles in {}", other.home.display()),
             None => "was not made by kubby".to_owned(),
         };
-        return Err(Error::new(
-            Kind::Kubeconfig,
-            format!("the kubeconfig has a {what} `{name}` already, and it {whose}"),
-        )
+        return Err(Error::kubeconfig(format!(
+            "the kubeconfig has a {what} `{name}` already, and it {whose}"
+        ))
         .with_hint("choose another name: --profile NAME")
         .with_hint(format!(
             "or remove that entry, if it is not needed: kubectl config delete-{what} {name}"

@@ -109,13 +109,10 @@ fn stale(name: &Path) -> Error {
     let age = age
         .and_then(|t| t.elapsed().ok())
         .map_or(0, |age| age.as_secs());
-    Error::new(
-        Kind::Kubeconfig,
-        format!(
-            "the kubeconfig is locked: {} was made {age} s ago",
-            name.display()
-        ),
-    )
+    Error::kubeconfig(format!(
+        "the kubeconfig is locked: {} was made {age} s ago",
+        name.display()
+    ))
     .with_hint(format!(
         "if no kubectl or kubby is running, it was left behind; remove it: rm -f '{}'",
         name.display()

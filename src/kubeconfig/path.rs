@@ -39,11 +39,8 @@ fn listed(variable: Option<OsString>, home: Option<PathBuf>) -> Result<Vec<PathB
         .collect::<Result<Vec<_>>>()?;
     if paths.is_empty() {
         let home = home.ok_or_else(|| {
-            Error::new(
-                Kind::Kubeconfig,
-                "there is no home directory to look for .kube/config in",
-            )
-            .with_hint("say which file to use: export KUBECONFIG=/path/to/config")
+            Error::kubeconfig("there is no home directory to look for .kube/config in")
+                .with_hint("say which file to use: export KUBECONFIG=/path/to/config")
         })?;
         paths.push(home.join(".kube/config"));
     }
@@ -60,10 +57,10 @@ pub(super) fn resolve(path: &Path) -> Result<PathBuf> {
             Err(_) => return Ok(at),
         }
     }
-    Err(Error::new(
-        Kind::Kubeconfig,
-        format!("{}: symbolic links in a circle", path.display()),
-    ))
+    Err(Error::kubeconfig(format!(
+        "{}: symbolic links in a circle",
+        path.display()
+    )))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use serde_json::Value;
 use serde_saphyr::options::NonFiniteFloatPolicy;
 use serde_saphyr::{Location, Spanned, UserMessageFormatter};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// The data of a kubeconfig.
 pub(super) type Root = serde_json::Map<String, Value>;
@@ -61,7 +61,7 @@ fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
     serde_saphyr::from_str_with_options(text, options).map_err(|e| {
         let why = e.render_with_formatter(&UserMessageFormatter);
         at(e.location(), "it cannot be read as one YAML document")
-            .with_source(Error::new(Kind::Kubeconfig, why))
+            .with_source(Error::kubeconfig(why))
     })
 }
 
@@ -70,10 +70,7 @@ fn at(place: Option<Location>, what: &str) -> Error {
     let place = place.map_or_else(String::new, |place| {
         format!("line {}, column {}: ", place.line(), place.column())
     });
-    Error::new(
-        Kind::Kubeconfig,
-        format!("kubby cannot edit this kubeconfig: {place}{what}"),
-    )
+    Error::kubeconfig(format!("kubby cannot edit this kubeconfig: {place}{what}"))
 }
 
 /// Returns data as YAML in block style, as kubectl writes it; strings that a YAML reader, old or

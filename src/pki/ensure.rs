@@ -195,12 +195,9 @@ fn new_key(dir: &Path, file: &str) -> Result<KeyPair> {
 
 fn lost(dir: &Path, file: &str) -> Error {
     let path = dir.join(file);
-    Error::new(
-        Kind::State,
-        format!(
-            "{} is missing, and the cluster's certificates depend on it",
-            path.display()
-        ),
-    )
+    Error::state(format!(
+        "{} is missing, and the cluster's certificates depend on it",
+        path.display()
+    ))
     .with_hint(keys::START_OVER)
 }

@@ -67,10 +67,9 @@ fn params(
 ) -> Result<CertificateParams> {
     let mut params = CertificateParams::new(profile.sans.clone()).map_err(|e| {
         let names = profile.sans.join(", ");
-        Error::new(
-            Kind::Usage,
-            format!("cannot put these names into a certificate: {names}"),
-        )
+        Error::usage(format!(
+            "cannot put these names into a certificate: {names}"
+        ))
         .with_source(e)
         .with_hint("names in certificates must be IP addresses or DNS names in ASCII")
     })?;

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use super::check;
 use super::files::{self, SERVICE_ACCOUNT};
 use super::names::CertName;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// The keys and certificates of a cluster, PEM. Keys are PKCS #8.
 #[derive(Clone, Default)]
@@ -142,11 +142,8 @@ impl Pki {
 pub fn load(dir: &Path) -> Result<Pki> {
     let need = |file: String| {
         files::look(dir, &file)?.ok_or_else(|| {
-            Error::new(
-                Kind::State,
-                format!("{} is missing", dir.join(&file).display()),
-            )
-            .with_hint("kubby start makes what is missing")
+            Error::state(format!("{} is missing", dir.join(&file).display()))
+                .with_hint("kubby start makes what is missing")
         })
     };
     let mut pki = Pki::default();
@@ -162,9 +159,5 @@ pub(super) const START_OVER: &str =
     "restore it from a backup, or recreate the cluster: kubby delete, then kubby start";
 
 pub(super) fn damaged(dir: &Path, file: &str) -> Error {
-    Error::new(
-        Kind::State,
-        format!("{} is damaged", dir.join(file).display()),
-    )
-    .with_hint(START_OVER)
+    Error::state(format!("{} is damaged", dir.join(file).display())).with_hint(START_OVER)
 }

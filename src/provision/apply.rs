@@ -3,7 +3,7 @@
 use super::runtime;
 use super::unit::{FIRST_TARGET, TARGET};
 use super::wanted::{COMPONENTS_DIR, Tidy, Wanted};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::remote::{self, Remote};
 use crate::trace;
 
@@ -167,12 +167,11 @@ fn start(
     let _span = trace::span("start the units");
     let output = remote.run(&script)?;
     if output.status != 0 {
-        return Err(Error::new(
-            Kind::Unhealthy,
-            "cannot start the Kubernetes units in the node",
-        )
-        .with_detail("the node says", String::from_utf8_lossy(&output.stderr))
-        .with_hint("kubby logs shows the journals of the components"));
+        return Err(
+            Error::unhealthy("cannot start the Kubernetes units in the node")
+                .with_detail("the node says", String::from_utf8_lossy(&output.stderr))
+                .with_hint("kubby logs shows the journals of the components"),
+        );
     }
     // Where none of them runs there is one line, and it is empty.
     Ok(String::from_utf8_lossy(&output.stdout)
@@ -184,6 +183,7 @@ fn start(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
     use crate::provision::Unit;
     use crate::remote::{NodeFile, Output};
     use std::time::Duration;

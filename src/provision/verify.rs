@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use super::runtime;
 use super::unit::Unit;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::remote::{Remote, quote};
 use crate::role::Role;
@@ -61,12 +61,11 @@ pub(crate) fn verify(remote: &mut dyn Remote, role: Role) -> Result<()> {
         .find(|(process, _)| process == first)
         .map_or(*first, |(_, unit)| unit);
     let journal = journal_tail(remote, unit, 25)?;
-    Err(Error::new(
-        Kind::Unhealthy,
-        format!("not running in the node: {}", missing.join(", ")),
+    Err(
+        Error::unhealthy(format!("not running in the node: {}", missing.join(", ")))
+            .with_detail(format!("the end of the journal of {unit}"), journal)
+            .with_hint(format!("kubby ssh -- systemctl status {unit}")),
     )
-    .with_detail(format!("the end of the journal of {unit}"), journal)
-    .with_hint(format!("kubby ssh -- systemctl status {unit}")))
 }
 
 /// Looks once for all processes: under emulation each program that runs in the node takes its time.
@@ -115,7 +114,7 @@ pub(crate) fn booted_at(remote: &mut dyn Remote) -> Result<OffsetDateTime> {
     seconds
         .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
         .ok_or_else(|| {
-            Error::new(Kind::Unhealthy, "the node does not say when it has booted")
+            Error::unhealthy("the node does not say when it has booted")
                 .with_detail("/proc/stat", text)
         })
 }

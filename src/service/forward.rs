@@ -92,7 +92,7 @@ impl<'a> Forwards<'a> {
     ) -> Result<ServiceForward> {
         let (Some(protocol), Some(node)) = (port.protocol, port.node_port) else {
             let message = format!("the port {} cannot be forwarded", port.label());
-            return Err(Error::new(Kind::Internal, message));
+            return Err(Error::internal(message));
         };
         self.open(service, port.port, protocol, node, asked)
     }
@@ -146,7 +146,7 @@ impl<'a> Forwards<'a> {
         }
         let avoid = self.taken.iter().copied().chain(self.profile.host_ports());
         let free = ports::find_free(1, &avoid.collect())?;
-        let none = || Error::new(Kind::Preflight, "there is no free port");
+        let none = || Error::preflight("there is no free port");
         let host = *free.first().ok_or_else(none)?;
         self.add(make(host))
     }
@@ -225,7 +225,7 @@ fn candidates(kind: ServiceType, port: u16, node: u16, had: Option<u16>) -> Vec<
 
 fn taken(host: u16, protocol: Protocol) -> Error {
     let message = format!("--host-port: the {protocol} port {host} of 127.0.0.1 is taken");
-    Error::new(Kind::Preflight, message)
+    Error::preflight(message)
         .with_hint("choose another one, or leave --host-port out for a free one")
         .with_hint("kubby list and kubby service list show the clusters' ports")
 }

@@ -47,7 +47,7 @@ impl Store {
     pub fn from_env() -> Result<Self> {
         let standard = |dir: Option<PathBuf>, variable: &str| {
             dir.map(|d| d.join("kubby")).ok_or_else(|| {
-                Error::new(Kind::Preflight, "this user has no home folder")
+                Error::preflight("this user has no home folder")
                     .with_hint(format!("set {variable} to a folder for kubby"))
             })
         };
@@ -57,13 +57,10 @@ impl Store {
             };
             let path = PathBuf::from(value);
             if !path.is_absolute() {
-                return Err(Error::new(
-                    Kind::Usage,
-                    format!(
-                        "{variable} must be an absolute path, not `{}`",
-                        path.display()
-                    ),
-                ));
+                return Err(Error::usage(format!(
+                    "{variable} must be an absolute path, not `{}`",
+                    path.display()
+                )));
             }
             Ok(Some(path))
         };
@@ -198,11 +195,10 @@ impl Store {
         Lock::acquire_unless(&path, || {
             let holder = Lock::process(&path).unwrap_or_else(|| "another kubby".into());
             if self.no_wait {
-                return Err(Error::new(
-                    Kind::State,
-                    format!("another kubby works on `{name}`: {holder}"),
-                )
-                .with_hint("without --no-wait this waits until that is done"));
+                return Err(
+                    Error::state(format!("another kubby works on `{name}`: {holder}"))
+                        .with_hint("without --no-wait this waits until that is done"),
+                );
             }
             waiting(&holder);
             Ok(())

@@ -33,7 +33,7 @@ pub(crate) fn extract_from(
         let path = entry.path().context(Kind::Assets, fail)?.into_owned();
         let refuse = |why: &str| {
             let message = format!("{}: the member {} {why}", fail(), path.display());
-            Error::new(Kind::Assets, message)
+            Error::assets(message)
         };
         if path
             .components()
@@ -64,10 +64,11 @@ pub(crate) fn extract_from(
         return Ok(());
     }
     let names: Vec<&str> = missing.iter().map(|(member, _)| member.as_str()).collect();
-    Err(Error::new(
-        Kind::Assets,
-        format!("{}: it lacks {}", fail(), names.join(", ")),
-    ))
+    Err(Error::assets(format!(
+        "{}: it lacks {}",
+        fail(),
+        names.join(", ")
+    )))
 }
 
 #[cfg(test)]

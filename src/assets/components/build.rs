@@ -116,7 +116,7 @@ impl Kubernetes<'_> {
         let upstream = answer["GoMod"].as_str().unwrap_or_default();
         let upstream = fs::read_to_string(upstream).context(Kind::Assets, fail)?;
         let derived = gomod::derive("kubby.dev/kube", &upstream, version).ok_or_else(|| {
-            Error::new(Kind::Assets, fail()).with_detail(
+            Error::assets(fail()).with_detail(
                 "its go.mod",
                 "replaces no module by a folder of ./staging/src",
             )

@@ -35,10 +35,7 @@ pub(super) struct Cache(cache::Cache);
 pub(super) fn short_key(key: &str) -> Result<&str> {
     match key.get(..12) {
         Some(short) if key.bytes().all(|b| b.is_ascii_hexdigit()) => Ok(short),
-        _ => Err(Error::new(
-            Kind::Assets,
-            format!("`{key}` is not a key of components"),
-        )),
+        _ => Err(Error::assets(format!("`{key}` is not a key of components"))),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The programs and images of a set, with their versions.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// The etcd release of every set.
 pub(crate) const ETCD_VERSION: &str = "3.7.3";
@@ -44,7 +44,7 @@ pub(super) fn reference(name: &str) -> Result<&'static str> {
         .iter()
         .find(|(known, _)| *known == name)
         .map(|(_, reference)| *reference)
-        .ok_or_else(|| Error::new(Kind::Internal, format!("there is no image {name}")))
+        .ok_or_else(|| Error::internal(format!("there is no image {name}")))
 }
 
 /// Returns this host's architecture as Kubernetes and Go name it; the node has the same.
@@ -53,13 +53,10 @@ pub(super) fn reference(name: &str) -> Result<&'static str> {
 /// [`Kind::Preflight`] on an architecture that Kubernetes has no releases for.
 pub fn arch() -> Result<&'static str> {
     arch_of(std::env::consts::ARCH).ok_or_else(|| {
-        Error::new(
-            Kind::Preflight,
-            format!(
-                "there are no Kubernetes components for the architecture {}",
-                std::env::consts::ARCH
-            ),
-        )
+        Error::preflight(format!(
+            "there are no Kubernetes components for the architecture {}",
+            std::env::consts::ARCH
+        ))
         .with_hint("kubby runs on x86_64 and aarch64")
     })
 }

@@ -219,8 +219,8 @@ mod tests {
 
     #[test]
     fn a_failed_build_after_a_failed_download_tells_both() {
-        let download = Error::new(Kind::Assets, "host is gone").with_hint("check the network");
-        let build = Error::new(Kind::Assets, "no go")
+        let download = Error::assets("host is gone").with_hint("check the network");
+        let build = Error::assets("no go")
             .with_hint("install go")
             .with_source("why");
         let e = neither(&build, &download);

@@ -165,10 +165,11 @@ fn no_go(extras: &[&Extra], error: Error) -> Error {
         return error;
     }
     let names: Vec<&str> = extras.iter().map(|extra| extra.program).collect();
-    Error::new(
-        Kind::Assets,
-        format!("cannot build {}: {}", names.join(", "), error.message()),
-    )
+    Error::assets(format!(
+        "cannot build {}: {}",
+        names.join(", "),
+        error.message()
+    ))
     .with_hint("install Go 1.26 or newer: https://go.dev/dl")
     .with_hint("or bring them along with --components DIR, see docs/components.md")
 }

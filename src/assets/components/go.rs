@@ -187,7 +187,7 @@ mod tests {
             ),
             ("./main.go:3: undefined: x", GoFailure::Other),
         ] {
-            let error = Error::new(Kind::Assets, "go failed").with_detail("output", output);
+            let error = Error::assets("go failed").with_detail("output", output);
             assert_eq!(classify(&error), is, "{output}");
         }
     }

@@ -7,7 +7,7 @@ use super::manifest::Manifest;
 use super::set::ComponentSet;
 use crate::assets::record;
 use crate::assets::version::KubernetesVersion;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// Refuses a text that is not a key of components: it becomes a part of files' names.
 ///
@@ -58,10 +58,9 @@ pub(crate) fn import(
     let _lock = cache.lock(version, |_| {})?;
     let manifest = Manifest::verified(staged.path())?;
     if manifest.key != key {
-        return Err(Error::new(
-            Kind::Assets,
-            format!("the components are not those with the key {key}"),
-        ));
+        return Err(Error::assets(format!(
+            "the components are not those with the key {key}"
+        )));
     }
     cache.publish(version, &staged.keep(), manifest)
 }

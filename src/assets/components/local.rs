@@ -45,11 +45,10 @@ pub(super) fn look(dir: &Path, version: KubernetesVersion) -> Result<Found> {
     }
     let missing = missing(&dir);
     if !missing.is_empty() {
-        return Err(Error::new(
-            Kind::Assets,
-            format!("{} lacks {}", dir.display(), missing.join(", ")),
-        )
-        .with_hint("docs/components.md says what a folder for --components must hold"));
+        return Err(
+            Error::assets(format!("{} lacks {}", dir.display(), missing.join(", ")))
+                .with_hint("docs/components.md says what a folder for --components must hold"),
+        );
     }
     for program in ["kube-apiserver", "kubelet"] {
         let found = version_of(&dir, program, "--version", "Kubernetes v")?;
@@ -84,7 +83,7 @@ fn volume(dir: &Path, version: KubernetesVersion) -> Result<ComponentSet> {
             dir.display(),
             lacks.join(", ")
         );
-        return Err(Error::new(Kind::Assets, message).with_hint(
+        return Err(Error::assets(message).with_hint(
             "all of them are in a folder that kubby made under its cache's components",
         ));
     }
@@ -95,7 +94,7 @@ fn volume(dir: &Path, version: KubernetesVersion) -> Result<ComponentSet> {
         .context(Kind::Assets, || format!("cannot read {}", path.display()))?;
     if head[1024..] != 0xE0F5_E1E2_u32.to_le_bytes() {
         let message = format!("{} is not an erofs image", path.display());
-        return Err(Error::new(Kind::Assets, message));
+        return Err(Error::assets(message));
     }
     let manifest = Manifest::verified(dir)?;
     expect(
@@ -115,7 +114,7 @@ fn expect(dir: &Path, wanted: KubernetesVersion, found: &str, what: &str) -> Res
         "{what} in {} is of Kubernetes {found}, not {wanted}",
         dir.display()
     );
-    Err(Error::new(Kind::Assets, message).with_hint(format!(
+    Err(Error::assets(message).with_hint(format!(
         "ask for that version: --kubernetes-version {found}"
     )))
 }
@@ -149,11 +148,8 @@ fn version_of(dir: &Path, program: &str, flag: &str, prefix: &str) -> Result<Str
         .find_map(|line| line.trim().strip_prefix(prefix))
         .map(str::to_owned)
         .ok_or_else(|| {
-            Error::new(
-                Kind::Assets,
-                format!("`{} {flag}` names no version", path.display()),
-            )
-            .with_detail("its output", output)
+            Error::assets(format!("`{} {flag}` names no version", path.display()))
+                .with_detail("its output", output)
         })
 }
 

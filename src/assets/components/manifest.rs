@@ -60,7 +60,7 @@ impl Manifest {
     /// # Errors
     /// [`Kind::Assets`] when it is missing or damaged.
     pub(super) fn read(dir: &Path) -> Result<Option<Self>> {
-        let bad = |why: &dyn Display| Error::new(Kind::Assets, format!("{MANIFEST}: {why}"));
+        let bad = |why: &dyn Display| Error::assets(format!("{MANIFEST}: {why}"));
         let text = fs::read_to_string(dir.join(MANIFEST)).map_err(|e| bad(&e))?;
         let value: serde_json::Value = serde_json::from_str(&text).map_err(|e| bad(&e))?;
         match value.get("format").and_then(serde_json::Value::as_u64) {
@@ -91,14 +91,14 @@ impl Manifest {
         let unknown = "is of a format that this kubby does not know";
         Self::read(dir)
             .and_then(|manifest| {
-                manifest.ok_or_else(|| Error::new(Kind::Assets, format!("{MANIFEST} {unknown}")))
+                manifest.ok_or_else(|| Error::assets(format!("{MANIFEST} {unknown}")))
             })
             .and_then(|manifest| manifest.check(dir))
             .map_err(|e| match e.kind() {
-                Kind::Assets => Error::new(
-                    Kind::Assets,
-                    format!("the components in {} are damaged: {e}", dir.display()),
-                ),
+                Kind::Assets => Error::assets(format!(
+                    "the components in {} are damaged: {e}",
+                    dir.display()
+                )),
                 _ => e,
             })
     }

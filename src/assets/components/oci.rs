@@ -213,10 +213,10 @@ pub(super) fn name_of(archive: &Path) -> Result<String> {
         name = name.or_else(|| value.pointer(pointer)?.as_str().map(str::to_owned));
     }
     name.ok_or_else(|| {
-        Error::new(
-            Kind::Assets,
-            format!("the image archive {} has no name in it", archive.display()),
-        )
+        Error::assets(format!(
+            "the image archive {} has no name in it",
+            archive.display()
+        ))
         .with_hint("write it with `ctr images export` or `docker save`, by name and tag")
     })
 }

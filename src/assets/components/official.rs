@@ -28,7 +28,7 @@ fn check_mirror(mirror: Option<&str>) -> Result<()> {
     match mirror {
         Some(url) if !url.starts_with("http://") && !url.starts_with("https://") => {
             let message = format!("`{url}` is not a mirror; it must be an http(s) URL");
-            Err(Error::new(Kind::Usage, message))
+            Err(Error::usage(message))
         }
         _ => Ok(()),
     }
@@ -147,7 +147,7 @@ fn fetch(
         let text = text.map_err(|e| explain(item, e))?;
         download::sha256_of(&text, &item.name).map_err(|why| {
             let from = download::printable(&item.sums);
-            Error::new(Kind::Assets, format!("{from}: {why}"))
+            Error::assets(format!("{from}: {why}"))
         })
     })?;
     let image = registry::Image {
@@ -180,7 +180,7 @@ fn explain(error: Error, item: &Item, request: &Request) -> Error {
             download::printable(mirror)
         ),
     };
-    Error::new(Kind::Assets, message)
+    Error::assets(message)
         .with_source(error)
         .with_hint("https://kubernetes.io/releases lists the versions")
 }

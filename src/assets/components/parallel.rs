@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::progress::StepSink;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -44,7 +44,7 @@ pub(super) fn for_each<I: Sync, O: Send>(
         return Err(error);
     }
     let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let stopped = || Error::new(Kind::Internal, "something was stopped for no reason");
+    let stopped = || Error::internal("something was stopped for no reason");
     done.into_iter()
         .collect::<Option<Vec<O>>>()
         .ok_or_else(stopped)
@@ -128,12 +128,12 @@ mod tests {
         let error = for_each(4, &items, &stop, |_, item| {
             *lock(&started) += 1;
             if *item == 2 {
-                return Err(Error::new(Kind::Assets, "two"));
+                return Err(Error::assets("two"));
             }
             while !stop.load(Ordering::Relaxed) {
                 std::thread::yield_now();
             }
-            Err::<(), _>(Error::new(Kind::Assets, "stopped"))
+            Err::<(), _>(Error::assets("stopped"))
         })
         .unwrap_err();
         assert_eq!(error.message(), "two");

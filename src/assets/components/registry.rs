@@ -39,7 +39,7 @@ pub(super) fn fetch(
     let shown = download::printable(&root);
     let bad = |why: &str| {
         let message = format!("cannot use the image {shown}:{}: {why}", image.tag);
-        Error::new(Kind::Assets, message)
+        Error::assets(message)
     };
     let parse = |bytes: &[u8]| -> Result<Value> {
         serde_json::from_slice(bytes).context(Kind::Assets, || {

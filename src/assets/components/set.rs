@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::assets::download::Failure;
 use crate::assets::version::KubernetesVersion;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// The source of components, after the cache; its comments are the texts of
 /// `--component-source` in the help.
@@ -83,7 +83,7 @@ impl ComponentSet {
                 "the components in {} lack the image {name}",
                 self.volume.display()
             );
-            Error::new(Kind::Assets, message)
+            Error::assets(message)
         })
     }
 

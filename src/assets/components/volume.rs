@@ -20,12 +20,8 @@ pub(super) const OPTIONS: [&str; 4] = ["--quiet", "-T0", "--all-root", "-x-1"];
 /// Packs `stage` into the new image `out`; `key` (hex) gives its identifier.
 pub(super) fn pack(stage: &Path, out: &Path, key: &str, sink: Arc<dyn StepSink>) -> Result<()> {
     open_up(stage)?;
-    let uuid = uuid(key).ok_or_else(|| {
-        Error::new(
-            Kind::Internal,
-            format!("`{key}` cannot identify a component volume"),
-        )
-    })?;
+    let uuid = uuid(key)
+        .ok_or_else(|| Error::internal(format!("`{key}` cannot identify a component volume")))?;
     Tool::new("mkfs.erofs", Kind::Assets)
         .args(OPTIONS)
         .args(["-U", &uuid.to_string()])

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 
-use crate::error::{Error, Kind};
+use crate::error::Error;
 
 /// The reason of a failed download.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,11 +87,8 @@ pub(super) fn failed(
     failure: Failure,
     cause: Option<Box<dyn StdError + Send + Sync>>,
 ) -> Error {
-    let error = Error::new(
-        Kind::Assets,
-        format!("cannot download {}: {failure}", printable(url)),
-    )
-    .with_source(Marked { failure, cause });
+    let error = Error::assets(format!("cannot download {}: {failure}", printable(url)))
+        .with_source(Marked { failure, cause });
     match failure {
         Failure::Unreachable => {
             error.with_hint("check the network, and HTTPS_PROXY where a proxy is in use")
@@ -104,9 +101,7 @@ pub(super) fn failed(
 /// Returns an error about content that is not what it should be.
 pub(super) fn mismatch(what: &str, expected: &str, actual: &str) -> Error {
     let what = printable(what);
-    Error::new(
-        Kind::Assets,
-        format!("{what} is not what it should be: SHA-256 expected {expected}, got {actual}"),
+    Error::assets(format!("{what} is not what it should be: SHA-256 expected {expected}, got {actual}"),
     )
     .with_source(Marked { failure: Failure::Checksum, cause: None })
     .with_hint(
@@ -130,7 +125,7 @@ pub(crate) fn printable(url: &str) -> String {
 pub fn from_io(error: io::Error, message: impl FnOnce() -> String) -> Error {
     match error.downcast::<Error>() {
         Ok(ours) => ours,
-        Err(other) => Error::new(Kind::Assets, message()).with_source(other),
+        Err(other) => Error::assets(message()).with_source(other),
     }
 }
 
@@ -142,9 +137,9 @@ mod tests {
     fn the_failure_is_found_under_other_errors() {
         let inner = failed("http://h/x", Failure::Unreachable, None);
         let io = io::Error::other(inner);
-        let outer = Error::new(Kind::Assets, "no components").with_source(io);
+        let outer = Error::assets("no components").with_source(io);
         assert_eq!(failure(&outer), Some(Failure::Unreachable));
-        assert_eq!(failure(&Error::new(Kind::Assets, "other")), None);
+        assert_eq!(failure(&Error::assets("other")), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body, Timeout};
 
 use super::failure::{Failure, failed};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::interrupt;
 
 /// Read once: every download has a client of its own.
@@ -47,7 +47,7 @@ impl Limits {
     pub(super) fn check_stop(&self) -> Result<()> {
         interrupt::check()?;
         if self.stop.load(Ordering::Relaxed) {
-            return Err(Error::new(Kind::Assets, "the download was stopped"));
+            return Err(Error::assets("the download was stopped"));
         }
         Ok(())
     }

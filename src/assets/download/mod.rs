@@ -87,7 +87,7 @@ pub(crate) fn fetch_bytes(
         .map_err(|e| from_io(e, || format!("cannot read {}", printable(url))))?;
     if bytes.len() as u64 > most {
         let message = format!("{} is bigger than {most} bytes", printable(url));
-        return Err(Error::new(Kind::Assets, message));
+        return Err(Error::assets(message));
     }
     Ok(bytes)
 }

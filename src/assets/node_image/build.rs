@@ -173,22 +173,17 @@ impl Host<'_> {
             let mut packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
             packages.sort_unstable();
             packages.dedup();
-            return Err(Error::new(
-                Kind::Preflight,
-                format!(
-                    "building the node image needs what this host lacks: {}",
-                    names.join(", ")
-                ),
-            )
+            return Err(Error::preflight(format!(
+                "building the node image needs what this host lacks: {}",
+                names.join(", ")
+            ))
             .with_hint(format!("sudo apt-get install {}", packages.join(" ")))
             .with_hint(
                 "or take an image that was made elsewhere: kubby start --image FILE_OR_URL",
             ));
         }
         if !self.has_subordinate_ids() {
-            return Err(Error::new(
-                Kind::Preflight,
-                format!("the user {} has no subordinate user and group ids, which building the node image without root needs", self.user),
+            return Err(Error::preflight(format!("the user {} has no subordinate user and group ids, which building the node image without root needs", self.user),
             )
             .with_hint(format!(
                 "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {}",
@@ -245,15 +240,12 @@ pub(super) fn room(path: &Path) -> Result<(u64, u64)> {
 
 /// Returns the error that there is too little room, with what to do.
 pub(super) fn no_room(path: &Path, free: u64, needed: u64) -> Error {
-    Error::new(
-        Kind::Preflight,
-        format!(
-            "too little room in {}: {} free, the node image needs {}",
-            path.display(),
-            human_bytes(free),
-            human_bytes(needed)
-        ),
-    )
+    Error::preflight(format!(
+        "too little room in {}: {} free, the node image needs {}",
+        path.display(),
+        human_bytes(free),
+        human_bytes(needed)
+    ))
     .with_hint(
         "free some, or name other places: KUBBY_CACHE for the cache, TMPDIR for what is temporary",
     )

@@ -39,10 +39,10 @@ pub(crate) fn export(
 ) -> Result<Exported> {
     let fail = || format!("cannot write {}", to.display());
     let Some(name) = to.file_name() else {
-        return Err(Error::new(
-            Kind::Usage,
-            format!("{} is not the name of a file", to.display()),
-        ));
+        return Err(Error::usage(format!(
+            "{} is not the name of a file",
+            to.display()
+        )));
     };
     let step = progress.step("Export the node image");
     let fail_reading = || format!("cannot read {}", image.disk.display());

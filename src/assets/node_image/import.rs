@@ -44,10 +44,7 @@ pub(crate) fn import(cache: &Path, key: &str, staged: tempfile::TempDir) -> Resu
     }
     let from = staged.path().join(key);
     let image = manifest::check(&from).map_err(|why| match why.kind() {
-        Kind::Assets => Error::new(
-            Kind::Assets,
-            format!("the node image {key} is damaged: {why}"),
-        ),
+        Kind::Assets => Error::assets(format!("the node image {key} is damaged: {why}")),
         _ => why,
     })?;
     qcow2::virtual_size(&image.disk)?;
@@ -63,10 +60,9 @@ pub(crate) fn check_key(key: &str) -> Result<()> {
     if !key.is_empty() && key.bytes().all(plain) {
         return Ok(());
     }
-    Err(Error::new(
-        Kind::Assets,
-        format!("`{key}` is not the key of a node image"),
-    ))
+    Err(Error::assets(format!(
+        "`{key}` is not the key of a node image"
+    )))
 }
 
 #[cfg(test)]

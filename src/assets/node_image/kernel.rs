@@ -27,9 +27,7 @@ pub(super) fn take_kernel(dir: &Path, sink: &Arc<dyn StepSink>) -> Result<()> {
         .run(Some(Arc::clone(sink)))?;
     let listing = debugfs(&raw, "ls -p /boot", dir)?;
     let Some(version) = newest_kernel(&listing) else {
-        return Err(Error::new(
-            Kind::Assets,
-            "the image has no kernel with an initrd: no /boot/vmlinuz-VERSION and /boot/initrd.img-VERSION on an ext4 file system without partitions",
+        return Err(Error::assets("the image has no kernel with an initrd: no /boot/vmlinuz-VERSION and /boot/initrd.img-VERSION on an ext4 file system without partitions",
         )
         .with_hint("`kubby node-image build --export FILE` writes files that can be given here"));
     };

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::{NodeImage, qcow2};
 use crate::assets::record::FileRecord;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::fsutil;
 use crate::units::hex;
 
@@ -71,7 +71,7 @@ fn save(dir: &Path, manifest: &Manifest) -> Result<()> {
 /// [`Kind::Assets`] with the reason when it is not what its manifest says; [`Kind::Interrupted`] on
 /// Ctrl-C.
 pub(super) fn check(dir: &Path) -> Result<NodeImage> {
-    let bad = |why: String| Error::new(Kind::Assets, why);
+    let bad = |why: String| Error::assets(why);
     let unreadable = |why: &dyn Display| bad(format!("its {MANIFEST} cannot be read: {why}"));
     let text = fs::read(dir.join(MANIFEST)).map_err(|e| unreadable(&e))?;
     let recorded: Manifest = serde_json::from_slice(&text).map_err(|e| unreadable(&e))?;

@@ -41,18 +41,16 @@ pub(crate) fn prebuilt(
     if let Some(text) = sha256
         && !download::is_sha256(text)
     {
-        return Err(Error::new(
-            Kind::Usage,
-            format!("`{text}` is not a SHA-256: it has 64 hexadecimal digits"),
-        ));
+        return Err(Error::usage(format!(
+            "`{text}` is not a SHA-256: it has 64 hexadecimal digits"
+        )));
     }
     let digest = match sha256 {
         Some(text) => text.to_ascii_lowercase(),
         None if url => {
-            return Err(Error::new(
-                Kind::Usage,
-                format!("an image from a URL is only taken with its digest: {source}"),
-            )
+            return Err(Error::usage(format!(
+                "an image from a URL is only taken with its digest: {source}"
+            ))
             .with_hint("add --image-sha256 HEX, which is published beside the image"));
         }
         None => sha256_of_file(Path::new(source))?,
@@ -145,7 +143,7 @@ fn write(from: impl Read, source: &str, to: &Path) -> Result<()> {
         }
         let most = human_bytes(LARGEST);
         let message = format!("{source} is larger than any node image: over {most}");
-        Err(Error::new(Kind::Assets, message))
+        Err(Error::assets(message))
     })
 }
 

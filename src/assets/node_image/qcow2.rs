@@ -50,8 +50,7 @@ fn read(path: &Path, backing: Backing) -> Result<u64> {
     File::open(path)
         .and_then(|file| file.take(104).read_to_end(&mut header))
         .context(Kind::Assets, || format!("cannot read {}", path.display()))?;
-    parse(&header, backing)
-        .map_err(|why| Error::new(Kind::Assets, format!("{} {why}", path.display())))
+    parse(&header, backing).map_err(|why| Error::assets(format!("{} {why}", path.display())))
 }
 
 /// Returns the virtual size in bytes that a header says, or why it is refused.

@@ -93,10 +93,10 @@ impl Store {
             fsutil::remove_all(old)?;
         }
         manifest::check(&dir).map_err(|why| match why.kind() {
-            Kind::Assets => Error::new(
-                Kind::Assets,
-                format!("the node image {} is not usable: {why}", dir.display()),
-            ),
+            Kind::Assets => Error::assets(format!(
+                "the node image {} is not usable: {why}",
+                dir.display()
+            )),
             _ => why,
         })
     }
@@ -205,7 +205,7 @@ mod tests {
             .unwrap();
         let failed = store.provide("i", true, &Silent, |dir| {
             fake(dir, "b");
-            Err(Error::new(Kind::Assets, "no mirror"))
+            Err(Error::assets("no mirror"))
         });
         assert_eq!(failed.unwrap_err().message(), "no mirror");
         let incomplete = store.provide("i", true, &Silent, |_| Ok(()));

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::assets::components::ComponentSet;
 use crate::assets::node_image::NodeImage;
 use crate::cluster::env::Env;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::fsutil;
 use crate::hypervisor::{self, Change, HostInfo, Hypervisor, POOL_MARK, Volume};
 use crate::profile::Assets;
@@ -202,10 +202,10 @@ impl<'a> Host<'a> {
     }
 
     fn foreign_pool(&self, why: &str) -> Error {
-        Error::new(
-            Kind::State,
-            format!("the storage pool `{}` is not this home's: {why}", self.pool),
-        )
+        Error::state(format!(
+            "the storage pool `{}` is not this home's: {why}",
+            self.pool
+        ))
         .with_hint(self.store.home_reason())
         .with_hint("set KUBBY_HOME to the home that the clusters were made in, and try again")
     }
@@ -285,14 +285,11 @@ impl<'a> Host<'a> {
         if available >= needed {
             return Ok(());
         }
-        Err(Error::new(
-            Kind::Preflight,
-            format!(
-                "there is not enough room {purpose}: {} needed, {} available",
-                human_bytes(needed),
-                human_bytes(available)
-            ),
-        )
+        Err(Error::preflight(format!(
+            "there is not enough room {purpose}: {} needed, {} available",
+            human_bytes(needed),
+            human_bytes(available)
+        ))
         .with_hint("kubby template prune removes the templates that no start can use")
         .with_hint(format!(
             "free disk space in the pool's folder: {}",

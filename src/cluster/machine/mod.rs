@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::cluster::machine::host::Host;
 use crate::cluster::machine::names::Names;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::hypervisor::{self, Domain, Foreign, Identity, PortForward, State};
 use crate::name::ProfileName;
 use crate::profile::{NodeProfile, Profile};
@@ -112,10 +112,9 @@ impl<'a> Machine<'a> {
     /// Returns the error for a domain that is not this profile's, with the cause and the remedy.
     pub(crate) fn refuse(&self, why: &Foreign) -> Error {
         let (domain, flag) = (&self.names.domain, self.profile.flag());
-        let error = Error::new(
-            Kind::State,
-            format!("libvirt has a domain `{domain}` that is not this cluster's: {why}"),
-        );
+        let error = Error::state(format!(
+            "libvirt has a domain `{domain}` that is not this cluster's: {why}"
+        ));
         match why {
             Foreign::Home(home) => error
                 .with_hint(self.host.store().home_reason())
@@ -167,11 +166,10 @@ impl<'a> Machine<'a> {
                     &format!(", so {so}")
                 };
                 let name = &self.profile;
-                Err(Error::new(
-                    Kind::State,
-                    format!("the cluster `{name}` is not running{so}"),
+                Err(
+                    Error::state(format!("the cluster `{name}` is not running{so}"))
+                        .with_hint(format!("kubby start{}", name.flag())),
                 )
-                .with_hint(format!("kubby start{}", name.flag())))
             }
         }
     }

@@ -2,7 +2,7 @@
 //! other programs have taken. The caller holds the shared lock until the profile with them is saved, so
 //! that two starts never choose the same one.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::hypervisor::ports;
 use crate::name::ProfileName;
 use crate::profile::{Ports, Profile};
@@ -30,10 +30,9 @@ pub(crate) fn choose(store: &Store, name: &ProfileName, asked: AskedPorts) -> Re
             return Ok(port);
         };
         if let Some((_, owner)) = taken.iter().find(|(p, _)| *p == port) {
-            return Err(Error::new(
-                Kind::Preflight,
-                format!("{flag}: port {port} belongs to the cluster `{owner}`"),
-            )
+            return Err(Error::preflight(format!(
+                "{flag}: port {port} belongs to the cluster `{owner}`"
+            ))
             .with_hint("choose another port, or leave the flag out for a free one"));
         }
         ports::check_free(port, flag)?;
@@ -103,5 +102,5 @@ fn free(avoid: impl IntoIterator<Item = u16>) -> Result<u16> {
     found
         .first()
         .copied()
-        .ok_or_else(|| Error::new(Kind::Preflight, "there is no free port"))
+        .ok_or_else(|| Error::preflight("there is no free port"))
 }

@@ -1,6 +1,6 @@
 //! The sizes of machines, and whether the host has room for one more.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::hypervisor::{Acceleration, HostInfo, State};
 use crate::profile::MachineSpec;
 use crate::units::Mebibytes;
@@ -29,17 +29,15 @@ const USUAL_CPUS: u32 = 4;
 pub(crate) fn check_sizes(machine: &MachineSpec, host: &HostInfo) -> Result<()> {
     let (memory, disk) = (Mebibytes(machine.memory_mib), Mebibytes(machine.disk_mib));
     let few = |flag: &str, has: Mebibytes, least: Mebibytes| {
-        Err(Error::new(
-            Kind::Usage,
-            format!("{flag}: {has} is too little for a Kubernetes node"),
+        Err(
+            Error::usage(format!("{flag}: {has} is too little for a Kubernetes node"))
+                .with_hint(format!("give it at least {least}")),
         )
-        .with_hint(format!("give it at least {least}")))
     };
     let many = |flag: &str, asked: String, has: String| {
-        Err(Error::new(
-            Kind::Preflight,
-            format!("{flag}: {asked} asked for, but this host has {has}"),
-        )
+        Err(Error::preflight(format!(
+            "{flag}: {asked} asked for, but this host has {has}"
+        ))
         .with_hint(format!("choose a smaller {flag}")))
     };
     if memory < LEAST_MEMORY {
@@ -98,10 +96,9 @@ pub(crate) fn check_memory_left(
         ))),
         // Another computer only reports its unused memory, without its caches.
         Room::None if !host.is_local() => Ok(None),
-        Room::None => Err(Error::new(
-            Kind::Preflight,
-            format!("the host has {available} of memory left: too little for one more cluster"),
-        )
+        Room::None => Err(Error::preflight(format!(
+            "the host has {available} of memory left: too little for one more cluster"
+        ))
         .with_hint(
             "kubby list shows the clusters; kubby suspend -p NAME frees a cluster's memory",
         )),

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::cluster::machine::Machine;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::hypervisor::console::Trouble;
 use crate::hypervisor::{self, Acceleration, BootState, BootWatch, Domain, console};
 use crate::interrupt;
@@ -152,7 +152,7 @@ impl<'a> Watcher<'a> {
 
     /// An error about the node, with the console's last lines.
     pub(crate) fn error(&self, message: String) -> Error {
-        self.explain(Error::new(Kind::NodeUnreachable, message))
+        self.explain(Error::unreachable(message))
     }
 
     /// Adds the console's last lines and what to do next.

@@ -8,7 +8,7 @@ use crate::cluster::Cluster;
 use crate::cluster::addons::{apply, import, read};
 use crate::cluster::env::Env;
 use crate::cluster::operations::running::Running;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::image;
 use crate::interrupt;
 use crate::name::ProfileName;
@@ -195,13 +195,10 @@ pub(crate) fn disable(env: &Env<'_>, name: &ProfileName, wanted: &[String]) -> R
     for what in wanted {
         if !known.iter().any(|row| row.name == *what) && !applied.contains(what) {
             let names: Vec<&str> = known.iter().map(|row| row.name.as_str()).collect();
-            return Err(Error::new(
-                Kind::Usage,
-                format!(
-                    "there is no add-on named `{what}`; there are {}",
-                    names.join(", ")
-                ),
-            ));
+            return Err(Error::usage(format!(
+                "there is no add-on named `{what}`; there are {}",
+                names.join(", ")
+            )));
         }
     }
     let mut gone = Vec::new();

@@ -6,7 +6,7 @@ use crate::cluster::env::Env;
 use crate::cluster::machine::names::Names;
 use crate::cluster::operations::running::Running;
 use crate::cluster::start::services::{changed, report};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::hypervisor::Protocol;
 use crate::name::ProfileName;
 use crate::profile::ServiceForward;
@@ -84,13 +84,10 @@ pub(crate) fn reach(
     let ports = service::pick_ports(service, request.port.as_deref())?;
     if request.host_port.is_some() && ports.len() > 1 {
         let labels: Vec<String> = ports.iter().map(ServicePort::label).collect();
-        return Err(Error::new(
-            Kind::Usage,
-            format!(
-                "--host-port: the Service `{}` has several ports",
-                service.label()
-            ),
-        )
+        return Err(Error::usage(format!(
+            "--host-port: the Service `{}` has several ports",
+            service.label()
+        ))
         .with_hint(format!("choose one with --port: {}", labels.join(", "))));
     }
     service::wait(&running.api, service, request.wait, progress)?;
@@ -209,10 +206,9 @@ pub(crate) fn unreach(
         Ok(closed)
     })?;
     if closed.is_empty() {
-        return Err(Error::new(
-            Kind::State,
-            format!("no port of this host leads to the Service `{namespace}/{service}`"),
-        )
+        return Err(Error::state(format!(
+            "no port of this host leads to the Service `{namespace}/{service}`"
+        ))
         .with_hint(format!("kubby service{} list shows what does", name.flag())));
     }
     let rest = running.cluster.profile.forwards.iter();

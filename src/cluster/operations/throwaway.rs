@@ -5,7 +5,7 @@ use crate::cluster::operations::delete;
 use crate::cluster::spec::StartOptions;
 use crate::cluster::start::{self, Started};
 use crate::cluster::throwaway_mark::{is_abandoned, is_held};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::fsutil::{self, Lock};
 use crate::name::ProfileName;
 
@@ -33,12 +33,11 @@ impl<'a> Throwaway<'a> {
         let _lock = env.lock(&name)?;
         let dir = env.store.profile_dir(&name);
         if dir.profile().exists() || is_held(&dir)? {
-            return Err(Error::new(
-                Kind::State,
-                format!("there is a cluster named `{name}` already"),
-            )
-            .with_hint("leave out --profile, and it gets a name of its own")
-            .with_hint(format!("or delete that one: kubby delete{}", name.flag())));
+            return Err(
+                Error::state(format!("there is a cluster named `{name}` already"))
+                    .with_hint("leave out --profile, and it gets a name of its own")
+                    .with_hint(format!("or delete that one: kubby delete{}", name.flag())),
+            );
         }
         fsutil::remove_all(dir.root())?;
         fsutil::create_private_dir(dir.root())?;
@@ -111,7 +110,7 @@ fn fresh_name() -> Result<ProfileName> {
     let id = uuid::Uuid::new_v4().simple().to_string();
     format!("run-{}", &id[..8])
         .parse()
-        .map_err(|why: String| Error::new(Kind::Internal, why))
+        .map_err(|why: String| Error::internal(why))
 }
 
 /// Deletes the throwaway clusters whose processes are gone, and returns their names.
@@ -145,6 +144,7 @@ mod tests {
     use super::*;
     use crate::cluster::env::Real;
     use crate::cluster::throwaway_mark::{clear_abandoned, empty_folder};
+    use crate::error::Kind;
     use crate::progress::Silent;
     use crate::store::Store;
 

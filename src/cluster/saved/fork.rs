@@ -38,10 +38,7 @@ pub(crate) struct ForkRequest<'a> {
 pub(crate) fn fork(env: &Env<'_>, request: &ForkRequest<'_>) -> Result<()> {
     let (name, new) = (request.source, request.new);
     if name == new {
-        return Err(Error::new(
-            Kind::Usage,
-            "a cluster cannot be forked to its own name",
-        ));
+        return Err(Error::usage("a cluster cannot be forked to its own name"));
     }
     let mut source = Cluster::open(env.store, name)?;
     // In the order of their names, so that two forks in opposite directions never wait for each other.
@@ -50,11 +47,10 @@ pub(crate) fn fork(env: &Env<'_>, request: &ForkRequest<'_>) -> Result<()> {
     source.profile = Cluster::open(env.store, name)?.profile;
     let dir = env.store.profile_dir(new);
     if Profile::load(&dir)?.is_some() {
-        return Err(Error::new(
-            Kind::State,
-            format!("there is a cluster named `{new}` already"),
-        )
-        .with_hint(format!("choose another name, or kubby delete -p {new}")));
+        return Err(
+            Error::state(format!("there is a cluster named `{new}` already"))
+                .with_hint(format!("choose another name, or kubby delete -p {new}")),
+        );
     }
     let host = Host::open(env, &source.profile.connect)?;
     let info = host.info()?;
@@ -87,13 +83,10 @@ pub(crate) fn fork(env: &Env<'_>, request: &ForkRequest<'_>) -> Result<()> {
 fn check_name_is_free(host: &Host<'_>, new: &ProfileName) -> Result<()> {
     match Machine::without_profile(host, new).find()? {
         None => Ok(()),
-        Some(domain) => Err(Error::new(
-            Kind::State,
-            format!(
-                "libvirt still has the domain `{}`, but kubby's files for it are missing",
-                domain.name
-            ),
-        )
+        Some(domain) => Err(Error::state(format!(
+            "libvirt still has the domain `{}`, but kubby's files for it are missing",
+            domain.name
+        ))
         .with_hint(format!("kubby delete{} removes it", new.flag()))),
     }
 }

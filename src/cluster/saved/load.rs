@@ -3,7 +3,7 @@
 use crate::cluster::Cluster;
 use crate::cluster::machine::{Machine, domain};
 use crate::cluster::saved::state::Saved;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::hypervisor::{Acceleration, Incoming};
 use crate::trace;
 
@@ -24,7 +24,7 @@ pub(crate) fn start(
     let memory = saved
         .memory
         .as_ref()
-        .ok_or_else(|| Error::new(Kind::State, "the saved state holds no memory"))?;
+        .ok_or_else(|| Error::state("the saved state holds no memory"))?;
     machine.find()?;
     let span = trace::span("define the domain");
     let spec = domain::spec(machine, &cluster.profile, acceleration)?;

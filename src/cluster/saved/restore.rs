@@ -10,7 +10,7 @@ use crate::cluster::machine::host::Host;
 use crate::cluster::machine::{keys, names};
 use crate::cluster::saved::state::{Saved, SavedDir, Stamp};
 use crate::cluster::template_key;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::fsutil;
 use crate::pki;
 use crate::store::ProfileDir;
@@ -58,12 +58,8 @@ pub(crate) fn restore(
     fsutil::remove_all(&resumed.root)?;
     if saved.memory.is_some() {
         let path = host.file(&disk);
-        let stamp = Stamp::of(&path).ok_or_else(|| {
-            Error::new(
-                Kind::Hypervisor,
-                format!("{} does not exist", path.display()),
-            )
-        })?;
+        let stamp = Stamp::of(&path)
+            .ok_or_else(|| Error::hypervisor(format!("{} does not exist", path.display())))?;
         fsutil::create_private_dir(&resumed.root)?;
         resumed.save(&Saved {
             disk,

@@ -86,7 +86,7 @@ impl Save<'_> {
         // No other process knows the files until the manifest is there: a sweep has to wait.
         let _shared = self.env.lock_shared()?;
         if !host.has_own_pool()? {
-            return Err(Error::new(Kind::State, "the cluster has no storage pool"));
+            return Err(Error::state("the cluster has no storage pool"));
         }
         let partial = into.root.with_extension(UNFINISHED);
         fsutil::remove_all(&partial)?;
@@ -116,10 +116,7 @@ impl Save<'_> {
             memory,
             disk: frozen,
             disk_stamp: Stamp::of(&disk).ok_or_else(|| {
-                Error::new(
-                    Kind::State,
-                    format!("the disk {} does not exist", disk.display()),
-                )
+                Error::state(format!("the disk {} does not exist", disk.display()))
             })?,
             profile,
         };
@@ -225,9 +222,7 @@ fn describe(pages: &Path, devices: &Path, digests: bool) -> Result<Memory> {
         let digest = || state::digest_pages(path).context(Kind::Internal, || fail("read", path));
         digests.then(digest).transpose()
     };
-    let stamp = |path: &Path| {
-        Stamp::of(path).ok_or_else(|| Error::new(Kind::Internal, fail("look at", path)))
-    };
+    let stamp = |path: &Path| Stamp::of(path).ok_or_else(|| Error::internal(fail("look at", path)));
     let allocated = |path: &Path| {
         use std::os::unix::fs::MetadataExt as _;
         fs::metadata(path).map_or(0, |meta| meta.blocks() * 512)

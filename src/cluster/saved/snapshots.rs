@@ -8,7 +8,7 @@ use crate::cluster::saved::restore::{self, Origin};
 use crate::cluster::saved::save::{Save, SaveReason};
 use crate::cluster::saved::state::{Saved, SavedDir};
 use crate::cluster::saved::{garbage, identity, support, suspend};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::fsutil;
 use crate::name::{ProfileName, SnapshotName};
 use crate::units::human_bytes;
@@ -42,13 +42,10 @@ pub(crate) fn require(cluster: &Cluster, name: &SnapshotName) -> Result<(Saved, 
     let dir = dir_of(cluster, name);
     match dir.load()? {
         Some(saved) => Ok((saved, dir)),
-        None => Err(Error::new(
-            Kind::State,
-            format!(
-                "the cluster `{}` has no snapshot named `{name}`",
-                cluster.name()
-            ),
-        )
+        None => Err(Error::state(format!(
+            "the cluster `{}` has no snapshot named `{name}`",
+            cluster.name()
+        ))
         .with_hint(format!("kubby snapshot list{}", cluster.flag()))),
     }
 }
@@ -62,10 +59,9 @@ pub(crate) fn save(env: &Env<'_>, name: &ProfileName, snapshot: &SnapshotName) -
     let (mut cluster, _lock) = Cluster::open_locked(env, name)?;
     let dir = dir_of(&cluster, snapshot);
     if dir.root.exists() {
-        return Err(Error::new(
-            Kind::State,
-            format!("the cluster `{name}` has a snapshot named `{snapshot}` already"),
-        )
+        return Err(Error::state(format!(
+            "the cluster `{name}` has a snapshot named `{snapshot}` already"
+        ))
         .with_hint(format!(
             "kubby snapshot delete{} {snapshot}, or choose another name",
             name.flag()
@@ -102,14 +98,12 @@ pub(crate) fn check_source(cluster: &Cluster, machine: &Machine<'_>) -> Result<(
     let (name, flag) = (cluster.name(), cluster.flag());
     machine.find()?;
     if suspend::is_suspended(cluster) {
-        return Err(
-            Error::new(Kind::State, format!("the cluster `{name}` is suspended"))
-                .with_hint(format!("kubby resume{flag}")),
-        );
+        return Err(Error::state(format!("the cluster `{name}` is suspended"))
+            .with_hint(format!("kubby resume{flag}")));
     }
     if !machine.host.volumes()?.has(&cluster.profile.first().disk) {
         return Err(
-            Error::new(Kind::State, format!("the cluster `{name}` has no disk yet"))
+            Error::state(format!("the cluster `{name}` has no disk yet"))
                 .with_hint(format!("kubby start{flag}")),
         );
     }
@@ -133,8 +127,8 @@ pub(crate) fn list(env: &Env<'_>, name: &ProfileName) -> Result<Vec<Snapshot>> {
         let loaded = SavedDir::at(entry.path()).load();
         let problem = match &loaded {
             Ok(Some(saved)) => support::check(saved, host.target(), &info).err(),
-            Ok(None) => Some(Error::new(Kind::State, "it has no manifest")),
-            Err(e) => Some(Error::new(Kind::State, e.message().to_owned())),
+            Ok(None) => Some(Error::state("it has no manifest")),
+            Err(e) => Some(Error::state(e.message().to_owned())),
         };
         let saved = loaded.ok().flatten();
         let memory = saved.as_ref().and_then(|saved| saved.memory.as_ref());

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use crate::cluster::machine::host::reaches_files;
 use crate::cluster::saved::state::{HostMark, Saved};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::hypervisor::{HostInfo, Version};
 use crate::pki;
 use crate::store::ProfileDir;
@@ -35,10 +35,9 @@ pub(crate) fn obstacle(host: &HostInfo) -> Option<String> {
 /// [`Kind::Preflight`] with the reason.
 pub(crate) fn require(host: &HostInfo) -> Result<()> {
     match obstacle(host) {
-        Some(why) => Err(Error::new(
-            Kind::Preflight,
-            format!("machines cannot be saved here: {why}"),
-        )),
+        Some(why) => Err(Error::preflight(format!(
+            "machines cannot be saved here: {why}"
+        ))),
         None => Ok(()),
     }
 }
@@ -51,10 +50,9 @@ pub(crate) fn check(saved: &Saved, pool: &Path, host: &HostInfo) -> Result<()> {
     if saved.memory.is_some()
         && let Some(why) = saved.host.difference(&HostMark::of(host))
     {
-        return Err(Error::new(
-            Kind::State,
-            format!("the saved state does not fit this host any more: {why}"),
-        ));
+        return Err(Error::state(format!(
+            "the saved state does not fit this host any more: {why}"
+        )));
     }
     saved.check(pool)
 }
@@ -67,16 +65,17 @@ pub(crate) fn check(saved: &Saved, pool: &Path, host: &HostInfo) -> Result<()> {
 pub(crate) fn check_certificates(files: &ProfileDir) -> Result<()> {
     match pki::expiry_fault(&files.pki(), OffsetDateTime::now_utc())? {
         None => Ok(()),
-        Some((name, fault)) => Err(Error::new(
-            Kind::State,
-            format!("its certificate {}: {fault}", name.stem()),
-        )),
+        Some((name, fault)) => Err(Error::state(format!(
+            "its certificate {}: {fault}",
+            name.stem()
+        ))),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
     use crate::pki::PkiSpec;
     use time::Duration;
 

@@ -50,8 +50,8 @@ mod tests {
             key: "k".into(),
             dir: SavedDir::at(tmp.path().to_owned()),
         };
-        let slow = Error::new(Kind::NodeUnreachable, "slow");
-        assert!(template.should_discard(&Error::new(Kind::Hypervisor, "cut")));
+        let slow = Error::unreachable("slow");
+        assert!(template.should_discard(&Error::hypervisor("cut")));
         assert!(!template.should_discard(&slow));
         template.mark_suspect().unwrap();
         assert!(template.should_discard(&slow));

@@ -7,7 +7,7 @@ use crate::cluster::machine::host::Host;
 use crate::cluster::machine::names::Names;
 use crate::cluster::saved::state::{self, Saved, SavedDir};
 use crate::cluster::saved::{garbage, support};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::fsutil;
 use crate::hypervisor;
 use crate::name::ProfileName;
@@ -163,7 +163,7 @@ fn meant<'a>(all: &'a [Found], key: &str) -> Result<&'a Found> {
         [] => format!("there is no template `{key}`"),
         _ => format!("`{key}` is the beginning of several templates' keys"),
     };
-    Err(Error::new(Kind::Usage, message).with_hint("kubby template list"))
+    Err(Error::usage(message).with_hint("kubby template list"))
 }
 
 /// Returns the key and folder of the template whose key begins so or, without a key, of the only one.
@@ -176,15 +176,11 @@ pub(crate) fn choose(store: &Store, key: Option<&str>) -> Result<(String, SavedD
         (Some(key), all) => meant(all, key)?,
         (None, [one]) => one,
         (None, []) => {
-            return Err(
-                Error::new(Kind::Usage, "there is no template").with_hint("kubby start makes one")
-            );
+            return Err(Error::usage("there is no template").with_hint("kubby start makes one"));
         }
         (None, _) => {
-            return Err(
-                Error::new(Kind::Usage, "there are several templates; say which")
-                    .with_hint("kubby template list"),
-            );
+            return Err(Error::usage("there are several templates; say which")
+                .with_hint("kubby template list"));
         }
     };
     Ok((found.key.clone(), found.dir.clone()))

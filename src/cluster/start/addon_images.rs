@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 
 use crate::cluster::Cluster;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::image::{self, Loaded};
 use crate::progress::{Progress, Silent};
 
@@ -45,12 +45,7 @@ impl Loading {
             return Ok(());
         };
         let step = progress.step("Load the add-ons' own images");
-        let broke = |_| {
-            Err(Error::new(
-                Kind::Internal,
-                "loading images ended in a panic",
-            ))
-        };
+        let broke = |_| Err(Error::internal("loading images ended in a panic"));
         let loaded = thread.join().unwrap_or_else(broke)?;
         let names = || loaded.iter().flat_map(|l| &l.images).flat_map(|i| &i.names);
         let all: Vec<String> = names().map(image::Reference::familiar).collect();

@@ -9,7 +9,7 @@ use crate::cluster::saved::suspend;
 use crate::cluster::spec::ClusterArgs;
 use crate::cluster::start::context::{Flow, Start};
 use crate::cluster::start::template;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::units::{Mebibytes, human_bytes};
 
@@ -58,24 +58,18 @@ fn record(start: &mut Start<'_>) -> Result<(NodeImage, ComponentSet)> {
     let assets = &mut start.cluster.profile.assets;
     if !assets.node_image.is_empty() && assets.node_image != image.key {
         // The node's disk is an overlay, which is garbage over another image.
-        return Err(Error::new(
-            Kind::State,
-            format!(
-                "the base image ({}) of the node's disk no longer exists, and this version of kubby \
+        return Err(Error::state(format!(
+            "the base image ({}) of the node's disk no longer exists, and this version of kubby \
                  builds a different one",
-                assets.node_image
-            ),
-        )
+            assets.node_image
+        ))
         .with_hint(format!("kubby delete{flag}, then kubby start{flag}")));
     }
     if image.virtual_size > disk.bytes() {
-        return Err(Error::new(
-            Kind::Usage,
-            format!(
-                "--disk: {disk} is less than the node image itself, {}",
-                human_bytes(image.virtual_size)
-            ),
-        )
+        return Err(Error::usage(format!(
+            "--disk: {disk} is less than the node image itself, {}",
+            human_bytes(image.virtual_size)
+        ))
         .with_hint(format!(
             "kubby delete{flag}, then kubby start{flag} with a larger --disk"
         )));

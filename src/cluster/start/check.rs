@@ -15,7 +15,7 @@ use crate::cluster::start::context::{NodeStart, Origin, Start};
 use crate::cluster::start::timing::Stopwatch;
 use crate::cluster::{Cluster, addons, context, throwaway_mark};
 use crate::egress::{self, HostFacts};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::fsutil;
 use crate::hypervisor::{Acceleration, HostInfo};
 use crate::kubeconfig;
@@ -221,13 +221,10 @@ fn check_domain(host: &Host<'_>, name: &ProfileName, existing: Option<&Profile>)
     }
     match Machine::without_profile(host, name).find()? {
         None => Ok(()),
-        Some(domain) => Err(Error::new(
-            Kind::State,
-            format!(
-                "libvirt still has the domain `{}`, but kubby's files for it are missing",
-                domain.name
-            ),
-        )
+        Some(domain) => Err(Error::state(format!(
+            "libvirt still has the domain `{}`, but kubby's files for it are missing",
+            domain.name
+        ))
         .with_hint(format!("kubby delete{} removes it", name.flag()))),
     }
 }

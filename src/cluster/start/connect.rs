@@ -47,7 +47,7 @@ pub(super) fn run(start: &mut Start<'_>, node: usize) -> Result<Flow> {
     let pki = start
         .pki
         .as_ref()
-        .ok_or_else(|| crate::error::Error::new(Kind::Internal, "there are no certificates"))?;
+        .ok_or_else(|| crate::error::Error::internal("there are no certificates"))?;
     let connecting = Connecting {
         env: &env,
         cluster: &cluster,

@@ -17,7 +17,7 @@ use crate::cluster::start::addon_images::Loading;
 use crate::cluster::start::renewed;
 use crate::cluster::start::timing::Stopwatch;
 use crate::egress::{Egress, HostFacts};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::hypervisor::{Acceleration, HostInfo};
 use crate::network::Network;
 use crate::pki::{self, Pki, PkiSpec};
@@ -80,7 +80,7 @@ impl NodeStart<'_> {
     pub(crate) fn session(&mut self) -> Result<&mut dyn Remote> {
         match &mut self.session {
             Some(session) => Ok(session.as_mut()),
-            None => Err(Error::new(Kind::Internal, "there is no SSH session yet")),
+            None => Err(Error::internal("there is no SSH session yet")),
         }
     }
 }
@@ -155,7 +155,7 @@ impl Start<'_> {
     pub(crate) fn known_pki(&self) -> Result<&Pki> {
         self.pki
             .as_ref()
-            .ok_or_else(|| Error::new(Kind::Internal, "the certificates are not read yet"))
+            .ok_or_else(|| Error::internal("the certificates are not read yet"))
     }
 
     /// Returns a client for the API.
@@ -182,7 +182,7 @@ impl Start<'_> {
         let egress = self
             .egress
             .as_ref()
-            .ok_or_else(|| Error::new(Kind::Internal, "the host's network is not read yet"))?;
+            .ok_or_else(|| Error::internal("the host's network is not read yet"))?;
         let pki = match pki {
             Some(pki) => pki,
             None => self.known_pki()?,

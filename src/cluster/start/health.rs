@@ -13,7 +13,7 @@ use crate::cluster::start::connect::Connecting;
 use crate::cluster::start::context::{CONNECT, Flow, HEALTH_LIMIT, Start};
 use crate::cluster::start::timing::Stopwatch;
 use crate::cluster::start::wait::Waiting;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::pki::Pki;
 use crate::progress::{Progress, Silent, Step};
 use crate::provision::{self, Wanted};
@@ -132,12 +132,9 @@ fn check_resumed(start: &mut Start<'_>) -> Result<Flow> {
     let (version, changed) = std::thread::scope(|scope| {
         let over_ssh = scope.spawn(|| resumed.check_files(&mut ssh_watcher, cancel));
         let version = resumed.check_api(&mut api_watcher, cancel);
-        let changed = over_ssh.join().unwrap_or_else(|_| {
-            Err(Error::new(
-                Kind::Internal,
-                "checking the node ended in a panic",
-            ))
-        });
+        let changed = over_ssh
+            .join()
+            .unwrap_or_else(|_| Err(Error::internal("checking the node ended in a panic")));
         (version, changed)
     });
     start.stage("awake");

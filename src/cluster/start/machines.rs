@@ -58,7 +58,7 @@ fn resume(start: &mut Start<'_>, node: usize) -> Result<bool> {
     let step = start.env.progress.step("Resume the machine");
     let resumed = match dir.load() {
         Ok(Some(saved)) => load_saved(start, node, &saved, &dir),
-        Ok(None) => Err(Error::new(Kind::State, "its saved memory is not complete")),
+        Ok(None) => Err(Error::state("its saved memory is not complete")),
         Err(e) => Err(e),
     };
     match resumed {
@@ -80,10 +80,7 @@ fn resume(start: &mut Start<'_>, node: usize) -> Result<bool> {
 
 fn load_saved(start: &mut Start<'_>, node: usize, saved: &Saved, dir: &SavedDir) -> Result<()> {
     if saved.disk != start.cluster.profile.nodes[node].disk {
-        return Err(Error::new(
-            Kind::State,
-            "the saved memory belongs to another disk",
-        ));
+        return Err(Error::state("the saved memory belongs to another disk"));
     }
     support::check(saved, start.host.target(), &start.info)?;
     start.nodes[node]

@@ -173,7 +173,7 @@ fn position(title: &str) -> Result<usize> {
     STEPS
         .iter()
         .position(|step| step.title == title)
-        .ok_or_else(|| Error::new(Kind::Internal, format!("there is no step `{title}`")))
+        .ok_or_else(|| Error::internal(format!("there is no step `{title}`")))
 }
 
 #[cfg(test)]

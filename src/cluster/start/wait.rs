@@ -102,10 +102,7 @@ impl Waiting<'_, '_> {
     pub(super) fn node_ready(&mut self, step: &Step) -> Result<NodeStatus> {
         self.until("the node is not Ready", "kubelet.service", step, |api| {
             let Some(node) = api.node(NODE_NAME)? else {
-                return Err(Error::new(
-                    Kind::Unhealthy,
-                    "the kubelet has not registered the node",
-                ));
+                return Err(Error::unhealthy("the kubelet has not registered the node"));
             };
             if !node.control_plane {
                 // A kubelet cannot give itself this label: only the administrator can.
@@ -118,7 +115,7 @@ impl Waiting<'_, '_> {
                 // knows that it is back.
                 return Ok(api.kubelet_healthy(NODE_NAME)?.then_some(node));
             }
-            Err(Error::new(Kind::Unhealthy, node.reason))
+            Err(Error::unhealthy(node.reason))
         })
     }
 
@@ -186,7 +183,7 @@ impl Waiting<'_, '_> {
             }
             self.watcher.look()?;
             if self.cancel.is_some_and(|p| p.load(Ordering::Relaxed)) {
-                return Err(Error::new(Kind::Unhealthy, format!("{what} yet")));
+                return Err(Error::unhealthy(format!("{what} yet")));
             }
             if units_looked.elapsed() > UNITS_EVERY {
                 look_at_units(self.remote, self.units, self.cancel.is_some())?;
@@ -194,10 +191,10 @@ impl Waiting<'_, '_> {
             }
             if Instant::now() > self.deadline {
                 let journal = provision::journal_tail(self.remote, unit, 25).unwrap_or_default();
-                let error = Error::new(
-                    Kind::Unhealthy,
-                    format!("{what} after {} s", started.elapsed().as_secs()),
-                )
+                let error = Error::unhealthy(format!(
+                    "{what} after {} s",
+                    started.elapsed().as_secs()
+                ))
                 .with_detail(format!("the end of the journal of {unit}"), journal)
                 .with_hint(
                     "kubby start waits again; --timeout gives it more time; kubby logs shows more",
@@ -223,12 +220,11 @@ fn look_at_units(remote: &mut dyn Remote, units: &[Unit], parallel: bool) -> Res
         Err(e) if parallel && e.kind() == Kind::NodeUnreachable => return Ok(()),
         Err(e) => return Err(e),
     };
-    Err(Error::new(
-        Kind::Unhealthy,
-        format!("{unit} fails again and again in the node"),
+    Err(
+        Error::unhealthy(format!("{unit} fails again and again in the node"))
+            .with_detail(format!("the end of the journal of {unit}"), journal)
+            .with_hint(format!("kubby ssh -- systemctl status {unit}")),
     )
-    .with_detail(format!("the end of the journal of {unit}"), journal)
-    .with_hint(format!("kubby ssh -- systemctl status {unit}")))
 }
 
 /// Returns the pause before the next request.
@@ -246,9 +242,9 @@ mod tests {
 
     impl Remote for Node {
         fn exec(&mut self, _: &str, _: &[u8], _: Option<Duration>) -> Result<Output> {
-            let answer = self.0.ok_or_else(|| {
-                Error::new(Kind::NodeUnreachable, "no answer to the key exchange")
-            })?;
+            let answer = self
+                .0
+                .ok_or_else(|| Error::unreachable("no answer to the key exchange"))?;
             Ok(Output {
                 status: 0,
                 stdout: answer.into(),

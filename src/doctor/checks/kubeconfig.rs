@@ -157,7 +157,7 @@ fn judge_choice(file: &Path, in_use: &[PathBuf]) -> Option<Finding> {
 mod tests {
     use super::*;
     use crate::doctor::finding::State as Bad;
-    use crate::error::{Error, Kind};
+    use crate::error::Error;
 
     #[test]
     fn contexts_are_written_again_unless_they_are_anothers() {
@@ -171,7 +171,7 @@ mod tests {
         let why = "the cluster `kubby-dev` has another server".to_owned();
         let other = look(State::Misconfigured { why }, Ok(())).unwrap();
         assert!(other.fixable && other.reason.contains("another server"));
-        let foreign = Err(Error::new(Kind::Kubeconfig, "it is another's").with_hint("rename"));
+        let foreign = Err(Error::kubeconfig("it is another's").with_hint("rename"));
         let theirs = look(State::Missing, foreign).unwrap();
         assert!(!theirs.fixable && theirs.state == Bad::Failure);
         assert_eq!(theirs.remedy.as_deref(), Some("rename"));

@@ -24,16 +24,14 @@ fn judge(connection: &Connection) -> Finding {
 mod tests {
     use super::*;
     use crate::doctor::finding::State;
-    use crate::error::{Error, Kind};
+    use crate::error::Error;
 
     #[test]
     fn no_answer_is_a_failure_with_libvirts_own_remedy() {
         let found = judge(&Connection {
             uri: "qemu:///system".into(),
-            link: Err(
-                Error::new(Kind::Preflight, "cannot connect to qemu:///system")
-                    .with_hint("sudo systemctl restart libvirtd"),
-            ),
+            link: Err(Error::preflight("cannot connect to qemu:///system")
+                .with_hint("sudo systemctl restart libvirtd")),
         });
         assert_eq!(found.state, State::Failure);
         assert!(found.reason.contains("qemu:///system"));

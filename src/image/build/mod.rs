@@ -198,5 +198,5 @@ fn result_id(path: &Path) -> Result<String> {
     value["containerimage.config.digest"]
         .as_str()
         .map(str::to_owned)
-        .ok_or_else(|| Error::new(Kind::Internal, fail()))
+        .ok_or_else(|| Error::internal(fail()))
 }

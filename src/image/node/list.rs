@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::api::items;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::image::reference::Reference;
 
 /// The least number of digits of an id that identifies an image.
@@ -92,7 +92,7 @@ pub(super) fn parse_running(text: &str) -> Result<Vec<Running>> {
 }
 
 fn not_understood(e: serde_json::Error) -> Error {
-    Error::new(Kind::Internal, "cannot read the output of crictl").with_source(e)
+    Error::internal("cannot read the output of crictl").with_source(e)
 }
 
 impl NodeImage {
@@ -152,6 +152,7 @@ pub(crate) fn find<'a>(images: &'a [NodeImage], text: &str, flag: &str) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     const IMAGES: &str = r#"{"images":[
         {"id":"sha256:abcdef0123456789","repoTags":["docker.io/library/b:1","docker.io/library/a:1"],

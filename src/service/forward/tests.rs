@@ -24,7 +24,7 @@ impl Forwarding for Machine {
             .borrow_mut()
             .push(format!("{domain}: {host} to {guest}"));
         if self.refused.contains(&host) {
-            return Err(Error::new(Kind::Preflight, "in use"));
+            return Err(Error::preflight("in use"));
         }
         self.live.borrow_mut().push(forward);
         Ok(())

@@ -145,7 +145,7 @@ fn while_running<T>(
 
 /// Returns the error of a wait for a program that has ended, which says more itself.
 fn ended() -> Error {
-    Error::new(Kind::Assets, "a program ended at once")
+    Error::assets("a program ended at once")
 }
 
 impl Run<'_> {
@@ -165,7 +165,7 @@ impl Run<'_> {
             }
             Ok(None)
         })?;
-        made.ok_or_else(|| Error::new(Kind::Assets, "the controllers made no accounts"))
+        made.ok_or_else(|| Error::assets("the controllers made no accounts"))
     }
 
     /// Waits until the API server is ready, which it is once all has been written, or a program has
@@ -190,7 +190,7 @@ impl Run<'_> {
         let keys = self.etcdctl(&["get", "", "--from-key", "--keys-only"])?;
         let (kept, others) = sort_out(&keys);
         if kept.is_empty() {
-            return Err(Error::new(Kind::Assets, "an API server wrote nothing"));
+            return Err(Error::assets("an API server wrote nothing"));
         }
         for key in others {
             self.etcdctl(&["del", "--", key])?;

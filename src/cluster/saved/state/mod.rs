@@ -171,29 +171,27 @@ impl SavedDir {
             version: u32,
         }
         let damaged = |e: serde_json::Error| {
-            Error::new(
-                Kind::State,
-                format!("the saved state's manifest {} is damaged", path.display()),
-            )
+            Error::state(format!(
+                "the saved state's manifest {} is damaged",
+                path.display()
+            ))
             .with_source(e)
         };
         let Version { format, profile } = serde_json::from_str(&text).map_err(damaged)?;
         if format != FORMAT {
-            return Err(Error::new(
-                Kind::State,
-                format!(
-                    "{} was written by another kubby (format {format}; this one knows {FORMAT})",
-                    path.display()
-                ),
-            ));
+            return Err(Error::state(format!(
+                "{} was written by another kubby (format {format}; this one knows {FORMAT})",
+                path.display()
+            )));
         }
         if let Some(profile) = profile
             && profile.version > FILE_VERSION
         {
-            return Err(Error::new(
-                Kind::State,
-                format!("{} {}", path.display(), profile::newer(profile.version)),
-            ));
+            return Err(Error::state(format!(
+                "{} {}",
+                path.display(),
+                profile::newer(profile.version)
+            )));
         }
         serde_json::from_str(&text).map(Some).map_err(damaged)
     }
@@ -233,10 +231,7 @@ impl Saved {
     /// [`Kind::State`] that says which file is missing, cut or changed.
     pub(crate) fn check(&self, pool: &Path) -> Result<()> {
         let changed = |path: &Path, what: &str| {
-            Error::new(
-                Kind::State,
-                format!("the saved state's file {} {what}", path.display()),
-            )
+            Error::state(format!("the saved state's file {} {what}", path.display()))
         };
         let disk = pool.join(&self.disk);
         match Stamp::of(&disk) {

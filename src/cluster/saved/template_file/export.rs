@@ -92,10 +92,7 @@ fn gather(
     images: bool,
 ) -> Result<(Header, Vec<(String, File)>)> {
     let Some(saved) = dir.load()? else {
-        return Err(Error::new(
-            Kind::State,
-            format!("the template {key} is not complete"),
-        ));
+        return Err(Error::state(format!("the template {key} is not complete")));
     };
     let host = Host::open(env, &saved.profile.connect)?;
     let info = host.info()?;
@@ -159,10 +156,9 @@ fn cached(store: &Store, saved: &Saved) -> Result<[(&'static str, PathBuf); 2]> 
                 None => "the node image",
                 Some(_) => "the components",
             };
-            Err(Error::new(
-                Kind::Assets,
-                format!("{what} that the template was made of is not in the cache"),
-            )
+            Err(Error::assets(format!(
+                "{what} that the template was made of is not in the cache"
+            ))
             .with_hint("kubby template export --without-images leaves them out"))
         }
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::place::Place;
 use crate::assets::{components, node_image};
 use crate::cluster::saved::state::Saved;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// The version of the file's format.
 pub(crate) const FORMAT: u32 = 1;
@@ -59,12 +59,7 @@ pub(crate) struct Member {
 
 /// Reads the first member.
 pub(crate) fn read<R: Read>(entries: &mut tar::Entries<'_, R>, label: &str) -> Result<Header> {
-    let foreign = || {
-        Error::new(
-            Kind::Usage,
-            format!("{label} is not a template that kubby has exported"),
-        )
-    };
+    let foreign = || Error::usage(format!("{label} is not a template that kubby has exported"));
     let first = entries.next().ok_or_else(foreign)?;
     let first = first.map_err(|e| foreign().with_source(e))?;
     if first.path_bytes().as_ref() != HEADER.as_bytes() {
@@ -81,12 +76,9 @@ pub(crate) fn read<R: Read>(entries: &mut tar::Entries<'_, R>, label: &str) -> R
     }
     let Version { format } = serde_json::from_slice(&text).map_err(|e| foreign().with_source(e))?;
     if format != FORMAT {
-        return Err(Error::new(
-            Kind::Usage,
-            format!(
-                "{label} was exported by another kubby (format {format}; this one knows {FORMAT})"
-            ),
-        ));
+        return Err(Error::usage(format!(
+            "{label} was exported by another kubby (format {format}; this one knows {FORMAT})"
+        )));
     }
     let header: Header = serde_json::from_slice(&text).map_err(|e| foreign().with_source(e))?;
     let whole = header
@@ -116,6 +108,7 @@ fn is_key(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     /// A header as it is exported, and the archive's first member with it.
     fn archive(change: impl FnOnce(&mut Header)) -> Vec<u8> {

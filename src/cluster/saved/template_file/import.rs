@@ -121,7 +121,7 @@ fn read(
     drop(rest);
     input.finish(options.sha256)?;
     if seen < import.members() {
-        return Err(Error::new(Kind::Assets, damaged()));
+        return Err(Error::assets(damaged()));
     }
     step.detail("checksums");
     import.verify()?;

@@ -56,10 +56,10 @@ impl<'a> Import<'a> {
         let info = host.info()?;
         support::require(&info)?;
         let unusable = |why: String| {
-            Error::new(
-                Kind::Preflight,
-                format!("the template {} does not fit this host: {why}", header.key),
-            )
+            Error::preflight(format!(
+                "the template {} does not fit this host: {why}",
+                header.key
+            ))
             .with_hint("kubby start makes one that does")
         };
         if let Some(why) = header.saved.host.difference(&HostMark::of(&info)) {
@@ -156,16 +156,14 @@ impl<'a> Import<'a> {
         let kind = entry.header().entry_type();
         let expected = self.header.members.iter().find(|m| m.path == path);
         let (Some(member), Some(place)) = (expected.cloned(), Place::of(&path)) else {
-            return Err(Error::new(
-                Kind::Assets,
-                format!("the template has a part that its header does not know: {path}"),
-            ));
+            return Err(Error::assets(format!(
+                "the template has a part that its header does not know: {path}"
+            )));
         };
         if !(kind.is_file() || kind.is_gnu_sparse()) || self.places.contains_key(&path) {
-            return Err(Error::new(
-                Kind::Assets,
-                format!("the template's part {path} is not a file, or occurs twice"),
-            ));
+            return Err(Error::assets(format!(
+                "the template's part {path} is not a file, or occurs twice"
+            )));
         }
         step.detail(&path);
         let to = self.place(&place)?;
@@ -225,10 +223,9 @@ impl<'a> Import<'a> {
             let file = self.places.get(path).map(PathBuf::as_path);
             let found = digest_of(file.unwrap_or(Path::new("")))?;
             if found != *digest {
-                return Err(Error::new(
-                    Kind::Assets,
-                    format!("the template's part {path} is not what it was when it was exported"),
-                ));
+                return Err(Error::assets(format!(
+                    "the template's part {path} is not what it was when it was exported"
+                )));
             }
         }
         Ok(())
@@ -258,13 +255,10 @@ impl<'a> Import<'a> {
         ] {
             let path = self.host.file(volume);
             if digest_of(&path)? != *digest {
-                return Err(Error::new(
-                    Kind::State,
-                    format!(
-                        "this host has the volume {volume} with another content than the \
+                return Err(Error::state(format!(
+                    "this host has the volume {volume} with another content than the \
                          template was made with"
-                    ),
-                )
+                ))
                 .with_hint(
                     "import it where there is no cluster yet: kubby delete --all --purge first",
                 ));
@@ -278,14 +272,11 @@ impl<'a> Import<'a> {
         let [memory, devices, disk] = self.own_files();
         node_image::check_overlay(&disk)?;
         support::check_certificates(&ProfileDir::at(self.partial.clone())).map_err(|e| {
-            Error::new(
-                Kind::Preflight,
-                format!(
-                    "the template {} is too old: {}",
-                    self.header.key,
-                    e.message()
-                ),
-            )
+            Error::preflight(format!(
+                "the template {} is too old: {}",
+                self.header.key,
+                e.message()
+            ))
             .with_hint("kubby start makes one that is not; date shows whether the clock is right")
         })?;
         let base = self
@@ -305,8 +296,7 @@ impl<'a> Import<'a> {
         }
         self.host.libvirt().refresh_pool(self.host.pool())?;
         let stamp = |path: &Path| {
-            Stamp::of(path)
-                .ok_or_else(|| Error::new(Kind::Internal, format!("{} is gone", path.display())))
+            Stamp::of(path).ok_or_else(|| Error::internal(format!("{} is gone", path.display())))
         };
         self.saved.disk_stamp = stamp(&disk)?;
         if let Some(saved) = &mut self.saved.memory {
@@ -339,14 +329,13 @@ fn into(
     folder
         .as_ref()
         .map(tempfile::TempDir::path)
-        .ok_or_else(|| Error::new(Kind::Internal, "a folder is gone"))
+        .ok_or_else(|| Error::internal("a folder is gone"))
 }
 
 fn lacks(what: &str, key: &str) -> Error {
-    Error::new(
-        Kind::Assets,
-        format!("{what} that the template needs ({key}) is neither in the file nor in the cache"),
-    )
+    Error::assets(format!(
+        "{what} that the template needs ({key}) is neither in the file nor in the cache"
+    ))
 }
 
 fn digest_of(path: &Path) -> Result<String> {

@@ -22,11 +22,8 @@ impl Input {
         let (label, from): (String, Box<dyn Read>) = if path == Path::new("-") {
             let stdin = io::stdin();
             if stdin.is_terminal() {
-                return Err(Error::new(
-                    Kind::Usage,
-                    "standard input is a terminal, not a template",
-                )
-                .with_hint("kubby template import FILE"));
+                return Err(Error::usage("standard input is a terminal, not a template")
+                    .with_hint("kubby template import FILE"));
             }
             ("standard input".into(), Box::new(stdin))
         } else {
@@ -47,10 +44,10 @@ impl Input {
         io::copy(self, &mut io::sink()).context(Kind::Assets, || fail)?;
         let found = hex(&std::mem::take(&mut self.digest).finalize());
         match wanted {
-            Some(wanted) if !wanted.eq_ignore_ascii_case(&found) => Err(Error::new(
-                Kind::Assets,
-                format!("the SHA-256 of {} is {found}, not {wanted}", self.label),
-            )),
+            Some(wanted) if !wanted.eq_ignore_ascii_case(&found) => Err(Error::assets(format!(
+                "the SHA-256 of {} is {found}, not {wanted}",
+                self.label
+            ))),
             _ => Ok(()),
         }
     }

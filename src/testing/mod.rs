@@ -1,5 +1,7 @@
 //! The parts of the crate that the integration tests, the fuzz targets and the benchmark work with.
 
+pub mod fuzzing;
+
 pub mod addon {
     pub use crate::addon::{apply, find, read};
 }
@@ -38,12 +40,6 @@ pub mod error {
 }
 pub mod fsutil {
     pub use crate::fsutil::{copy_private, create_private_dir, remove_all, write_atomic};
-}
-pub mod fuzzing {
-    pub use crate::fuzzing::{
-        TARGETS, Target, checksums, image_archive, image_reference, kubeconfig, manifests,
-        node_output, profile, release_archive, saved_stream, template_header,
-    };
 }
 pub mod hypervisor {
     pub use crate::hypervisor::{
