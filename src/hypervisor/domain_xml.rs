@@ -8,7 +8,8 @@ use uuid::Uuid;
 use super::accel::Acceleration;
 use super::forward::{NETDEV, PortForward};
 use super::kernel_args;
-use super::owner::{NAMESPACE, Owner};
+use super::objects::Owner;
+use super::owner::NAMESPACE;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::units::Mebibytes;
 

@@ -41,9 +41,9 @@ pub use kvm::AccelFacts;
 pub(crate) use kvm::KvmDevice;
 pub(crate) use libvirt::library_version;
 pub use libvirt::{Libvirt, default_uri};
-pub use objects::{Change, Domain, POOL_MARK, PoolRemoval, State};
+pub use objects::{Change, Domain, Owner, POOL_MARK, PoolRemoval, State};
 pub(crate) use objects::{Pool, Volume};
-pub use owner::{Foreign, Identity, Owner, foreign};
+pub use owner::{Foreign, Identity, foreign};
 pub use shutdown::shut_down;
 
 /// Ports of the host's loopback that lead into a running machine, changed while it runs. They last

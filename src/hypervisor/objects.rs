@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::Owner;
-
 /// The result of an operation that may have nothing to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
@@ -99,4 +97,15 @@ pub enum PoolRemoval {
     Removed,
     /// It stays, because it still has these volumes.
     Kept(Vec<String>),
+}
+
+/// The owner of a domain, from its metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The profile that the domain belongs to.
+    pub profile: String,
+    /// kubby's home directory, in which the profile is recorded.
+    pub home: PathBuf,
+    /// The version of kubby that defined the domain.
+    pub version: String,
 }

@@ -6,22 +6,11 @@ use std::path::PathBuf;
 use roxmltree::Document;
 use uuid::Uuid;
 
-use super::Domain;
+use super::objects::{Domain, Owner};
 use crate::fsutil;
 
 /// The XML namespace of kubby's metadata in libvirt; the number changes with the format.
 pub(crate) const NAMESPACE: &str = "https://kubby.dev/libvirt/1";
-
-/// The owner of a domain, from its metadata.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Owner {
-    /// The profile that the domain belongs to.
-    pub profile: String,
-    /// kubby's home directory, in which the profile is recorded.
-    pub home: PathBuf,
-    /// The version of kubby that defined the domain.
-    pub version: String,
-}
 
 impl Owner {
     /// Reads kubby's metadata, either alone or within a whole domain document. `None` when there

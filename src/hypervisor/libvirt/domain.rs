@@ -14,7 +14,8 @@ use virt::sys;
 use super::connection::Libvirt;
 use super::failure::{self, Answer};
 use crate::error::{Error, Result};
-use crate::hypervisor::owner::{NAMESPACE, Owner};
+use crate::hypervisor::objects::Owner;
+use crate::hypervisor::owner::NAMESPACE;
 use crate::hypervisor::{Change, Domain, State};
 
 impl Libvirt {
