@@ -137,7 +137,7 @@ fn check_resumed(start: &mut Start<'_>) -> Result<Flow> {
             .unwrap_or_else(|_| Err(Error::internal("checking the node ended in a panic")));
         (version, changed)
     });
-    start.stage("awake");
+    start.stage("health");
     // A fault in the node may be the reason for the API's answers, so it comes first.
     if !changed?.is_empty() {
         start.nodes[0].identity_sent = false;

@@ -16,7 +16,7 @@ pub(super) fn run(start: &mut Start<'_>, node: usize) -> Result<Flow> {
             start.known_pki()?,
         )?;
     start.nodes[node].identity_sent = sent;
-    start.stage("introduce");
+    start.stage("identity");
     if sent {
         // Programs that wait for kubectl can begin: the rest only looks, and changes nothing.
         let keep = start.options.keep_context;
