@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::cluster::Cluster;
 use crate::cluster::env::Env;
 use crate::cluster::machine::names::Names;
 use crate::cluster::operations::running::Running;
@@ -176,7 +177,7 @@ pub(crate) fn unreach(
     service: &str,
     port: Option<&str>,
 ) -> Result<Vec<u16>> {
-    let _lock = env.lock(name)?;
+    let (_, _lock) = Cluster::open_locked(env, name)?;
     let mut running = Running::open(env, name, SO)?;
     let all = running.services()?;
     let found = all
