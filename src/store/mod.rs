@@ -9,6 +9,7 @@ mod profile_dir;
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil::{self, Lock};
@@ -37,6 +38,8 @@ pub struct Store {
     cache: PathBuf,
     origin: HomeOrigin,
     no_wait: bool,
+    /// The uppermost of the folders above the home that this process has made.
+    made: Arc<OnceLock<PathBuf>>,
 }
 
 impl Store {
@@ -74,6 +77,7 @@ impl Store {
                 None => HomeOrigin::Default,
             },
             no_wait: false,
+            made: Arc::default(),
             home: fsutil::resolved(
                 &home.map_or_else(|| standard(dirs::data_dir(), "KUBBY_HOME"), Ok)?,
             ),
@@ -88,6 +92,7 @@ impl Store {
             cache: cache.to_owned(),
             origin: HomeOrigin::KubbyHome,
             no_wait: false,
+            made: Arc::default(),
         }
     }
 
@@ -218,6 +223,10 @@ impl Store {
     /// first, so that the pool's name is recorded before anything depends on it.
     fn lock_file(&self, file: &str) -> Result<PathBuf> {
         let dir = self.locks_dir();
+        let above = self.home.ancestors().skip(1);
+        if let Some(first) = above.take_while(|folder| !folder.exists()).last() {
+            let _ = self.made.set(first.to_owned());
+        }
         fsutil::create_private_dir(&dir)?;
         self.record_pool_name()?;
         Ok(dir.join(file))
@@ -257,7 +266,8 @@ impl Store {
         fsutil::is_locked(&self.locks_dir().join("_shared.lock"))
     }
 
-    /// Removes what the last deleted profile leaves behind: the lock files and empty folders.
+    /// Removes what the last deleted profile leaves behind: the lock files and empty folders, with those
+    /// above the home that this process has made.
     ///
     /// # Errors
     /// [`Kind::Internal`] when something cannot be removed.
@@ -282,6 +292,12 @@ impl Store {
         // Folders with foreign content stay: only empty ones go.
         let _ = std::fs::remove_dir(self.profiles_dir());
         let _ = std::fs::remove_dir(&self.home);
+        if let Some(made) = self.made.get() {
+            let above = self.home.ancestors().skip(1);
+            for folder in above.take_while(|folder| folder.starts_with(made)) {
+                let _ = std::fs::remove_dir(folder);
+            }
+        }
         Ok(())
     }
 
@@ -328,6 +344,18 @@ mod tests {
                 .pool_target("qemu:///system")
                 .starts_with("/var/lib/libvirt/images")
         );
+    }
+
+    #[test]
+    fn folders_above_the_home_go_with_it_if_they_were_made_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("a/b/home");
+        std::fs::create_dir(dir.path().join("a")).unwrap();
+        let store = Store::at(&home, &home);
+        drop(store.lock_shared(|| {}).unwrap());
+        store.remove_if_empty().unwrap();
+        assert!(!dir.path().join("a/b").exists());
+        assert!(dir.path().join("a").exists());
     }
 
     #[test]

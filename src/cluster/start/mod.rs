@@ -111,14 +111,30 @@ pub(crate) fn start(env: &Env<'_>, name: &ProfileName, options: &StartOptions) -
     let settings = options.cluster.egress.settings()?;
     let host_facts = HostFacts::read();
     egress::proxy::from_environment(|name| host_facts.variable(name))?;
-    let _lock = env.lock(name)?;
+    let lock = env.lock(name)?;
+    let started = start_locked(env, name, options, &host_facts, &settings);
+    drop(lock);
+    if started.is_err() {
+        // One that was refused leaves no home that it has made for its lock.
+        let _ = env.store.remove_if_empty();
+    }
+    started
+}
+
+fn start_locked(
+    env: &Env<'_>,
+    name: &ProfileName,
+    options: &StartOptions,
+    host_facts: &HostFacts,
+    settings: &egress::Settings,
+) -> Result<Started> {
     let existing = Profile::load(&env.store.profile_dir(name))?;
     let uri = match (&existing, &options.cluster.connect) {
         (Some(profile), _) => profile.connect.clone(),
         (None, asked) => hypervisor::default_uri(asked.as_deref()),
     };
     let host = Host::open(env, &uri)?;
-    let mut start = check::begin(env, name, options, &host, &host_facts, existing, &settings)?;
+    let mut start = check::begin(env, name, options, &host, host_facts, existing, settings)?;
     start.stage("check");
     run(&mut start)?;
     Ok(Started {
