@@ -20,6 +20,9 @@ pub use profile_dir::ProfileDir;
 /// The beginning of the name of a folder in which a fork is made, before the process's ID.
 pub(crate) const FORK_STAGING: &str = ".fork-";
 
+/// The folder of the folders of the pools of the system's libvirt.
+const SYSTEM_POOLS: &str = "/var/lib/libvirt/images";
+
 /// The setting that a home's path comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum HomeOrigin {
@@ -305,7 +308,7 @@ impl Store {
     /// look into a private home, so that the system's pool is beside libvirt's images.
     pub fn pool_target(&self, uri: &str) -> PathBuf {
         if uri.contains("/system") {
-            Path::new("/var/lib/libvirt/images").join(self.pool_name())
+            Path::new(SYSTEM_POOLS).join(self.pool_name())
         } else {
             self.home.join("pool")
         }

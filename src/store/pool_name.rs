@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::{HomeOrigin, Store};
+use super::{HomeOrigin, SYSTEM_POOLS, Store};
 use crate::error::Result;
 use crate::fsutil;
-use crate::name::DEFAULT_PROFILE;
+use crate::hypervisor::storage_xml;
+use crate::name::{DEFAULT_PROFILE, ProfileName};
 
 impl Store {
     /// Returns the name of the storage pool that holds this home's volumes in libvirt. Each home of
@@ -56,15 +57,41 @@ impl Store {
         short_name(digest)
     }
 
-    /// Returns the name that versions before the record gave the pool.
+    /// Returns the name that versions before the record gave the pool. It depended on the variable that
+    /// the home came from, which can be another one now, so that what exists counts first.
     fn earlier_pool_name(&self) -> String {
-        if self.origin != HomeOrigin::KubbyHome {
-            return DEFAULT_PROFILE.to_owned();
+        let of_path = Sha256::new_with_prefix(self.home.as_os_str().as_encoded_bytes());
+        let (of_path, usual) = (short_name(of_path), DEFAULT_PROFILE.to_owned());
+        let system = Path::new(SYSTEM_POOLS);
+        let own = self.home.join("pool");
+        if system.join(&of_path).exists() || is_session_pool(&of_path, &own) {
+            return of_path;
         }
-        short_name(Sha256::new_with_prefix(
-            self.home.as_os_str().as_encoded_bytes(),
-        ))
+        // A seed has the name of its domain, which libvirt has once.
+        let has_seed = |name: &ProfileName| {
+            let seed = format!("{usual}/{}.seed.tar", name.resource_name());
+            system.join(seed).exists()
+        };
+        let is_usual = match own.exists() {
+            true => is_session_pool(&usual, &own),
+            false => self
+                .profile_names()
+                .is_ok_and(|names| names.iter().any(has_seed)),
+        };
+        match is_usual || self.origin != HomeOrigin::KubbyHome {
+            true => usual,
+            false => of_path,
+        }
     }
+}
+
+/// Returns whether the user's own libvirt has a pool of this name in a folder. Its record is read, since
+/// the name is needed before libvirt can be asked.
+fn is_session_pool(name: &str, folder: &Path) -> bool {
+    let record = dirs::config_dir().map(|dir| dir.join(format!("libvirt/storage/{name}.xml")));
+    let xml = record.and_then(|record| std::fs::read_to_string(record).ok());
+    let target = xml.and_then(|xml| storage_xml::pool_target(&xml));
+    target.is_some_and(|target| fsutil::same_place(Path::new(&target), folder))
 }
 
 /// Returns a pool's name with the beginning of a digest.
