@@ -154,7 +154,10 @@ impl Hypervisor for Libvirt {
 
     fn list_volumes(&self, pool: &str) -> Result<Vec<Volume>> {
         let what = format!("list the volumes of the storage pool {pool}");
-        self.try_pool(&what, pool, |found| match found {
+        let local = self.is_local();
+        self.try_pool(&what, pool, move |found| match found {
+            // A look into a folder that is gone would end the pool.
+            Some(pool) if local && pool::has_no_folder(&pool)? => Ok(Vec::new()),
             Some(pool) if pool.is_active()? => volume::list(&pool),
             _ => Ok(Vec::new()),
         })

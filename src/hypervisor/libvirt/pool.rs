@@ -131,6 +131,12 @@ fn check_target(name: &str, xml: &str, wanted: &str) -> Result<()> {
         .with_hint("if the home was moved, move it back; else choose another with KUBBY_HOME"))
 }
 
+/// Returns whether the directory of a pool on this host is gone.
+pub(super) fn has_no_folder(pool: &StoragePool) -> Answer<bool> {
+    // Where it cannot be seen it may be there.
+    Ok(target(pool)?.try_exists().is_ok_and(|exists| !exists))
+}
+
 /// Returns the directory of a pool on libvirt's host.
 pub(super) fn target(pool: &StoragePool) -> Answer<PathBuf> {
     let target = storage_xml::pool_target(&pool.xml_desc(0)?).map(PathBuf::from);
