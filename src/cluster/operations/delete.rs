@@ -50,7 +50,7 @@ pub(crate) fn delete_locked(env: &Env<'_>, name: &ProfileName, lock: Lock) -> Re
         .unwrap_or_else(|| hypervisor::default_uri(None));
     let step = progress.step(&format!("Delete the cluster `{name}`"));
     let machine = match Host::open(env, &uri) {
-        Ok(host) => remove_machine(env, &host, name, existed)?,
+        Ok(host) => remove_machine(env, &host, name, profile.as_ref(), existed)?,
         // Without a profile there is no sign that libvirt ever had anything of it.
         Err(_) if !existed => false,
         Err(e) => {
@@ -85,12 +85,16 @@ fn remove_machine(
     env: &Env<'_>,
     host: &Host<'_>,
     name: &ProfileName,
+    profile: Option<&Profile>,
     existed: bool,
 ) -> Result<bool> {
-    // The mark alone counts: a profile whose file is lost has no UUID to compare with.
-    let machine = Machine::without_profile(host, name);
+    // Where the profile's file is lost there is no UUID to compare with, and the mark alone counts.
+    let known = profile.and_then(|profile| Machine::of(host, profile).ok());
+    let machine = known.unwrap_or_else(|| Machine::without_profile(host, name));
     let mut any = false;
-    match machine.foreign_owner()? {
+    let foreign = machine.foreign_owner()?;
+    let is_earlier = matches!(foreign, Some(Foreign::Earlier(_)));
+    match foreign {
         None => any |= machine.undefine()?,
         Some(why @ Foreign::Home(_)) if !existed => {
             // The user means that other home's cluster, and this terminal cannot touch it.
@@ -110,7 +114,10 @@ fn remove_machine(
     }
     let _shared = env.lock_shared()?;
     if host.has_own_pool()? {
-        any |= machine.remove_own_files()?;
+        // They are also those of an earlier cluster's machine with the same name.
+        if !is_earlier {
+            any |= machine.remove_own_files()?;
+        }
         any |= garbage::sweep(host, Some(name))?;
         host.remove_pool_if_empty()?;
     }

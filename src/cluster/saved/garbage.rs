@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::cluster::machine::host::{BaseVolumes, Host};
-use crate::cluster::machine::names::Names;
 use crate::cluster::saved::state::{self, Saved, SavedDir};
 use crate::error::Result;
 use crate::fsutil;
@@ -186,18 +185,19 @@ pub(crate) fn unneeded(
             Err(_) => return Ok(None),
         };
         needed.base(&profile);
-        let domain = Names::of(&name).domain;
-        // A machine keeps needing the file that its memory is mapped from.
-        let mapped = libvirt.mapped_memory(&domain)?;
-        let mapped = mapped.as_deref().and_then(file_name);
-        needed
-            .states
-            .extend(mapped.as_deref().and_then(state::id_of).map(str::to_owned));
-        let in_use = libvirt.root_disk(&domain)?;
-        needed.volumes.extend(in_use.as_deref().and_then(file_name));
         needed
             .volumes
             .extend(profile.nodes.into_iter().map(|node| node.disk));
+    }
+    // Also of domains whose profile is lost, or that are not deleted with their profile.
+    for domain in libvirt.list_owned()? {
+        // A machine keeps needing the file that its memory is mapped from.
+        let mapped = libvirt.mapped_memory(&domain.name)?;
+        let mapped = mapped.as_deref().and_then(file_name);
+        let state = mapped.as_deref().and_then(state::id_of);
+        needed.states.extend(state.map(str::to_owned));
+        let disk = libvirt.root_disk(&domain.name)?;
+        needed.volumes.extend(disk.as_deref().and_then(file_name));
     }
     for dir in saved_dirs(store, without, &forks)? {
         match dir.load() {
