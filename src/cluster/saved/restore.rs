@@ -44,6 +44,7 @@ pub(crate) fn restore(
     template_key::take_over(&mut cluster.profile, &saved.profile);
     let size = Mebibytes(cluster.profile.first().machine.disk_mib).bytes();
     let _shared = env.lock_shared()?;
+    host.ensure_pool()?;
     host.libvirt()
         .create_overlay(host.pool(), &disk, &saved.disk, size)?;
     fsutil::copy_private(&files.pki(), &cluster.dir.pki())?;
