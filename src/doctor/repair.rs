@@ -2,7 +2,7 @@
 //! alone what another kubby process is using.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use super::files::listed;
@@ -133,13 +133,7 @@ fn ensure_pool(env: &Env<'_>, uri: &str) -> Result<String> {
     let target = host.target();
     // libvirt makes only the folder of a pool that is off. The mode is that of a new pool's folder.
     if host.reaches_files() && !target.exists() {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o711)
-            .create(target)
-            .context(Kind::Preflight, || {
-                format!("cannot make the folder {}", target.display())
-            })?;
+        host.make_folder()?;
     }
     host.ensure_pool()?;
     host.libvirt().refresh_pool(host.pool())?;

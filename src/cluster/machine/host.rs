@@ -1,12 +1,15 @@
 //! One libvirt with this home's storage pool in it: base volumes, room, and whose the pool is.
 
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::assets::components::ComponentSet;
 use crate::assets::node_image::NodeImage;
 use crate::cluster::env::Env;
-use crate::error::{Error, Result};
+use crate::cluster::machine::pool_owner::{self, OtherPool, PoolOwner};
+use crate::error::{Error, Kind, Result, ResultExt as _};
 use crate::fsutil;
 use crate::hypervisor::{self, Change, HostInfo, Hypervisor, POOL_MARK, Volume};
 use crate::profile::Assets;
@@ -25,19 +28,6 @@ pub(crate) struct Host<'a> {
     target: PathBuf,
     /// The pool's mark was read and is this home's.
     ours: AtomicBool,
-}
-
-/// The owner of the storage pool that has this home's name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum PoolOwner {
-    /// There is no such pool.
-    Nobody,
-    /// It has this home's mark.
-    Us,
-    /// It has no mark: it was just created, or by an earlier version.
-    Unmarked,
-    /// It has the mark of another home, or of another user.
-    Other(String),
 }
 
 impl<'a> Host<'a> {
@@ -102,9 +92,7 @@ impl<'a> Host<'a> {
     /// [`Kind::State`] for a pool that belongs to another home, [`Kind::Hypervisor`] when libvirt
     /// cannot create one.
     pub(crate) fn ensure_pool(&self) -> Result<()> {
-        if let PoolOwner::Other(why) = self.pool_owner()? {
-            return Err(self.foreign_pool(&why));
-        }
+        self.has_own_pool()?;
         self.libvirt.ensure_pool(&self.pool, &self.target)?;
         self.mark_pool()?;
         self.ours.store(true, Ordering::Relaxed);
@@ -115,30 +103,92 @@ impl<'a> Host<'a> {
     /// off shows no volumes. Everything that removes something from a pool asks this first.
     ///
     /// # Errors
-    /// [`Kind::State`] for a pool that belongs to another home: nothing in it is ours to remove.
+    /// [`Kind::State`] for a pool that belongs to another home: nothing in it is ours to remove, and it
+    /// is not started either.
     pub(crate) fn has_own_pool(&self) -> Result<bool> {
         if self.ours.load(Ordering::Relaxed) {
             return self.libvirt.has_pool(&self.pool);
         }
-        match self.pool_owner()? {
+        let owner = match self.pool_owner() {
+            // Where only libvirt can read the mark, the pool has to be started for it.
+            Err(_) if self.start_pool()? => self.pool_owner()?,
+            owner => owner?,
+        };
+        match owner {
             PoolOwner::Nobody => return Ok(false),
-            PoolOwner::Other(why) => return Err(self.foreign_pool(&why)),
-            PoolOwner::Us => {}
-            PoolOwner::Unmarked => self.mark_pool()?,
+            PoolOwner::Other(why) => return Err(why.refuse(self.store, &self.pool)),
+            PoolOwner::Us => drop(self.start_pool()?),
+            PoolOwner::Unmarked => {
+                self.start_pool()?;
+                self.mark_pool()?;
+            }
         }
         self.ours.store(true, Ordering::Relaxed);
         Ok(true)
     }
 
-    /// Returns the reason why the pool with this home's name is another one's; `None` if it is not.
+    /// Returns whether there is a pool of this home, as [`Host::has_own_pool`], so that it can be emptied
+    /// and removed: where its folder is gone, libvirt needs one again for that.
+    ///
+    /// # Errors
+    /// As [`Host::has_own_pool`], and [`Kind::Preflight`] when the folder cannot be made.
+    pub(crate) fn has_pool_to_empty(&self) -> Result<bool> {
+        if self.reaches_files()
+            && !self.target.exists()
+            && matches!(self.pool_owner()?, PoolOwner::Us | PoolOwner::Unmarked)
+        {
+            self.make_folder()?;
+        }
+        self.has_own_pool()
+    }
+
+    /// Makes the pool's folder, with the mode that libvirt gives to a new one's.
+    ///
+    /// # Errors
+    /// [`Kind::Preflight`] when that fails.
+    pub(crate) fn make_folder(&self) -> Result<()> {
+        let made = fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(&self.target);
+        made.context(Kind::Preflight, || {
+            format!("cannot make the folder {}", self.target.display())
+        })
+    }
+
+    /// Fails if the pool with this home's name is another's. Changes nothing.
+    ///
+    /// # Errors
+    /// [`Kind::State`] with the cause and the remedy.
+    pub(crate) fn refuse_foreign_pool(&self) -> Result<()> {
+        if self.ours.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let foreign = self.foreign_pool_owner()?;
+        foreign.map_or(Ok(()), |why| Err(why.refuse(self.store, &self.pool)))
+    }
+
+    /// Returns the reason why the pool with this home's name is another's; `None` if it is not, or if
+    /// only libvirt can read its mark and the pool is off. Changes nothing.
     ///
     /// # Errors
     /// [`Kind::Hypervisor`] when libvirt cannot be asked.
-    pub(crate) fn foreign_pool_owner(&self) -> Result<Option<String>> {
-        Ok(match self.pool_owner()? {
-            PoolOwner::Other(why) => Some(why),
-            _ => None,
-        })
+    pub(crate) fn foreign_pool_owner(&self) -> Result<Option<OtherPool>> {
+        let is_off = || -> Result<bool> {
+            let pool = self.libvirt.find_pool(&self.pool)?;
+            Ok(pool.is_some_and(|pool| !pool.active))
+        };
+        match self.pool_owner() {
+            Ok(PoolOwner::Other(why)) => Ok(Some(why)),
+            Err(e) if !is_off()? => Err(e),
+            _ => Ok(None),
+        }
+    }
+
+    /// Starts the pool, which exists; returns whether it was off.
+    fn start_pool(&self) -> Result<bool> {
+        let change = self.libvirt.ensure_pool(&self.pool, &self.target)?;
+        Ok(change == Change::Done)
     }
 
     fn pool_owner(&self) -> Result<PoolOwner> {
@@ -146,31 +196,16 @@ impl<'a> Host<'a> {
             return Ok(PoolOwner::Nobody);
         };
         if !fsutil::same_place(&pool.target, &self.target) {
-            return Ok(PoolOwner::Other(format!(
-                "its folder is {}, not {}",
-                pool.target.display(),
-                self.target.display()
-            )));
+            return Ok(PoolOwner::Other(OtherPool::Elsewhere {
+                found: pool.target,
+                expected: self.target.clone(),
+            }));
         }
-        if !pool.active {
-            self.libvirt.ensure_pool(&self.pool, &self.target)?;
+        let mark = self.libvirt.read_log(&self.pool, POOL_MARK)?;
+        match pool_owner::read_mark(&mark, self.store) {
+            PoolOwner::Unmarked => self.owner_of_unmarked(),
+            owner => Ok(owner),
         }
-        let text = self.libvirt.read_log(&self.pool, POOL_MARK)?;
-        let mut lines = text.trim_end_matches('\0').lines();
-        let (Some(home), Some(user)) = (lines.next(), lines.next()) else {
-            return self.owner_of_unmarked();
-        };
-        if user != self.store.owner().to_string() {
-            return Ok(PoolOwner::Other(format!(
-                "it belongs to the user with the ID {user}"
-            )));
-        }
-        Ok(
-            match fsutil::same_place(Path::new(home), self.store.home()) {
-                true => PoolOwner::Us,
-                false => PoolOwner::Other(format!("it belongs to the kubby home {home}")),
-            },
-        )
     }
 
     /// Looks for another home's disks in a pool that an earlier version created without a mark.
@@ -182,11 +217,8 @@ impl<'a> Host<'a> {
                 && let Some(disk) = self.libvirt.root_disk(&domain.name)?
                 && disk.starts_with(&self.target)
             {
-                let home = home.display();
-                return Ok(PoolOwner::Other(format!(
-                    "the kubby home {home} has the disk of `{}` in it",
-                    domain.name
-                )));
+                let domain = domain.name;
+                return Ok(PoolOwner::Other(OtherPool::HasDisk { home, domain }));
             }
         }
         Ok(PoolOwner::Unmarked)
@@ -194,20 +226,11 @@ impl<'a> Host<'a> {
 
     fn mark_pool(&self) -> Result<()> {
         if self.libvirt.read_log(&self.pool, POOL_MARK)?.is_empty() {
-            let text = format!("{}\n{}\n", self.store.home().display(), self.store.owner());
+            let mark = pool_owner::mark(self.store);
             self.libvirt
-                .upload_bytes(&self.pool, POOL_MARK, text.as_bytes())?;
+                .upload_bytes(&self.pool, POOL_MARK, mark.as_bytes())?;
         }
         Ok(())
-    }
-
-    fn foreign_pool(&self, why: &str) -> Error {
-        Error::state(format!(
-            "the storage pool `{}` is not this home's: {why}",
-            self.pool
-        ))
-        .with_hint(self.store.home_reason())
-        .with_hint("set KUBBY_HOME to the home that the clusters were made in, and try again")
     }
 
     /// Lists the pool's volumes; a pool that does not exist has none.

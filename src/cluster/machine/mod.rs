@@ -5,6 +5,7 @@ pub(crate) mod domain;
 pub(crate) mod host;
 pub(crate) mod keys;
 pub(crate) mod names;
+pub(crate) mod pool_owner;
 pub(crate) mod ports;
 pub(crate) mod room;
 pub(crate) mod watch;
@@ -287,8 +288,11 @@ impl<'a> Machine<'a> {
     /// Reads the serial console's log since the last start.
     ///
     /// # Errors
-    /// [`Kind::Hypervisor`] when it exists and cannot be read.
+    /// As [`Machine::find`], and [`Kind::State`] for a pool of another home; [`Kind::Hypervisor`] when
+    /// the log exists and cannot be read.
     pub(crate) fn console(&self) -> Result<String> {
+        self.find()?;
+        self.host.refuse_foreign_pool()?;
         self.host
             .libvirt()
             .read_log(self.host.pool(), &self.names.console)

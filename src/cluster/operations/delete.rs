@@ -105,15 +105,16 @@ fn remove_machine(
             machine.names.domain
         )),
     }
-    if let Some(why) = host.foreign_pool_owner()? {
-        env.progress.warn(&format!(
-            "the storage pool `{}` stays as it is, because it is not this home's: {why}",
-            host.pool()
-        ));
-        return Ok(any);
-    }
     let _shared = env.lock_shared()?;
-    if host.has_own_pool()? {
+    let has_pool = match host.has_pool_to_empty() {
+        Err(e) if e.kind() == Kind::State => {
+            let why = e.message();
+            env.progress.warn(&format!("{why}; it stays as it is"));
+            false
+        }
+        has_pool => has_pool?,
+    };
+    if has_pool {
         // They are also those of an earlier cluster's machine with the same name.
         if !is_earlier {
             any |= machine.remove_own_files()?;

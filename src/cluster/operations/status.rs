@@ -187,11 +187,13 @@ fn host_state(env: &Env<'_>, cluster: &Cluster) -> Result<(HostState, Option<Str
     } else {
         HostState::Stopped
     };
-    let has_disk = || Ok(host.volumes()?.has(&cluster.profile.first().disk));
+    let disk_fault = || disk_fault(&host, &cluster.profile.first().disk);
     let domain = match machine.find() {
         Ok(Some(domain)) => domain,
         // A copy of another cluster gets its machine at its first start.
-        Ok(None) if cluster.dir.handover().exists() && has_disk()? => return Ok((off, None)),
+        Ok(None) if cluster.dir.handover().exists() && disk_fault()?.is_none() => {
+            return Ok((off, None));
+        }
         Ok(None) => return broken("its virtual machine is not defined in libvirt".into()),
         Err(e) if e.kind() == Kind::State => return broken(e.message().to_owned()),
         Err(e) => return Err(e),
@@ -204,9 +206,25 @@ fn host_state(env: &Env<'_>, cluster: &Cluster) -> Result<(HostState, Option<Str
             let why = why.unwrap_or("libvirt does not say why");
             broken(format!("its virtual machine crashed ({why})"))
         }
-        _ if has_disk()? => Ok((off, None)),
-        _ => broken("its disk is missing".into()),
+        _ => disk_fault()?.map_or(Ok((off, None)), broken),
     }
+}
+
+/// Returns why a machine that is off has no disk to start from.
+fn disk_fault(host: &Host<'_>, disk: &str) -> Result<Option<String>> {
+    let pool = host.pool();
+    let Some(found) = host.libvirt().find_pool(pool)? else {
+        return Ok(Some(format!("libvirt has no storage pool `{pool}`")));
+    };
+    if let Some(why) = host.foreign_pool_owner()? {
+        let text = format!("the storage pool `{pool}` is not this home's: {why}");
+        return Ok(Some(text));
+    }
+    if !found.active {
+        return Ok(Some(format!("the storage pool `{pool}` is not started")));
+    }
+    let has_disk = host.volumes()?.has(disk);
+    Ok((!has_disk).then(|| "its disk is missing".to_owned()))
 }
 
 fn kubeconfig_state(cluster: &Cluster, store: &Store) -> (KubeconfigState, bool) {

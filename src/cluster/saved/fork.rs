@@ -61,6 +61,7 @@ pub(crate) fn fork(env: &Env<'_>, request: &ForkRequest<'_>) -> Result<()> {
         room::check_memory_left(Some(memory), &info)?;
     }
     check_name_is_free(&host, new)?;
+    host.has_own_pool()?;
     context::check(env.store, new, &source.profile.kubeconfig)?;
     let step = env.progress.step(&format!("Fork `{name}` to `{new}`"));
     let staged = env.store.fork_staging();

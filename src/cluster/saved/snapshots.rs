@@ -101,6 +101,7 @@ pub(crate) fn check_source(cluster: &Cluster, machine: &Machine<'_>) -> Result<(
         return Err(Error::state(format!("the cluster `{name}` is suspended"))
             .with_hint(format!("kubby resume{flag}")));
     }
+    machine.host.has_own_pool()?;
     if !machine.host.volumes()?.has(&cluster.profile.first().disk) {
         return Err(
             Error::state(format!("the cluster `{name}` has no disk yet"))

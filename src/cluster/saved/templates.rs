@@ -228,7 +228,7 @@ fn remove(env: &Env<'_>, chosen: &[&Found]) -> Result<Vec<String>> {
     let mut owned = Vec::new();
     for host in hosts? {
         // A refusal has to come before the first folder is removed.
-        if host.has_own_pool()? {
+        if host.has_pool_to_empty()? {
             owned.push(host);
         }
     }

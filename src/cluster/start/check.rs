@@ -43,7 +43,7 @@ pub(super) fn begin<'a>(
     let args = &options.cluster;
     let info = host.info()?;
     let dir = env.store.profile_dir(name);
-    check_domain(host, name, existing.as_ref())?;
+    check_owners(host, name, existing.as_ref())?;
     let kubeconfig = settle_kubeconfig(env, name, options, existing.as_ref())?;
     let facts = env.backend.acceleration_facts(&info);
     let (acceleration, reason) = spec::acceleration(args.accel, existing.as_ref(), &info, &facts)?;
@@ -212,6 +212,12 @@ fn new_start<'a>(
         egress: None,
         cluster,
     })
+}
+
+/// Checks that neither the domain nor the pool of these names is another's.
+fn check_owners(host: &Host<'_>, name: &ProfileName, existing: Option<&Profile>) -> Result<()> {
+    check_domain(host, name, existing)?;
+    host.refuse_foreign_pool()
 }
 
 /// Checks the domain's name in libvirt: it is free, or the profile's own.

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use crate::cluster::machine::host::reaches_files;
+use crate::cluster::machine::pool_owner::OtherPool;
 use crate::doctor::context::{DoctorContext, Link};
 use crate::doctor::finding::Finding;
 use crate::doctor::repair::Repair;
-use crate::fsutil;
 use crate::hypervisor::Pool;
 
 struct Facts<'a> {
@@ -17,8 +17,8 @@ struct Facts<'a> {
     found: Option<Pool>,
     /// Whether the folder exists; `None` where this process cannot see it.
     folder: Option<bool>,
-    /// The reason why the pool is another home's; `None` if it is not, or is not started.
-    foreign: Option<String>,
+    /// The reason why the pool is another's.
+    foreign: Option<OtherPool>,
     /// Whether there are clusters, whose disks are in it.
     needed: bool,
 }
@@ -42,10 +42,7 @@ fn of(s: &DoctorContext<'_>, uri: &str, link: &Link<'_>) -> Finding {
         Ok(_) if s.shared_busy => Finding::skipped("another kubby process is using it"),
         Ok(found) => judge(&Facts {
             uri,
-            foreign: match &found {
-                Some(pool) if pool.active => link.host.foreign_pool_owner().ok().flatten(),
-                _ => None,
-            },
+            foreign: link.host.foreign_pool_owner().ok().flatten(),
             found,
             name,
             folder: reaches_files(uri).then(|| target.is_dir()),
@@ -73,16 +70,7 @@ fn judge(facts: &Facts<'_>) -> Finding {
     if let Some(why) = &facts.foreign {
         return Finding::failure(
             format!("the storage pool {name} is not this home's: {why}"),
-            "set KUBBY_HOME to the home that the clusters were made in",
-        );
-    }
-    if !fsutil::same_place(&pool.target, &facts.target) {
-        let found = pool.target.display();
-        return Finding::failure(
-            format!(
-                "the storage pool {name} is in {found}, not in {target}: it is not this home's"
-            ),
-            "if the home was moved, move it back; else set KUBBY_HOME to another home",
+            why.remedy(),
         );
     }
     if facts.folder == Some(false) {
@@ -104,6 +92,8 @@ fn judge(facts: &Facts<'_>) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::doctor::finding::State;
 
@@ -166,7 +156,13 @@ mod tests {
                 target: "/p".into(),
                 found: found.clone(),
                 folder,
-                foreign: None,
+                foreign: found
+                    .clone()
+                    .filter(|pool| pool.target == Path::new("/other"))
+                    .map(|pool| OtherPool::Elsewhere {
+                        found: pool.target,
+                        expected: "/p".into(),
+                    }),
                 needed,
             });
             assert_eq!(finding.state, state, "{found:?}");
