@@ -38,6 +38,7 @@ mod lifecycle;
 mod looking;
 mod ordinary;
 mod outside;
+mod ownership;
 mod saving;
 mod services;
 mod threat_model;
@@ -55,6 +56,7 @@ static GROUPS: &[Group] = &[
     Group::new("templates", &[saving::templates::TESTS]),
     Group::new("input", &[bad_input::TESTS]).beside(),
     Group::new("doctor", &[doctor::TESTS]).beside(),
+    Group::new("ownership", &[ownership::commands::TESTS]).beside(),
     Group::new("failures", &[failures::TESTS]).beside(),
     Group::new(
         "node",
