@@ -85,7 +85,7 @@ impl OtherPool {
     }
 }
 
-/// Reads the mark of a pool; an empty text is no mark.
+/// Reads the mark of a pool; an empty text is not a mark.
 pub(super) fn read_mark(text: &str, store: &Store) -> PoolOwner {
     let mut lines = text.trim_end_matches('\0').lines();
     let (Some(home), Some(user)) = (lines.next(), lines.next()) else {
