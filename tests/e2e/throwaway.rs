@@ -242,7 +242,9 @@ fn run_sweeps_and_keeps(env: &Env) {
         "run", "-p", &name, "--keep", "--", "kubectl", "get", "nodes",
     ];
     let run = Run::of(command(env, &args)).ok().prints("kubby");
-    let run = run.says("has ended").says(&format!("kubby delete -p {name}"));
+    let run = run
+        .says("has ended")
+        .says(&format!("kubby delete -p {name}"));
     assert!(run.stderr.contains("export KUBECONFIG="), "{}", run.stderr);
     nothing_is_left(env, &left[0]);
     assert_eq!(std::fs::read(env.kubeconfig()).ok(), kubeconfig);
