@@ -190,12 +190,12 @@ pub fn run(args: &Arguments, groups: &'static [Group]) -> Conclusion {
     }
     let whole = args.filter.is_none() && args.skip.is_empty() && !args.ignored;
     if args.list {
-        return libtest_mimic::run(&list(args), trials);
+        return libtest_mimic::run(&chosen(args), trials);
     }
     let lanes = lanes.map(|parts| play(Arc::clone(&stage), parts));
     trials.push(end(Arc::clone(&stage), lanes, whole, kept.is_some()));
     // One at a time and in their order: each trial waits for the outcome of its test.
-    let conclusion = libtest_mimic::run(&list(args), trials);
+    let conclusion = libtest_mimic::run(&chosen(args), trials);
     stage.print_times(began.elapsed());
     if kept.is_none() {
         let _ = std::fs::remove_dir_all(&stage.root);
@@ -204,7 +204,7 @@ pub fn run(args: &Arguments, groups: &'static [Group]) -> Conclusion {
 }
 
 /// Returns the arguments for trials that are chosen already.
-fn list(args: &Arguments) -> Arguments {
+fn chosen(args: &Arguments) -> Arguments {
     Arguments {
         filter: None,
         skip: Vec::new(),

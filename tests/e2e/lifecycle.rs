@@ -56,6 +56,8 @@ fn stop_and_start_keep_the_data(env: &Env) {
     assert_eq!(start.json()["memoryMiB"], 3072);
     env.kubectl(&["get", "namespace", "kept"]).ok();
     env.kubby(&["status", "--exit-code"]).ok();
+    // The node has booted, which copies of a template have not.
+    env.kubby(&["logs", "--console"]).ok().prints("login:");
     addresses.last(env, &start);
     database::rows_survived(env);
 }

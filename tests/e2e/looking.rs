@@ -15,7 +15,7 @@ pub const TESTS: &[Test] = tests![
     ssh_keeps_streams_and_codes_apart,
     ssh_passes_stdin_on,
     ssh_opens_a_shell_on_a_terminal,
-    logs_show_journals_and_console,
+    logs_show_journals,
     ports_are_shown,
     a_node_whose_host_slept_knows_the_time_again,
     list_knows_the_cluster,
@@ -137,12 +137,10 @@ fn ssh_opens_a_shell_on_a_terminal(env: &Env) {
     assert_eq!(status.code(), Some(3), "{text}");
 }
 
-fn logs_show_journals_and_console(env: &Env) {
+fn logs_show_journals(env: &Env) {
     let logs = env.kubby(&["logs", "kubelet", "-n", "5"]).ok();
     assert!(logs.stdout.lines().count() >= 5, "{}", logs.stdout);
     env.kubby(&["logs", "nonsense"]).exits(2);
-    let console = env.kubby(&["logs", "--console"]).ok();
-    assert!(console.stdout.contains("login:"), "{}", console.stdout);
 }
 
 fn ports_are_shown(env: &Env) {

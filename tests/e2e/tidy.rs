@@ -12,6 +12,7 @@ use crate::saving::{pool, template_parts};
 
 /// Deletes all clusters of the group, also those that a failed test has left in some state.
 pub fn delete_all(env: &Env) {
+    remove_domains(env);
     for other in &others(env) {
         delete_in(other);
     }
@@ -20,7 +21,6 @@ pub fn delete_all(env: &Env) {
 
 fn delete_in(env: &Env) {
     if env.home().exists() && env.kubby(&["delete", "--all"]).code != 0 {
-        remove_domains(env);
         let _ = fs::remove_dir_all(env.home().join("profiles"));
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use kubby::testing::hypervisor::Hypervisor;
+use kubby::testing::hypervisor::{Hypervisor, POOL_MARK};
 use kubby::testing::store::Store;
 
 use super::place::Place;
@@ -90,7 +90,14 @@ fn pools<'a>(place: &'a Place<'_>) -> Vec<Fault<'a>> {
         fs::rename(&there, &away).expect("a move");
         Box::new(move || {
             // As the disk comes back that the folder is on.
-            fs::remove_dir(&there).expect("an empty folder, made again");
+            for entry in fs::read_dir(&there).expect("a folder made again").flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                assert!(
+                    name.starts_with(POOL_MARK),
+                    "{name} and not the home's mark"
+                );
+            }
+            fs::remove_dir_all(&there).expect("the folder goes");
             fs::rename(&away, &there).expect("a move");
             virsh("pool-refresh");
         })

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use kubby::testing::hypervisor::{Acceleration, DomainSpec, Hypervisor, Libvirt, Owner, Saving};
+use kubby::testing::hypervisor::{
+    Acceleration, DomainSpec, Hypervisor, Libvirt, Owner, POOL_MARK, Saving,
+};
 use kubby::testing::kubeconfig::{self, Entry};
 use kubby::testing::pki::{self, CertName, Pki, PkiSpec};
 use kubby::testing::profile::{
@@ -214,6 +216,12 @@ impl<'e> Place<'e> {
         self.libvirt
             .upload_bytes(&pool, name, b"small")
             .expect("a volume");
+    }
+
+    /// Removes the home's mark from the pool.
+    pub fn remove_mark(&self) {
+        fs::remove_file(self.target().join(POOL_MARK)).expect("the home's mark");
+        self.env.virsh(&["pool-refresh", &self.pool()]).ok();
     }
 
     /// The names of all volumes.
