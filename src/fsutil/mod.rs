@@ -5,7 +5,9 @@ mod output;
 
 pub(crate) use lock::{Lock, is_locked};
 pub use output::write_atomic;
-pub(crate) use output::{Digesting, Output, WholeFile, check_destination, remove_unfinished};
+pub(crate) use output::{
+    Digesting, Output, WholeFile, check_destination, remove_unfinished, remove_unfinished_files,
+};
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};

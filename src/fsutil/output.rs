@@ -96,10 +96,21 @@ pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<()> {
 /// [`Kind::Internal`] when one cannot be removed.
 pub(crate) fn remove_unfinished(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let path = entry.path();
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_unfinished(&path)?;
-        } else if name_of(&path).starts_with(UNFINISHED) {
+            remove_unfinished(&entry.path())?;
+        }
+    }
+    remove_unfinished_files(dir)
+}
+
+/// Removes the unfinished files from a folder, but not from the folders in it.
+///
+/// # Errors
+/// As [`remove_unfinished`].
+pub(crate) fn remove_unfinished_files(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if !path.is_dir() && name_of(&path).starts_with(UNFINISHED) {
             remove_all(&path)?;
         }
     }
