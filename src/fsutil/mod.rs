@@ -13,6 +13,8 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
+use rustix::fs::{CWD, RenameFlags};
+
 use crate::error::{Kind, Result, ResultExt};
 use crate::fault;
 
@@ -47,6 +49,28 @@ fn name_of(path: &Path) -> std::borrow::Cow<'_, str> {
 pub(crate) fn rename(from: &Path, to: &Path) -> std::io::Result<()> {
     fault::step(&format!("rename to {}", name_of(to)), || {
         fs::rename(from, to)
+    })
+}
+
+/// Gives a folder its final name in one step, also where another folder has that, which is removed.
+///
+/// # Errors
+/// [`Kind::Internal`] when the file system refuses.
+pub(crate) fn replace_folder(from: &Path, to: &Path) -> Result<()> {
+    let exchange = || {
+        fault::step(&format!("exchange {}", name_of(to)), || {
+            rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE)
+        })
+    };
+    if to.exists() {
+        if exchange().is_ok() {
+            return remove_all(from);
+        }
+        // Not every file system can exchange two names.
+        remove_all(to)?;
+    }
+    rename(from, to).context(Kind::Internal, || {
+        format!("cannot move {} to {}", from.display(), to.display())
     })
 }
 

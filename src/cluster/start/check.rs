@@ -7,7 +7,7 @@ use crate::addon::{self, Folder};
 use crate::cluster::env::Env;
 use crate::cluster::machine::host::Host;
 use crate::cluster::machine::watch::Watcher;
-use crate::cluster::machine::{Machine, ports, room};
+use crate::cluster::machine::{Machine, keys, ports, room};
 use crate::cluster::saved::suspend;
 use crate::cluster::spec::{self, NewProfile, StartOptions};
 use crate::cluster::start::addon_images::Loading;
@@ -258,19 +258,7 @@ fn take_back(env: &Env<'_>, host: &Host<'_>, cluster: &Cluster) -> Result<()> {
         host.delete_volume(volume)?;
     }
     fsutil::remove_all(&cluster.dir.pki())?;
-    fsutil::remove_all(&cluster.dir.handover())
-}
-
-/// Records the disk that libvirt has, which counts: a process may have been killed between freezing a
-/// disk and recording the new one.
-fn follow_disk(host: &Host<'_>, profile: &mut Profile) -> Result<()> {
-    let domain = Machine::of(host, profile)?.names.domain;
-    if let Some(path) = host.libvirt().root_disk(&domain)?
-        && let Some(disk) = path.file_name().and_then(|name| name.to_str())
-    {
-        disk.clone_into(&mut profile.first_mut().disk);
-    }
-    Ok(())
+    keys::end_handover(&cluster.dir)
 }
 
 fn report_migration(env: &Env<'_>, dir: &ProfileDir) {
