@@ -87,6 +87,9 @@ impl Save<'_> {
         let _shared = self.env.lock_shared()?;
         if !host.has_own_pool()? {
             return Err(Error::state("the cluster has no storage pool"));
+        if let Some(disk) = self.machine.disk()? {
+            cluster.profile.first_mut().disk = disk;
+        }
         }
         let partial = into.root.with_extension(UNFINISHED);
         fsutil::remove_all(&partial)?;

@@ -155,7 +155,9 @@ fn change(
     if settled.never_ran {
         take_back(env, host, &cluster)?;
     } else {
-        follow_disk(host, &mut cluster.profile)?;
+        if let Some(disk) = Machine::of(host, &cluster.profile)?.disk()? {
+            cluster.profile.first_mut().disk = disk;
+        }
     }
     let fixed = settled.running || suspend::is_suspended(&cluster);
     let (profile, args) = (&mut cluster.profile, &options.cluster);
