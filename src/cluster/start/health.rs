@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::pki::Pki;
 use crate::progress::{Progress, Silent, Step};
 use crate::provision::{self, Wanted};
-use crate::remote::{self, Output, Remote, Target};
+use crate::remote::{Output, Remote, Target};
 use crate::trace;
 
 /// Checks the health of the cluster. A resumed node in which something has to be changed goes back to
@@ -224,7 +224,7 @@ fn compare(
     let role = connecting.cluster.profile.first().role;
     let mut session = connecting.connect_with_identity(watcher, limit)?;
     let span = trace::span("compare the files");
-    let changed = remote::changed(session.as_mut(), &wanted.files, &wanted.optional)?;
+    let changed = session.changed(&wanted.files, &wanted.optional)?;
     drop(span);
     if changed.is_empty() {
         provision::verify(session.as_mut(), role)?;
