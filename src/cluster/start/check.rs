@@ -18,7 +18,6 @@ use crate::egress::{self, HostFacts};
 use crate::error::{Error, Result};
 use crate::fsutil;
 use crate::hypervisor::{Acceleration, HostInfo};
-use crate::kubeconfig;
 use crate::name::ProfileName;
 use crate::profile::{self, FILE_VERSION, Profile};
 use crate::store::ProfileDir;
@@ -112,7 +111,7 @@ fn settle_kubeconfig(
     let kubeconfig = match existing {
         Some(profile) => profile.kubeconfig.clone(),
         None if options.own_kubeconfig => env.store.profile_dir(name).kubeconfig(),
-        None => kubeconfig::default_path()?,
+        None => env.backend.kubeconfig()?,
     };
     context::check(env.store, name, &kubeconfig)?;
     Ok(kubeconfig)
@@ -212,6 +211,7 @@ fn new_start<'a>(
         boots: 1,
         pki: None,
         egress: None,
+        wanted: None,
         cluster,
     })
 }

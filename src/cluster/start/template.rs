@@ -16,7 +16,7 @@ use crate::cluster::start::ports::replace_taken;
 use crate::cluster::template_key::{self, KeyParts};
 use crate::error::{Error, Kind, Result};
 use crate::fsutil;
-use crate::pki::{self, Pki};
+use crate::pki;
 use crate::progress::Step;
 use crate::provision;
 use crate::store::ProfileDir;
@@ -32,7 +32,7 @@ pub(super) fn find(start: &mut Start<'_>) -> Result<Option<Template>> {
     if start.options.cluster.no_template || support::obstacle(&start.info).is_some() {
         return Ok(None);
     }
-    let plan = start.plan(Some(&Pki::blank()))?;
+    let plan = start.plan_without_keys()?;
     let addons = addons::enabled(&start.cluster.profile, &start.cluster.dir)?;
     let digest = |addon: &Addon| (addon.name.clone(), addon.digest());
     // Archives may be large: their stamps stand for their content.
