@@ -16,7 +16,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags};
 
 use crate::error::{Kind, Result, ResultExt};
-use crate::fault;
+use crate::{fault, process};
 
 /// Makes a directory and its parents with mode 0700; a directory that is there stays as it is.
 ///
@@ -183,11 +183,11 @@ pub(crate) fn of_processes(parent: &Path, prefix: &str) -> (Vec<PathBuf>, Vec<Pa
         let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(prefix)) else {
             continue;
         };
-        let process = rest.split_once('-').map_or(rest, |(process, _)| process);
-        if process.parse::<u32>().is_err() {
+        let id = rest.split_once('-').map_or(rest, |(id, _)| id);
+        let Ok(id) = id.parse() else {
             continue;
-        }
-        if Path::new("/proc").join(process).exists() {
+        };
+        if process::is_running(id) {
             living.push(entry.path());
         } else {
             dead.push(entry.path());
@@ -207,7 +207,7 @@ pub(crate) const STAGING: &str = ".staging-";
 pub(crate) fn staging_dir(parent: &Path) -> Result<tempfile::TempDir> {
     of_living_processes(parent, STAGING)?;
     tempfile::Builder::new()
-        .prefix(&format!("{STAGING}{}-", std::process::id()))
+        .prefix(&format!("{STAGING}{}-", process::id()))
         .permissions(fs::Permissions::from_mode(0o700))
         .tempdir_in(parent)
         .context(Kind::Internal, || {

@@ -51,9 +51,10 @@ impl WholeFile {
     ///
     /// # Errors
     /// When the file system refuses; a file that was there is untouched then.
-    pub(crate) fn finish(self) -> io::Result<()> {
+    pub(crate) fn finish(mut self) -> io::Result<()> {
         self.file.as_file().sync_all()?;
-        fault::point("staged", &format!("write {}", name_of(&self.path)));
+        let place = format!("write {}", name_of(&self.path));
+        fault::point_leaving("staged", &place, || self.file.disable_cleanup(true));
         self.file.persist(&self.path)?;
         // The rename itself must survive a power loss as well.
         if let Ok(folder) = File::open(folder_of(&self.path)) {
