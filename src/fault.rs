@@ -20,11 +20,26 @@ pub(crate) fn step<T>(name: &str, step: impl FnOnce() -> T) -> T {
 }
 
 /// Marks a place in the middle of something, such as `point("staged", "write profile.toml")`.
+pub(crate) fn point(when: &str, name: &str) {
+    point_leaving(when, name, || {});
+}
+
+/// Does what [`point`] does; `leave` keeps this thread from cleaning up where a test only simulates
+/// that the process is killed.
 #[cfg(not(debug_assertions))]
-pub fn point(_when: &str, _name: &str) {}
+pub(crate) fn point_leaving(_when: &str, _name: &str, _leave: impl FnOnce()) {}
+
+/// Returns whether a test simulates that this process is killed: then nothing cleans up.
+pub(crate) fn is_killed() -> bool {
+    #[cfg(test)]
+    if crate::process::simulated::is_killed() {
+        return true;
+    }
+    false
+}
 
 #[cfg(debug_assertions)]
-pub(crate) use armed::point;
+pub(crate) use armed::point_leaving;
 
 #[cfg(debug_assertions)]
 mod armed {
@@ -76,7 +91,13 @@ mod armed {
     static PASSED: LazyLock<Mutex<HashMap<String, u32>>> = LazyLock::new(Mutex::default);
 
     /// Counts the place, and sends the signal where it is the one of `KUBBY_FAULT`.
-    pub(crate) fn point(when: &str, name: &str) {
+    pub(crate) fn point_leaving(when: &str, name: &str, leave: impl FnOnce()) {
+        #[cfg(test)]
+        if crate::process::simulated::pass(|| format!("{when} {}", plain(name)), leave) {
+            return;
+        }
+        #[cfg(not(test))]
+        drop(leave);
         if FAULT.is_none() && LOG.is_none() {
             return;
         }

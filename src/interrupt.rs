@@ -129,6 +129,10 @@ pub fn check() -> Result<()> {
 /// # Errors
 /// [`Kind::Interrupted`] after a signal.
 pub fn sleep(duration: Duration) -> Result<()> {
+    #[cfg(test)]
+    if crate::process::simulated::sleeps() {
+        return check();
+    }
     let end = Instant::now() + duration;
     loop {
         check()?;

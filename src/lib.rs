@@ -35,6 +35,8 @@ mod provision;
 mod remote;
 mod role;
 mod service;
+#[cfg(test)]
+mod simulation;
 mod store;
 #[doc(hidden)]
 pub mod testing;

@@ -1,9 +1,30 @@
 //! The identity of a process, which distinguishes the leftovers of an ended one from the work of a
 //! running one.
 
+#[cfg(test)]
+pub(crate) mod simulated;
+
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
+
+/// Returns the id of this process.
+pub(crate) fn id() -> u32 {
+    #[cfg(test)]
+    if let Some(id) = simulated::id() {
+        return id;
+    }
+    std::process::id()
+}
+
+/// Returns whether a process with this id runs.
+pub(crate) fn is_running(id: u32) -> bool {
+    #[cfg(test)]
+    if simulated::id() == Some(id) {
+        return true;
+    }
+    Path::new("/proc").join(id.to_string()).exists()
+}
 
 /// A process of some host at some time. Its text has no line breaks, and is read back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +42,7 @@ pub(crate) struct ProcessMark {
 impl ProcessMark {
     /// Returns the mark of this process.
     pub(crate) fn own() -> Self {
-        let id = std::process::id();
+        let id = id();
         ProcessMark {
             id,
             began: began(id).unwrap_or_default(),
@@ -78,6 +99,10 @@ impl FromStr for ProcessMark {
 
 /// Returns the start of a process, `proc(5)`'s `starttime`; `None` where there is no such process.
 fn began(id: u32) -> Option<u64> {
+    #[cfg(test)]
+    if simulated::id() == Some(id) {
+        return Some(0);
+    }
     let stat =
         std::fs::read_to_string(Path::new("/proc").join(id.to_string()).join("stat")).ok()?;
     // The program's name, in parentheses, may hold anything; the field is the 22nd of all.

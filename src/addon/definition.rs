@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -59,7 +60,11 @@ struct Definition {
 ///
 /// # Errors
 /// None in practice: a test reads them all.
-pub(crate) fn builtin() -> Result<Vec<Addon>> {
+pub(crate) fn builtin() -> Result<&'static [Addon]> {
+    static ALL: OnceLock<Vec<Addon>> = OnceLock::new();
+    if let Some(all) = ALL.get() {
+        return Ok(all);
+    }
     let mut folders: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
     for (path, content) in recipes::files("addons") {
         if let Some((folder, file)) = path.split_once('/') {
@@ -69,7 +74,9 @@ pub(crate) fn builtin() -> Result<Vec<Addon>> {
         }
     }
     let folders = folders.iter();
-    folders.map(|(name, files)| assemble(name, files)).collect()
+    let all: Result<Vec<Addon>> = folders.map(|(name, files)| assemble(name, files)).collect();
+    let all = all?;
+    Ok(ALL.get_or_init(|| all))
 }
 
 /// Returns the built-in add-on of a name.
@@ -79,7 +86,8 @@ pub(crate) fn builtin() -> Result<Vec<Addon>> {
 pub fn find(name: &str) -> Result<Addon> {
     let all = builtin()?;
     let names: Vec<String> = all.iter().map(|a| a.name.clone()).collect();
-    all.into_iter().find(|a| a.name == name).ok_or_else(|| {
+    let found = all.iter().find(|a| a.name == name);
+    found.cloned().ok_or_else(|| {
         let names = names.join(", ");
         Error::usage(format!(
             "there is no add-on named `{name}`; there are {names}"
@@ -92,8 +100,8 @@ pub fn find(name: &str) -> Result<Addon> {
 
 /// Returns the names of the add-ons that a new cluster gets.
 pub(crate) fn default_names() -> Vec<String> {
-    let all = builtin().unwrap_or_default().into_iter();
-    all.filter(|a| a.default).map(|a| a.name).collect()
+    let all = builtin().unwrap_or_default().iter();
+    all.filter(|a| a.default).map(|a| a.name.clone()).collect()
 }
 
 /// Puts an add-on together from its files as `(name, text)`.

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use ureq::http::Method;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig, TlsProvider};
 
 use super::node::NodeStatus;
+use super::transport::{Https, Request, Transport};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::{fault, interrupt};
 
@@ -22,10 +24,9 @@ const TRIES: u32 = 4;
 /// The pause between two of them.
 const BETWEEN_TRIES: Duration = Duration::from_millis(500);
 
-/// The API of one cluster, reached on the host's loopback with a client certificate.
+/// The API of one cluster.
 pub struct ApiClient {
-    agent: ureq::Agent,
-    base: String,
+    transport: Box<dyn Transport>,
 }
 
 /// The API's answer.
@@ -103,15 +104,31 @@ impl ApiClient {
             .build();
         let agent = ureq::Agent::config_builder()
             .tls_config(tls)
-            .timeout_global(Some(REQUEST_LIMIT))
             .http_status_as_error(false)
             // The address is this host's loopback: a proxy could only get in the way.
             .proxy(None)
             .build()
             .new_agent();
-        Ok(ApiClient {
+        Ok(ApiClient::over(Https {
             agent,
             base: format!("https://127.0.0.1:{port}"),
+        }))
+    }
+
+    /// Makes a client that sends its requests in another way.
+    pub(crate) fn over(transport: impl Transport + 'static) -> Self {
+        ApiClient {
+            transport: Box::new(transport),
+        }
+    }
+
+    fn ask(&self, path: &str, accept: Option<&str>) -> Result<Answer> {
+        self.transport.send(&Request {
+            method: Method::GET,
+            path,
+            accept,
+            body: None,
+            limit: REQUEST_LIMIT,
         })
     }
 
@@ -120,8 +137,7 @@ impl ApiClient {
     /// # Errors
     /// [`Kind::Unhealthy`] when nothing answers in time.
     pub fn get(&self, path: &str) -> Result<Answer> {
-        let response = self.agent.get(format!("{}{path}", self.base)).call();
-        Self::answer(response, path)
+        self.ask(path, None)
     }
 
     /// Sends `GET path` of a list, for the table that kubectl shows of it.
@@ -137,8 +153,7 @@ impl ApiClient {
     /// # Errors
     /// [`Kind::Unhealthy`] when nothing answers in time.
     pub fn get_as(&self, path: &str, accept: &str) -> Result<Answer> {
-        let request = self.agent.get(format!("{}{path}", self.base));
-        Self::answer(request.header("Accept", accept).call(), path)
+        self.ask(path, Some(accept))
     }
 
     /// Sends `PATCH path` with a JSON merge patch.
@@ -147,12 +162,13 @@ impl ApiClient {
     /// [`Kind::Unhealthy`] when nothing answers in time.
     pub fn merge_patch(&self, path: &str, patch: &Value) -> Result<Answer> {
         fault::step("change an object", || {
-            let response = self
-                .agent
-                .patch(format!("{}{path}", self.base))
-                .content_type("application/merge-patch+json")
-                .send(patch.to_string());
-            Self::answer(response, path)
+            self.transport.send(&Request {
+                method: Method::PATCH,
+                path,
+                accept: None,
+                body: Some(("application/merge-patch+json", patch.to_string())),
+                limit: REQUEST_LIMIT,
+            })
         })
     }
 
@@ -163,19 +179,14 @@ impl ApiClient {
     /// [`Kind::Unhealthy`] when nothing answers in time.
     pub fn apply(&self, path: &str, object: &Value, force: bool) -> Result<Answer> {
         fault::step("apply an object", || {
-            let response = self
-                .agent
-                .patch(format!(
-                    "{}{path}?fieldManager=kubby&force={force}",
-                    self.base
-                ))
-                .config()
-                .timeout_global(Some(APPLY_LIMIT))
-                .build()
-                .content_type("application/apply-patch+yaml")
+            self.transport.send(&Request {
+                method: Method::PATCH,
+                path: &format!("{path}?fieldManager=kubby&force={force}"),
+                accept: None,
                 // JSON is YAML.
-                .send(object.to_string());
-            Self::answer(response, path)
+                body: Some(("application/apply-patch+yaml", object.to_string())),
+                limit: APPLY_LIMIT,
+            })
         })
     }
 
@@ -185,11 +196,13 @@ impl ApiClient {
     /// [`Kind::Unhealthy`] when nothing answers in time.
     pub fn delete(&self, path: &str) -> Result<Answer> {
         fault::step("delete an object", || {
-            let response = self
-                .agent
-                .delete(format!("{}{path}?propagationPolicy=Foreground", self.base))
-                .call();
-            Self::answer(response, path)
+            self.transport.send(&Request {
+                method: Method::DELETE,
+                path: &format!("{path}?propagationPolicy=Foreground"),
+                accept: None,
+                body: None,
+                limit: REQUEST_LIMIT,
+            })
         })
     }
 
@@ -211,20 +224,6 @@ impl ApiClient {
     pub fn require_patch(&self, path: &str, patch: &Value) -> Result<()> {
         let answer = patiently(|| self.merge_patch(path, patch))?;
         answer.require(&format!("changing {path}")).map(drop)
-    }
-
-    fn answer(
-        response: std::result::Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-        path: &str,
-    ) -> Result<Answer> {
-        let fail = || format!("kube-apiserver did not answer {path}");
-        let mut response = response.context(Kind::Unhealthy, fail)?;
-        let status = response.status().as_u16();
-        let body = response
-            .body_mut()
-            .read_to_string()
-            .context(Kind::Unhealthy, fail)?;
-        Ok(Answer { status, body })
     }
 
     /// Checks that kube-apiserver reports that it is ready.

@@ -5,8 +5,11 @@ mod client;
 mod list;
 mod node;
 mod path;
+mod transport;
 
 pub use client::{Answer, ApiClient};
 pub(crate) use list::items;
 pub(crate) use node::{CONTROL_PLANE_LABEL, NodeStatus};
 pub(crate) use path::{Collection, segment, selected};
+#[cfg(test)]
+pub(crate) use transport::{Request, Transport};

@@ -1,14 +1,18 @@
 //! The surroundings of an operation, and what it reaches outside of this process.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::api::ApiClient;
 use crate::assets::components::{self, ComponentSet};
 use crate::assets::node_image::{self, NodeImage};
+use crate::egress::HostFacts;
 use crate::error::{Error, Result};
 use crate::fsutil::{self, Lock};
-use crate::hypervisor::{AccelFacts, HostInfo, Hypervisor, Libvirt};
+use crate::hypervisor::{self, AccelFacts, HostInfo, Hypervisor, Libvirt};
+use crate::kubeconfig;
 use crate::name::ProfileName;
+use crate::pki::{self, Pki, PkiSpec};
 use crate::progress::Progress;
 use crate::remote::{Remote, Ssh, Target};
 use crate::store::Store;
@@ -86,6 +90,27 @@ pub trait Backend: Send + Sync {
         tick: &mut dyn FnMut(Duration) -> Result<()>,
     ) -> Result<Box<dyn Remote>>;
 
+    /// Returns the URI of the libvirt that is used unless the user or a profile names another.
+    fn default_uri(&self) -> String;
+
+    /// Returns the kubeconfig file of the user.
+    ///
+    /// # Errors
+    /// As [`kubeconfig::default_path`].
+    fn kubeconfig(&self) -> Result<PathBuf>;
+
+    /// Creates or renews a cluster's keys and certificates where that is needed.
+    ///
+    /// # Errors
+    /// As [`pki::ensure`].
+    fn pki(&self, dir: &Path, spec: &PkiSpec) -> Result<Pki>;
+
+    /// Returns the folder in which image builds have their private folders.
+    fn temporary_folder(&self) -> PathBuf;
+
+    /// Reads the host's settings of registries, proxies, authorities and name servers.
+    fn host_facts(&self) -> HostFacts;
+
     /// Returns a client for the API at a port of 127.0.0.1, with PEM texts of the CA to trust and of
     /// the operator's certificate and key.
     ///
@@ -128,6 +153,26 @@ impl Backend for Real {
         tick: &mut dyn FnMut(Duration) -> Result<()>,
     ) -> Result<Box<dyn Remote>> {
         Ok(Box::new(Ssh::connect_when_ready(target, deadline, tick)?))
+    }
+
+    fn default_uri(&self) -> String {
+        hypervisor::default_uri(None)
+    }
+
+    fn kubeconfig(&self) -> Result<PathBuf> {
+        kubeconfig::default_path()
+    }
+
+    fn pki(&self, dir: &Path, spec: &PkiSpec) -> Result<Pki> {
+        pki::ensure(dir, spec)
+    }
+
+    fn temporary_folder(&self) -> PathBuf {
+        std::env::temp_dir()
+    }
+
+    fn host_facts(&self) -> HostFacts {
+        HostFacts::read()
     }
 
     fn api(&self, port: u16, ca: &str, certificate: &str, key: &str) -> Result<ApiClient> {

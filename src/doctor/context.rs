@@ -8,8 +8,7 @@ use crate::cluster::env::Env;
 use crate::cluster::machine::host::Host;
 use crate::cluster::saved::garbage;
 use crate::error::{Error, Result};
-use crate::hypervisor::{self, HostInfo};
-use crate::kubeconfig;
+use crate::hypervisor::HostInfo;
 use crate::profile::{Profile, ProfileName};
 use crate::store::ProfileDir;
 
@@ -66,7 +65,7 @@ impl<'a> DoctorContext<'a> {
                 }
             })
             .collect();
-        let mut uris = vec![hypervisor::default_uri(None)];
+        let mut uris = vec![env.backend.default_uri()];
         let of_profiles = profiles.iter().filter_map(Seen::profile);
         let saved = garbage::templates(store);
         let of_templates = saved.iter().map(|saved| &saved.profile);
@@ -81,7 +80,7 @@ impl<'a> DoctorContext<'a> {
         });
         Ok(DoctorContext {
             shared_busy: store.is_shared_locked(),
-            default_kubeconfig: kubeconfig::default_path(),
+            default_kubeconfig: env.backend.kubeconfig(),
             connections: connections.collect(),
             env: *env,
             profiles,

@@ -11,7 +11,7 @@ const MOST_BYTES: u64 = 1 << 20;
 /// Texts of the host's files, with their paths for messages. Not to be printed: a proxy's URL may
 /// hold a password.
 #[derive(Clone, Default)]
-pub(crate) struct HostFacts {
+pub struct HostFacts {
     /// Docker's `daemon.json`.
     pub docker: Option<(PathBuf, String)>,
     /// Podman's `registries.conf` and the files of `registries.conf.d`, in order.

@@ -5,14 +5,18 @@ mod output;
 
 pub(crate) use lock::{Lock, is_locked};
 pub use output::write_atomic;
-pub(crate) use output::{Digesting, Output, WholeFile, check_destination, remove_unfinished};
+pub(crate) use output::{
+    Digesting, Output, WholeFile, check_destination, remove_unfinished, remove_unfinished_files,
+};
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
+use rustix::fs::{CWD, RenameFlags};
+
 use crate::error::{Kind, Result, ResultExt};
-use crate::fault;
+use crate::{fault, process};
 
 /// Makes a directory and its parents with mode 0700; a directory that is there stays as it is.
 ///
@@ -45,6 +49,28 @@ fn name_of(path: &Path) -> std::borrow::Cow<'_, str> {
 pub(crate) fn rename(from: &Path, to: &Path) -> std::io::Result<()> {
     fault::step(&format!("rename to {}", name_of(to)), || {
         fs::rename(from, to)
+    })
+}
+
+/// Gives a folder its final name in one step, also where another folder has that, which is removed.
+///
+/// # Errors
+/// [`Kind::Internal`] when the file system refuses.
+pub(crate) fn replace_folder(from: &Path, to: &Path) -> Result<()> {
+    let exchange = || {
+        fault::step(&format!("exchange {}", name_of(to)), || {
+            rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE)
+        })
+    };
+    if to.exists() {
+        if exchange().is_ok() {
+            return remove_all(from);
+        }
+        // Not every file system can exchange two names.
+        remove_all(to)?;
+    }
+    rename(from, to).context(Kind::Internal, || {
+        format!("cannot move {} to {}", from.display(), to.display())
     })
 }
 
@@ -157,11 +183,11 @@ pub(crate) fn of_processes(parent: &Path, prefix: &str) -> (Vec<PathBuf>, Vec<Pa
         let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(prefix)) else {
             continue;
         };
-        let process = rest.split_once('-').map_or(rest, |(process, _)| process);
-        if process.parse::<u32>().is_err() {
+        let id = rest.split_once('-').map_or(rest, |(id, _)| id);
+        let Ok(id) = id.parse() else {
             continue;
-        }
-        if Path::new("/proc").join(process).exists() {
+        };
+        if process::is_running(id) {
             living.push(entry.path());
         } else {
             dead.push(entry.path());
@@ -181,7 +207,7 @@ pub(crate) const STAGING: &str = ".staging-";
 pub(crate) fn staging_dir(parent: &Path) -> Result<tempfile::TempDir> {
     of_living_processes(parent, STAGING)?;
     tempfile::Builder::new()
-        .prefix(&format!("{STAGING}{}-", std::process::id()))
+        .prefix(&format!("{STAGING}{}-", process::id()))
         .permissions(fs::Permissions::from_mode(0o700))
         .tempdir_in(parent)
         .context(Kind::Internal, || {

@@ -51,9 +51,10 @@ impl WholeFile {
     ///
     /// # Errors
     /// When the file system refuses; a file that was there is untouched then.
-    pub(crate) fn finish(self) -> io::Result<()> {
+    pub(crate) fn finish(mut self) -> io::Result<()> {
         self.file.as_file().sync_all()?;
-        fault::point("staged", &format!("write {}", name_of(&self.path)));
+        let place = format!("write {}", name_of(&self.path));
+        fault::point_leaving("staged", &place, || self.file.disable_cleanup(true));
         self.file.persist(&self.path)?;
         // The rename itself must survive a power loss as well.
         if let Ok(folder) = File::open(folder_of(&self.path)) {
@@ -96,10 +97,21 @@ pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<()> {
 /// [`Kind::Internal`] when one cannot be removed.
 pub(crate) fn remove_unfinished(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let path = entry.path();
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_unfinished(&path)?;
-        } else if name_of(&path).starts_with(UNFINISHED) {
+            remove_unfinished(&entry.path())?;
+        }
+    }
+    remove_unfinished_files(dir)
+}
+
+/// Removes the unfinished files from a folder, but not from the folders in it.
+///
+/// # Errors
+/// As [`remove_unfinished`].
+pub(crate) fn remove_unfinished_files(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if !path.is_dir() && name_of(&path).starts_with(UNFINISHED) {
             remove_all(&path)?;
         }
     }

@@ -30,7 +30,7 @@ fn pipes(channel: &Path) -> [PathBuf; 2] {
 ///
 /// # Errors
 /// [`Kind::Hypervisor`] when the file system refuses.
-pub(super) fn ensure(channel: &Path) -> Result<()> {
+pub(crate) fn ensure(channel: &Path) -> Result<()> {
     for path in pipes(channel) {
         let mode = Mode::RUSR | Mode::WUSR;
         match rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, mode, 0) {
@@ -49,7 +49,7 @@ pub(super) fn ensure(channel: &Path) -> Result<()> {
 ///
 /// # Errors
 /// [`Kind::Hypervisor`] when the file system refuses.
-pub(super) fn remove(channel: &Path) -> Result<bool> {
+pub(crate) fn remove(channel: &Path) -> Result<bool> {
     let mut any = false;
     for path in pipes(channel) {
         match fs::remove_file(&path) {

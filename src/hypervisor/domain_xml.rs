@@ -217,35 +217,38 @@ fn netdev_argument(forwards: &[PortForward]) -> String {
     netdev
 }
 
+/// Returns the domain of a machine, for tests.
+#[cfg(test)]
+pub(crate) fn example(acceleration: Acceleration) -> DomainSpec {
+    DomainSpec {
+        name: "kubby-dev".into(),
+        uuid: Uuid::from_u128(0x1234),
+        title: "kubby profile dev".into(),
+        description: "Made by kubby; remove it with: kubby delete dev".into(),
+        owner: Owner {
+            profile: "dev".into(),
+            home: "/home/user/.kubby".into(),
+            version: "0.1.0".into(),
+        },
+        acceleration,
+        memory: Mebibytes(3072),
+        cpus: 2,
+        kernel: "/pool/vmlinuz-1".into(),
+        initrd: "/pool/initrd-1".into(),
+        kernel_args: vec!["root=/dev/vda".into(), "rw".into(), "quiet".into()],
+        root_disk: "/pool/dev.qcow2".into(),
+        components: "/pool/components-1".into(),
+        seed: "/pool/dev-seed".into(),
+        console_log: "/pool/dev-console.log".into(),
+        channel: Some("/pool/dev.channel".into()),
+        forwards: vec![PortForward::tcp(40022, 22), PortForward::tcp(46443, 6443)],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn spec(acceleration: Acceleration) -> DomainSpec {
-        DomainSpec {
-            name: "kubby-dev".into(),
-            uuid: Uuid::from_u128(0x1234),
-            title: "kubby profile dev".into(),
-            description: "Made by kubby; remove it with: kubby delete dev".into(),
-            owner: Owner {
-                profile: "dev".into(),
-                home: "/home/user/.kubby".into(),
-                version: "0.1.0".into(),
-            },
-            acceleration,
-            memory: Mebibytes(3072),
-            cpus: 2,
-            kernel: "/pool/vmlinuz-1".into(),
-            initrd: "/pool/initrd-1".into(),
-            kernel_args: vec!["root=/dev/vda".into(), "rw".into(), "quiet".into()],
-            root_disk: "/pool/dev.qcow2".into(),
-            components: "/pool/components-1".into(),
-            seed: "/pool/dev-seed".into(),
-            console_log: "/pool/dev-console.log".into(),
-            channel: Some("/pool/dev.channel".into()),
-            forwards: vec![PortForward::tcp(40022, 22), PortForward::tcp(46443, 6443)],
-        }
-    }
+    use example as spec;
 
     #[test]
     fn emulated_domain() {

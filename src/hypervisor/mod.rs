@@ -12,7 +12,7 @@ use crate::progress::Step;
 
 pub(crate) mod accel;
 pub(crate) mod boot_watch;
-mod channel;
+pub(crate) mod channel;
 pub(crate) mod console;
 pub(crate) mod domain_xml;
 mod forward;

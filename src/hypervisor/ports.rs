@@ -34,7 +34,7 @@ pub fn find_free(count: usize, avoid: &BTreeSet<u16>) -> Result<Vec<u16>> {
             })?
             .port();
         held.push(socket);
-        if !avoid.contains(&port) {
+        if !avoid.contains(&port) && !is_simulated(port) {
             found.push(port);
         }
     }
@@ -44,6 +44,9 @@ pub fn find_free(count: usize, avoid: &BTreeSet<u16>) -> Result<Vec<u16>> {
 
 /// Returns whether a port of 127.0.0.1 can be used now, also by this user's privileges.
 pub(crate) fn can_be_had(protocol: Protocol, port: u16) -> bool {
+    if is_simulated(port) {
+        return false;
+    }
     match protocol {
         Protocol::Tcp => TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok(),
         Protocol::Udp => UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok(),
@@ -55,6 +58,9 @@ pub(crate) fn can_be_had(protocol: Protocol, port: u16) -> bool {
 /// # Errors
 /// [`Kind::Preflight`] when the port cannot be tried, such as one below 1024 without privilege.
 pub(crate) fn is_free(port: u16) -> Result<bool> {
+    if is_simulated(port) {
+        return Ok(false);
+    }
     match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
         Ok(_) => Ok(true),
         Err(e) if e.kind() == ErrorKind::AddrInUse => Ok(false),
@@ -80,6 +86,15 @@ pub(crate) fn check_free(port: u16, flag: &str) -> Result<()> {
             ))
             .with_hint(format!("see what uses it: ss -ltnp 'sport = :{port}'")),
     )
+}
+
+/// Returns whether a test's machine in memory has the port, on which no program listens.
+fn is_simulated(_port: u16) -> bool {
+    #[cfg(test)]
+    if crate::process::simulated::is_port_taken(_port) {
+        return true;
+    }
+    false
 }
 
 #[cfg(test)]

@@ -171,6 +171,28 @@ fn take<const N: usize>(rest: &mut &[u8]) -> io::Result<[u8; N]> {
     Ok(*taken)
 }
 
+/// Returns a stream as QEMU 10 writes it, with one more block and two devices' worth of bytes, for tests:
+/// the memory has this length and begins at this offset.
+#[cfg(test)]
+pub(crate) fn example(pages: u64, length: u64) -> Vec<u8> {
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend(b"\x07\0\0\0\x0bpc-q35-10.0\x05\x1aconfiguration/capabilities");
+    bytes.extend(b"\0\0\0\x01\0\0\0\x01\nmapped-ram\x01\0\0\0\x03");
+    bytes.extend(RAM_SECTION);
+    bytes.extend((length + 0x2_0000 + FLAG_MEM_SIZE).to_be_bytes());
+    bytes.extend(b"\x06pc.ram");
+    bytes.extend(length.to_be_bytes());
+    bytes.extend(1u32.to_be_bytes());
+    bytes.extend(PAGE_SIZE.to_be_bytes());
+    let bitmap = bytes.len() as u64 + 16;
+    bytes.extend(bitmap.to_be_bytes());
+    bytes.extend(pages.to_be_bytes());
+    bytes.extend(vec![0xff; ((length / PAGE_SIZE).div_ceil(64) * 8) as usize]);
+    bytes.resize((pages + length) as usize, 0xaa);
+    bytes.extend(b"\x07pc.bios rest of the stream");
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,24 +201,8 @@ mod tests {
     const PAGES: u64 = 0x10_0000;
     const LENGTH: u64 = 0x20_0000;
 
-    /// A stream as QEMU 10 writes it, with one more block and two devices' worth of bytes.
     fn stream() -> Vec<u8> {
-        let mut bytes = MAGIC.to_vec();
-        bytes.extend(b"\x07\0\0\0\x0bpc-q35-10.0\x05\x1aconfiguration/capabilities");
-        bytes.extend(b"\0\0\0\x01\0\0\0\x01\nmapped-ram\x01\0\0\0\x03");
-        bytes.extend(RAM_SECTION);
-        bytes.extend((LENGTH + 0x2_0000 + FLAG_MEM_SIZE).to_be_bytes());
-        bytes.extend(b"\x06pc.ram");
-        bytes.extend(LENGTH.to_be_bytes());
-        bytes.extend(1u32.to_be_bytes());
-        bytes.extend(PAGE_SIZE.to_be_bytes());
-        let bitmap = bytes.len() as u64 + 16;
-        bytes.extend(bitmap.to_be_bytes());
-        bytes.extend(PAGES.to_be_bytes());
-        bytes.extend([0xff; 64]);
-        bytes.resize((PAGES + LENGTH) as usize, 0xaa);
-        bytes.extend(b"\x07pc.bios rest of the stream");
-        bytes
+        example(PAGES, LENGTH)
     }
 
     #[test]

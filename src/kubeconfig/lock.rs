@@ -23,6 +23,9 @@ pub(super) struct FileLock(PathBuf);
 
 impl Drop for FileLock {
     fn drop(&mut self) {
+        if fault::is_killed() {
+            return;
+        }
         let _ = fs::remove_file(&self.0);
     }
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::Path;
 
 use crate::error::{Kind, Result, ResultExt as _};
-use crate::{fault, fsutil};
+use crate::{fault, fsutil, process};
 
 /// Replaces the kubeconfig by one of the same mode and owner, in one step.
 pub(super) fn replace(path: &Path, text: &str) -> Result<()> {
@@ -18,7 +18,9 @@ pub(super) fn replace(path: &Path, text: &str) -> Result<()> {
         .and_then(|()| take_over(path, file.as_file()))
         .and_then(|()| file.as_file().sync_all())
         .context(Kind::Kubeconfig, fail)?;
-    fault::point("staged", "write the kubeconfig");
+    fault::point_leaving("staged", "write the kubeconfig", || {
+        file.disable_cleanup(true);
+    });
     file.persist(path).context(Kind::Kubeconfig, fail)?;
     // The rename itself must survive a power loss as well.
     if let Ok(dir) = File::open(dir) {
@@ -50,7 +52,7 @@ pub(super) fn unfinished(dir: &Path) -> std::io::Result<tempfile::NamedTempFile>
     // What cannot be removed is not in the way.
     let _ = fsutil::of_living_processes(dir, PREFIX);
     tempfile::Builder::new()
-        .prefix(&format!("{PREFIX}{}-", std::process::id()))
+        .prefix(&format!("{PREFIX}{}-", process::id()))
         .permissions(fs::Permissions::from_mode(0o600))
         .tempfile_in(dir)
 }

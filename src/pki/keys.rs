@@ -81,6 +81,16 @@ impl Pki {
         &self.service_account_pub
     }
 
+    /// Returns the same as it is when it is read again: nothing was made.
+    #[cfg(test)]
+    pub(crate) fn unchanged(&self) -> Self {
+        Pki {
+            changed: Vec::new(),
+            renewed: Vec::new(),
+            ..self.clone()
+        }
+    }
+
     /// Adds a certificate and its key.
     ///
     /// # Errors

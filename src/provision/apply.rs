@@ -28,7 +28,7 @@ pub(crate) fn apply(remote: &mut dyn Remote, wanted: &Wanted) -> Result<Applied>
     }
     let changed: Vec<usize> = {
         let _span = trace::span("compare the files");
-        remote::changed(remote, &wanted.files, &wanted.optional)?
+        remote.changed(&wanted.files, &wanted.optional)?
     };
     let files: Vec<_> = changed.iter().map(|i| wanted.files[*i].clone()).collect();
     if !files.is_empty() {

@@ -156,26 +156,22 @@ pub trait Remote {
         let output = self.run_with_input(&push.command, &push.input)?;
         output.require(&push.what).map(drop)
     }
-}
 
-/// Compares files with those in the node by one command, and returns (by index) those that are
-/// missing or differ in kind, mode or content. A symbolic link counts as different, whatever it
-/// leads to. A file at a path of `optional` that is to be empty may be missing.
-///
-/// # Errors
-/// As [`Remote::exec`]; [`Kind::Internal`](crate::error::Kind::Internal) for paths that [`Remote::push`] refuses as well.
-pub fn changed(
-    remote: &mut dyn Remote,
-    files: &[NodeFile],
-    optional: &[&str],
-) -> Result<Vec<usize>> {
-    if files.is_empty() {
-        return Ok(Vec::new());
+    /// Compares files with those in the node by one command, and returns (by index) those that are
+    /// missing or differ in kind, mode or content. A symbolic link counts as different, whatever it
+    /// leads to. A file at a path of `optional` that is to be empty may be missing.
+    ///
+    /// # Errors
+    /// As [`Remote::exec`]; [`Kind::Internal`](crate::error::Kind::Internal) for paths that [`Remote::push`] refuses as well.
+    fn changed(&mut self, files: &[NodeFile], optional: &[&str]) -> Result<Vec<usize>> {
+        if files.is_empty() {
+            return Ok(Vec::new());
+        }
+        let script = files::state_script(files)?;
+        let output = self.run_with_input("sh -s", script.as_bytes())?;
+        let output = output.require("comparing files")?;
+        Ok(files::differing(files, optional, &output.stdout))
     }
-    let script = files::state_script(files)?;
-    let output = remote.run_with_input("sh -s", script.as_bytes())?;
-    let output = output.require("comparing files")?;
-    Ok(files::differing(files, optional, &output.stdout))
 }
 
 /// Returns the first line of a command, cut to what fits an error message.

@@ -14,6 +14,7 @@ use std::sync::{Arc, OnceLock};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil::{self, Lock};
 use crate::name::ProfileName;
+use crate::process;
 
 pub use profile_dir::ProfileDir;
 
@@ -150,7 +151,7 @@ impl Store {
     /// Returns the folder in which this process makes a fork before it gets its name, so that a fork that
     /// was cut short is not a cluster: no profile's name begins so.
     pub(crate) fn fork_staging(&self) -> ProfileDir {
-        let name = format!("{FORK_STAGING}{}", std::process::id());
+        let name = format!("{FORK_STAGING}{}", process::id());
         ProfileDir::at(self.profiles_dir().join(name))
     }
 

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::{HomeOrigin, SYSTEM_POOLS, Store};
 use crate::error::Result;
-use crate::fsutil;
+use crate::fsutil::{self, Lock};
 use crate::hypervisor::storage_xml;
 use crate::name::{DEFAULT_PROFILE, ProfileName};
 
@@ -30,6 +30,12 @@ impl Store {
 
     /// Records the pool's name; a no-op where it is recorded.
     pub(super) fn record_pool_name(&self) -> Result<()> {
+        if self.pool_record().exists() {
+            return Ok(());
+        }
+        // Under a lock, so that an unfinished file is a killed process's.
+        let _lock = Lock::acquire(&self.locks_dir().join("_record.lock"), || {})?;
+        fsutil::remove_unfinished_files(&self.home)?;
         if self.pool_record().exists() {
             return Ok(());
         }

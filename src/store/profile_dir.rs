@@ -49,6 +49,11 @@ impl ProfileDir {
     pub fn handover(&self) -> PathBuf {
         self.root.join("handover")
     }
+    /// Returns the folder from which [`handover`](Self::handover) gets its content as a whole. It is
+    /// named as unfinished saved states are, and removed with them.
+    pub(crate) fn handover_staging(&self) -> ProfileDir {
+        ProfileDir::at(self.root.join("handover.partial"))
+    }
     /// A mark that is there until the machine runs for the first time, see
     /// [`machine_runs`](Self::machine_runs).
     pub fn never_ran(&self) -> PathBuf {

@@ -87,8 +87,7 @@ pub mod progress {
 }
 pub mod remote {
     pub use crate::remote::{
-        NodeFile, Output, Process, Remote, Ssh, Target, bridge, changed, exec_streaming,
-        generate_key, shell,
+        NodeFile, Output, Process, Remote, Ssh, Target, bridge, exec_streaming, generate_key, shell,
     };
 }
 pub mod role {

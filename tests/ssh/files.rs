@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kubby::testing::error::Kind;
-use kubby::testing::remote::{NodeFile, Remote, changed};
+use kubby::testing::remote::{NodeFile, Remote};
 
 use crate::commands::noise;
 use crate::server::connected;
@@ -95,7 +95,7 @@ fn hundreds_of_files_go_in_one_push() {
         })
         .collect();
     ssh.push(&files).unwrap();
-    assert_eq!(changed(&mut ssh, &files, &[]).unwrap(), Vec::<usize>::new());
+    assert_eq!(ssh.changed(&files, &[]).unwrap(), Vec::<usize>::new());
     assert_eq!(names(dir.path()).len(), 607);
 }
 
@@ -169,22 +169,22 @@ fn only_what_differs_counts_as_changed() {
         NodeFile::new(path("d/x"), 0o640, "three"),
         NodeFile::new(path("link"), 0o644, "four"),
     ];
-    assert_eq!(changed(&mut ssh, &files, &[]).unwrap(), [0, 1, 2, 3, 4]);
+    assert_eq!(ssh.changed(&files, &[]).unwrap(), [0, 1, 2, 3, 4]);
     ssh.push(&files).unwrap();
-    assert_eq!(changed(&mut ssh, &files, &[]).unwrap(), Vec::<usize>::new());
-    assert_eq!(changed(&mut ssh, &[], &[]).unwrap(), Vec::<usize>::new());
+    assert_eq!(ssh.changed(&files, &[]).unwrap(), Vec::<usize>::new());
+    assert_eq!(ssh.changed(&[], &[]).unwrap(), Vec::<usize>::new());
 
     fs::write(path("a b"), "two").unwrap();
-    assert_eq!(changed(&mut ssh, &files, &[]).unwrap(), [0]);
+    assert_eq!(ssh.changed(&files, &[]).unwrap(), [0]);
     fs::set_permissions(path("empty"), fs::Permissions::from_mode(0o644)).unwrap();
-    assert_eq!(changed(&mut ssh, &files, &[]).unwrap(), [0, 1]);
+    assert_eq!(ssh.changed(&files, &[]).unwrap(), [0, 1]);
     fs::set_permissions(path("d"), fs::Permissions::from_mode(0o700)).unwrap();
     fs::remove_file(path("d/x")).unwrap();
-    assert_eq!(changed(&mut ssh, &files, &[]).unwrap(), [0, 1, 2, 3]);
+    assert_eq!(ssh.changed(&files, &[]).unwrap(), [0, 1, 2, 3]);
     fs::rename(path("link"), path("moved")).unwrap();
     symlink(path("moved"), path("link")).unwrap();
-    assert_eq!(changed(&mut ssh, &files, &[]).unwrap(), [0, 1, 2, 3, 4]);
+    assert_eq!(ssh.changed(&files, &[]).unwrap(), [0, 1, 2, 3, 4]);
 
     ssh.push(&files).unwrap();
-    assert_eq!(changed(&mut ssh, &files, &[]).unwrap(), Vec::<usize>::new());
+    assert_eq!(ssh.changed(&files, &[]).unwrap(), Vec::<usize>::new());
 }

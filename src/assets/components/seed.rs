@@ -72,7 +72,7 @@ mod tests {
         let mut wanted = vec![SANDBOX.to_owned()];
         for addon in addon::builtin().unwrap() {
             if addon.default {
-                wanted.extend(addon.images);
+                wanted.extend(addon.images.clone());
             }
         }
         assert_eq!(SEEDED.as_slice(), wanted.as_slice());

@@ -27,6 +27,38 @@ pub(crate) fn ensure(dir: &ProfileDir) -> Result<bool> {
     Ok(made)
 }
 
+/// Fills a profile's folder `handover` with the keys that the node has for now. It is there as a whole or
+/// not at all, because no start could reach the node with half of them. The caller holds the shared lock.
+///
+/// # Errors
+/// Those of `fill`; [`Kind::Internal`] when the file system refuses.
+pub(crate) fn hand_over(
+    dir: &ProfileDir,
+    fill: impl FnOnce(&ProfileDir) -> Result<()>,
+) -> Result<()> {
+    let (staged, to) = (dir.handover_staging(), dir.handover());
+    fsutil::remove_all(staged.root())?;
+    fill(&staged)?;
+    fsutil::replace_folder(staged.root(), &to)
+}
+
+/// Removes a profile's folder `handover`: the node has its own keys.
+///
+/// # Errors
+/// [`Kind::Internal`] when the file system refuses.
+pub(crate) fn end_handover(dir: &ProfileDir) -> Result<()> {
+    let staged = dir.handover_staging();
+    if !dir.handover().exists() {
+        return Ok(());
+    }
+    // In one step, for the same reason.
+    fsutil::remove_all(staged.root())?;
+    fsutil::rename(&dir.handover(), staged.root()).context(Kind::Internal, || {
+        format!("cannot remove {}", dir.handover().display())
+    })?;
+    fsutil::remove_all(staged.root())
+}
+
 /// Copies the keys of one folder into another.
 ///
 /// # Errors

@@ -141,6 +141,17 @@ impl<'a> Machine<'a> {
         Ok(self.find()?.map_or(State::ShutOff, |domain| domain.state))
     }
 
+    /// Returns the volume that libvirt has as the machine's disk, which counts: a process may have been killed
+    /// between freezing a disk and recording the new one. `None` where there is no domain.
+    ///
+    /// # Errors
+    /// [`Kind::Hypervisor`] when libvirt does not answer.
+    pub(crate) fn disk(&self) -> Result<Option<String>> {
+        let path = self.host.libvirt().root_disk(&self.names.domain)?;
+        let name = path.as_deref().and_then(|path| path.file_name()?.to_str());
+        Ok(name.map(str::to_owned))
+    }
+
     /// Returns the domain, which has to run or to be paused; `so` completes the error after a comma.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use crate::cluster::machine::host::Host;
 use crate::cluster::saved::garbage;
 use crate::error::{Kind, Result};
 use crate::fsutil::{self, Lock};
-use crate::hypervisor::{self, Foreign};
+use crate::hypervisor::Foreign;
 use crate::kubeconfig;
 use crate::name::ProfileName;
 use crate::profile::Profile;
@@ -47,7 +47,7 @@ pub(crate) fn delete_locked(env: &Env<'_>, name: &ProfileName, lock: Lock) -> Re
     let uri = profile
         .as_ref()
         .map(|p| p.connect.clone())
-        .unwrap_or_else(|| hypervisor::default_uri(None));
+        .unwrap_or_else(|| env.backend.default_uri());
     let step = progress.step(&format!("Delete the cluster `{name}`"));
     let machine = match Host::open(env, &uri) {
         Ok(host) => remove_machine(env, &host, name, profile.as_ref(), existed)?,
@@ -129,7 +129,7 @@ fn remove_machine(
 fn remove_context(env: &Env<'_>, name: &ProfileName, profile: Option<&Profile>) -> Result<bool> {
     let file = match profile {
         Some(profile) => Ok(profile.kubeconfig.clone()),
-        None => kubeconfig::default_path(),
+        None => env.backend.kubeconfig(),
     };
     let Ok(file) = file else { return Ok(false) };
     let context = name.resource_name();

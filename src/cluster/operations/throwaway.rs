@@ -6,6 +6,7 @@ use crate::cluster::spec::StartOptions;
 use crate::cluster::start::{self, Started};
 use crate::cluster::throwaway_mark::{is_abandoned, is_held};
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::fsutil::{self, Lock};
 use crate::name::ProfileName;
 
@@ -97,7 +98,7 @@ impl<'a> Throwaway<'a> {
 
 impl Drop for Throwaway<'_> {
     fn drop(&mut self) {
-        if self.over {
+        if self.over || fault::is_killed() {
             return;
         }
         if let Err(e) = delete::delete(&self.env, &self.name) {

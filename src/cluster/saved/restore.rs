@@ -13,7 +13,6 @@ use crate::cluster::template_key;
 use crate::error::{Error, Result};
 use crate::fsutil;
 use crate::pki;
-use crate::store::ProfileDir;
 use crate::units::Mebibytes;
 
 /// The cluster that a saved state was saved of.
@@ -53,7 +52,7 @@ pub(crate) fn restore(
     }
     fsutil::remove_all(&cluster.dir.addons())?;
     fsutil::copy_private(&files.addons(), &cluster.dir.addons())?;
-    keys::copy(&files, &ProfileDir::at(cluster.dir.handover()))?;
+    keys::hand_over(&cluster.dir, |to| keys::copy(&files, to))?;
     cluster.profile.first_mut().disk.clone_from(&disk);
     let resumed = SavedDir::at(cluster.dir.suspended());
     fsutil::remove_all(&resumed.root)?;

@@ -11,6 +11,7 @@ use crate::cluster::saved::garbage::UNFINISHED;
 use crate::cluster::saved::identity;
 use crate::cluster::saved::state::{self, FORMAT, HostMark, Memory, Saved, SavedDir, Stamp};
 use crate::error::{Error, Kind, Result, ResultExt};
+use crate::fault;
 use crate::fsutil;
 use crate::hypervisor::{Hypervisor, State, saved_stream};
 use crate::progress::Step;
@@ -47,6 +48,9 @@ struct Unfinished {
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
+        if fault::is_killed() {
+            return;
+        }
         for path in &self.paths {
             let _ = fsutil::remove_all(path);
         }
@@ -62,7 +66,7 @@ struct Paused<'a> {
 
 impl Drop for Paused<'_> {
     fn drop(&mut self) {
-        if self.resume {
+        if self.resume && !fault::is_killed() {
             let _ = self.libvirt.resume(self.domain);
         }
     }
@@ -83,6 +87,9 @@ impl Save<'_> {
     ) -> Result<Saved> {
         let host = self.machine.host;
         let state = self.machine.state()?;
+        if let Some(disk) = self.machine.disk()? {
+            cluster.profile.first_mut().disk = disk;
+        }
         // No other process knows the files until the manifest is there: a sweep has to wait.
         let _shared = self.env.lock_shared()?;
         if !host.has_own_pool()? {

@@ -9,7 +9,6 @@ use crate::cluster::saved::state::{self, Saved, SavedDir};
 use crate::cluster::saved::{garbage, support};
 use crate::error::{Error, Result};
 use crate::fsutil;
-use crate::hypervisor;
 use crate::name::ProfileName;
 use crate::profile::Profile;
 use crate::store::Store;
@@ -91,10 +90,10 @@ impl Found {
     }
 
     /// Returns the connection of the libvirt that has its files.
-    fn uri(&self) -> String {
+    fn uri(&self, env: &Env<'_>) -> String {
         match &self.saved {
             Ok(Some(saved)) => saved.profile.connect.clone(),
-            _ => hypervisor::default_uri(None),
+            _ => env.backend.default_uri(),
         }
     }
 }
@@ -124,7 +123,7 @@ fn users(host: &Host<'_>, id: &str) -> Result<Vec<ProfileName>> {
 pub(crate) fn list(env: &Env<'_>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for found in all(env.store) {
-        let host = Host::open(env, &found.uri())?;
+        let host = Host::open(env, &found.uri(env))?;
         let problem = found.problem(&host)?;
         let saved = found.saved.ok().flatten();
         let profile = saved.as_ref().map(|saved| &saved.profile);
@@ -207,7 +206,7 @@ pub(crate) fn prune(env: &Env<'_>, every: bool) -> Result<Vec<String>> {
     let all = all(env.store);
     let mut chosen = Vec::new();
     for found in &all {
-        if every || found.problem(&Host::open(env, &found.uri())?)?.is_some() {
+        if every || found.problem(&Host::open(env, &found.uri(env))?)?.is_some() {
             chosen.push(found);
         }
     }
@@ -218,7 +217,7 @@ fn remove(env: &Env<'_>, chosen: &[&Found]) -> Result<Vec<String>> {
     let store = env.store;
     let step = env.progress.step("Delete warm templates");
     // Also where nothing was chosen: a cluster may not need its mapped memory any more.
-    let mut uris: BTreeSet<String> = chosen.iter().map(|found| found.uri()).collect();
+    let mut uris: BTreeSet<String> = chosen.iter().map(|found| found.uri(env)).collect();
     for name in store.profile_names()? {
         let profile = Profile::load(&store.profile_dir(&name)).ok().flatten();
         uris.extend(profile.map(|profile| profile.connect));

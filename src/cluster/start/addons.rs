@@ -18,7 +18,7 @@ pub(super) fn run(start: &mut Start<'_>) -> Result<Flow> {
     }
     let progress = start.env.progress;
     let api = start.api()?;
-    let units = start.plan(None)?.units;
+    let plan = start.plan()?;
     let deadline = Instant::now() + start.limit(HEALTH_LIMIT);
     let step = progress.step("Wait for the API");
     let node = &mut start.nodes[0];
@@ -28,7 +28,7 @@ pub(super) fn run(start: &mut Start<'_>) -> Result<Flow> {
             Some(session) => session.as_mut(),
             None => return Ok(Flow::Next),
         },
-        units: &units,
+        units: &plan.units,
         watcher: &mut node.watcher,
         deadline,
         cancel: None,

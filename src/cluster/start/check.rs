@@ -7,7 +7,7 @@ use crate::addon::{self, Folder};
 use crate::cluster::env::Env;
 use crate::cluster::machine::host::Host;
 use crate::cluster::machine::watch::Watcher;
-use crate::cluster::machine::{Machine, ports, room};
+use crate::cluster::machine::{Machine, keys, ports, room};
 use crate::cluster::saved::suspend;
 use crate::cluster::spec::{self, NewProfile, StartOptions};
 use crate::cluster::start::addon_images::Loading;
@@ -18,7 +18,6 @@ use crate::egress::{self, HostFacts};
 use crate::error::{Error, Result};
 use crate::fsutil;
 use crate::hypervisor::{Acceleration, HostInfo};
-use crate::kubeconfig;
 use crate::name::ProfileName;
 use crate::profile::{self, FILE_VERSION, Profile};
 use crate::store::ProfileDir;
@@ -112,7 +111,7 @@ fn settle_kubeconfig(
     let kubeconfig = match existing {
         Some(profile) => profile.kubeconfig.clone(),
         None if options.own_kubeconfig => env.store.profile_dir(name).kubeconfig(),
-        None => kubeconfig::default_path()?,
+        None => env.backend.kubeconfig()?,
     };
     context::check(env.store, name, &kubeconfig)?;
     Ok(kubeconfig)
@@ -155,7 +154,9 @@ fn change(
     if settled.never_ran {
         take_back(env, host, &cluster)?;
     } else {
-        follow_disk(host, &mut cluster.profile)?;
+        if let Some(disk) = Machine::of(host, &cluster.profile)?.disk()? {
+            cluster.profile.first_mut().disk = disk;
+        }
     }
     let fixed = settled.running || suspend::is_suspended(&cluster);
     let (profile, args) = (&mut cluster.profile, &options.cluster);
@@ -210,6 +211,7 @@ fn new_start<'a>(
         boots: 1,
         pki: None,
         egress: None,
+        wanted: None,
         cluster,
     })
 }
@@ -258,19 +260,7 @@ fn take_back(env: &Env<'_>, host: &Host<'_>, cluster: &Cluster) -> Result<()> {
         host.delete_volume(volume)?;
     }
     fsutil::remove_all(&cluster.dir.pki())?;
-    fsutil::remove_all(&cluster.dir.handover())
-}
-
-/// Records the disk that libvirt has, which counts: a process may have been killed between freezing a
-/// disk and recording the new one.
-fn follow_disk(host: &Host<'_>, profile: &mut Profile) -> Result<()> {
-    let domain = Machine::of(host, profile)?.names.domain;
-    if let Some(path) = host.libvirt().root_disk(&domain)?
-        && let Some(disk) = path.file_name().and_then(|name| name.to_str())
-    {
-        disk.clone_into(&mut profile.first_mut().disk);
-    }
-    Ok(())
+    keys::end_handover(&cluster.dir)
 }
 
 fn report_migration(env: &Env<'_>, dir: &ProfileDir) {

@@ -16,7 +16,7 @@ pub(super) fn run(start: &mut Start<'_>, node: usize) -> Result<Flow> {
     if start.nodes[node].identity_sent {
         return Ok(Flow::Next);
     }
-    let wanted = start.plan(None)?;
+    let wanted = start.plan()?;
     let step = start.env.progress.step("Configure Kubernetes");
     let applied = provision::apply(start.nodes[node].session()?, &wanted)?;
     match applied.changed.len() {

@@ -10,7 +10,6 @@ use crate::cluster::machine::watch::Watcher;
 use crate::cluster::saved::identity::{self, ATTEMPT};
 use crate::cluster::start::context::{BOOT_LIMIT, COPY_LIMIT, Flow, Origin, Start};
 use crate::error::{Kind, Result};
-use crate::fsutil;
 use crate::hypervisor::console;
 use crate::interrupt;
 use crate::pki::Pki;
@@ -106,7 +105,7 @@ impl Connecting<'_> {
                             files.extend(provision::operator_files(self.pki));
                             identity::install(session.as_mut(), &files)?;
                         }
-                        fsutil::remove_all(borrowed.root())?;
+                        keys::end_handover(&self.cluster.dir)?;
                         watcher.reached();
                         return Ok(session);
                     }
@@ -157,7 +156,7 @@ impl Connecting<'_> {
         let attempt = self.cluster.deadline(ATTEMPT);
         match when_keys_are_read(self.env.backend, &self.cluster.target()?, attempt) {
             Ok(session) => {
-                fsutil::remove_all(&self.cluster.dir.handover())?;
+                keys::end_handover(&self.cluster.dir)?;
                 watcher.reached();
                 Ok(session)
             }

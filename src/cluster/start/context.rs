@@ -1,6 +1,7 @@
 //! The state that the steps of one start share.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
@@ -20,7 +21,7 @@ use crate::egress::{Egress, HostFacts};
 use crate::error::{Error, Result};
 use crate::hypervisor::{Acceleration, HostInfo};
 use crate::network::Network;
-use crate::pki::{self, Pki, PkiSpec};
+use crate::pki::{Pki, PkiSpec};
 use crate::provision::{self, Inputs, Wanted};
 use crate::remote::Remote;
 
@@ -117,6 +118,8 @@ pub(crate) struct Start<'a> {
     pub(crate) boots: u32,
     pub(crate) pki: Option<Pki>,
     pub(crate) egress: Option<Egress>,
+    /// The files and units of the node with the keys and certificates in `pki`.
+    pub(crate) wanted: Option<Arc<Wanted>>,
 }
 
 impl Start<'_> {
@@ -140,7 +143,7 @@ impl Start<'_> {
     pub(crate) fn pki(&mut self) -> Result<&Pki> {
         if self.pki.is_none() {
             let spec = PkiSpec::of_first_node(OffsetDateTime::now_utc());
-            let pki = pki::ensure(&self.cluster.dir.pki(), &spec)?;
+            let pki = self.env.backend.pki(&self.cluster.dir.pki(), &spec)?;
             self.renewed
                 .extend(renewed::report(&pki, self.env.progress));
             self.pki = Some(pki);
@@ -166,11 +169,36 @@ impl Start<'_> {
         self.cluster.api_with(self.env.backend, self.known_pki()?)
     }
 
-    /// Returns the files and units of the node, with these keys and certificates.
+    /// Forgets the keys and certificates, which were removed to be created again.
+    pub(crate) fn forget_pki(&mut self) {
+        self.pki = None;
+        self.wanted = None;
+    }
+
+    /// Returns the files and units of the node, with the keys and certificates that [`Start::pki`] has read.
     ///
     /// # Errors
     /// As [`Egress::gather`]; [`Kind::State`] for a damaged profile.
-    pub(crate) fn plan(&mut self, pki: Option<&Pki>) -> Result<Wanted> {
+    pub(crate) fn plan(&mut self) -> Result<Arc<Wanted>> {
+        if let Some(wanted) = &self.wanted {
+            return Ok(Arc::clone(wanted));
+        }
+        self.gather_egress()?;
+        let wanted = Arc::new(self.plan_with(self.known_pki()?)?);
+        self.wanted = Some(Arc::clone(&wanted));
+        Ok(wanted)
+    }
+
+    /// Returns the same without keys and certificates.
+    ///
+    /// # Errors
+    /// As [`Start::plan`].
+    pub(crate) fn plan_without_keys(&mut self) -> Result<Wanted> {
+        self.gather_egress()?;
+        self.plan_with(&Pki::blank())
+    }
+
+    fn gather_egress(&mut self) -> Result<()> {
         if self.egress.is_none() {
             let settings = &self.cluster.profile.spec.egress;
             let (egress, warnings) = Egress::gather(settings, self.host_facts)?;
@@ -179,14 +207,14 @@ impl Start<'_> {
             }
             self.egress = Some(egress);
         }
+        Ok(())
+    }
+
+    fn plan_with(&self, pki: &Pki) -> Result<Wanted> {
         let egress = self
             .egress
             .as_ref()
             .ok_or_else(|| Error::internal("the host's network is not read yet"))?;
-        let pki = match pki {
-            Some(pki) => pki,
-            None => self.known_pki()?,
-        };
         let network = Network::default();
         Ok(provision::plan(&Inputs {
             network: &network,

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::pki::Pki;
 use crate::progress::{Progress, Silent, Step};
 use crate::provision::{self, Wanted};
-use crate::remote::{self, Output, Remote, Target};
+use crate::remote::{Output, Remote, Target};
 use crate::trace;
 
 /// Checks the health of the cluster. A resumed node in which something has to be changed goes back to
@@ -27,7 +27,7 @@ pub(super) fn run(start: &mut Start<'_>) -> Result<Flow> {
         return check_resumed(start);
     }
     let api = start.api()?;
-    let units = start.plan(None)?.units;
+    let plan = start.plan()?;
     let deadline = Instant::now() + start.limit(HEALTH_LIMIT);
     let addons = addons::enabled(&start.cluster.profile, &start.cluster.dir)?;
     let progress = start.env.progress;
@@ -39,7 +39,7 @@ pub(super) fn run(start: &mut Start<'_>) -> Result<Flow> {
             Some(session) => session.as_mut(),
             None => return Ok(Flow::BackTo(CONNECT)),
         },
-        units: &units,
+        units: &plan.units,
         watcher: &mut node.watcher,
         deadline,
         cancel: None,
@@ -116,7 +116,7 @@ impl Remote for OnDemand<'_> {
 
 /// Checks a resumed node through the API and over SSH at the same time.
 fn check_resumed(start: &mut Start<'_>) -> Result<Flow> {
-    let wanted = start.plan(None)?;
+    let wanted = start.plan()?;
     let limit = start.limit(HEALTH_LIMIT);
     let resumed = Resumed {
         env: &start.env,
@@ -224,7 +224,7 @@ fn compare(
     let role = connecting.cluster.profile.first().role;
     let mut session = connecting.connect_with_identity(watcher, limit)?;
     let span = trace::span("compare the files");
-    let changed = remote::changed(session.as_mut(), &wanted.files, &wanted.optional)?;
+    let changed = session.changed(&wanted.files, &wanted.optional)?;
     drop(span);
     if changed.is_empty() {
         provision::verify(session.as_mut(), role)?;

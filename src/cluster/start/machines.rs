@@ -98,7 +98,7 @@ fn boot(start: &mut Start<'_>, node: usize) -> Result<()> {
     let shared = start.env.lock_shared()?;
     let span = trace::span("make the machine's own volumes");
     start.pki()?;
-    let files = provision::before_boot(&start.plan(None)?);
+    let files = provision::before_boot(&*start.plan()?);
     let base = BaseVolumes::of(&start.cluster.profile.assets).disk;
     let profile = &start.cluster.profile.nodes[node];
     start.nodes[node].machine.ensure_volumes(

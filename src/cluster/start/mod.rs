@@ -30,7 +30,6 @@ use crate::cluster::machine::host::Host;
 use crate::cluster::spec::StartOptions;
 use crate::egress::{self, HostFacts};
 use crate::error::{Error, Kind, Result};
-use crate::hypervisor;
 use crate::interrupt;
 use crate::name::ProfileName;
 use crate::profile::Profile;
@@ -109,7 +108,7 @@ pub(crate) struct Started {
 pub(crate) fn start(env: &Env<'_>, name: &ProfileName, options: &StartOptions) -> Result<Started> {
     // Settings that make no sense are reported before anything is created.
     let settings = options.cluster.egress.settings()?;
-    let host_facts = HostFacts::read();
+    let host_facts = env.backend.host_facts();
     egress::proxy::from_environment(|name| host_facts.variable(name))?;
     let lock = env.lock(name)?;
     let started = start_locked(env, name, options, &host_facts, &settings);
@@ -131,7 +130,8 @@ fn start_locked(
     let existing = Profile::load(&env.store.profile_dir(name))?;
     let uri = match (&existing, &options.cluster.connect) {
         (Some(profile), _) => profile.connect.clone(),
-        (None, asked) => hypervisor::default_uri(asked.as_deref()),
+        (None, Some(asked)) if !asked.is_empty() => asked.clone(),
+        (None, _) => env.backend.default_uri(),
     };
     let host = Host::open(env, &uri)?;
     let mut start = check::begin(env, name, options, &host, host_facts, existing, settings)?;

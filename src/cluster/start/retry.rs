@@ -39,7 +39,7 @@ pub(super) fn prepare(start: &mut Start<'_>, error: Error) -> Result<Flow> {
         node.session = None;
         node.late_started = false;
     }
-    start.pki = None;
+    start.forget_pki();
     start.was_running = false;
     Ok(Flow::BackTo(MACHINES))
 }

@@ -16,7 +16,7 @@ use crate::cluster::start::ports::replace_taken;
 use crate::cluster::template_key::{self, KeyParts};
 use crate::error::{Error, Kind, Result};
 use crate::fsutil;
-use crate::pki::{self, Pki};
+use crate::pki;
 use crate::progress::Step;
 use crate::provision;
 use crate::store::ProfileDir;
@@ -32,7 +32,7 @@ pub(super) fn find(start: &mut Start<'_>) -> Result<Option<Template>> {
     if start.options.cluster.no_template || support::obstacle(&start.info).is_some() {
         return Ok(None);
     }
-    let plan = start.plan(Some(&Pki::blank()))?;
+    let plan = start.plan_without_keys()?;
     let addons = addons::enabled(&start.cluster.profile, &start.cluster.dir)?;
     let digest = |addon: &Addon| (addon.name.clone(), addon.digest());
     // Archives may be large: their stamps stand for their content.
@@ -106,7 +106,9 @@ fn start_copy(
     let span = trace::span("copy the keys");
     fsutil::copy_private(&original.pki(), &start.cluster.dir.pki())?;
     pki::forget_operator(&start.cluster.dir.pki())?;
-    keys::copy(original, &ProfileDir::at(start.cluster.dir.handover()))?;
+    let shared = start.env.lock_shared()?;
+    keys::hand_over(&start.cluster.dir, |to| keys::copy(original, to))?;
+    drop(shared);
     replace_taken(start)?;
     drop(span);
     let runs = || start.cluster.dir.machine_runs();
@@ -130,8 +132,8 @@ pub(super) fn give_up(start: &mut Start<'_>, why: &Error) -> Result<()> {
         node.machine.power_off()?;
     }
     fsutil::remove_all(&start.cluster.dir.pki())?;
-    fsutil::remove_all(&start.cluster.dir.handover())?;
-    start.pki = None;
+    keys::end_handover(&start.cluster.dir)?;
+    start.forget_pki();
     let _shared = start.env.lock_shared()?;
     // The seed of a copy brings only its keys; that of a boot more.
     for (node, profile) in start.nodes.iter().zip(&start.cluster.profile.nodes) {
@@ -178,7 +180,9 @@ fn save(start: &mut Start<'_>, template: &Template, step: &Step) -> Result<Saved
     let (env, limit) = (start.env, start.cluster.deadline(KEYS_LIMIT));
     let borrowed = ProfileDir::at(start.cluster.dir.handover());
     // From here until the node has its own keys back the next start tries both.
-    keys::ensure(&borrowed)?;
+    let shared = env.lock_shared()?;
+    keys::hand_over(&start.cluster.dir, |to| keys::ensure(to).map(drop))?;
+    drop(shared);
     let node = &mut start.nodes[0];
     identity::install(node.session()?, &keys::files(&borrowed)?)?;
     // A server that was saved while it reads its keys would do so in each copy.
@@ -192,7 +196,7 @@ fn save(start: &mut Start<'_>, template: &Template, step: &Step) -> Result<Saved
     fsutil::create_private_dir(&env.store.templates_dir())?;
     let saved = save.write(&mut start.cluster, &borrowed, &template.dir);
     identity::install(node.session()?, &keys::files(&start.cluster.dir)?)?;
-    fsutil::remove_all(borrowed.root())?;
+    keys::end_handover(&start.cluster.dir)?;
     pki::forget_operator(&template.dir.files().pki())?;
     // The next login cannot meet it while it reads them.
     when_keys_are_read(env.backend, &start.cluster.target()?, limit)?;

@@ -107,8 +107,10 @@ impl Waiting<'_, '_> {
             if !node.control_plane {
                 // A kubelet cannot give itself this label: only the administrator can.
                 let patch = json!({"metadata": {"labels": {CONTROL_PLANE_LABEL: ""}}});
-                api.merge_patch(&format!("/api/v1/nodes/{NODE_NAME}"), &patch)?;
-                return Ok(None);
+                let labelled = api.merge_patch(&format!("/api/v1/nodes/{NODE_NAME}"), &patch)?;
+                if !labelled.is_ok() {
+                    return Ok(None);
+                }
             }
             if node.ready {
                 // After a restart the condition is still the old one for a while: only the kubelet itself

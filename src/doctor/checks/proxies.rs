@@ -7,8 +7,8 @@ use crate::doctor::context::DoctorContext;
 use crate::doctor::finding::Finding;
 use crate::egress::{HostFacts, proxy};
 
-pub(in crate::doctor) fn look(_: &DoctorContext<'_>) -> Vec<Finding> {
-    vec![judge(&HostFacts::read(), answers)]
+pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
+    vec![judge(&s.env.backend.host_facts(), answers)]
 }
 
 fn answers(port: u16) -> bool {

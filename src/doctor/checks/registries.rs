@@ -4,11 +4,11 @@ use crate::doctor::context::DoctorContext;
 use crate::doctor::finding::Finding;
 use crate::egress::{Egress, HostFacts, Settings};
 
-pub(in crate::doctor) fn look(_: &DoctorContext<'_>) -> Vec<Finding> {
+pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     // Proxies have a check of their own.
     vec![judge(&HostFacts {
         environment: Vec::new(),
-        ..HostFacts::read()
+        ..s.env.backend.host_facts()
     })]
 }
 

@@ -20,7 +20,7 @@ const MAKING: &str = ".making-";
 
 pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     let mut left = of_dead(s.env.store);
-    let builds = builds(&std::env::temp_dir());
+    let builds = builds(&s.env.backend.temporary_folder());
     left.extend(builds.into_iter().map(|path| (path, Guard::None)));
     // Saved states are made under the shared lock: its holder may be making one.
     if !s.shared_busy {

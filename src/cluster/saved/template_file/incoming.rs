@@ -15,6 +15,7 @@ use crate::cluster::saved::garbage::UNFINISHED;
 use crate::cluster::saved::state::{self, HostMark, Saved, SavedDir, Stamp};
 use crate::cluster::saved::support;
 use crate::error::{Error, Kind, Result, ResultExt};
+use crate::fault;
 use crate::fsutil;
 use crate::interrupt;
 use crate::kubeconfig;
@@ -41,7 +42,7 @@ pub(super) struct Import<'a> {
 
 impl Drop for Import<'_> {
     fn drop(&mut self) {
-        if !self.finished {
+        if !self.finished && !fault::is_killed() {
             let _ = fsutil::remove_all(&self.partial);
             for path in self.own_files() {
                 let _ = fsutil::remove_all(&path);
