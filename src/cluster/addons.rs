@@ -18,7 +18,7 @@ use crate::trace;
 /// Returns the add-ons of a profile, in the order in which they were enabled.
 ///
 /// # Errors
-/// [`Kind::State`] when one cannot be read any more.
+/// [`Kind::State`](crate::error::Kind::State) when one cannot be read any more.
 pub(crate) fn enabled(profile: &Profile, dir: &ProfileDir) -> Result<Vec<Addon>> {
     profile
         .spec
@@ -41,7 +41,7 @@ pub(crate) fn enabled(profile: &Profile, dir: &ProfileDir) -> Result<Vec<Addon>>
 /// Reads what the user names: an add-on of kubby, or a folder of their own.
 ///
 /// # Errors
-/// [`Kind::Usage`] for a name or folder that is not an add-on.
+/// [`Kind::Usage`](crate::error::Kind::Usage) for a name or folder that is not an add-on.
 pub(crate) fn read(what: &str, kubectl: &Path) -> Result<Folder> {
     if addon::is_folder(what) {
         let usual = Path::new("kubectl");
@@ -61,7 +61,7 @@ pub(crate) fn read(what: &str, kubectl: &Path) -> Result<Folder> {
 /// Returns the add-ons that the flags of `start` name, after checking those flags as a whole.
 ///
 /// # Errors
-/// [`Kind::Usage`] for a name or folder that is not an add-on.
+/// [`Kind::Usage`](crate::error::Kind::Usage) for a name or folder that is not an add-on.
 pub(crate) fn asked(args: &ClusterArgs, existing: Option<&Profile>) -> Result<Vec<Folder>> {
     let kubectl = existing
         .map(|p| p.assets.kubectl.clone())
@@ -83,7 +83,7 @@ pub(crate) fn asked(args: &ClusterArgs, existing: Option<&Profile>) -> Result<Ve
 /// Puts the images of kubby's own add-ons from the component volume into the node's containerd.
 ///
 /// # Errors
-/// [`Kind::Unhealthy`] when the volume lacks one or containerd refuses it.
+/// [`Kind::Unhealthy`](crate::error::Kind::Unhealthy) when the volume lacks one or containerd refuses it.
 pub(crate) fn import(remote: &mut dyn Remote, addons: &[&Addon]) -> Result<()> {
     let wanted = |archive: &str| {
         let uses = |addon: &&Addon| addon.images.iter().any(|name| name == archive);

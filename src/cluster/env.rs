@@ -67,7 +67,7 @@ pub trait Backend: Send + Sync {
     /// Connects to the libvirt at a URI.
     ///
     /// # Errors
-    /// [`Kind::Preflight`] when it cannot be reached.
+    /// [`Kind::Preflight`](crate::error::Kind::Preflight) when it cannot be reached.
     fn libvirt(&self, uri: &str) -> Result<Box<dyn Hypervisor>>;
 
     /// Gathers the facts for and against KVM on a host.
@@ -115,13 +115,13 @@ pub trait Backend: Send + Sync {
     /// the operator's certificate and key.
     ///
     /// # Errors
-    /// [`Kind::State`] when a text is damaged.
+    /// [`Kind::State`](crate::error::Kind::State) when a text is damaged.
     fn api(&self, port: u16, ca: &str, certificate: &str, key: &str) -> Result<ApiClient>;
 
     /// Gets the node image and the components, from the cache or by making them.
     ///
     /// # Errors
-    /// [`Kind::Assets`] for the one that could not be had.
+    /// [`Kind::Assets`](crate::error::Kind::Assets) for the one that could not be had.
     fn assets(
         &self,
         request: &AssetRequest<'_>,

@@ -132,7 +132,7 @@ pub(crate) struct NewProfile<'a> {
 /// Returns the profile of a new cluster.
 ///
 /// # Errors
-/// [`Kind::Preflight`] when the host has not enough, [`Kind::Usage`] for sizes that make no sense.
+/// [`Kind::Preflight`](crate::error::Kind::Preflight) when the host has not enough, [`Kind::Usage`](crate::error::Kind::Usage) for sizes that make no sense.
 pub(crate) fn new_profile(
     new: NewProfile<'_>,
     args: &ClusterArgs,
@@ -178,7 +178,7 @@ pub(crate) fn new_profile(
 /// Applies the flags to the profile of an existing cluster.
 ///
 /// # Errors
-/// [`Kind::Usage`] for a setting that is fixed, [`Kind::State`] for one that cannot change while the
+/// [`Kind::Usage`](crate::error::Kind::Usage) for a setting that is fixed, [`Kind::State`](crate::error::Kind::State) for one that cannot change while the
 /// cluster runs or is suspended.
 pub(crate) fn change_profile(
     profile: &mut Profile,
@@ -262,7 +262,7 @@ fn check_fixed(flag: &str, asked: Option<String>, has: &str, name: &ProfileName)
 /// Decides how a cluster's machines are run, and says why.
 ///
 /// # Errors
-/// [`Kind::Preflight`] when the host cannot do what was asked for, or its QEMU is too old.
+/// [`Kind::Preflight`](crate::error::Kind::Preflight) when the host cannot do what was asked for, or its QEMU is too old.
 pub(crate) fn acceleration(
     asked: Option<AccelChoice>,
     existing: Option<&Profile>,

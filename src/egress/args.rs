@@ -31,7 +31,7 @@ impl EgressArgs {
     /// Returns the settings as the profile keeps them, with the content of the files.
     ///
     /// # Errors
-    /// [`Kind::Usage`] for a file that contains no certificates.
+    /// [`Kind::Usage`](crate::error::Kind::Usage) for a file that contains no certificates.
     pub fn settings(&self) -> Result<Settings> {
         let mut ca_certificates: Vec<String> = Vec::new();
         for file in &self.ca_certificate {

@@ -88,7 +88,7 @@ impl Egress {
     /// warnings: a file of the host's that cannot be read does not keep a cluster from starting.
     ///
     /// # Errors
-    /// [`Kind::Usage`] for a proxy in the environment that makes no sense, [`Kind::State`] for a
+    /// [`Kind::Usage`](crate::error::Kind::Usage) for a proxy in the environment that makes no sense, [`Kind::State`](crate::error::Kind::State) for a
     /// damaged profile.
     pub(crate) fn gather(settings: &Settings, host: &HostFacts) -> Result<(Self, Vec<String>)> {
         let damaged =

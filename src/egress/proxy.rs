@@ -56,7 +56,7 @@ impl Proxy {
 /// Reads the usual variables, in upper case before lower case as Go's programs do.
 ///
 /// # Errors
-/// [`Kind::Usage`] with the variable's name, and never its value.
+/// [`Kind::Usage`](crate::error::Kind::Usage) with the variable's name, and never its value.
 pub(crate) fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Proxy> {
     let value = |name: &str| {
         let given = variable(name).filter(|v| !v.trim().is_empty());

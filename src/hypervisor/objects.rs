@@ -1,4 +1,4 @@
-//! What libvirt has, as data: domains, volumes and pools.
+//! The objects of libvirt as data: domains, volumes and pools.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -77,7 +77,7 @@ pub struct Volume {
     pub backing: Option<PathBuf>,
 }
 
-/// The name of the volume that says whose a pool is. [`Hypervisor::list_volumes`] leaves it out, and it
+/// The name of the volume that says whose a pool is. [`Hypervisor::list_volumes`](super::Hypervisor::list_volumes) leaves it out, and it
 /// is removed with the pool.
 pub const POOL_MARK: &str = "kubby-home";
 

@@ -17,7 +17,7 @@ type Items = [Vec<Option<Value>>; 3];
 /// to date and keeps fields that kubby does not know, such as a context's namespace.
 ///
 /// # Errors
-/// [`Kind::Kubeconfig`] when the text is not a kubeconfig that can be edited (with line and
+/// [`Kind::Kubeconfig`](crate::error::Kind::Kubeconfig) when the text is not a kubeconfig that can be edited (with line and
 /// column), or has an entry of this name that is not this owner's (see
 /// [`check_foreign`](super::check_foreign)).
 pub(crate) fn merge(text: Option<&str>, entry: &Entry, set_current: bool) -> Result<String> {
@@ -55,7 +55,7 @@ pub(crate) fn merge(text: Option<&str>, entry: &Entry, set_current: bool) -> Res
 /// before could let the next command hit another cluster unasked.
 ///
 /// # Errors
-/// [`Kind::Kubeconfig`] when the text is not a kubeconfig that can be edited, with line and
+/// [`Kind::Kubeconfig`](crate::error::Kind::Kubeconfig) when the text is not a kubeconfig that can be edited, with line and
 /// column.
 pub(crate) fn remove(text: &str, name: &str, owner: &Owner) -> Result<Option<String>> {
     if text::is_blank(text) {

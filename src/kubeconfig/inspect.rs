@@ -41,7 +41,7 @@ fn data(text: Option<&str>) -> Result<Root> {
 /// file.
 ///
 /// # Errors
-/// [`Kind::Kubeconfig`] when the text is not a kubeconfig that can be edited.
+/// [`Kind::Kubeconfig`](crate::error::Kind::Kubeconfig) when the text is not a kubeconfig that can be edited.
 pub fn inspect(text: Option<&str>, entry: &Entry) -> Result<Status> {
     let root = data(text)?;
     let name = entry.name.as_str();
@@ -83,7 +83,7 @@ fn difference(list: List, item: &Value, entry: &Entry) -> Option<String> {
 /// Fails if a kubeconfig has a cluster, user or context of this name that is not this owner's.
 ///
 /// # Errors
-/// [`Kind::Kubeconfig`] with a hint in that case, or when the text cannot be edited.
+/// [`Kind::Kubeconfig`](crate::error::Kind::Kubeconfig) with a hint in that case, or when the text cannot be edited.
 pub(crate) fn check_foreign(text: Option<&str>, name: &str, owner: &Owner) -> Result<()> {
     refuse_foreign(&data(text)?, name, owner)
 }
@@ -115,7 +115,7 @@ pub(super) fn refuse_foreign(root: &Root, name: &str, owner: &Owner) -> Result<(
 /// owners, each once.
 ///
 /// # Errors
-/// [`Kind::Kubeconfig`] when the text is not a kubeconfig that can be edited.
+/// [`Kind::Kubeconfig`](crate::error::Kind::Kubeconfig) when the text is not a kubeconfig that can be edited.
 pub(crate) fn owned(text: &str) -> Result<Vec<(String, Owner)>> {
     let root = data(Some(text))?;
     let mut all = Vec::new();

@@ -21,7 +21,7 @@ pub(super) fn is_blank(text: &str) -> bool {
 /// none.
 ///
 /// # Errors
-/// [`Kind::Kubeconfig`] with line and column for text that is not YAML, is not a kubeconfig, holds
+/// [`Kind::Kubeconfig`](crate::error::Kind::Kubeconfig) with line and column for text that is not YAML, is not a kubeconfig, holds
 /// several documents or a key twice, or is nested or repeated beyond reason.
 pub(super) fn read(text: &str) -> Result<Root> {
     let whole: Spanned<Value> = parse(text)?;

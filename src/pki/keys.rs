@@ -94,7 +94,7 @@ impl Pki {
     /// Adds a certificate and its key.
     ///
     /// # Errors
-    /// [`Kind::State`] when the certificate is damaged.
+    /// [`Kind::State`](crate::error::Kind::State) when the certificate is damaged.
     pub(super) fn insert(
         &mut self,
         dir: &Path,
@@ -148,7 +148,7 @@ impl Pki {
 /// commands that only show or use them.
 ///
 /// # Errors
-/// [`Kind::State`] when something is missing or damaged.
+/// [`Kind::State`](crate::error::Kind::State) when something is missing or damaged.
 pub fn load(dir: &Path) -> Result<Pki> {
     let need = |file: String| {
         files::look(dir, &file)?.ok_or_else(|| {

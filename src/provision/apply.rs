@@ -20,7 +20,7 @@ pub(crate) struct Applied {
 /// units are queued, not when they are up: health is waited for from the host.
 ///
 /// # Errors
-/// [`Kind::NodeUnreachable`] when SSH fails, [`Kind::Unhealthy`] when a command in the node does.
+/// [`Kind::NodeUnreachable`](crate::error::Kind::NodeUnreachable) when SSH fails, [`Kind::Unhealthy`](crate::error::Kind::Unhealthy) when a command in the node does.
 pub(crate) fn apply(remote: &mut dyn Remote, wanted: &Wanted) -> Result<Applied> {
     {
         let _span = trace::span("mount the components");
@@ -99,7 +99,7 @@ pub(crate) fn start_all(remote: &mut dyn Remote) -> Result<()> {
 /// Returns whether the restarts that [`apply`] has queued are through.
 ///
 /// # Errors
-/// [`Kind::NodeUnreachable`] when SSH fails.
+/// [`Kind::NodeUnreachable`](crate::error::Kind::NodeUnreachable) when SSH fails.
 pub(crate) fn settled(remote: &mut dyn Remote, restarted: &[String]) -> Result<bool> {
     let command = format!(
         "systemctl list-jobs --no-legend --plain {}",

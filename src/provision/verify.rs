@@ -43,7 +43,7 @@ const LOOKS: u32 = 3;
 /// Checks that each process of a node of this role runs.
 ///
 /// # Errors
-/// [`Kind::Unhealthy`] naming the first one that is missing, with the end of its journal.
+/// [`Kind::Unhealthy`](crate::error::Kind::Unhealthy) naming the first one that is missing, with the end of its journal.
 pub(crate) fn verify(remote: &mut dyn Remote, role: Role) -> Result<()> {
     let mut missing = look(remote, role)?;
     for _ in 0..LOOKS {
@@ -94,7 +94,7 @@ fn missing(running: &str, role: Role) -> Vec<&'static str> {
 /// Returns the last lines of a unit's journal.
 ///
 /// # Errors
-/// [`Kind::NodeUnreachable`] when SSH fails.
+/// [`Kind::NodeUnreachable`](crate::error::Kind::NodeUnreachable) when SSH fails.
 pub(crate) fn journal_tail(remote: &mut dyn Remote, unit: &str, lines: u32) -> Result<String> {
     let output = remote.run(&format!(
         "journalctl --no-pager -o cat -n {lines} -u {}",
@@ -106,7 +106,7 @@ pub(crate) fn journal_tail(remote: &mut dyn Remote, unit: &str, lines: u32) -> R
 /// Returns the time at which the node has booted, by its own clock and to the second.
 ///
 /// # Errors
-/// [`Kind::NodeUnreachable`] when SSH fails; [`Kind::Unhealthy`] when the node does not know.
+/// [`Kind::NodeUnreachable`](crate::error::Kind::NodeUnreachable) when SSH fails; [`Kind::Unhealthy`](crate::error::Kind::Unhealthy) when the node does not know.
 pub(crate) fn booted_at(remote: &mut dyn Remote) -> Result<OffsetDateTime> {
     let output = remote.run("sed -n 's/^btime //p' /proc/stat")?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -122,7 +122,7 @@ pub(crate) fn booted_at(remote: &mut dyn Remote) -> Result<OffsetDateTime> {
 /// Returns a unit that fails again and again, with its journal: a longer wait for it is useless.
 ///
 /// # Errors
-/// [`Kind::NodeUnreachable`] when SSH fails.
+/// [`Kind::NodeUnreachable`](crate::error::Kind::NodeUnreachable) when SSH fails.
 pub(crate) fn crash_looping(
     remote: &mut dyn Remote,
     units: &[Unit],

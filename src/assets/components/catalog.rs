@@ -50,7 +50,7 @@ pub(super) fn reference(name: &str) -> Result<&'static str> {
 /// Returns this host's architecture as Kubernetes and Go name it; the node has the same.
 ///
 /// # Errors
-/// [`Kind::Preflight`] on an architecture that Kubernetes has no releases for.
+/// [`Kind::Preflight`](crate::error::Kind::Preflight) on an architecture that Kubernetes has no releases for.
 pub fn arch() -> Result<&'static str> {
     arch_of(std::env::consts::ARCH).ok_or_else(|| {
         Error::preflight(format!(

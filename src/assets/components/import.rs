@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// Refuses a text that is not a key of components: it becomes a part of files' names.
 ///
 /// # Errors
-/// [`Kind::Assets`] for such a text.
+/// [`Kind::Assets`](crate::error::Kind::Assets) for such a text.
 pub(crate) fn check_key(key: &str) -> Result<()> {
     cache::short_key(key).map(drop)
 }
@@ -20,7 +20,7 @@ pub(crate) fn check_key(key: &str) -> Result<()> {
 /// Returns the intact set with this key, if it is in the cache.
 ///
 /// # Errors
-/// [`Kind::Internal`] when the cache cannot be used; [`Kind::Interrupted`] on Ctrl-C.
+/// [`Kind::Internal`](crate::error::Kind::Internal) when the cache cannot be used; [`Kind::Interrupted`](crate::error::Kind::Interrupted) on Ctrl-C.
 pub(crate) fn load(
     cache: &Path,
     version: KubernetesVersion,
@@ -38,7 +38,7 @@ pub(crate) fn load(
 /// Makes a folder in the cache to put the files of a set into.
 ///
 /// # Errors
-/// [`Kind::Internal`] when it cannot be made.
+/// [`Kind::Internal`](crate::error::Kind::Internal) when it cannot be made.
 pub(crate) fn staging(cache: &Path) -> Result<tempfile::TempDir> {
     Cache::open(cache)?.staging()
 }
@@ -47,7 +47,7 @@ pub(crate) fn staging(cache: &Path) -> Result<tempfile::TempDir> {
 /// names what a set was made from, not what came out.
 ///
 /// # Errors
-/// [`Kind::Assets`] when the files are not what their manifest and the key say.
+/// [`Kind::Assets`](crate::error::Kind::Assets) when the files are not what their manifest and the key say.
 pub(crate) fn import(
     cache: &Path,
     version: KubernetesVersion,

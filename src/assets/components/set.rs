@@ -76,7 +76,7 @@ impl ComponentSet {
     /// Returns the reference of the image in the volume's `/images/NAME.tar`.
     ///
     /// # Errors
-    /// [`Kind::Assets`] where the set has no such image.
+    /// [`Kind::Assets`](crate::error::Kind::Assets) where the set has no such image.
     pub fn image(&self, name: &str) -> Result<&str> {
         self.images.get(name).map(String::as_str).ok_or_else(|| {
             let message = format!(

@@ -121,7 +121,7 @@ pub(crate) fn printable(url: &str) -> String {
 }
 
 /// Turns a read error back into the [`Error`] that a reader of this module put into it; another
-/// one becomes the cause of an [`Kind::Assets`] error with the given message.
+/// one becomes the cause of an [`Kind::Assets`](crate::error::Kind::Assets) error with the given message.
 pub fn from_io(error: io::Error, message: impl FnOnce() -> String) -> Error {
     match error.downcast::<Error>() {
         Ok(ours) => ours,

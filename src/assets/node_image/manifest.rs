@@ -40,7 +40,7 @@ pub(crate) struct Manifest {
 /// their content.
 ///
 /// # Errors
-/// [`Kind::Assets`] when a file is missing or the disk is not usable; [`Kind::Interrupted`].
+/// [`Kind::Assets`](crate::error::Kind::Assets) when a file is missing or the disk is not usable; [`Kind::Interrupted`](crate::error::Kind::Interrupted).
 pub(super) fn write(dir: &Path, inputs: &str) -> Result<String> {
     let mut files = BTreeMap::new();
     let mut content = Sha256::new();
@@ -68,7 +68,7 @@ fn save(dir: &Path, manifest: &Manifest) -> Result<()> {
 /// after a copy of the cache.
 ///
 /// # Errors
-/// [`Kind::Assets`] with the reason when it is not what its manifest says; [`Kind::Interrupted`] on
+/// [`Kind::Assets`](crate::error::Kind::Assets) with the reason when it is not what its manifest says; [`Kind::Interrupted`](crate::error::Kind::Interrupted) on
 /// Ctrl-C.
 pub(super) fn check(dir: &Path) -> Result<NodeImage> {
     let bad = |why: String| Error::assets(why);

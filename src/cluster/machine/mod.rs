@@ -38,7 +38,7 @@ impl<'a> Machine<'a> {
     /// Returns the machine of a cluster's first node.
     ///
     /// # Errors
-    /// [`Kind::State`] when the profile's UUID is damaged.
+    /// [`Kind::State`](crate::error::Kind::State) when the profile's UUID is damaged.
     pub(crate) fn of(host: &'a Host<'a>, profile: &Profile) -> Result<Self> {
         Machine::of_node(host, profile, profile.first())
     }
@@ -46,7 +46,7 @@ impl<'a> Machine<'a> {
     /// Returns the machine of one of a cluster's nodes.
     ///
     /// # Errors
-    /// [`Kind::State`] when the profile's UUID is damaged.
+    /// [`Kind::State`](crate::error::Kind::State) when the profile's UUID is damaged.
     pub(crate) fn of_node(
         host: &'a Host<'a>,
         profile: &Profile,
@@ -79,7 +79,7 @@ impl<'a> Machine<'a> {
     /// Finds the domain; `None` where there is none of its name.
     ///
     /// # Errors
-    /// [`Kind::State`] for a domain that is not this profile's own, [`Kind::Hypervisor`] when libvirt
+    /// [`Kind::State`](crate::error::Kind::State) for a domain that is not this profile's own, [`Kind::Hypervisor`](crate::error::Kind::Hypervisor) when libvirt
     /// does not answer.
     pub(crate) fn find(&self) -> Result<Option<Domain>> {
         let Some(domain) = self.host.libvirt().find(&self.names.domain)? else {
@@ -95,7 +95,7 @@ impl<'a> Machine<'a> {
     /// there is none.
     ///
     /// # Errors
-    /// [`Kind::Hypervisor`] when libvirt does not answer.
+    /// [`Kind::Hypervisor`](crate::error::Kind::Hypervisor) when libvirt does not answer.
     pub(crate) fn foreign_owner(&self) -> Result<Option<Foreign>> {
         let domain = self.host.libvirt().find(&self.names.domain)?;
         Ok(domain.and_then(|domain| self.foreign(&domain)))
@@ -145,7 +145,7 @@ impl<'a> Machine<'a> {
     /// between freezing a disk and recording the new one. `None` where there is no domain.
     ///
     /// # Errors
-    /// [`Kind::Hypervisor`] when libvirt does not answer.
+    /// [`Kind::Hypervisor`](crate::error::Kind::Hypervisor) when libvirt does not answer.
     pub(crate) fn disk(&self) -> Result<Option<String>> {
         let path = self.host.libvirt().root_disk(&self.names.domain)?;
         let name = path.as_deref().and_then(|path| path.file_name()?.to_str());
@@ -155,7 +155,7 @@ impl<'a> Machine<'a> {
     /// Returns the domain, which has to run or to be paused; `so` completes the error after a comma.
     ///
     /// # Errors
-    /// [`Kind::State`] when it is off, and as [`Machine::find`].
+    /// [`Kind::State`](crate::error::Kind::State) when it is off, and as [`Machine::find`].
     pub(crate) fn require_active(&self, so: &str) -> Result<Domain> {
         self.require(|state| state.is_active(), so)
     }
@@ -163,7 +163,7 @@ impl<'a> Machine<'a> {
     /// Returns the domain, which has to run; `so` completes the error after a comma.
     ///
     /// # Errors
-    /// [`Kind::State`] when it is off or paused, and as [`Machine::find`].
+    /// [`Kind::State`](crate::error::Kind::State) when it is off or paused, and as [`Machine::find`].
     pub(crate) fn require_running(&self, so: &str) -> Result<Domain> {
         self.require(|state| state == State::Running, so)
     }
@@ -189,7 +189,7 @@ impl<'a> Machine<'a> {
     /// Powers the machine off; one that is off or does not exist is fine.
     ///
     /// # Errors
-    /// As [`Machine::find`]; [`Kind::Hypervisor`] when QEMU cannot be ended.
+    /// As [`Machine::find`]; [`Kind::Hypervisor`](crate::error::Kind::Hypervisor) when QEMU cannot be ended.
     pub(crate) fn power_off(&self) -> Result<()> {
         if self.find()?.is_some() {
             self.host.libvirt().destroy(&self.names.domain)?;
@@ -214,7 +214,7 @@ impl<'a> Machine<'a> {
     /// loaded it was killed.
     ///
     /// # Errors
-    /// [`Kind::Hypervisor`] when libvirt or QEMU does not answer.
+    /// [`Kind::Hypervisor`](crate::error::Kind::Hypervisor) when libvirt or QEMU does not answer.
     pub(crate) fn is_half_loaded(&self) -> Result<bool> {
         self.host.libvirt().is_half_loaded(&self.names.domain)
     }
@@ -222,7 +222,7 @@ impl<'a> Machine<'a> {
     /// Opens those of the machine's own forwards that are not open yet.
     ///
     /// # Errors
-    /// [`Kind::Preflight`] when QEMU cannot listen on a port, [`Kind::Hypervisor`] when the machine
+    /// [`Kind::Preflight`](crate::error::Kind::Preflight) when QEMU cannot listen on a port, [`Kind::Hypervisor`](crate::error::Kind::Hypervisor) when the machine
     /// does not run.
     pub(crate) fn open_forwards(&self, wanted: &[PortForward]) -> Result<()> {
         let libvirt = self.host.libvirt();
@@ -242,7 +242,7 @@ impl<'a> Machine<'a> {
     /// the seed, which brings `files` into the node. The caller holds the shared lock.
     ///
     /// # Errors
-    /// [`Kind::Hypervisor`] when libvirt refuses.
+    /// [`Kind::Hypervisor`](crate::error::Kind::Hypervisor) when libvirt refuses.
     pub(crate) fn ensure_volumes(
         &self,
         disk: &str,
@@ -263,7 +263,7 @@ impl<'a> Machine<'a> {
     /// they are missing.
     ///
     /// # Errors
-    /// [`Kind::Hypervisor`] when libvirt refuses.
+    /// [`Kind::Hypervisor`](crate::error::Kind::Hypervisor) when libvirt refuses.
     pub(crate) fn ensure_seed(&self, dir: &ProfileDir, files: &[NodeFile]) -> Result<()> {
         let new_identity = keys::ensure(dir)?;
         if new_identity || !self.host.volumes()?.has_whole(&self.names.seed) {
@@ -299,7 +299,7 @@ impl<'a> Machine<'a> {
     /// Reads the serial console's log since the last start.
     ///
     /// # Errors
-    /// As [`Machine::find`], and [`Kind::State`] for a pool of another home; [`Kind::Hypervisor`] when
+    /// As [`Machine::find`], and [`Kind::State`](crate::error::Kind::State) for a pool of another home; [`Kind::Hypervisor`](crate::error::Kind::Hypervisor) when
     /// the log exists and cannot be read.
     pub(crate) fn console(&self) -> Result<String> {
         self.find()?;

@@ -20,7 +20,7 @@ pub(crate) struct AskedPorts {
 /// Chooses the ports of a new cluster.
 ///
 /// # Errors
-/// [`Kind::Preflight`] for a port that is taken.
+/// [`Kind::Preflight`](crate::error::Kind::Preflight) for a port that is taken.
 pub(crate) fn choose(store: &Store, name: &ProfileName, asked: AskedPorts) -> Result<Ports> {
     let mut taken = of_others(store, name)?;
     let mut choose = |asked: Option<u16>, flag: &str| -> Result<u16> {
@@ -49,7 +49,7 @@ pub(crate) fn choose(store: &Store, name: &ProfileName, asked: AskedPorts) -> Re
 /// user asked for them by number. Returns the old and new numbers.
 ///
 /// # Errors
-/// [`Kind::Preflight`] for a port that was asked for and is taken, or when there is no free one.
+/// [`Kind::Preflight`](crate::error::Kind::Preflight) for a port that was asked for and is taken, or when there is no free one.
 pub(crate) fn replace_taken(
     store: &Store,
     profile: &mut Profile,
@@ -81,7 +81,7 @@ pub(crate) fn replace_taken(
 /// Returns the ports that other profiles have recorded, and may use again when they start.
 ///
 /// # Errors
-/// [`Kind::Internal`] when the profiles cannot be listed.
+/// [`Kind::Internal`](crate::error::Kind::Internal) when the profiles cannot be listed.
 pub(crate) fn of_others(store: &Store, name: &ProfileName) -> Result<Vec<(u16, ProfileName)>> {
     let mut taken = Vec::new();
     for other in store.profile_names()? {

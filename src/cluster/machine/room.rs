@@ -25,7 +25,7 @@ const USUAL_CPUS: u32 = 4;
 /// Checks the sizes of a machine against what Kubernetes needs and what the host has.
 ///
 /// # Errors
-/// [`Kind::Usage`] for sizes that are too small, [`Kind::Preflight`] for more than the host has.
+/// [`Kind::Usage`](crate::error::Kind::Usage) for sizes that are too small, [`Kind::Preflight`](crate::error::Kind::Preflight) for more than the host has.
 pub(crate) fn check_sizes(machine: &MachineSpec, host: &HostInfo) -> Result<()> {
     let (memory, disk) = (Mebibytes(machine.memory_mib), Mebibytes(machine.disk_mib));
     let few = |flag: &str, has: Mebibytes, least: Mebibytes| {
@@ -82,7 +82,7 @@ fn room(available: Mebibytes, node: Mebibytes) -> Room {
 /// Checks that the host has memory left for one more machine; returns a warning if it is little.
 ///
 /// # Errors
-/// [`Kind::Preflight`] when the host would have to swap or to kill processes.
+/// [`Kind::Preflight`](crate::error::Kind::Preflight) when the host would have to swap or to kill processes.
 pub(crate) fn check_memory_left(
     node: Option<Mebibytes>,
     host: &HostInfo,

@@ -88,8 +88,8 @@ impl<'a> Watcher<'a> {
     /// Looks at the console and the domain, at most every [`LOOK_EVERY`].
     ///
     /// # Errors
-    /// [`Kind::NodeUnreachable`] for a panic, a stall or a machine that went away;
-    /// [`Kind::Interrupted`] on Ctrl-C.
+    /// [`Kind::NodeUnreachable`](crate::error::Kind::NodeUnreachable) for a panic, a stall or a machine that went away;
+    /// [`Kind::Interrupted`](crate::error::Kind::Interrupted) on Ctrl-C.
     pub(crate) fn look(&mut self) -> Result<()> {
         interrupt::check()?;
         if self.last_look.is_some_and(|at| at.elapsed() < LOOK_EVERY) {

@@ -44,7 +44,7 @@ pub(crate) struct Row {
 /// Lists all add-ons that a profile can have or has; without a profile those of kubby.
 ///
 /// # Errors
-/// [`Kind::State`] when the profile or a kept add-on is damaged.
+/// [`Kind::State`](crate::error::Kind::State) when the profile or a kept add-on is damaged.
 pub(crate) fn list(store: &Store, name: &ProfileName) -> Result<Vec<Row>> {
     let dir = store.profile_dir(name);
     let enabled = match Profile::load(&dir)? {
@@ -163,8 +163,8 @@ impl Running<'_> {
 /// them again.
 ///
 /// # Errors
-/// [`Kind::Usage`] for a name or folder that is not an add-on, before anything is changed;
-/// [`Kind::State`] if the cluster is not running; [`Kind::Unhealthy`] if one is not ready in time.
+/// [`Kind::Usage`](crate::error::Kind::Usage) for a name or folder that is not an add-on, before anything is changed;
+/// [`Kind::State`](crate::error::Kind::State) if the cluster is not running; [`Kind::Unhealthy`](crate::error::Kind::Unhealthy) if one is not ready in time.
 pub(crate) fn enable(
     env: &Env<'_>,
     name: &ProfileName,
@@ -185,8 +185,8 @@ pub(crate) fn enable(
 /// Disables add-ons in a running cluster; returns those that were enabled.
 ///
 /// # Errors
-/// [`Kind::Usage`] for a name that no add-on has, before anything is changed; [`Kind::State`] if the
-/// cluster is not running; [`Kind::Unhealthy`] if an object is not removed in time.
+/// [`Kind::Usage`](crate::error::Kind::Usage) for a name that no add-on has, before anything is changed; [`Kind::State`](crate::error::Kind::State) if the
+/// cluster is not running; [`Kind::Unhealthy`](crate::error::Kind::Unhealthy) if an object is not removed in time.
 pub(crate) fn disable(env: &Env<'_>, name: &ProfileName, wanted: &[String]) -> Result<Vec<String>> {
     let (_, _lock) = Cluster::open_locked(env, name)?;
     let known = list(env.store, name)?;
@@ -213,7 +213,7 @@ pub(crate) fn disable(env: &Env<'_>, name: &ProfileName, wanted: &[String]) -> R
 /// Returns an add-on as it would be applied: one of the profile, of kubby, or of a folder.
 ///
 /// # Errors
-/// [`Kind::Usage`] for a name or folder that is none.
+/// [`Kind::Usage`](crate::error::Kind::Usage) for a name or folder that is none.
 pub(crate) fn show(store: &Store, name: &ProfileName, what: &str) -> Result<Addon> {
     let dir = store.profile_dir(name);
     if !addon::is_folder(what)

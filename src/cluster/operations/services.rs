@@ -61,8 +61,8 @@ impl Running<'_> {
 /// Makes a Service reachable from this host.
 ///
 /// # Errors
-/// [`Kind::State`] when there is no such Service or it has no port of the node,
-/// [`Kind::Unhealthy`] when no pod is ready behind it, [`Kind::Preflight`] for a port that is taken.
+/// [`Kind::State`](crate::error::Kind::State) when there is no such Service or it has no port of the node,
+/// [`Kind::Unhealthy`](crate::error::Kind::Unhealthy) when no pod is ready behind it, [`Kind::Preflight`](crate::error::Kind::Preflight) for a port that is taken.
 pub(crate) fn reach(
     env: &Env<'_>,
     name: &ProfileName,
@@ -139,7 +139,7 @@ fn check_open(env: &Env<'_>, service: &Service, forward: &ServiceForward) -> Res
 /// Lists all Services, or those of one namespace, with the forwards that lead to them now.
 ///
 /// # Errors
-/// [`Kind::State`] when the cluster does not run, [`Kind::Unhealthy`] when its API does not answer.
+/// [`Kind::State`](crate::error::Kind::State) when the cluster does not run, [`Kind::Unhealthy`](crate::error::Kind::Unhealthy) when its API does not answer.
 pub(crate) fn services(
     env: &Env<'_>,
     name: &ProfileName,
@@ -169,7 +169,7 @@ pub(crate) fn services(
 /// closed now.
 ///
 /// # Errors
-/// [`Kind::State`] when there is none.
+/// [`Kind::State`](crate::error::Kind::State) when there is none.
 pub(crate) fn unreach(
     env: &Env<'_>,
     name: &ProfileName,

@@ -25,7 +25,7 @@ impl<'a> Throwaway<'a> {
     /// whatever happens to this process.
     ///
     /// # Errors
-    /// [`Kind::State`] where there is a cluster of the given name.
+    /// [`Kind::State`](crate::error::Kind::State) where there is a cluster of the given name.
     pub(crate) fn begin(env: &Env<'a>, name: Option<&ProfileName>, keep: bool) -> Result<Self> {
         let name = match name {
             Some(name) => name.clone(),
@@ -74,7 +74,7 @@ impl<'a> Throwaway<'a> {
     /// Makes it a cluster like any other, if it came to be one. Returns whether it did.
     ///
     /// # Errors
-    /// [`Kind::Internal`] when its mark cannot be removed.
+    /// [`Kind::Internal`](crate::error::Kind::Internal) when its mark cannot be removed.
     pub(crate) fn keep(mut self) -> Result<bool> {
         let dir = self.env.store.profile_dir(&self.name);
         if !dir.profile().exists() {

@@ -11,7 +11,7 @@ use crate::trace;
 /// is loaded, before the first instruction runs.
 ///
 /// # Errors
-/// [`Kind::Hypervisor`] when libvirt or QEMU refuses, [`Kind::State`] when there is no memory in the
+/// [`Kind::Hypervisor`](crate::error::Kind::Hypervisor) when libvirt or QEMU refuses, [`Kind::State`](crate::error::Kind::State) when there is no memory in the
 /// saved state, and those of `consume`; the machine is off then.
 pub(crate) fn start(
     machine: &Machine<'_>,

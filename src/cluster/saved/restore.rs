@@ -29,7 +29,7 @@ pub(crate) enum Origin {
 /// cluster and does not hold the shared lock.
 ///
 /// # Errors
-/// [`Kind::Hypervisor`] when libvirt refuses, [`Kind::Internal`] when the file system does.
+/// [`Kind::Hypervisor`](crate::error::Kind::Hypervisor) when libvirt refuses, [`Kind::Internal`](crate::error::Kind::Internal) when the file system does.
 pub(crate) fn restore(
     env: &Env<'_>,
     host: &Host<'_>,

@@ -37,7 +37,7 @@ fn dir_of(cluster: &Cluster, name: &SnapshotName) -> SavedDir {
 /// Loads a snapshot.
 ///
 /// # Errors
-/// [`Kind::State`] if there is none of that name, or it is damaged.
+/// [`Kind::State`](crate::error::Kind::State) if there is none of that name, or it is damaged.
 pub(crate) fn require(cluster: &Cluster, name: &SnapshotName) -> Result<(Saved, SavedDir)> {
     let dir = dir_of(cluster, name);
     match dir.load()? {
@@ -53,8 +53,8 @@ pub(crate) fn require(cluster: &Cluster, name: &SnapshotName) -> Result<(Saved, 
 /// Saves a snapshot of a cluster that runs or is stopped.
 ///
 /// # Errors
-/// [`Kind::State`] if there is no such cluster, or it has a snapshot of that name;
-/// [`Kind::Preflight`] if machines cannot be saved here, or there is no room.
+/// [`Kind::State`](crate::error::Kind::State) if there is no such cluster, or it has a snapshot of that name;
+/// [`Kind::Preflight`](crate::error::Kind::Preflight) if machines cannot be saved here, or there is no room.
 pub(crate) fn save(env: &Env<'_>, name: &ProfileName, snapshot: &SnapshotName) -> Result<Saved> {
     let (mut cluster, _lock) = Cluster::open_locked(env, name)?;
     let dir = dir_of(&cluster, snapshot);
@@ -93,7 +93,7 @@ pub(crate) fn save(env: &Env<'_>, name: &ProfileName, snapshot: &SnapshotName) -
 /// Checks that a cluster can be saved: it has a disk, and is not suspended.
 ///
 /// # Errors
-/// [`Kind::State`] otherwise.
+/// [`Kind::State`](crate::error::Kind::State) otherwise.
 pub(crate) fn check_source(cluster: &Cluster, machine: &Machine<'_>) -> Result<()> {
     let (name, flag) = (cluster.name(), cluster.flag());
     machine.find()?;
@@ -114,7 +114,7 @@ pub(crate) fn check_source(cluster: &Cluster, machine: &Machine<'_>) -> Result<(
 /// Lists the snapshots of a cluster, the oldest first.
 ///
 /// # Errors
-/// [`Kind::State`] if there is no such cluster, [`Kind::Hypervisor`] when libvirt cannot be asked.
+/// [`Kind::State`](crate::error::Kind::State) if there is no such cluster, [`Kind::Hypervisor`](crate::error::Kind::Hypervisor) when libvirt cannot be asked.
 pub(crate) fn list(env: &Env<'_>, name: &ProfileName) -> Result<Vec<Snapshot>> {
     let cluster = Cluster::open(env.store, name)?;
     let host = Host::open(env, &cluster.profile.connect)?;
@@ -149,7 +149,7 @@ pub(crate) fn list(env: &Env<'_>, name: &ProfileName) -> Result<Vec<Snapshot>> {
 /// is off afterwards and its next start resumes from the snapshot.
 ///
 /// # Errors
-/// [`Kind::State`] if there is no such snapshot or it cannot be used, or the domain is another's; the
+/// [`Kind::State`](crate::error::Kind::State) if there is no such snapshot or it cannot be used, or the domain is another's; the
 /// cluster is as before then.
 pub(crate) fn restore(env: &Env<'_>, name: &ProfileName, snapshot: &SnapshotName) -> Result<()> {
     let (mut cluster, _lock) = Cluster::open_locked(env, name)?;
@@ -175,7 +175,7 @@ pub(crate) fn restore(env: &Env<'_>, name: &ProfileName, snapshot: &SnapshotName
 /// there was one.
 ///
 /// # Errors
-/// [`Kind::State`] if there is no such cluster, [`Kind::Hypervisor`] when libvirt refuses.
+/// [`Kind::State`](crate::error::Kind::State) if there is no such cluster, [`Kind::Hypervisor`](crate::error::Kind::Hypervisor) when libvirt refuses.
 pub(crate) fn delete(env: &Env<'_>, name: &ProfileName, snapshot: &SnapshotName) -> Result<bool> {
     let (cluster, _lock) = Cluster::open_locked(env, name)?;
     let host = Host::open(env, &cluster.profile.connect)?;

@@ -32,7 +32,7 @@ pub(crate) fn obstacle(host: &HostInfo) -> Option<String> {
 /// Fails if machines cannot be saved on this host.
 ///
 /// # Errors
-/// [`Kind::Preflight`] with the reason.
+/// [`Kind::Preflight`](crate::error::Kind::Preflight) with the reason.
 pub(crate) fn require(host: &HostInfo) -> Result<()> {
     match obstacle(host) {
         Some(why) => Err(Error::preflight(format!(
@@ -45,7 +45,7 @@ pub(crate) fn require(host: &HostInfo) -> Result<()> {
 /// Checks that a saved state can be loaded on this host, its files included.
 ///
 /// # Errors
-/// [`Kind::State`] with the reason.
+/// [`Kind::State`](crate::error::Kind::State) with the reason.
 pub(crate) fn check(saved: &Saved, pool: &Path, host: &HostInfo) -> Result<()> {
     if saved.memory.is_some()
         && let Some(why) = saved.host.difference(&HostMark::of(host))
@@ -61,7 +61,7 @@ pub(crate) fn check(saved: &Saved, pool: &Path, host: &HostInfo) -> Result<()> {
 /// renewed ones, which takes longer than saving a new template.
 ///
 /// # Errors
-/// [`Kind::State`] that names a certificate.
+/// [`Kind::State`](crate::error::Kind::State) that names a certificate.
 pub(crate) fn check_certificates(files: &ProfileDir) -> Result<()> {
     match pki::expiry_fault(&files.pki(), OffsetDateTime::now_utc())? {
         None => Ok(()),

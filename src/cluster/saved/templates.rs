@@ -119,7 +119,7 @@ fn users(host: &Host<'_>, id: &str) -> Result<Vec<ProfileName>> {
 /// Lists all templates of this home, each with whether it can be used.
 ///
 /// # Errors
-/// [`Kind::Hypervisor`] when libvirt cannot be asked.
+/// [`Kind::Hypervisor`](crate::error::Kind::Hypervisor) when libvirt cannot be asked.
 pub(crate) fn list(env: &Env<'_>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for found in all(env.store) {
@@ -168,7 +168,7 @@ fn meant<'a>(all: &'a [Found], key: &str) -> Result<&'a Found> {
 /// Returns the key and folder of the template whose key begins so or, without a key, of the only one.
 ///
 /// # Errors
-/// [`Kind::Usage`] where there is none, or more than one.
+/// [`Kind::Usage`](crate::error::Kind::Usage) where there is none, or more than one.
 pub(crate) fn choose(store: &Store, key: Option<&str>) -> Result<(String, SavedDir)> {
     let all = all(store);
     let found = match (key, all.as_slice()) {
@@ -189,7 +189,7 @@ pub(crate) fn choose(store: &Store, key: Option<&str>) -> Result<(String, SavedD
 /// it has mapped.
 ///
 /// # Errors
-/// [`Kind::Usage`] for a key that names none or more than one; nothing is deleted then.
+/// [`Kind::Usage`](crate::error::Kind::Usage) for a key that names none or more than one; nothing is deleted then.
 pub(crate) fn delete(env: &Env<'_>, keys: &[String]) -> Result<Vec<String>> {
     let all = all(env.store);
     let chosen: Result<Vec<&Found>> = keys.iter().map(|key| meant(&all, key)).collect();
@@ -201,7 +201,7 @@ pub(crate) fn delete(env: &Env<'_>, keys: &[String]) -> Result<Vec<String>> {
 /// Deletes the templates that no start can use any more, or all of them.
 ///
 /// # Errors
-/// [`Kind::Hypervisor`] when libvirt cannot be asked or refuses.
+/// [`Kind::Hypervisor`](crate::error::Kind::Hypervisor) when libvirt cannot be asked or refuses.
 pub(crate) fn prune(env: &Env<'_>, every: bool) -> Result<Vec<String>> {
     let all = all(env.store);
     let mut chosen = Vec::new();

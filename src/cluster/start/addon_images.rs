@@ -19,7 +19,7 @@ impl Loading {
     /// Begins to load; in a node that has just booted it waits until containerd runs.
     ///
     /// # Errors
-    /// [`Kind::State`] when the node's keys are missing.
+    /// [`Kind::State`](crate::error::Kind::State) when the node's keys are missing.
     pub(crate) fn begin(cluster: &Cluster, archives: &[PathBuf]) -> Result<Loading> {
         if archives.is_empty() {
             return Ok(Loading::default());

@@ -85,7 +85,7 @@ fn record(start: &mut Start<'_>) -> Result<(NodeImage, ComponentSet)> {
 /// Gets the node image and the components, from the cache or by making them.
 ///
 /// # Errors
-/// [`Kind::Assets`] for the one that could not be had.
+/// [`Kind::Assets`](crate::error::Kind::Assets) for the one that could not be had.
 pub(crate) fn get_assets(
     env: &Env<'_>,
     version: KubernetesVersion,

@@ -27,8 +27,8 @@ use crate::units::Mebibytes;
 /// it.
 ///
 /// # Errors
-/// [`Kind::State`] for a domain of another home or profile, [`Kind::Kubeconfig`] for a context of
-/// another's, [`Kind::Preflight`] for a host that cannot do it, [`Kind::Usage`] for bad settings.
+/// [`Kind::State`](crate::error::Kind::State) for a domain of another home or profile, [`Kind::Kubeconfig`](crate::error::Kind::Kubeconfig) for a context of
+/// another's, [`Kind::Preflight`](crate::error::Kind::Preflight) for a host that cannot do it, [`Kind::Usage`](crate::error::Kind::Usage) for bad settings.
 pub(super) fn begin<'a>(
     env: &Env<'a>,
     name: &ProfileName,

@@ -77,7 +77,7 @@ impl NodeStart<'_> {
     /// Returns the SSH session.
     ///
     /// # Errors
-    /// [`Kind::Internal`] when no step has connected to the node.
+    /// [`Kind::Internal`](crate::error::Kind::Internal) when no step has connected to the node.
     pub(crate) fn session(&mut self) -> Result<&mut dyn Remote> {
         match &mut self.session {
             Some(session) => Ok(session.as_mut()),
@@ -139,7 +139,7 @@ impl Start<'_> {
     /// Returns the cluster's keys and certificates, which are created or renewed where that is needed.
     ///
     /// # Errors
-    /// [`Kind::State`] when a key is damaged or lost.
+    /// [`Kind::State`](crate::error::Kind::State) when a key is damaged or lost.
     pub(crate) fn pki(&mut self) -> Result<&Pki> {
         if self.pki.is_none() {
             let spec = PkiSpec::of_first_node(OffsetDateTime::now_utc());
@@ -154,7 +154,7 @@ impl Start<'_> {
     /// Returns the keys and certificates that [`Start::pki`] has read.
     ///
     /// # Errors
-    /// [`Kind::Internal`] when no step has done that yet.
+    /// [`Kind::Internal`](crate::error::Kind::Internal) when no step has done that yet.
     pub(crate) fn known_pki(&self) -> Result<&Pki> {
         self.pki
             .as_ref()
@@ -164,7 +164,7 @@ impl Start<'_> {
     /// Returns a client for the API.
     ///
     /// # Errors
-    /// [`Kind::State`] when a certificate is damaged.
+    /// [`Kind::State`](crate::error::Kind::State) when a certificate is damaged.
     pub(crate) fn api(&self) -> Result<ApiClient> {
         self.cluster.api_with(self.env.backend, self.known_pki()?)
     }
@@ -178,7 +178,7 @@ impl Start<'_> {
     /// Returns the files and units of the node, with the keys and certificates that [`Start::pki`] has read.
     ///
     /// # Errors
-    /// As [`Egress::gather`]; [`Kind::State`] for a damaged profile.
+    /// As [`Egress::gather`]; [`Kind::State`](crate::error::Kind::State) for a damaged profile.
     pub(crate) fn plan(&mut self) -> Result<Arc<Wanted>> {
         if let Some(wanted) = &self.wanted {
             return Ok(Arc::clone(wanted));

@@ -120,7 +120,7 @@ impl NodeImage {
 /// Finds the image that a name or the beginning of an id means.
 ///
 /// # Errors
-/// [`Kind::Usage`] for a text that cannot be a name, [`Kind::State`] when no image has it, or several.
+/// [`Kind::Usage`](crate::error::Kind::Usage) for a text that cannot be a name, [`Kind::State`](crate::error::Kind::State) when no image has it, or several.
 pub(crate) fn find<'a>(images: &'a [NodeImage], text: &str, flag: &str) -> Result<Meant<'a>> {
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
     let is_id = hex.len() >= ID_LEAST && hex.bytes().all(|b| b.is_ascii_hexdigit());
