@@ -140,7 +140,7 @@ pub trait Saving {
     /// # Errors
     /// [`Kind::NodeUnreachable`](crate::error::Kind::NodeUnreachable) when the node does not answer
     /// within `limit`, [`Kind::Unhealthy`](crate::error::Kind::Unhealthy) when the script fails.
-    fn tell(&self, channel: &Path, script: &str, limit: Duration) -> Result<()>;
+    fn run_script(&self, channel: &Path, script: &str, limit: Duration) -> Result<()>;
 
     /// Makes an empty file that only QEMU's user may read and write.
     ///

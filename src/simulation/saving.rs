@@ -145,7 +145,7 @@ impl Saving for Libvirt {
         fault::step("remove the channel", || channel::remove(at))
     }
 
-    fn tell(&self, at: &Path, script: &str, _limit: Duration) -> Result<()> {
+    fn run_script(&self, at: &Path, script: &str, _limit: Duration) -> Result<()> {
         fault::step("tell", || {
             let mut state = self.world.state();
             let named = |spec: &DomainSpec| spec.channel.as_deref().map(Path::new) == Some(at);

@@ -73,7 +73,7 @@ fn run_on_channel(machine: &Machine<'_>, cluster: &Cluster, mut script: String) 
         match machine
             .host
             .libvirt()
-            .tell(&machine.channel(), &script, limit)
+            .run_script(&machine.channel(), &script, limit)
         {
             Ok(()) if began.elapsed() <= PROMPT => return Ok(true),
             Ok(()) => script = clock_script(),

@@ -243,7 +243,7 @@ impl Saving for Libvirt {
         fault::step("remove the channel", || channel::remove(channel))
     }
 
-    fn tell(&self, channel: &Path, script: &str, limit: Duration) -> Result<()> {
+    fn run_script(&self, channel: &Path, script: &str, limit: Duration) -> Result<()> {
         fault::step("tell", || channel::run(channel, script, limit))
     }
 
