@@ -1,13 +1,15 @@
 //! A small client of kube-apiserver for kubby's own use: its readiness, nodes, add-ons, Services,
 //! the dashboard. All requests of the user go through kubectl.
 
+mod answer;
 mod client;
 mod list;
 mod node;
 mod path;
 mod transport;
 
-pub use client::{Answer, ApiClient};
+pub use answer::Answer;
+pub use client::ApiClient;
 pub(crate) use list::items;
 pub(crate) use node::{CONTROL_PLANE_LABEL, NodeStatus};
 pub(crate) use path::{Collection, segment, selected};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ureq::http::Method;
 
-use super::client::Answer;
+use super::answer::Answer;
 use crate::error::{Kind, Result, ResultExt};
 
 /// A request to kube-apiserver.

@@ -142,7 +142,7 @@ pub(crate) fn is_killed() -> bool {
     current().is_some_and(|process| process.is_killed())
 }
 
-/// Counts a pause of this thread's process, for which nobody waits; returns `false` where the thread belongs
+/// Counts a pause of this thread's process, for which no process waits; returns `false` where the thread belongs
 /// to none. What it waits for is there after a few, or never comes.
 pub(crate) fn sleeps() -> bool {
     let Some(process) = current() else {

@@ -6,6 +6,15 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+/// Returns a folder in memory, where writing costs little.
+pub(super) fn ram_disk() -> PathBuf {
+    let shared = Path::new("/dev/shm");
+    match shared.is_dir() {
+        true => shared.to_owned(),
+        false => std::env::temp_dir(),
+    }
+}
+
 /// A file in a node: its mode and its content.
 pub(super) type GuestFile = (u32, Arc<[u8]>);
 

@@ -5,7 +5,7 @@ use super::scenario::{Command, Scenario};
 use crate::name::ProfileName;
 use crate::process::simulated::KillAt;
 
-/// What comes after the kill.
+/// The command after the kill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum After {
     Start,

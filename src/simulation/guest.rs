@@ -1,4 +1,4 @@
-//! What runs in a machine: the seed's unpacking, the SSH server's keys, and scripts.
+//! The programs of a machine: the seed's unpacking, the SSH server's keys, and scripts.
 
 use std::io::Read as _;
 use std::sync::Arc;
@@ -73,7 +73,7 @@ fn word(text: &str) -> (String, &str) {
     }
 }
 
-/// What a command in the node writes to its standard output.
+/// Returns what a command in the node writes to its standard output.
 pub(super) fn answer(command: &str) -> Vec<u8> {
     if command.contains("btime") {
         let now = time::OffsetDateTime::now_utc().unix_timestamp();

@@ -1,4 +1,4 @@
-//! What must hold after every command, whether it was killed or not.
+//! The rules that hold after every command, whether it was killed or not.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

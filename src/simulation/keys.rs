@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::fsutil;
 use crate::pki::{self, Pki, PkiSpec};
 
-/// The number of prepared sets; no host in memory has so many clusters.
+/// The number of prepared sets; no host in memory has more clusters.
 const PREPARED: usize = 32;
 
 /// The most sets that are remembered.
@@ -24,7 +24,7 @@ type Files = Vec<(PathBuf, Vec<u8>)>;
 static SETS: LazyLock<Vec<Files>> = LazyLock::new(|| {
     let spec = PkiSpec::of_first_node(time::OffsetDateTime::now_utc());
     let set = |_| {
-        let dir = tempfile::tempdir_in(super::operator::ram_disk()).unwrap();
+        let dir = tempfile::tempdir_in(super::disk::ram_disk()).unwrap();
         pki::ensure(dir.path(), &spec).unwrap();
         let mut files = Files::new();
         collect(dir.path(), dir.path(), &mut files);

@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use super::api::Api;
+use super::disk::ram_disk;
 use super::host::Libvirt;
 use super::keys;
 use super::node::Session;
@@ -32,15 +33,6 @@ static ASSETS: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     dir
 });
 
-/// Returns a folder in memory, where writing costs little.
-pub(super) fn ram_disk() -> PathBuf {
-    let shared = Path::new("/dev/shm");
-    match shared.is_dir() {
-        true => shared.to_owned(),
-        false => std::env::temp_dir(),
-    }
-}
-
 /// A home on the host in memory.
 pub(super) struct Operator {
     pub(super) world: Arc<World>,
@@ -49,7 +41,7 @@ pub(super) struct Operator {
     pub(super) kubeconfig: PathBuf,
 }
 
-/// What one process reaches.
+/// The parts that one process reaches.
 struct Terminal {
     world: Arc<World>,
     process: Arc<Process>,

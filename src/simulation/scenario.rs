@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::Arc;
 
+use super::disk::ram_disk;
 use super::invariants::{self, OWN_KUBECONFIG, STRANGER};
 use super::keys;
-use super::operator::{Operator, options, ram_disk};
+use super::operator::{Operator, options};
 use super::world::{Domain, Pool, World};
 use crate::cluster::env::Env;
 use crate::cluster::operations::stop::StopOptions;
