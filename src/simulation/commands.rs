@@ -128,6 +128,17 @@ fn a_start_completes_after_one_that_was_killed_while_it_made_the_templates_keys(
 }
 
 #[test]
+fn a_prune_completes_one_that_was_killed() {
+    let prune = || Command::Prune { every: true };
+    let mut scenario = Scenario::new(1);
+    run(&mut scenario, &[("a", Command::Run { keep: false })]);
+    kill(&mut scenario, "a", &prune(), "after delete a volume#1");
+    run(&mut scenario, &[("a", prune())]);
+    super::invariants::check_gone(&scenario.homes[0].operator);
+    end(scenario);
+}
+
+#[test]
 fn a_disk_that_was_frozen_by_a_killed_process_is_not_saved_again() {
     let save = |snapshot: &str| Command::Save(snapshot.parse().unwrap());
     let mut scenario = Scenario::new(1);

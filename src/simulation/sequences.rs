@@ -107,7 +107,7 @@ fn sequence(seed: u64, notes: &Mutex<Vec<String>>) {
     }
     for home in 0..homes {
         for name in scenario.clusters(home) {
-            if random.one_in(2) {
+            if !random.one_in(3) {
                 continue;
             }
             notes

@@ -223,9 +223,14 @@ fn remove(env: &Env<'_>, chosen: &[&Found]) -> Result<Vec<String>> {
         uris.extend(profile.map(|profile| profile.connect));
     }
     let hosts: Result<Vec<Host<'_>>> = uris.iter().map(|uri| Host::open(env, uri)).collect();
+    let mut hosts = hosts?;
+    if hosts.is_empty() {
+        // A killed process may have left the volumes of templates that are gone.
+        hosts.extend(Host::open(env, &env.backend.default_uri()).ok());
+    }
     let shared = env.lock_shared()?;
     let mut owned = Vec::new();
-    for host in hosts? {
+    for host in hosts {
         // A refusal has to come before the first folder is removed.
         if host.has_pool_to_empty()? {
             owned.push(host);
