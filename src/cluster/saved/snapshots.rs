@@ -102,7 +102,9 @@ pub(crate) fn check_source(cluster: &Cluster, machine: &Machine<'_>) -> Result<(
             .with_hint(format!("kubby resume{flag}")));
     }
     machine.host.has_own_pool()?;
-    if !machine.host.volumes()?.has(&cluster.profile.first().disk) {
+    // The next start makes the disk of a machine that never ran again.
+    let never_ran = cluster.dir.never_ran().exists();
+    if never_ran || !machine.host.volumes()?.has(&cluster.profile.first().disk) {
         return Err(
             Error::state(format!("the cluster `{name}` has no disk yet"))
                 .with_hint(format!("kubby start{flag}")),
