@@ -295,6 +295,7 @@ impl Store {
         }
         // Folders with foreign content stay: only empty ones go.
         let _ = std::fs::remove_dir(self.profiles_dir());
+        let _ = std::fs::remove_dir(self.home.join("pool"));
         let _ = std::fs::remove_dir(&self.home);
         if let Some(made) = self.made.get() {
             let above = self.home.ancestors().skip(1);
