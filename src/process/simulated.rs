@@ -6,12 +6,16 @@ use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// The first id; Linux gives none above 4,194,304.
 const FIRST_ID: u32 = 1 << 24;
 
 /// No process pauses more often.
-const MOST_SLEEPS: u32 = 20;
+const MOST_SLEEPS: u32 = 2000;
+
+/// The length of each pause in its place: another thread of the process may have something to do.
+const PAUSE: Duration = Duration::from_micros(100);
 
 static NEXT_ID: AtomicU32 = AtomicU32::new(FIRST_ID);
 
@@ -142,13 +146,14 @@ pub(crate) fn is_killed() -> bool {
     current().is_some_and(|process| process.is_killed())
 }
 
-/// Counts a pause of this thread's process, for which no process waits; returns `false` where the thread belongs
+/// Counts a pause of this thread's process, and makes it short; returns `false` where the thread belongs
 /// to none. What it waits for is there after a few, or never comes.
 pub(crate) fn sleeps() -> bool {
     let Some(process) = current() else {
         return false;
     };
     let count = process.sleeps.fetch_add(1, Ordering::Relaxed);
+    std::thread::sleep(PAUSE);
     assert!(
         count < MOST_SLEEPS,
         "the process waits for something that does not come"

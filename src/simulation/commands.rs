@@ -5,7 +5,10 @@ use crate::error::Kind;
 use crate::name::ProfileName;
 use crate::process::simulated::KillAt;
 
-const START: Command = Command::Start { addons: false };
+const START: Command = Command::Start {
+    addons: false,
+    boot: false,
+};
 const STOP: Command = Command::Stop { force: false };
 
 fn name(name: &str) -> ProfileName {
@@ -51,7 +54,13 @@ fn a_life_cycle_leaves_nothing() {
     };
     // What each start has to find is checked with each step.
     let commands = [
-        ("a", Command::Start { addons: true }),
+        (
+            "a",
+            Command::Start {
+                addons: true,
+                boot: false,
+            },
+        ),
         ("a", STOP),
         ("a", START),
         ("a", Command::Suspend),
@@ -125,6 +134,18 @@ fn a_start_completes_after_one_that_was_killed_while_it_made_the_templates_keys(
         run(&mut scenario, &[("a", START)]);
         end(scenario);
     }
+}
+
+#[test]
+fn a_cluster_that_never_ran_is_not_saved() {
+    let save = Command::Save("s".parse().unwrap());
+    let mut scenario = Scenario::new(1);
+    kill(&mut scenario, "a", &START, "after make the overlay#1");
+    let result = scenario.step(0, &name("a"), &save, None).0;
+    let error = result.unwrap().unwrap_err();
+    assert!(error.message().contains("has no disk yet"), "{error}");
+    run(&mut scenario, &[("a", START)]);
+    end(scenario);
 }
 
 #[test]

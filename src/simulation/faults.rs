@@ -31,7 +31,10 @@ fn kill_everywhere(before: &[(&str, Command)], name: &str, command: &Command) {
         let context = format!("{command:?} killed at {number}, then {after:?}");
         if after == After::Start {
             for name in scenario.clusters(0) {
-                let start = Command::Start { addons: false };
+                let start = Command::Start {
+                    addons: false,
+                    boot: false,
+                };
                 let started = scenario.step(0, &name, &start, None).0.unwrap();
                 assert!(started.is_ok(), "{context}: {started:?}");
             }
@@ -45,7 +48,10 @@ fn kill_everywhere(before: &[(&str, Command)], name: &str, command: &Command) {
     }
 }
 
-const START: Command = Command::Start { addons: false };
+const START: Command = Command::Start {
+    addons: false,
+    boot: false,
+};
 
 fn snapshot() -> crate::name::SnapshotName {
     "s".parse().unwrap()
@@ -53,7 +59,14 @@ fn snapshot() -> crate::name::SnapshotName {
 
 #[test]
 fn a_first_start_can_be_killed_anywhere() {
-    kill_everywhere(&[], "a", &Command::Start { addons: true });
+    kill_everywhere(
+        &[],
+        "a",
+        &Command::Start {
+            addons: true,
+            boot: false,
+        },
+    );
 }
 
 #[test]

@@ -44,6 +44,7 @@ fn files_below(folder: &Path, into: &mut String) {
     for entry in entries {
         let (path, meta) = (entry.path(), entry.metadata().unwrap());
         if meta.is_dir() {
+            let _ = writeln!(into, "{}/", path.display());
             files_below(&path, into);
             continue;
         }

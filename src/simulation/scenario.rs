@@ -26,8 +26,10 @@ use crate::process::simulated::KillAt;
 /// A command on a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Command {
+    /// `boot` neither uses nor saves a template.
     Start {
         addons: bool,
+        boot: bool,
     },
     Stop {
         force: bool,
@@ -58,7 +60,11 @@ impl Command {
     /// Runs the command as the command line does.
     pub(super) fn run(&self, env: &Env<'_>, name: &ProfileName) -> Result<()> {
         match self {
-            Command::Start { addons } => start::start(env, name, &options(*addons)).map(drop),
+            Command::Start { addons, boot } => {
+                let mut options = options(*addons);
+                options.cluster.no_template = *boot;
+                start::start(env, name, &options).map(drop)
+            }
             Command::Stop { force } => {
                 let options = StopOptions {
                     force: *force,

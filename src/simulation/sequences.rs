@@ -54,6 +54,7 @@ fn command(random: &mut Random, home: usize) -> Command {
     match random.below(34) {
         0..=9 => Command::Start {
             addons: random.one_in(40),
+            boot: !random.one_in(3),
         },
         10..=11 => Command::Stop {
             force: random.one_in(3),
@@ -114,7 +115,10 @@ fn sequence(seed: u64, notes: &Mutex<Vec<String>>) {
                 .lock()
                 .unwrap()
                 .push(format!("home {home}: finally start {name}"));
-            let start = Command::Start { addons: false };
+            let start = Command::Start {
+                addons: false,
+                boot: true,
+            };
             let result = scenario.step(home, &name, &start, None).0.unwrap();
             let blocked = |text: &str| text.contains("that is not this cluster's");
             assert!(
