@@ -350,6 +350,11 @@ impl Scenario {
     /// Deletes all that a home has, and checks that nothing is left.
     pub(super) fn clean(&mut self, home: usize) {
         for name in self.clusters(home) {
+            // The deletion before it may have removed it, as the remains of a throwaway cluster; then the
+            // name can be another home's.
+            if !self.clusters(home).contains(&name) {
+                continue;
+            }
             let (result, _) = self.step(home, &name, &Command::Delete, None);
             result.unwrap().unwrap();
         }
