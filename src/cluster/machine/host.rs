@@ -241,6 +241,16 @@ impl<'a> Host<'a> {
         self.libvirt.list_volumes(&self.pool).map(Volumes)
     }
 
+    /// Creates a disk of this size over another volume of the pool.
+    ///
+    /// # Errors
+    /// [`Kind::Hypervisor`](crate::error::Kind::Hypervisor) when libvirt refuses.
+    pub(crate) fn create_overlay(&self, disk: &str, over: &str, size: Mebibytes) -> Result<()> {
+        let (libvirt, bytes) = (&self.libvirt, size.bytes());
+        libvirt.create_overlay(&self.pool, disk, over, bytes)?;
+        Ok(())
+    }
+
     /// Deletes a volume of this home's pool; one that does not exist is fine. The caller holds the
     /// shared lock.
     ///

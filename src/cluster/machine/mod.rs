@@ -253,8 +253,7 @@ impl<'a> Machine<'a> {
     ) -> Result<()> {
         // A disk that exists may be a layer over another disk than the image's.
         if !self.host.volumes()?.has(disk) {
-            let libvirt = self.host.libvirt();
-            libvirt.create_overlay(self.host.pool(), disk, base, size.bytes())?;
+            self.host.create_overlay(disk, base, size)?;
         }
         self.ensure_seed(dir, files)
     }

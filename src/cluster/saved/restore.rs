@@ -41,11 +41,10 @@ pub(crate) fn restore(
     let files = from.files();
     let disk = names::new_disk(cluster.name());
     template_key::take_over(&mut cluster.profile, &saved.profile);
-    let size = Mebibytes(cluster.profile.first().machine.disk_mib).bytes();
+    let size = Mebibytes(cluster.profile.first().machine.disk_mib);
     let _shared = env.lock_shared()?;
     host.ensure_pool()?;
-    host.libvirt()
-        .create_overlay(host.pool(), &disk, &saved.disk, size)?;
+    host.create_overlay(&disk, &saved.disk, size)?;
     fsutil::copy_private(&files.pki(), &cluster.dir.pki())?;
     if origin == Origin::Other {
         pki::forget_operator(&cluster.dir.pki())?;

@@ -188,9 +188,8 @@ impl Save<'_> {
         let overlay = names::new_disk(cluster.name());
         let host = self.machine.host;
         let node = cluster.profile.first_mut();
-        let size = Mebibytes(node.machine.disk_mib).bytes();
-        host.libvirt()
-            .create_overlay(host.pool(), &overlay, &node.disk, size)?;
+        let size = Mebibytes(node.machine.disk_mib);
+        host.create_overlay(&overlay, &node.disk, size)?;
         node.disk = overlay;
         domain::define(self.machine, &cluster.profile, cluster.acceleration())?;
         cluster.save()

@@ -95,10 +95,10 @@ fn start_copy(
     let span = trace::span("make the machine's own volumes");
     let shared = start.env.lock_shared()?;
     let profile = &start.cluster.profile.nodes[node];
-    let size = Mebibytes(profile.machine.disk_mib).bytes();
-    let host = start.host;
-    host.libvirt()
-        .create_overlay(host.pool(), &profile.disk, &saved.disk, size)?;
+    let size = Mebibytes(profile.machine.disk_mib);
+    start
+        .host
+        .create_overlay(&profile.disk, &saved.disk, size)?;
     start.nodes[node]
         .machine
         .ensure_seed(&start.cluster.dir, &[])?;
