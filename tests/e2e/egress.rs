@@ -62,27 +62,31 @@ fn changed(run: &Run) -> Vec<String> {
         .collect()
 }
 
-/// Starts a pod whose image has to be pulled.
-fn pull(env: &Env, pod: &str, image: &str, server: &Server) {
-    env.kubectl(&[
-        "run",
-        pod,
-        &format!("--image={image}"),
-        "--image-pull-policy=Always",
-        "--restart=Never",
-    ])
-    .ok();
-    eventually(POD_LIMIT, &format!("{image} is pulled"), || {
-        let phase = env
-            .kubectl(&["get", "pod", pod, "-o", "jsonpath={.status.phase}"])
-            .ok();
-        if phase.stdout == "Running" {
-            Ok(())
-        } else {
-            let events = env.kubectl(&["describe", "pod", pod]).stdout;
-            Err(format!("{events}\nthe server saw\n{}", server.log()))
-        }
-    });
+/// Starts pods whose images have to be pulled, all at once, and waits until they run.
+fn pull(env: &Env, pods: &[(&str, &str, &Server)]) {
+    for (pod, image, _) in pods {
+        env.kubectl(&[
+            "run",
+            pod,
+            &format!("--image={image}"),
+            "--image-pull-policy=Always",
+            "--restart=Never",
+        ])
+        .ok();
+    }
+    for (pod, image, server) in pods {
+        eventually(POD_LIMIT, &format!("{image} is pulled"), || {
+            let phase = env
+                .kubectl(&["get", "pod", pod, "-o", "jsonpath={.status.phase}"])
+                .ok();
+            if phase.stdout == "Running" {
+                Ok(())
+            } else {
+                let events = env.kubectl(&["describe", "pod", pod]).stdout;
+                Err(format!("{events}\nthe server saw\n{}", server.log()))
+            }
+        });
+    }
 }
 
 /// Servers outside of the cluster: registries, each to be reached in another way.
@@ -131,11 +135,16 @@ impl Outside {
             proxy,
             ..
         } = self;
-        pull(env, "by-mirror", "kubby-test/app:1", mirror);
+        pull(
+            env,
+            &[
+                ("by-mirror", "kubby-test/app:1", mirror),
+                ("by-authority", "private.test/app:1", private),
+                ("by-proxy", "plain.test:5000/app:1", proxy),
+            ],
+        );
         assert!(mirror.saw("/v2/kubby-test/app/manifests/1?ns=docker.io"));
-        pull(env, "by-authority", "private.test/app:1", private);
         assert!(private.saw("/v2/app/manifests/1"), "{}", private.log());
-        pull(env, "by-proxy", "plain.test:5000/app:1", proxy);
         assert!(
             proxy.saw("http://plain.test:5000/v2/app/manifests/1"),
             "{}",

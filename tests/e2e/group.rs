@@ -99,9 +99,8 @@ pub struct Group {
     pub tests: &'static [&'static [Test]],
     /// Whether each test finds the group's cluster running.
     pub cluster: bool,
-    /// Whether the group has a home of its own and runs beside the others, since its tests wait
-    /// rather than compute.
-    pub beside: bool,
+    /// Whether the group has a home of its own, since it needs no template.
+    pub own_home: bool,
     /// Ends what the tests have made beside clusters.
     pub end: fn(),
 }
@@ -113,7 +112,7 @@ impl Group {
             name,
             tests,
             cluster: false,
-            beside: false,
+            own_home: false,
             end: || {},
         }
     }
@@ -123,8 +122,8 @@ impl Group {
         self
     }
 
-    pub const fn beside(mut self) -> Self {
-        self.beside = true;
+    pub const fn with_own_home(mut self) -> Self {
+        self.own_home = true;
         self
     }
 
@@ -167,7 +166,7 @@ pub fn run(args: &Arguments, groups: &'static [Group]) -> Conclusion {
     let long = std::env::var_os("KUBBY_E2E_LONG").is_some_and(|v| v == "1");
     let kept = std::env::var_os("KUBBY_E2E_KEEP").map(PathBuf::from);
     let stage = Arc::new(Stage::new(kept.clone()));
-    let (mut trials, mut lanes) = (Vec::new(), [Vec::new(), Vec::new()]);
+    let (mut trials, mut parts) = (Vec::new(), Vec::new());
     for group in groups {
         let (end, ended) = mpsc::channel();
         let mut tests = Vec::new();
@@ -185,15 +184,16 @@ pub fn run(args: &Arguments, groups: &'static [Group]) -> Conclusion {
         }
         if !tests.is_empty() {
             trials.push(trial("nothing_is_left", ended).with_kind(group.name));
-            lanes[usize::from(group.beside)].push(Part { group, tests, end });
+            parts.push(Part { group, tests, end });
         }
     }
     let whole = args.filter.is_none() && args.skip.is_empty() && !args.ignored;
     if args.list {
         return libtest_mimic::run(&chosen(args), trials);
     }
-    let lanes = lanes.map(|parts| play(Arc::clone(&stage), parts));
-    trials.push(end(Arc::clone(&stage), lanes, whole, kept.is_some()));
+    let on_stage = Arc::clone(&stage);
+    let groups = thread::spawn(move || parts.into_iter().for_each(|part| on_stage.play(part)));
+    trials.push(end(Arc::clone(&stage), groups, whole, kept.is_some()));
     // One at a time and in their order: each trial waits for the outcome of its test.
     let conclusion = libtest_mimic::run(&chosen(args), trials);
     stage.print_times(began.elapsed());
@@ -231,22 +231,11 @@ fn completion(outcome: Outcome) -> Result<Completion, Failed> {
     }
 }
 
-/// Runs groups one after the other in a thread of their own.
-fn play(stage: Arc<Stage>, parts: Vec<Part>) -> JoinHandle<()> {
-    thread::spawn(move || {
-        for part in parts {
-            stage.play(part);
-        }
-    })
-}
-
 /// Returns the trial that ends the run: nothing is left of it, and the tests that the threat model
 /// names have run.
-fn end(stage: Arc<Stage>, lanes: [JoinHandle<()>; 2], whole: bool, kept: bool) -> Trial {
+fn end(stage: Arc<Stage>, groups: JoinHandle<()>, whole: bool, kept: bool) -> Trial {
     Trial::ignorable_test("the_run_leaves_nothing", move || {
-        for lane in lanes {
-            lane.join().map_err(|panic| text(panic.as_ref()))?;
-        }
+        groups.join().map_err(|panic| text(panic.as_ref()))?;
         if kept {
             return completion(Outcome::Skipped("the home is kept".into()));
         }
@@ -294,7 +283,7 @@ impl Stage {
     fn play(&self, part: Part) {
         let began = Instant::now();
         let group = part.group;
-        let env = Env::of_group(&self.root, &self.name, group.name, group.beside);
+        let env = Env::of_group(&self.root, &self.name, group.name, group.own_home);
         let unfinished = tidy::unfinished(&env.cache());
         let tests = part.tests.len();
         for (test, sender) in part.tests {

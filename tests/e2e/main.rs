@@ -54,10 +54,10 @@ use group::Group;
 /// In an order in which the first start of all, which is a cold one, is what is tested.
 static GROUPS: &[Group] = &[
     Group::new("templates", &[saving::templates::TESTS]),
-    Group::new("input", &[bad_input::TESTS]).beside(),
-    Group::new("doctor", &[doctor::TESTS]).beside(),
-    Group::new("ownership", &[ownership::commands::TESTS]).beside(),
-    Group::new("failures", &[failures::TESTS]).beside(),
+    Group::new("input", &[bad_input::TESTS]).with_own_home(),
+    Group::new("doctor", &[doctor::TESTS]).with_own_home(),
+    Group::new("ownership", &[ownership::commands::TESTS]).with_own_home(),
+    Group::new("failures", &[failures::TESTS]),
     Group::new(
         "node",
         &[
