@@ -244,7 +244,7 @@ impl<'a> Host<'a> {
     /// Creates a disk of this size over another volume of the pool.
     ///
     /// # Errors
-    /// [`Kind::Hypervisor`](crate::error::Kind::Hypervisor) when libvirt refuses.
+    /// [`Kind::Hypervisor`] when libvirt refuses.
     pub(crate) fn create_overlay(&self, disk: &str, over: &str, size: Mebibytes) -> Result<()> {
         let (libvirt, bytes) = (&self.libvirt, size.bytes());
         libvirt.create_overlay(&self.pool, disk, over, bytes)?;
