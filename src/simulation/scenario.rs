@@ -118,11 +118,12 @@ impl Command {
         !others.contains(self)
     }
 
-    /// Returns whether the command removes what earlier ones have left in the pool.
+    /// Returns whether the command, once completed, has removed what earlier ones have left in the pool.
+    /// A suspend does so too, but not of a cluster that was suspended already.
     fn sweeps(&self) -> bool {
         matches!(
             self,
-            Command::Restore(_) | Command::Suspend | Command::Prune { .. } | Command::Delete
+            Command::Restore(_) | Command::Prune { .. } | Command::Delete
         )
     }
 }

@@ -13,6 +13,10 @@ use crate::process::simulated::KillAt;
 /// The number of sequences, unless `KUBBY_SEQUENCES` gives another.
 const SEQUENCES: u64 = 10_000;
 
+/// The first sequence's seed, unless `KUBBY_SEQUENCE_SEED` gives another or says `random`: a run without
+/// either fails because of a change, never by chance.
+const SEED: u64 = 7_792_502_928_751_120_000;
+
 /// Random numbers (SplitMix64).
 struct Random(u64);
 
@@ -139,10 +143,20 @@ fn number(variable: &str) -> Option<u64> {
     Some(std::env::var(variable).ok()?.parse().unwrap())
 }
 
+fn first_seed() -> u64 {
+    let variable = "KUBBY_SEQUENCE_SEED";
+    match std::env::var(variable).as_deref() {
+        Ok("random") => {
+            let bytes = *uuid::Uuid::new_v4().as_bytes();
+            u64::from_le_bytes(bytes[..8].try_into().unwrap()) >> 1
+        }
+        _ => number(variable).unwrap_or(SEED),
+    }
+}
+
 #[test]
 fn no_sequence_of_commands_and_kills_does_harm() {
-    let fresh = u64::from_le_bytes(uuid::Uuid::new_v4().as_bytes()[..8].try_into().unwrap()) >> 1;
-    let seed = number("KUBBY_SEQUENCE_SEED").unwrap_or(fresh);
+    let seed = first_seed();
     let count = number("KUBBY_SEQUENCES").unwrap_or(SEQUENCES);
     let began = Instant::now();
     let next = AtomicU64::new(0);
