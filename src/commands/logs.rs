@@ -60,7 +60,7 @@ fn bundle(context: &Context, file: &Path) -> Result<ExitCode> {
     let bytes = bundle.write(file)?;
     // Otherwise standard output contains the bundle.
     if file != Path::new("-") {
-        let names: Vec<&str> = bundle.names().collect();
+        let names: Vec<&String> = bundle.files.iter().map(|(name, _)| name).collect();
         let data = json!({
             "file": file,
             "bytes": bytes,

@@ -1,10 +1,8 @@
 //! The parts of a bundle that this host has: they need no node that answers.
 
-use std::fmt::Write as _;
-
 use serde_json::json;
 
-use super::parts::{Content, Parts};
+use super::parts::Parts;
 use crate::cluster::env::Env;
 use crate::cluster::machine::Machine;
 use crate::cluster::machine::host::Host;
@@ -15,92 +13,63 @@ use crate::name::ProfileName;
 use crate::profile::Profile;
 use crate::store::Store;
 
-/// Looks at everything, and says what the virtual machine does.
+/// Looks at everything, and returns the state of the virtual machine.
 pub(super) fn collect(
     env: &Env<'_>,
     name: &ProfileName,
     profile: Option<&Profile>,
     parts: &mut Parts,
 ) -> HostState {
-    let store = env.store;
-    let uri = match profile {
-        Some(profile) => profile.connect.clone(),
-        None => default_uri(None),
-    };
-    let hypervisor = Host::open(env, &uri).and_then(|h| h.info().map(|info| (h, info)));
-    let info = hypervisor.as_ref().ok().map(|(_, info)| info);
-    parts.add("versions.txt", Content::Text(versions(profile, info)));
-    parts.add("host.json", Content::Json(facts(store, info)));
-    match &hypervisor {
-        Ok((hypervisor, _)) => machine(hypervisor, name, profile.is_some(), parts),
+    let uri = profile.map_or_else(|| default_uri(None), |profile| profile.connect.clone());
+    let host = Host::open(env, &uri).and_then(|h| h.info().map(|info| (h, info)));
+    let info = host.as_ref().ok().map(|(_, info)| info);
+    parts.add("versions.txt", Ok(versions(profile, info)));
+    parts.add("host.json", Ok(facts(env.store, info)));
+    match &host {
+        Ok((host, _)) => machine(host, name, profile.is_some(), parts),
         Err(e) => parts.problem("domain.xml, volumes.txt and console.txt", e),
     }
     if profile.is_some() {
-        let path = store.profile_dir(name).profile();
-        let text = std::fs::read_to_string(&path);
-        match text.context(Kind::State, || format!("cannot read {}", path.display())) {
-            Ok(text) => parts.add("profile.toml", Content::Text(text)),
-            Err(e) => parts.problem("profile.toml", &e),
-        }
+        let path = env.store.profile_dir(name).profile();
+        let text = std::fs::read_to_string(&path)
+            .context(Kind::State, || format!("cannot read {}", path.display()));
+        parts.add("profile.toml", text);
     }
-    match status(env, name, true) {
-        Ok(status) => {
-            let host = status.host;
-            parts.add("status.json", Content::Json(json!(status)));
-            host
-        }
-        Err(e) => {
-            parts.problem("status.json", &e);
-            HostState::Broken
-        }
-    }
+    let status = status(env, name, true);
+    let state = status.as_ref().map_or(HostState::Broken, |s| s.host);
+    parts.add("status.json", status.map(|status| json!(status)));
+    state
 }
 
 fn machine(host: &Host<'_>, name: &ProfileName, exists: bool, parts: &mut Parts) {
     let machine = Machine::without_profile(host, name);
     match host.libvirt().definition(&machine.names.domain) {
-        Ok(Some(xml)) => parts.add("domain.xml", Content::Text(xml)),
         Ok(None) => parts.missing("domain.xml", "libvirt has no such domain"),
-        Err(e) => parts.problem("domain.xml", &e),
+        xml => parts.add("domain.xml", xml.map(Option::unwrap_or_default)),
     }
-    match volumes(host) {
-        Ok(text) => parts.add("volumes.txt", Content::Text(text)),
-        Err(e) => parts.problem("volumes.txt", &e),
-    }
-    if !exists {
-        return;
-    }
-    match machine.console() {
-        Ok(text) if text.trim().is_empty() => {
+    parts.add("volumes.txt", volumes(host));
+    if exists {
+        let text = machine.console().map(|text| match text.trim() {
             // A resumed machine has little to write.
-            let text = "Nothing was written since the machine's last start.\n";
-            parts.add("console.txt", Content::Text(text.into()));
-        }
-        Ok(text) => parts.add(
-            "console.txt",
-            Content::Text(console::tail(&text, usize::MAX)),
-        ),
-        Err(e) => parts.problem("console.txt", &e),
+            "" => "Nothing was written since the machine's last start.\n".to_owned(),
+            _ => console::tail(&text, usize::MAX),
+        });
+        parts.add("console.txt", text);
     }
 }
 
 fn volumes(host: &Host<'_>) -> Result<String> {
     let mut text = format!("pool {} in {}\n", host.pool(), host.target().display());
     for volume in host.volumes()?.all() {
-        let backing = volume.backing.as_ref();
-        let backing = backing.map(|b| format!(", on {}", b.display()));
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "{}: {} bytes on the disk{}",
-            volume.name,
-            volume.allocation,
-            backing.unwrap_or_default()
-        );
+        text += &format!("{}: {} bytes on the disk", volume.name, volume.allocation);
+        if let Some(backing) = &volume.backing {
+            text += &format!(", on {}", backing.display());
+        }
+        text.push('\n');
     }
     if host.libvirt().has_pool(host.pool())? {
         let free = host.libvirt().pool_available_bytes(host.pool())?;
-        let _ = writeln!(text, "free: {free} bytes");
+        text += &format!("free: {free} bytes\n");
     }
     Ok(text)
 }
@@ -111,34 +80,18 @@ fn versions(profile: Option<&Profile>, info: Option<&HostInfo>) -> String {
     let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     let release = release.lines().find_map(|l| l.strip_prefix("PRETTY_NAME="));
     let unknown = || "unknown".to_owned();
-    let mut text = String::new();
-    for (what, version) in [
-        ("kubby", env!("CARGO_PKG_VERSION").to_owned()),
-        (
-            "Kubernetes",
-            profile.map_or_else(unknown, |p| p.spec.kubernetes_version.clone()),
-        ),
-        (
-            "QEMU",
-            info.map_or_else(unknown, |i| i.qemu_version.to_string()),
-        ),
-        (
-            "libvirt",
-            info.map_or_else(unknown, |i| i.libvirt_version.to_string()),
-        ),
-        ("libvirt library", library_version().to_string()),
-        (
-            "host kernel",
-            format!("{} {}", word(system.release()), word(system.machine())),
-        ),
-        (
-            "host system",
-            release.map_or_else(unknown, |r| r.trim_matches('"').to_owned()),
-        ),
-    ] {
-        let _ = writeln!(text, "{what}: {version}");
-    }
-    text
+    let kubernetes = profile.map_or_else(unknown, |p| p.spec.kubernetes_version.clone());
+    let qemu = info.map_or_else(unknown, |i| i.qemu_version.to_string());
+    let libvirt = info.map_or_else(unknown, |i| i.libvirt_version.to_string());
+    let host = release.map_or("unknown", |r| r.trim_matches('"'));
+    format!(
+        "kubby: {}\nKubernetes: {kubernetes}\nQEMU: {qemu}\nlibvirt: {libvirt}\n\
+         libvirt library: {}\nhost kernel: {} {}\nhost system: {host}\n",
+        env!("CARGO_PKG_VERSION"),
+        library_version(),
+        word(system.release()),
+        word(system.machine()),
+    )
 }
 
 fn kvm(info: &HostInfo) -> serde_json::Value {

@@ -17,7 +17,7 @@ use crate::interrupt;
 use crate::name::ProfileName;
 
 pub(crate) use archive::check_destination;
-use parts::{Content, Parts};
+use parts::Parts;
 use redact::Redactor;
 
 /// No part is begun after this time.
@@ -26,16 +26,10 @@ const LIMIT: Duration = Duration::from_secs(150);
 /// The collected files.
 pub(crate) struct Bundle {
     folder: String,
-    files: Vec<(String, String)>,
+    /// The files' names and texts.
+    pub files: Vec<(String, String)>,
     /// The parts that could not be collected, with the reasons.
     pub problems: Vec<String>,
-}
-
-impl Bundle {
-    /// The names of its files.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.files.iter().map(|(name, _)| name.as_str())
-    }
 }
 
 /// Collects console, journals, events, objects and versions of a cluster in whatever state it is,
@@ -60,8 +54,8 @@ pub(crate) fn collect(
     let mut redactor = Redactor::new(&env.store.profile_dir(name));
     if let Some(failure) = failure {
         let text = crate::output::error_json(failure);
-        let value = serde_json::from_str(&text).unwrap_or_default();
-        parts.add("failure.json", Content::Json(value));
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        parts.add("failure.json", Ok(value));
     }
     let profile = cluster.as_ref().ok().map(|cluster| &cluster.profile);
     let state = host::collect(env, name, profile, &mut parts);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::parts::{Content, Parts};
+use super::parts::Parts;
 use crate::cluster::Cluster;
 use crate::cluster::env::Env;
 use crate::cluster::operations::status::HostState;
@@ -53,12 +53,8 @@ pub(super) fn collect(env: &Env<'_>, cluster: &Cluster, host: HostState, parts: 
         if !parts.go_on(&name) {
             return;
         }
-        match ssh.exec(&command, &[], Some(LOOK.min(parts.left()))) {
-            Ok(output) => {
-                let text = String::from_utf8_lossy(&output.stdout).into_owned();
-                parts.add(name, Content::Text(text));
-            }
-            Err(e) => parts.problem(&name, &e),
-        }
+        let output = ssh.exec(&command, &[], Some(LOOK.min(parts.left())));
+        let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        parts.add(&name, text);
     }
 }

@@ -4,38 +4,35 @@ use base64::Engine as _;
 use comfy_table::{Table, TableStyle};
 use serde_json::{Value, json};
 
-use super::parts::{Content, Parts};
+use super::parts::Parts;
 use super::redact::{LEFT_OUT, Redactor, is_secret_name};
 use crate::api::ApiClient;
 use crate::cluster::Cluster;
 use crate::cluster::env::Env;
 use crate::cluster::operations::status::HostState;
-use crate::error::{Kind, Result, ResultExt};
+use crate::error::Result;
 use crate::interrupt;
 
-/// The lists to collect: file name and path. Neither Secrets nor ConfigMaps, which may contain
-/// anything.
-const LISTS: [(&str, &str); 17] = [
-    ("nodes", "/api/v1/nodes"),
-    ("namespaces", "/api/v1/namespaces"),
-    ("pods", "/api/v1/pods"),
-    ("events", "/api/v1/events"),
-    ("services", "/api/v1/services"),
-    ("endpointslices", "/apis/discovery.k8s.io/v1/endpointslices"),
-    ("deployments", "/apis/apps/v1/deployments"),
-    ("replicasets", "/apis/apps/v1/replicasets"),
-    ("daemonsets", "/apis/apps/v1/daemonsets"),
-    ("statefulsets", "/apis/apps/v1/statefulsets"),
-    ("jobs", "/apis/batch/v1/jobs"),
-    ("cronjobs", "/apis/batch/v1/cronjobs"),
-    ("persistentvolumes", "/api/v1/persistentvolumes"),
-    ("persistentvolumeclaims", "/api/v1/persistentvolumeclaims"),
-    ("storageclasses", "/apis/storage.k8s.io/v1/storageclasses"),
-    ("ingresses", "/apis/networking.k8s.io/v1/ingresses"),
-    (
-        "networkpolicies",
-        "/apis/networking.k8s.io/v1/networkpolicies",
-    ),
+/// The lists to collect, named by the last part of their paths. Neither Secrets nor ConfigMaps, which
+/// may contain anything.
+const LISTS: [&str; 17] = [
+    "/api/v1/nodes",
+    "/api/v1/namespaces",
+    "/api/v1/pods",
+    "/api/v1/events",
+    "/api/v1/services",
+    "/apis/discovery.k8s.io/v1/endpointslices",
+    "/apis/apps/v1/deployments",
+    "/apis/apps/v1/replicasets",
+    "/apis/apps/v1/daemonsets",
+    "/apis/apps/v1/statefulsets",
+    "/apis/batch/v1/jobs",
+    "/apis/batch/v1/cronjobs",
+    "/api/v1/persistentvolumes",
+    "/api/v1/persistentvolumeclaims",
+    "/apis/storage.k8s.io/v1/storageclasses",
+    "/apis/networking.k8s.io/v1/ingresses",
+    "/apis/networking.k8s.io/v1/networkpolicies",
 ];
 
 /// The number of Secrets in one request: each may have a megabyte.
@@ -58,71 +55,52 @@ pub(super) fn collect(
     if state != HostState::Running {
         return parts.missing("cluster/", "kube-apiserver does not run without the node");
     }
-    let api = match cluster
-        .api(env.backend)
-        .and_then(|api| api.ready().map(|()| api))
-    {
+    let api = match cluster.api(env.backend) {
         Ok(api) => api,
+        Err(e) => return parts.problem("cluster/", &e),
+    };
+    match api.ready() {
+        Ok(()) => {}
         Err(e) if e.details().is_empty() => return parts.problem("cluster/", &e),
         // It answers, if not well.
-        Err(e) => {
-            parts.problem("the cluster", &e);
-            match cluster.api(env.backend) {
-                Ok(api) => api,
-                Err(e) => return parts.problem("cluster/", &e),
-            }
-        }
-    };
+        Err(e) => parts.problem("the cluster", &e),
+    }
     if let Err(e) = learn_all(&api, redactor) {
         parts.problem("the values of Secrets, to leave them out of journals", &e);
     }
-    for (name, path) in LISTS {
+    for path in LISTS {
+        let name = path.rsplit('/').next().unwrap_or(path);
         if !parts.go_on(&format!("cluster/{name}")) {
             return;
         }
-        match list(&api, path) {
-            Ok(mut objects) => {
-                let none = objects["items"].as_array().is_none_or(Vec::is_empty);
-                if following(&objects).is_some() {
-                    let why = format!("the first {MOST} only");
-                    parts.missing(&format!("cluster/{name}.json"), &why);
-                }
-                clean(&mut objects, redactor);
-                parts.add(format!("cluster/{name}.json"), Content::Json(objects));
-                if none {
-                    continue;
-                }
-            }
+        let file = format!("cluster/{name}.json");
+        let mut objects = match page(&api, path, &format!("limit={MOST}")) {
+            Ok(objects) => objects,
             Err(e) => {
-                parts.problem(&format!("cluster/{name}.json"), &e);
-                // Who does not answer at all will not answer the rest either.
+                parts.problem(&file, &e);
+                // An API that does not answer at all will not answer the rest either.
                 if !e.causes().is_empty() {
                     return parts.missing("cluster/", "the rest was not asked for");
                 }
                 continue;
             }
+        };
+        if following(&objects).is_some() {
+            parts.missing(&file, &format!("the first {MOST} only"));
         }
-        match table(&api, path) {
-            Ok(table) => parts.add(format!("cluster/{name}.txt"), Content::Text(table)),
-            Err(e) => parts.problem(&format!("cluster/{name}.txt"), &e),
+        clean(&mut objects, redactor);
+        let none = objects["items"].as_array().is_none_or(Vec::is_empty);
+        parts.add(&file, Ok(objects));
+        if !none {
+            parts.add(&format!("cluster/{name}.txt"), table(&api, path));
         }
     }
-}
-
-fn list(api: &ApiClient, path: &str) -> Result<Value> {
-    page(api, path, &format!("limit={MOST}"))
 }
 
 fn page(api: &ApiClient, path: &str, query: &str) -> Result<Value> {
     interrupt::check()?;
     let answer = api.get(&format!("{path}?{query}"))?;
-    parse(&answer.require(&format!("asking for {path}"))?, path)
-}
-
-fn parse(body: &str, path: &str) -> Result<Value> {
-    serde_json::from_str(body).context(Kind::Unhealthy, || {
-        format!("kube-apiserver's answer to {path} does not parse")
-    })
+    answer.require_json(&format!("asking for {path}"))
 }
 
 /// Returns the request for the page after this one.
@@ -219,8 +197,7 @@ fn clean_field(key: &str, field: &mut Value, redactor: &mut Redactor) {
 /// The table that kubectl shows with `-o wide`.
 fn table(api: &ApiClient, path: &str) -> Result<String> {
     let answer = api.get_table(&format!("{path}?limit={MOST}"))?;
-    let body = parse(&answer.require(&format!("asking for {path}"))?, path)?;
-    Ok(render(&body))
+    Ok(render(&answer.require_json(&format!("asking for {path}"))?))
 }
 
 fn render(body: &Value) -> String {

@@ -5,20 +5,12 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::redact::Redactor;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::progress::Step;
 
-/// One file of a bundle.
-pub(super) enum Content {
-    /// As it is.
-    Text(String),
-    /// Printed with indentation.
-    Json(Value),
-}
-
-/// The files so far, and what could not be had.
+/// The files so far, and what could not be had. A text is written as it is, any other value as JSON.
 pub(super) struct Parts<'a> {
-    files: Vec<(String, Content)>,
+    files: Vec<(String, Value)>,
     problems: Vec<String>,
     until: Instant,
     step: &'a Step,
@@ -46,22 +38,23 @@ impl<'a> Parts<'a> {
         self.problems.extend(other.problems);
     }
 
-    pub(super) fn add(&mut self, name: impl Into<String>, content: Content) {
-        self.files.push((name.into(), content));
+    /// Adds a file, or the problem that keeps it from being there.
+    pub(super) fn add(&mut self, name: &str, content: Result<impl Into<Value>>) {
+        match content {
+            Ok(content) => self.files.push((name.to_owned(), content.into())),
+            Err(e) => self.problem(name, &e),
+        }
     }
 
     /// Takes note of what could not be had, and why.
     pub(super) fn problem(&mut self, what: &str, error: &Error) {
-        let mut why = error.message().to_owned();
-        for cause in error.causes() {
-            why.push_str(": ");
-            why.push_str(&cause);
-        }
-        for (_, detail) in error.details() {
-            why.push_str(" | ");
-            why.push_str(&detail.replace('\n', " | "));
-        }
-        self.missing(what, &why);
+        let mut chain = vec![error.message().to_owned()];
+        chain.extend(error.causes());
+        let details = error.details().iter();
+        let details: String = details
+            .map(|(_, detail)| format!(" | {}", detail.replace('\n', " | ")))
+            .collect();
+        self.missing(what, &(chain.join(": ") + &details));
     }
 
     /// As [`Parts::problem`], in words.
@@ -91,11 +84,11 @@ impl<'a> Parts<'a> {
         let mut files: Vec<(String, String)> = self
             .files
             .into_iter()
-            .map(|(name, content)| match content {
-                Content::Text(text) => (name, redactor.text(&text)),
-                Content::Json(mut value) => {
-                    redactor.json(&mut value);
-                    (name, format!("{value:#}\n"))
+            .map(|(name, mut content)| {
+                redactor.json(&mut content);
+                match content {
+                    Value::String(text) => (name, text),
+                    json => (name, format!("{json:#}\n")),
                 }
             })
             .collect();
