@@ -44,38 +44,21 @@ enum Scope {
     EachNode(fn(&mut Start<'_>, usize) -> Result<Flow>),
 }
 
-/// One step of a start.
-struct Step {
-    title: &'static str,
-    scope: Scope,
-}
-
-const fn once(title: &'static str, run: fn(&mut Start<'_>) -> Result<Flow>) -> Step {
-    Step {
-        title,
-        scope: Scope::Cluster(run),
-    }
-}
-
-const fn each_node(title: &'static str, run: fn(&mut Start<'_>, usize) -> Result<Flow>) -> Step {
-    Step {
-        title,
-        scope: Scope::EachNode(run),
-    }
-}
-
 /// The steps of a start, after [`check::begin`] has checked the host and settled the profile.
-const STEPS: &[Step] = &[
-    once("Get the images", assets::run),
-    each_node(MACHINES, machines::run),
-    each_node("Send the identity", identity::run),
-    each_node(CONNECT, connect::run),
-    each_node("Configure Kubernetes", configure::run),
-    once("Apply the add-ons", addons::run),
-    once("Check the cluster's health", health::run),
-    once("Save a warm template", template::run),
-    once("Open the ports of Services", services::run),
-    once("Write the kubeconfig context", kubeconfig::run),
+const STEPS: &[(&str, Scope)] = &[
+    ("Get the images", Scope::Cluster(assets::run)),
+    (MACHINES, Scope::EachNode(machines::run)),
+    ("Send the identity", Scope::EachNode(identity::run)),
+    (CONNECT, Scope::EachNode(connect::run)),
+    ("Configure Kubernetes", Scope::EachNode(configure::run)),
+    ("Apply the add-ons", Scope::Cluster(addons::run)),
+    ("Check the cluster's health", Scope::Cluster(health::run)),
+    ("Save a warm template", Scope::Cluster(template::run)),
+    ("Open the ports of Services", Scope::Cluster(services::run)),
+    (
+        "Write the kubeconfig context",
+        Scope::Cluster(kubeconfig::run),
+    ),
 ];
 
 /// The result of a start.
@@ -154,9 +137,9 @@ fn start_locked(
 /// that dies.
 fn run(start: &mut Start<'_>) -> Result<()> {
     let mut next = 0;
-    while let Some(step) = STEPS.get(next) {
+    while let Some((_, scope)) = STEPS.get(next) {
         interrupt::check()?;
-        let flow = match run_step(step, start) {
+        let flow = match run_step(scope, start) {
             Ok(flow) => flow,
             Err(e) if e.kind() == Kind::Interrupted => return Err(e),
             Err(e) => retry::prepare(start, e)?,
@@ -171,8 +154,8 @@ fn run(start: &mut Start<'_>) -> Result<()> {
 
 /// Runs a step for the cluster or for each of its nodes. The first node that has to go back to an
 /// earlier step takes the others along: each looks first and changes only what differs.
-fn run_step(step: &Step, start: &mut Start<'_>) -> Result<Flow> {
-    match step.scope {
+fn run_step(scope: &Scope, start: &mut Start<'_>) -> Result<Flow> {
+    match scope {
         Scope::Cluster(run) => run(start),
         Scope::EachNode(run) => {
             for node in 0..start.nodes.len() {
@@ -188,7 +171,7 @@ fn run_step(step: &Step, start: &mut Start<'_>) -> Result<Flow> {
 fn position(title: &str) -> Result<usize> {
     STEPS
         .iter()
-        .position(|step| step.title == title)
+        .position(|(step, _)| *step == title)
         .ok_or_else(|| Error::internal(format!("there is no step `{title}`")))
 }
 
@@ -199,7 +182,7 @@ mod tests {
     #[test]
     fn steps_that_are_gone_back_to_exist_once() {
         for title in [MACHINES, CONNECT] {
-            assert_eq!(STEPS.iter().filter(|s| s.title == title).count(), 1);
+            assert_eq!(STEPS.iter().filter(|(step, _)| *step == title).count(), 1);
             position(title).unwrap();
         }
     }
