@@ -19,34 +19,37 @@ use crate::store::{ProfileDir, Store};
 /// The file name extension of the folder of an unfinished saved state.
 pub(crate) const UNFINISHED: &str = "partial";
 
+/// Returns the paths in a folder that are those of unfinished saved states, or that are not.
+fn paths_in(folder: &Path, unfinished: bool) -> impl Iterator<Item = PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.path())
+        .filter(move |path| path.extension().is_some_and(|e| e == UNFINISHED) == unfinished)
+}
+
+/// Returns the folders of the saved states in a folder, but for unfinished ones.
+pub(crate) fn saved_in(folder: &Path) -> impl Iterator<Item = SavedDir> {
+    paths_in(folder, false).map(SavedDir::at)
+}
+
 /// Returns the folders of all saved states of a home, except for those of the profile `without`.
 fn saved_dirs(
     store: &Store,
     without: Option<&ProfileName>,
     forks: &[ProfileDir],
 ) -> Result<Vec<SavedDir>> {
-    let mut parents = vec![store.templates_dir()];
-    let mut dirs = Vec::new();
+    let mut dirs: Vec<SavedDir> = saved_in(&store.templates_dir()).collect();
     for fork in forks {
-        dirs.push(fork.suspended());
-        dirs.push(fork.fork_origin());
+        dirs.extend([fork.suspended(), fork.fork_origin()].map(SavedDir::at));
     }
     for name in store.profile_names()? {
         if Some(&name) != without {
             let profile = store.profile_dir(&name);
-            parents.push(profile.snapshots());
-            dirs.push(profile.suspended());
+            dirs.extend(saved_in(&profile.snapshots()));
+            dirs.push(SavedDir::at(profile.suspended()));
         }
     }
-    for parent in parents {
-        for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if path.extension().is_none_or(|e| e != UNFINISHED) {
-                dirs.push(path);
-            }
-        }
-    }
-    Ok(dirs.into_iter().map(SavedDir::at).collect())
+    Ok(dirs)
 }
 
 /// Returns the folders of saved states that are unfinished, or left by a killed process: saving holds
@@ -55,30 +58,20 @@ fn saved_dirs(
 /// # Errors
 /// [`crate::error::Kind::Internal`] when the profiles cannot be listed.
 pub(crate) fn unfinished(store: &Store) -> Result<Vec<PathBuf>> {
-    let mut parents = vec![store.templates_dir()];
+    let mut found: Vec<PathBuf> = paths_in(&store.templates_dir(), true).collect();
     for name in store.profile_names()? {
         let profile = store.profile_dir(&name);
+        found.extend(paths_in(&profile.snapshots(), true));
         // A suspended cluster's is in the profile's own folder.
-        parents.extend([profile.snapshots(), profile.root().to_owned()]);
-    }
-    let mut found = Vec::new();
-    for parent in parents {
-        let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
-        found.extend(
-            entries
-                .map(|entry| entry.path())
-                .filter(|path| path.extension().is_some_and(|e| e == UNFINISHED)),
-        );
+        found.extend(paths_in(profile.root(), true));
     }
     Ok(found)
 }
 
 /// Returns the warm templates of a home that can be read.
 pub(crate) fn templates(store: &Store) -> Vec<Saved> {
-    let entries = std::fs::read_dir(store.templates_dir());
-    let dirs = entries.into_iter().flatten().flatten().map(|e| e.path());
-    dirs.filter(|path| path.extension().is_none_or(|e| e != UNFINISHED))
-        .filter_map(|path| SavedDir::at(path).load().ok()?)
+    saved_in(&store.templates_dir())
+        .filter_map(|dir| dir.load().ok()?)
         .collect()
 }
 

@@ -10,7 +10,7 @@ use crate::cluster::machine::host::Host;
 use crate::cluster::machine::{keys, names};
 use crate::cluster::saved::state::{Saved, SavedDir, Stamp};
 use crate::cluster::template_key;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::fsutil;
 use crate::pki;
 use crate::units::Mebibytes;
@@ -56,13 +56,11 @@ pub(crate) fn restore(
     let resumed = SavedDir::at(cluster.dir.suspended());
     fsutil::remove_all(&resumed.root)?;
     if saved.memory.is_some() {
-        let path = host.file(&disk);
-        let stamp = Stamp::of(&path)
-            .ok_or_else(|| Error::hypervisor(format!("{} does not exist", path.display())))?;
+        let disk_stamp = Stamp::require(&host.file(&disk))?;
         fsutil::create_private_dir(&resumed.root)?;
         resumed.save(&Saved {
             disk,
-            disk_stamp: stamp,
+            disk_stamp,
             ..saved.clone()
         })?;
     }

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+
+use time::OffsetDateTime;
 
 use crate::cluster::Cluster;
 use crate::cluster::env::Env;
@@ -114,17 +115,14 @@ impl Save<'_> {
             }
             None
         };
-        let disk = host.file(&frozen);
         let saved = Saved {
             format: FORMAT,
             id,
-            created: now(),
+            created: OffsetDateTime::now_utc().unix_timestamp(),
             host: HostMark::of(&host.info()?),
             memory,
+            disk_stamp: Stamp::require(&host.file(&frozen))?,
             disk: frozen,
-            disk_stamp: Stamp::of(&disk).ok_or_else(|| {
-                Error::state(format!("the disk {} does not exist", disk.display()))
-            })?,
             profile,
         };
         SavedDir::at(partial.clone()).save(&saved)?;
@@ -196,12 +194,6 @@ impl Save<'_> {
     }
 }
 
-/// Returns the seconds since 1970.
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
-}
-
 /// Copies the files that a cluster has beside its machine: keys, certificates, the user's own add-ons.
 fn stage(from: &ProfileDir, from_keys: &ProfileDir, to: &Path) -> Result<()> {
     let to = ProfileDir::at(to.to_owned());
@@ -228,18 +220,13 @@ fn describe(pages: &Path, devices: &Path, digests: bool) -> Result<Memory> {
         let digest = || state::digest_pages(path).context(Kind::Internal, || fail("read", path));
         digests.then(digest).transpose()
     };
-    let stamp = |path: &Path| Stamp::of(path).ok_or_else(|| Error::internal(fail("look at", path)));
-    let allocated = |path: &Path| {
-        use std::os::unix::fs::MetadataExt as _;
-        fs::metadata(path).map_or(0, |meta| meta.blocks() * 512)
-    };
     Ok(Memory {
         offset: layout.pages,
         length: layout.length,
         digest: digest(pages)?,
-        stamp: stamp(pages)?,
+        stamp: Stamp::require(pages)?,
         devices_digest: digest(devices)?,
-        devices_stamp: stamp(devices)?,
-        allocated: allocated(pages) + allocated(devices),
+        devices_stamp: Stamp::require(devices)?,
+        allocated: state::allocated(pages) + state::allocated(devices),
     })
 }

@@ -48,21 +48,10 @@ struct Found {
 }
 
 fn all(store: &Store) -> Vec<Found> {
-    let entries = std::fs::read_dir(store.templates_dir());
-    let mut found: Vec<Found> = entries
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| {
-            entry
-                .path()
-                .extension()
-                .is_none_or(|e| e != garbage::UNFINISHED)
-        })
-        .filter_map(|entry| {
-            let dir = SavedDir::at(entry.path());
+    let mut found: Vec<Found> = garbage::saved_in(&store.templates_dir())
+        .filter_map(|dir| {
             Some(Found {
-                key: entry.file_name().to_str()?.to_owned(),
+                key: dir.root.file_name()?.to_str()?.to_owned(),
                 saved: dir.load(),
                 dir,
             })

@@ -8,6 +8,7 @@
 mod digest;
 mod stamp;
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -205,6 +206,11 @@ impl SavedDir {
             .context(Kind::Internal, || "cannot render a manifest".into())?;
         fsutil::write_atomic(&self.root.join(MANIFEST), text.as_bytes(), 0o600)
     }
+}
+
+/// Returns the bytes that a file takes on the disk.
+pub(crate) fn allocated(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |meta| meta.blocks() * 512)
 }
 
 /// The names of the memory's and the devices' file of a saved state in the pool's folder.

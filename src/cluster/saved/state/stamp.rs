@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
+
 /// A file's identity, size and times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,6 +32,15 @@ impl Stamp {
             modified: nanoseconds(meta.mtime(), meta.mtime_nsec()),
             changed: nanoseconds(meta.ctime(), meta.ctime_nsec()),
         })
+    }
+
+    /// Returns the stamp of a file that has to exist.
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State) when it does not.
+    pub(crate) fn require(path: &Path) -> Result<Self> {
+        Stamp::of(path)
+            .ok_or_else(|| Error::state(format!("the file {} does not exist", path.display())))
     }
 
     /// Returns whether the content is the same by size, file and time. Looser than equality, for files

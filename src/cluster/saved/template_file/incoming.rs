@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::header::{Header, Member};
@@ -202,13 +202,20 @@ impl<'a> Import<'a> {
             Place::Beside(path) => self.partial.join(path),
             Place::NodeImage(path) => {
                 let cache = self.host.store().cache();
-                into(&mut self.image, || node_image::staging(cache))?
-                    .join(&self.saved.profile.assets.node_image)
-                    .join(path)
+                let staged = match &self.image {
+                    Some(staged) => staged,
+                    None => self.image.insert(node_image::staging(cache)?),
+                };
+                let key = &self.saved.profile.assets.node_image;
+                staged.path().join(key).join(path)
             }
             Place::Components(path) => {
                 let cache = self.host.store().cache();
-                into(&mut self.components, || components::staging(cache))?.join(path)
+                let staged = match &self.components {
+                    Some(staged) => staged,
+                    None => self.components.insert(components::staging(cache)?),
+                };
+                staged.path().join(path)
             }
         };
         if let Some(folder) = path.parent() {
@@ -296,17 +303,11 @@ impl<'a> Import<'a> {
                 })?;
         }
         self.host.libvirt().refresh_pool(self.host.pool())?;
-        let stamp = |path: &Path| {
-            Stamp::of(path).ok_or_else(|| Error::internal(format!("{} is gone", path.display())))
-        };
-        self.saved.disk_stamp = stamp(&disk)?;
+        self.saved.disk_stamp = Stamp::require(&disk)?;
         if let Some(saved) = &mut self.saved.memory {
-            saved.stamp = stamp(&memory)?;
-            saved.devices_stamp = stamp(&devices)?;
-            saved.allocated = [&memory, &devices]
-                .map(|path| fs::metadata(path).map_or(0, |meta| meta.blocks() * 512))
-                .iter()
-                .sum();
+            saved.stamp = Stamp::require(&memory)?;
+            saved.devices_stamp = Stamp::require(&devices)?;
+            saved.allocated = state::allocated(&memory) + state::allocated(&devices);
         }
         fsutil::create_private_dir(&self.partial)?;
         SavedDir::at(self.partial.clone()).save(&self.saved)?;
@@ -317,20 +318,6 @@ impl<'a> Import<'a> {
         self.finished = true;
         Ok(std::mem::take(&mut self.header.key))
     }
-}
-
-/// Returns the folder in an option, after creating it where there is none.
-fn into(
-    folder: &mut Option<tempfile::TempDir>,
-    make: impl FnOnce() -> Result<tempfile::TempDir>,
-) -> Result<&Path> {
-    if folder.is_none() {
-        *folder = Some(make()?);
-    }
-    folder
-        .as_ref()
-        .map(tempfile::TempDir::path)
-        .ok_or_else(|| Error::internal("a folder is gone"))
 }
 
 fn lacks(what: &str, key: &str) -> Error {
