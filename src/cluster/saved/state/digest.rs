@@ -36,36 +36,28 @@ pub(crate) fn is_zero(page: &[u8]) -> bool {
 pub(crate) fn pages(path: &Path) -> io::Result<String> {
     let file = File::open(path)?;
     let size = file.metadata()?.len();
-    let chunks: Vec<u64> = (0..size.div_ceil(CHUNK)).collect();
+    let chunks = usize::try_from(size.div_ceil(CHUNK)).unwrap_or(usize::MAX);
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let share = chunks.len().div_ceil(threads).max(1);
-    let parts: io::Result<Vec<Vec<u8>>> = std::thread::scope(|scope| {
-        let workers: Vec<_> = chunks
-            .chunks(share)
-            .map(|mine| {
-                let file = &file;
-                scope.spawn(move || {
-                    let mut digests = Vec::new();
-                    for n in mine {
-                        let end = size.min((n + 1) * CHUNK);
-                        digests.extend(chunk(file, n * CHUNK, end)?);
-                    }
-                    Ok(digests)
-                })
-            })
-            .collect();
-        workers
-            .into_iter()
-            .map(|worker| {
-                worker
-                    .join()
-                    .unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))
-            })
+    let share = chunks.div_ceil(threads).max(1);
+    let digests = |first: usize| -> io::Result<Vec<[u8; 32]>> {
+        let mine = first..chunks.min(first + share);
+        mine.map(|n| n as u64 * CHUNK)
+            .map(|begin| chunk(&file, begin, size.min(begin + CHUNK)))
             .collect()
+    };
+    let parts: io::Result<Vec<_>> = std::thread::scope(|scope| {
+        let digests = &digests;
+        let firsts = (0..chunks).step_by(share);
+        let workers: Vec<_> = firsts
+            .map(|first| scope.spawn(move || digests(first)))
+            .collect();
+        let panicked = |_| Err(io::Error::other("a thread panicked"));
+        let joined = workers.into_iter().map(|worker| worker.join());
+        joined.map(|part| part.unwrap_or_else(panicked)).collect()
     });
     let mut all = Sha256::new();
     all.update(size.to_be_bytes());
-    for part in parts? {
+    for part in parts?.into_iter().flatten() {
         all.update(part);
     }
     Ok(hex(&all.finalize()))
@@ -91,28 +83,15 @@ fn chunk(file: &File, begin: u64, end: u64) -> io::Result<[u8; 32]> {
         if length == 0 {
             break;
         }
-        let read = read_at(file, &mut buffer[..length], at)?;
-        if read == 0 {
-            break;
-        }
-        for (n, page) in buffer[..read].chunks(PAGE).enumerate() {
+        let part = &mut buffer[..length];
+        file.read_exact_at(part, at)?;
+        for (n, page) in part.chunks(PAGE).enumerate() {
             if !is_zero(page) {
                 digest.update((at + (n * PAGE) as u64).to_be_bytes());
                 digest.update(page);
             }
         }
-        at += read as u64;
+        at += length as u64;
     }
     Ok(digest.finalize().into())
-}
-
-fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-    let mut read = 0;
-    while read < buffer.len() {
-        match file.read_at(&mut buffer[read..], at + read as u64)? {
-            0 => break,
-            n => read += n,
-        }
-    }
-    Ok(read)
 }

@@ -1,6 +1,8 @@
 //! Writing a template to one file.
 
 use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -59,7 +61,7 @@ pub(crate) fn export(
     });
     // What Ctrl-C broke off looks like a full disk from further inside.
     interrupt::check()?;
-    written?;
+    written.context(Kind::Internal, || "cannot write the template".into())?;
     let (output, bytes, sha256) = sink.finish();
     output.finish()?;
     step.done(format!(
@@ -99,10 +101,9 @@ fn gather(
     support::require(&info)?;
     support::check(&saved, host.target(), &info)?;
     let base = BaseVolumes::of(&saved.profile.assets);
-    let digest = |volume: &str| digest(&host.file(volume));
     let base = Base {
-        disk: digest(&base.disk)?,
-        components: digest(&base.components)?,
+        disk: digest(&host.file(&base.disk))?,
+        components: digest(&host.file(&base.components))?,
     };
     let mut paths = own_paths(&host, &saved, dir)?;
     if images {
@@ -129,7 +130,7 @@ fn gather(
         members.push(Member {
             path: name.clone(),
             size: file.metadata().context(Kind::State, fail)?.len(),
-            digest: known.map_or_else(|| self::digest(&path), Ok)?,
+            digest: known.map_or_else(|| digest(&path), Ok)?,
         });
         open.push((name, file));
     }
@@ -146,22 +147,20 @@ fn gather(
 /// The cache entries that the template's machine was made of, with the folder of each in the file.
 fn cached(store: &Store, saved: &Saved) -> Result<[(&'static str, PathBuf); 2]> {
     let assets = &saved.profile.assets;
-    let image = node_image::load(store.cache(), &assets.node_image)?.map(|i| i.folder().to_owned());
-    let set = components::load(store.cache(), saved.profile.version()?, &assets.components)?
-        .map(|s| s.folder().to_owned());
-    match (image, set) {
-        (Some(image), Some(set)) => Ok([(NODE_IMAGE, image), (COMPONENTS, set)]),
-        (image, _) => {
-            let what = match image {
-                None => "the node image",
-                Some(_) => "the components",
-            };
-            Err(Error::assets(format!(
-                "{what} that the template was made of is not in the cache"
-            ))
-            .with_hint("kubby template export --without-images leaves them out"))
-        }
-    }
+    let missing = |what: &str| {
+        Error::assets(format!(
+            "{what} that the template was made of is not in the cache"
+        ))
+        .with_hint("kubby template export --without-images leaves them out")
+    };
+    let image = node_image::load(store.cache(), &assets.node_image)?;
+    let image = image.ok_or_else(|| missing("the node image"))?;
+    let set = components::load(store.cache(), saved.profile.version()?, &assets.components)?;
+    let set = set.ok_or_else(|| missing("the components"))?;
+    Ok([
+        (NODE_IMAGE, image.folder().to_owned()),
+        (COMPONENTS, set.folder().to_owned()),
+    ])
 }
 
 fn digest(path: &Path) -> Result<String> {
@@ -198,36 +197,25 @@ fn write(
     files: &mut [(String, File)],
     sink: &mut Digesting<Output>,
     report: &mut dyn FnMut(u64),
-) -> Result<()> {
-    let fail = || "cannot write the template".to_owned();
-    let mut packed = zstd::Encoder::new(sink, LEVEL).context(Kind::Internal, fail)?;
+) -> io::Result<()> {
+    let mut packed = zstd::Encoder::new(sink, LEVEL)?;
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    packed
-        .multithread(u32::try_from(threads).unwrap_or(1))
-        .and_then(|()| packed.include_checksum(true))
-        .context(Kind::Internal, fail)?;
+    packed.multithread(u32::try_from(threads).unwrap_or(1))?;
+    packed.include_checksum(true)?;
     let mut archive = tar::Builder::new(packed);
     archive.mode(tar::HeaderMode::Deterministic);
-    let text = serde_json::to_vec(header).context(Kind::Internal, fail)?;
+    let text = serde_json::to_vec(header)?;
     let mut first = tar::Header::new_gnu();
     first.set_mode(0o600);
     first.set_size(text.len() as u64);
-    archive
-        .append_data(&mut first, HEADER, text.as_slice())
-        .context(Kind::Internal, fail)?;
+    archive.append_data(&mut first, HEADER, text.as_slice())?;
     let mut done = 0;
     for (name, file) in files {
-        interrupt::check()?;
         // Holes stay holes.
-        archive
-            .append_file(&*name, file)
-            .context(Kind::Internal, fail)?;
-        done += file.metadata().map_or(0, |meta| {
-            use std::os::unix::fs::MetadataExt as _;
-            meta.len().min(meta.blocks() * 512)
-        });
+        archive.append_file(&*name, file)?;
+        let read = |meta: fs::Metadata| meta.len().min(meta.blocks() * 512);
+        done += file.metadata().map_or(0, read);
         report(done);
     }
-    let packed = archive.into_inner().context(Kind::Internal, fail)?;
-    packed.finish().map(drop).context(Kind::Internal, fail)
+    archive.into_inner()?.finish().map(drop)
 }
