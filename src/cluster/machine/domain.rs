@@ -13,7 +13,7 @@ use crate::units::Mebibytes;
 ///
 /// # Errors
 /// [`crate::error::Kind::Hypervisor`] when a volume is missing.
-pub(crate) fn spec(
+fn spec(
     machine: &Machine<'_>,
     profile: &Profile,
     acceleration: Acceleration,
@@ -31,6 +31,8 @@ pub(crate) fn spec(
     } else {
         None
     };
+    let image_args = node_image::KERNEL_ARGUMENTS.split_ascii_whitespace();
+    let image_args = image_args.map(str::to_owned);
     Ok(DomainSpec {
         name: machine.names.domain.clone(),
         uuid: node.uuid()?,
@@ -49,7 +51,7 @@ pub(crate) fn spec(
         cpus: node.machine.cpus,
         kernel: path(&base.kernel)?,
         initrd: path(&base.initrd)?,
-        kernel_args: kernel_args(&node.machine.kernel_args),
+        kernel_args: image_args.chain(node.machine.kernel_args.clone()).collect(),
         root_disk: path(&node.disk)?,
         components: path(&base.components)?,
         seed: path(&machine.names.seed)?,
@@ -59,7 +61,7 @@ pub(crate) fn spec(
     })
 }
 
-/// Defines the domain of a machine that is off.
+/// Defines the domain of a machine that is off, and returns it.
 ///
 /// # Errors
 /// [`crate::error::Kind::State`] when another's domain has its name,
@@ -68,16 +70,9 @@ pub(crate) fn define(
     machine: &Machine<'_>,
     profile: &Profile,
     acceleration: Acceleration,
-) -> Result<()> {
+) -> Result<DomainSpec> {
     machine.find()?;
     let spec = spec(machine, profile, acceleration)?;
-    machine.host.libvirt().define(&spec)
-}
-
-/// Returns the kernel's arguments: those of the node image, and the user's.
-fn kernel_args(extra: &[String]) -> Vec<String> {
-    let image = node_image::KERNEL_ARGUMENTS
-        .split_ascii_whitespace()
-        .map(str::to_owned);
-    image.chain(extra.iter().cloned()).collect()
+    machine.host.libvirt().define(&spec)?;
+    Ok(spec)
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::cluster::machine::Machine;
 use crate::error::{Error, Result};
 use crate::hypervisor::console::Trouble;
-use crate::hypervisor::{self, Acceleration, BootState, BootWatch, Domain, console};
+use crate::hypervisor::{self, Acceleration, BootState, BootWatch, console};
 use crate::interrupt;
 
 /// Lines of the console that an error shows.
@@ -14,16 +14,9 @@ const CONSOLE_LINES: usize = 25;
 /// The interval at which the console and the domain are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// The shortest boot of an emulated machine: the quickest measured one took 11 s until SSH answered.
+/// The shortest boot of an emulated machine: the quickest measured one took 11 s until SSH answered. With
+/// KVM a boot takes a second or two.
 const LEAST_EMULATED_BOOT: Duration = Duration::from_secs(8);
-
-/// Returns the shortest time any boot takes; zero with KVM, where a boot takes a second or two.
-fn least_boot(acceleration: Acceleration) -> Duration {
-    match acceleration {
-        Acceleration::Kvm => Duration::ZERO,
-        Acceleration::Tcg => LEAST_EMULATED_BOOT,
-    }
-}
 
 /// Watches a machine that boots or runs: a panic, a stall, or a QEMU that ended are errors at once.
 pub(crate) struct Watcher<'a> {
@@ -51,10 +44,7 @@ impl<'a> Watcher<'a> {
 
     /// Begins again, for a machine that was just started.
     pub(crate) fn restart(&mut self) {
-        self.watch = BootWatch::new(self.acceleration);
-        self.started = Instant::now();
-        self.last_look = None;
-        self.reached = false;
+        *self = self.another();
     }
 
     /// Returns another watcher of the same machine, for a check that runs in parallel.
@@ -70,7 +60,10 @@ impl<'a> Watcher<'a> {
     /// # Errors
     /// As [`Watcher::look`].
     pub(crate) fn before_ssh(&mut self) -> Result<()> {
-        let least = least_boot(self.acceleration);
+        let least = match self.acceleration {
+            Acceleration::Kvm => Duration::ZERO,
+            Acceleration::Tcg => LEAST_EMULATED_BOOT,
+        };
         while self.started.elapsed() < least {
             self.look()?;
             let left = least.saturating_sub(self.started.elapsed());
@@ -106,42 +99,31 @@ impl<'a> Watcher<'a> {
         let state = self.watch.observe(elapsed, &text, cpu_time, spare);
         match state {
             BootState::Broken(trouble) => {
-                let error = self.error(format!("the node `{name}` crashed: {}", trouble.message()));
+                let message = format!("the node `{name}` crashed: {}", trouble.message());
                 Err(match trouble {
-                    Trouble::Panic(_) => error.of_dead_machine(),
-                    _ => error,
+                    Trouble::Panic(_) => self.dead(message),
+                    _ => self.error(message),
                 })
             }
-            BootState::Stalled { since } if !self.reached => Err(self
-                .error(format!(
-                    "the boot of `{name}` makes no progress: its console has been silent for {} s",
-                    since.as_secs()
-                ))
-                .of_dead_machine()),
-            BootState::Idle { since } if !self.reached => Err(self
-                .error(format!(
-                    "the node `{name}` appears to hang: its CPUs have been idle for {} s",
-                    since.as_secs()
-                ))
-                .of_dead_machine()),
+            BootState::Stalled { since } if !self.reached => Err(self.dead(format!(
+                "the boot of `{name}` makes no progress: its console has been silent for {} s",
+                since.as_secs()
+            ))),
+            BootState::Idle { since } if !self.reached => Err(self.dead(format!(
+                "the node `{name}` appears to hang: its CPUs have been idle for {} s",
+                since.as_secs()
+            ))),
             BootState::Progressing | BootState::Stalled { .. } | BootState::Idle { .. } => {
-                self.runs(domain.as_ref())
+                match domain {
+                    Some(domain) if domain.state.is_active() => Ok(()),
+                    // Emulation itself crashes now and then: an assertion of QEMU 10's, seen at a boot.
+                    Some(domain) => Err(self.dead(format!(
+                        "the virtual machine `{name}` ended by itself ({})",
+                        domain.reason.as_deref().unwrap_or(domain.state.name())
+                    ))),
+                    None => Err(self.error(format!("the virtual machine `{name}` is gone"))),
+                }
             }
-        }
-    }
-
-    fn runs(&self, domain: Option<&Domain>) -> Result<()> {
-        let name = &self.machine.names.domain;
-        match domain {
-            Some(domain) if domain.state.is_active() => Ok(()),
-            // Emulation itself crashes now and then: an assertion of QEMU 10's, seen at a boot.
-            Some(domain) => Err(self
-                .error(format!(
-                    "the virtual machine `{name}` ended by itself ({})",
-                    domain.reason.as_deref().unwrap_or(domain.state.name())
-                ))
-                .of_dead_machine()),
-            None => Err(self.error(format!("the virtual machine `{name}` is gone"))),
         }
     }
 
@@ -150,8 +132,13 @@ impl<'a> Watcher<'a> {
         self.machine.console().unwrap_or_default()
     }
 
-    /// An error about the node, with the console's last lines.
-    pub(crate) fn error(&self, message: String) -> Error {
+    /// Returns an error about a machine that only another start can bring back.
+    fn dead(&self, message: String) -> Error {
+        self.error(message).of_dead_machine()
+    }
+
+    /// Returns an error about the node, with the console's last lines.
+    fn error(&self, message: String) -> Error {
         self.explain(Error::unreachable(message))
     }
 
@@ -165,12 +152,10 @@ impl<'a> Watcher<'a> {
         error
             .with_detail("the console's last lines", tail)
             .with_hint(format!(
-                "kubby logs{} --console shows the whole console",
-                flag
+                "kubby logs{flag} --console shows the whole console"
             ))
             .with_hint(format!(
-                "kubby start{0} tries again; kubby delete{0} removes the cluster",
-                flag
+                "kubby start{flag} tries again; kubby delete{flag} removes the cluster"
             ))
     }
 }

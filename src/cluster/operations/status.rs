@@ -228,15 +228,17 @@ fn disk_fault(host: &Host<'_>, disk: &str) -> Result<Option<String>> {
 }
 
 fn kubeconfig_state(cluster: &Cluster, store: &Store) -> (KubeconfigState, bool) {
-    let expected = context::expected(cluster, store);
     let text = std::fs::read_to_string(&cluster.profile.kubeconfig).ok();
-    let found = expected.and_then(|entry| kubeconfig::inspect(text.as_deref(), &entry));
+    let found = context::expected(cluster, store)
+        .and_then(|entry| kubeconfig::inspect(text.as_deref(), &entry));
     match found {
         Ok(found) if found.state == kubeconfig::State::Configured => {
             (KubeconfigState::Configured, found.current)
         }
-        Ok(found) => (KubeconfigState::Misconfigured, found.current),
-        Err(_) => (KubeconfigState::Misconfigured, false),
+        found => (
+            KubeconfigState::Misconfigured,
+            found.is_ok_and(|f| f.current),
+        ),
     }
 }
 
@@ -245,19 +247,15 @@ fn components(env: &Env<'_>, cluster: &Cluster) -> (ComponentState, ComponentSta
     let Ok(api) = cluster.api(env.backend) else {
         return (ComponentState::Error, ComponentState::Error);
     };
-    match api.ready() {
-        Ok(()) => {
-            let kubelet = match api.kubelet_healthy(&cluster.profile.first().name) {
-                Ok(true) => ComponentState::Running,
-                _ => unit_state(env, cluster, "kubelet.service"),
-            };
-            (ComponentState::Running, kubelet)
-        }
-        Err(_) => (
-            unit_state(env, cluster, "kube-apiserver.service"),
-            unit_state(env, cluster, "kubelet.service"),
-        ),
+    let unit = |name| unit_state(env, cluster, name);
+    if api.ready().is_err() {
+        return (unit("kube-apiserver.service"), unit("kubelet.service"));
     }
+    let kubelet = match api.kubelet_healthy(&cluster.profile.first().name) {
+        Ok(true) => ComponentState::Running,
+        _ => unit("kubelet.service"),
+    };
+    (ComponentState::Running, kubelet)
 }
 
 /// Returns a unit's state. One that runs is in error here, since it did not answer, but for the
@@ -269,14 +267,8 @@ fn unit_state(env: &Env<'_>, cluster: &Cluster, unit: &str) -> ComponentState {
         .and_then(|target| env.backend.connect(&target, limit))
         .and_then(|mut ssh| ssh.run(&format!("systemctl is-active {unit}")));
     match output {
-        Ok(output) if output.stdout.starts_with(b"active") => {
-            if unit == "kubelet.service" {
-                ComponentState::Running
-            } else {
-                ComponentState::Error
-            }
-        }
-        Ok(_) => ComponentState::Stopped,
-        Err(_) => ComponentState::Error,
+        Ok(output) if !output.stdout.starts_with(b"active") => ComponentState::Stopped,
+        Ok(_) if unit == "kubelet.service" => ComponentState::Running,
+        _ => ComponentState::Error,
     }
 }

@@ -25,10 +25,8 @@ pub(crate) fn start(
         .memory
         .as_ref()
         .ok_or_else(|| Error::state("the saved state holds no memory"))?;
-    machine.find()?;
     let span = trace::span("define the domain");
-    let spec = domain::spec(machine, &cluster.profile, acceleration)?;
-    libvirt.define(&spec)?;
+    let spec = domain::define(machine, &cluster.profile, acceleration)?;
     drop(span);
     let [pages, devices] = saved
         .files(host.target())

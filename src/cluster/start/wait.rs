@@ -10,7 +10,6 @@ use crate::api::{ApiClient, CONTROL_PLANE_LABEL, NodeStatus};
 use crate::cluster::machine::watch::Watcher;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
-
 use crate::network::NODE_NAME;
 use crate::progress::Step;
 use crate::provision::{self, Unit};
@@ -46,12 +45,9 @@ impl Waiting<'_, '_> {
     /// # Errors
     /// As [`Waiting::api_ready`].
     pub(super) fn api_takes_objects(&mut self, step: &Step) -> Result<()> {
-        self.until(
-            "kube-apiserver does not accept writes",
-            "kube-apiserver.service",
-            step,
-            |api| api.takes_objects().map(Some),
-        )
+        self.api("does not accept writes", step, |api| {
+            api.takes_objects().map(Some)
+        })
     }
 
     /// Waits until kube-apiserver is about to be ready, as [`ApiClient::nearly_ready`] says.
@@ -59,12 +55,9 @@ impl Waiting<'_, '_> {
     /// # Errors
     /// As [`Waiting::api_ready`].
     pub(super) fn api_nearly_ready(&mut self, step: &Step) -> Result<()> {
-        self.until(
-            "kube-apiserver has not created its RBAC roles",
-            "kube-apiserver.service",
-            step,
-            |api| Ok(api.nearly_ready()?.then_some(())),
-        )
+        self.api("has not created its RBAC roles", step, |api| {
+            Ok(api.nearly_ready()?.then_some(()))
+        })
     }
 
     /// Waits for kube-apiserver's `/readyz`.
@@ -73,12 +66,7 @@ impl Waiting<'_, '_> {
     /// [`Kind::Unhealthy`] with the last reason and a journal when the deadline passes or a unit
     /// fails again and again.
     pub(super) fn api_ready(&mut self, step: &Step) -> Result<()> {
-        self.until(
-            "kube-apiserver is not ready",
-            "kube-apiserver.service",
-            step,
-            |api| api.ready().map(|()| Some(())),
-        )
+        self.api("is not ready", step, |api| api.ready().map(Some))
     }
 
     /// Waits until the API accepts the administrator's certificate, which a copy of a cluster got a moment
@@ -87,9 +75,8 @@ impl Waiting<'_, '_> {
     /// # Errors
     /// As [`Waiting::api_ready`].
     pub(super) fn operator_known(&mut self, step: &Step) -> Result<()> {
-        self.until(
-            "kube-apiserver does not accept the administrator's certificate",
-            "kube-apiserver.service",
+        self.api(
+            "does not accept the administrator's certificate",
             step,
             |api| Ok(api.get("/version")?.is_ok().then_some(())),
         )
@@ -126,11 +113,10 @@ impl Waiting<'_, '_> {
     /// # Errors
     /// As [`Waiting::api_ready`].
     pub(super) fn takes_pods(&mut self, step: &Step) -> Result<()> {
-        let (what, unit) = (
-            "the controllers are not ready",
-            "kube-controller-manager.service",
-        );
-        self.until(what, unit, step, |api| Ok(api.takes_pods()?.then_some(())))
+        let unit = "kube-controller-manager.service";
+        self.until("the controllers are not ready", unit, step, |api| {
+            Ok(api.takes_pods()?.then_some(()))
+        })
     }
 
     /// Waits until everything that the add-ons brought is ready.
@@ -139,16 +125,12 @@ impl Waiting<'_, '_> {
     /// As [`Waiting::api_ready`], with what its pods say.
     pub(super) fn addons(&mut self, rollouts: &mut Rollouts, step: &Step) -> Result<()> {
         let began = Instant::now();
-        let result = self.until(
-            "the add-ons are not ready",
-            "kubelet.service",
-            step,
-            |api| {
-                let done = rollouts.look(api)?;
-                step.detail(&rollouts.summary());
-                Ok(done.then_some(()))
-            },
-        );
+        let what = "the add-ons are not ready";
+        let result = self.until(what, "kubelet.service", step, |api| {
+            let done = rollouts.look(api)?;
+            step.detail(&rollouts.summary());
+            Ok(done.then_some(()))
+        });
         match result {
             Err(e) if e.kind() == Kind::Unhealthy && Instant::now() > self.deadline => {
                 Err(rollouts
@@ -157,6 +139,17 @@ impl Waiting<'_, '_> {
             }
             result => result,
         }
+    }
+
+    /// Waits for kube-apiserver; `what` completes the error about it.
+    fn api<T>(
+        &mut self,
+        what: &str,
+        step: &Step,
+        ask: impl FnMut(&ApiClient) -> Result<Option<T>>,
+    ) -> Result<T> {
+        let what = format!("kube-apiserver {what}");
+        self.until(&what, "kube-apiserver.service", step, ask)
     }
 
     fn until<T>(
@@ -175,13 +168,8 @@ impl Waiting<'_, '_> {
                 Err(e) => Some(e),
             };
             if let Some(error) = &last {
-                step.detail(
-                    &error
-                        .causes()
-                        .last()
-                        .cloned()
-                        .unwrap_or_else(|| error.message().into()),
-                );
+                let cause = error.causes().pop();
+                step.detail(cause.as_deref().unwrap_or(error.message()));
             }
             self.watcher.look()?;
             if self.cancel.is_some_and(|p| p.load(Ordering::Relaxed)) {
