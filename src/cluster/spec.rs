@@ -43,12 +43,9 @@ pub struct ClusterArgs {
     /// qemu:///session for other users]
     #[arg(long, value_name = "URI")]
     pub connect: Option<String>,
-    /// Port on 127.0.0.1 for kube-apiserver [default: a free one]
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    pub api_port: Option<u16>,
-    /// Port on 127.0.0.1 for the node's SSH server [default: a free one]
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    pub ssh_port: Option<u16>,
+    /// The flags about ports.
+    #[command(flatten)]
+    pub ports: AskedPorts,
     /// Use an existing node image (qcow2, optionally gzip-compressed)
     #[arg(long, value_name = "PATH|URL")]
     pub image: Option<String>,
@@ -95,14 +92,6 @@ pub(crate) struct StartOptions {
 }
 
 impl ClusterArgs {
-    /// Returns the ports that were asked for by number.
-    pub(crate) fn asked_ports(&self) -> AskedPorts {
-        AskedPorts {
-            api: self.api_port,
-            ssh: self.ssh_port,
-        }
-    }
-
     /// Returns a machine with the settings of the flags, and those of `base` where there is no flag.
     fn machine(&self, base: &MachineSpec) -> MachineSpec {
         MachineSpec {
@@ -119,33 +108,27 @@ impl ClusterArgs {
     }
 }
 
-/// The parts of a new profile that are not flags.
-pub(crate) struct NewProfile<'a> {
-    pub(crate) name: &'a ProfileName,
-    pub(crate) connect: &'a str,
-    pub(crate) kubeconfig: PathBuf,
-    pub(crate) acceleration: Acceleration,
-    pub(crate) host: &'a HostInfo,
-    pub(crate) ports: Ports,
-}
-
 /// Returns the profile of a new cluster.
 ///
 /// # Errors
 /// [`Kind::Preflight`](crate::error::Kind::Preflight) when the host has not enough, [`Kind::Usage`](crate::error::Kind::Usage) for sizes that make no sense.
 pub(crate) fn new_profile(
-    new: NewProfile<'_>,
+    name: &ProfileName,
+    kubeconfig: PathBuf,
     args: &ClusterArgs,
     egress: &egress::Settings,
+    acceleration: Acceleration,
+    host: &HostInfo,
+    ports: Ports,
 ) -> Result<Profile> {
     let machine = args.machine(&MachineSpec {
-        acceleration: new.acceleration.to_string(),
-        cpus: room::usual_cpus(new.acceleration, new.host.cpus),
-        memory_mib: room::usual_memory(new.host.memory).0,
+        acceleration: acceleration.to_string(),
+        cpus: room::usual_cpus(acceleration, host.cpus),
+        memory_mib: room::usual_memory(host.memory).0,
         disk_mib: room::USUAL_DISK.0,
         kernel_args: Vec::new(),
     });
-    room::check_sizes(&machine, new.host)?;
+    room::check_sizes(&machine, host)?;
     let mut spec = ClusterSpec {
         kubernetes_version: args
             .kubernetes_version
@@ -158,18 +141,18 @@ pub(crate) fn new_profile(
     Ok(Profile {
         version: FILE_VERSION,
         kubby: env!("CARGO_PKG_VERSION").to_owned(),
-        name: new.name.clone(),
-        connect: new.connect.to_owned(),
-        kubeconfig: new.kubeconfig,
+        name: name.clone(),
+        connect: host.uri.clone(),
+        kubeconfig,
         spec,
         assets: Assets::default(),
         nodes: vec![NodeProfile {
             name: NODE_NAME.to_owned(),
             role: Role::ControlPlane,
             uuid: uuid::Uuid::new_v4().to_string(),
-            disk: names::new_disk(new.name),
+            disk: names::new_disk(name),
             machine,
-            ports: new.ports,
+            ports,
         }],
         forwards: Vec::new(),
     })
@@ -195,8 +178,8 @@ pub(crate) fn change_profile(
     let mut wanted = NodeProfile {
         machine: args.machine(&node.machine),
         ports: Ports {
-            api: args.api_port.unwrap_or(node.ports.api),
-            ssh: args.ssh_port.unwrap_or(node.ports.ssh),
+            api: args.ports.api_port.unwrap_or(node.ports.api),
+            ssh: args.ports.ssh_port.unwrap_or(node.ports.ssh),
         },
         ..node.clone()
     };
@@ -241,22 +224,18 @@ fn check_all_fixed(profile: &Profile, args: &ClusterArgs) -> Result<()> {
         ("--disk", args.disk.map(|d| d.to_string()), &disk),
         ("--connect", args.connect.clone(), &profile.connect),
     ] {
-        check_fixed(flag, asked, has, &profile.name)?;
+        if let Some(asked) = asked.filter(|asked| asked != has) {
+            let name = &profile.name;
+            return Err(Error::usage(format!(
+                "{flag}: the cluster `{name}` has {has}, which cannot be changed to {asked}"
+            ))
+            .with_hint(format!(
+                "kubby delete{0} and kubby start{0} {flag} …, or another --profile",
+                name.flag()
+            )));
+        }
     }
     Ok(())
-}
-
-fn check_fixed(flag: &str, asked: Option<String>, has: &str, name: &ProfileName) -> Result<()> {
-    match asked {
-        Some(asked) if asked != has => Err(Error::usage(format!(
-            "{flag}: the cluster `{name}` has {has}, which cannot be changed to {asked}"
-        ))
-        .with_hint(format!(
-            "kubby delete{0} and kubby start{0} {flag} …, or another --profile",
-            name.flag()
-        ))),
-        _ => Ok(()),
-    }
 }
 
 /// Decides how a cluster's machines are run, and says why.

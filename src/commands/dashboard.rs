@@ -17,7 +17,7 @@ use crate::{browser, fsutil};
 
 /// Runs the command. It serves the page until a signal ends it.
 pub(super) fn run(context: &Context, args: &DashboardArgs) -> Result<ExitCode> {
-    let so = "there is nothing to show";
+    let so = ", so there is nothing to show";
     let Running { cluster, api, .. } = Running::open(&context.env(), &context.global.profile, so)?;
     let version: Value = api.get_json("/version").map_err(|e| {
         let flag = cluster.profile.name.flag();

@@ -31,12 +31,9 @@ pub(super) fn run(context: &Context, command: &TemplateCommand) -> Result<ExitCo
         }
         TemplateCommand::Export(args) => return export(context, args),
         TemplateCommand::Import(args) => {
-            let options = cluster::saved::template_file::ImportOptions {
-                from: &args.file,
-                connect: args.connect.as_deref(),
-                sha256: args.sha256.as_deref(),
-            };
-            let imported = cluster::saved::template_file::import(&context.env(), options)?;
+            let (connect, sha256) = (args.connect.as_deref(), args.sha256.as_deref());
+            let imported =
+                cluster::saved::template_file::import(&context.env(), &args.file, connect, sha256)?;
             context.report("TemplateImport", &json!(imported), "")?;
         }
     }

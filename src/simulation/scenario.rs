@@ -11,10 +11,9 @@ use super::keys;
 use super::operator::{Operator, options};
 use super::world::{Domain, Pool, World};
 use crate::cluster::env::Env;
-use crate::cluster::operations::stop::StopOptions;
 use crate::cluster::operations::throwaway::Throwaway;
 use crate::cluster::operations::{certs, delete, pause, stop, throwaway};
-use crate::cluster::saved::fork::{ForkRequest, fork};
+use crate::cluster::saved::fork::fork;
 use crate::cluster::saved::{snapshots, suspend, templates};
 use crate::cluster::start;
 use crate::doctor;
@@ -65,13 +64,7 @@ impl Command {
                 options.cluster.no_template = *boot;
                 start::start(env, name, &options).map(drop)
             }
-            Command::Stop { force } => {
-                let options = StopOptions {
-                    force: *force,
-                    timeout: None,
-                };
-                stop::stop(env, name, options).map(drop)
-            }
+            Command::Stop { force } => stop::stop(env, name, *force, None).map(drop),
             Command::Suspend => suspend::suspend(env, name).map(drop),
             Command::Pause => pause::pause(env, name).map(drop),
             Command::Resume => {
@@ -81,15 +74,7 @@ impl Command {
             Command::Save(snapshot) => snapshots::save(env, name, snapshot).map(drop),
             Command::Restore(snapshot) => snapshots::restore(env, name, snapshot),
             Command::DeleteSnapshot(snapshot) => snapshots::delete(env, name, snapshot).map(drop),
-            Command::Fork { new, from } => {
-                let request = ForkRequest {
-                    source: name,
-                    new,
-                    from: from.as_ref(),
-                    to_start: false,
-                };
-                fork(env, &request)
-            }
+            Command::Fork { new, from } => fork(env, name, new, from.as_ref(), false),
             Command::Prune { every } => templates::prune(env, *every).map(drop),
             Command::RenewCertificates => certs::renew(env, name, &[]).map(drop),
             Command::Run { keep } => {

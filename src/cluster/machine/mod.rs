@@ -71,6 +71,21 @@ impl<'a> Machine<'a> {
         }
     }
 
+    /// Checks that libvirt has no domain with this machine's name, which a new cluster gets.
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State) if it has one, and as [`Machine::find`].
+    pub(crate) fn require_absent(&self) -> Result<()> {
+        match self.find()? {
+            None => Ok(()),
+            Some(domain) => Err(Error::state(format!(
+                "libvirt still has the domain `{}`, but kubby's files for it are missing",
+                domain.name
+            ))
+            .with_hint(format!("kubby delete{} removes it", self.flag()))),
+        }
+    }
+
     /// Returns the flag that selects the cluster, for commands in messages.
     pub(crate) fn flag(&self) -> String {
         self.profile.flag()
@@ -152,15 +167,15 @@ impl<'a> Machine<'a> {
         Ok(name.map(str::to_owned))
     }
 
-    /// Returns the domain, which has to run or to be paused; `so` completes the error after a comma.
+    /// Returns the domain, which has to run or to be paused.
     ///
     /// # Errors
     /// [`Kind::State`](crate::error::Kind::State) when it is off, and as [`Machine::find`].
-    pub(crate) fn require_active(&self, so: &str) -> Result<Domain> {
-        self.require(|state| state.is_active(), so)
+    pub(crate) fn require_active(&self) -> Result<Domain> {
+        self.require(|state| state.is_active(), "")
     }
 
-    /// Returns the domain, which has to run; `so` completes the error after a comma.
+    /// Returns the domain, which has to run; `so` completes the error.
     ///
     /// # Errors
     /// [`Kind::State`](crate::error::Kind::State) when it is off or paused, and as [`Machine::find`].
@@ -171,18 +186,10 @@ impl<'a> Machine<'a> {
     fn require(&self, good: impl FnOnce(State) -> bool, so: &str) -> Result<Domain> {
         match self.find()? {
             Some(domain) if good(domain.state) => Ok(domain),
-            _ => {
-                let so = if so.is_empty() {
-                    ""
-                } else {
-                    &format!(", so {so}")
-                };
-                let name = &self.profile;
-                Err(
-                    Error::state(format!("the cluster `{name}` is not running{so}"))
-                        .with_hint(format!("kubby start{}", name.flag())),
-                )
-            }
+            _ => Err(
+                Error::state(format!("the cluster `{}` is not running{so}", self.profile))
+                    .with_hint(format!("kubby start{}", self.flag())),
+            ),
         }
     }
 

@@ -2,6 +2,8 @@
 //! other programs have taken. The caller holds the shared lock until the profile with them is saved, so
 //! that two starts never choose the same one.
 
+use clap::Args;
+
 use crate::error::{Error, Result};
 use crate::hypervisor::ports;
 use crate::name::ProfileName;
@@ -9,12 +11,14 @@ use crate::profile::{Ports, Profile};
 use crate::store::Store;
 
 /// The ports that the user asked for by number.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct AskedPorts {
-    /// For kube-apiserver.
-    pub(crate) api: Option<u16>,
-    /// For the SSH server.
-    pub(crate) ssh: Option<u16>,
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct AskedPorts {
+    /// Port on 127.0.0.1 for kube-apiserver [default: a free one]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub api_port: Option<u16>,
+    /// Port on 127.0.0.1 for the node's SSH server [default: a free one]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub ssh_port: Option<u16>,
 }
 
 /// Chooses the ports of a new cluster.
@@ -24,10 +28,9 @@ pub(crate) struct AskedPorts {
 pub(crate) fn choose(store: &Store, name: &ProfileName, asked: AskedPorts) -> Result<Ports> {
     let mut taken = of_others(store, name)?;
     let mut choose = |asked: Option<u16>, flag: &str| -> Result<u16> {
-        let Some(port) = asked else {
-            let port = free(taken.iter().map(|(port, _)| *port))?;
-            taken.push((port, name.clone()));
-            return Ok(port);
+        let port = match asked {
+            Some(port) => port,
+            None => free(taken.iter().map(|(port, _)| *port))?,
         };
         if let Some((_, owner)) = taken.iter().find(|(p, _)| *p == port) {
             return Err(Error::preflight(format!(
@@ -35,13 +38,15 @@ pub(crate) fn choose(store: &Store, name: &ProfileName, asked: AskedPorts) -> Re
             ))
             .with_hint("choose another port, or leave the flag out for a free one"));
         }
-        ports::check_free(port, flag)?;
+        if asked.is_some() {
+            ports::check_free(port, flag)?;
+        }
         taken.push((port, name.clone()));
         Ok(port)
     };
     Ok(Ports {
-        api: choose(asked.api, "--api-port")?,
-        ssh: choose(asked.ssh, "--ssh-port")?,
+        api: choose(asked.api_port, "--api-port")?,
+        ssh: choose(asked.ssh_port, "--ssh-port")?,
     })
 }
 
@@ -61,8 +66,8 @@ pub(crate) fn replace_taken(
     let ports = &mut profile.first_mut().ports;
     let mut replaced = Vec::new();
     for (port, asked, flag) in [
-        (&mut ports.api, asked.api, "--api-port"),
-        (&mut ports.ssh, asked.ssh, "--ssh-port"),
+        (&mut ports.api, asked.api_port, "--api-port"),
+        (&mut ports.ssh, asked.ssh_port, "--ssh-port"),
     ] {
         match ports::check_free(*port, flag) {
             Ok(()) => {}

@@ -16,7 +16,7 @@ use crate::name::ProfileName;
 pub(crate) fn pause(env: &Env<'_>, name: &ProfileName) -> Result<bool> {
     let (cluster, _lock) = Cluster::open_locked(env, name)?;
     let host = Host::open(env, &cluster.profile.connect)?;
-    let domain = Machine::of(&host, &cluster.profile)?.require_active("")?;
+    let domain = Machine::of(&host, &cluster.profile)?.require_active()?;
     let step = env.progress.step(&format!("Pause the cluster `{name}`"));
     let paused = host.libvirt().pause(&domain.name)? == Change::Done;
     if paused {
@@ -38,6 +38,6 @@ pub(crate) fn check_resumable(env: &Env<'_>, name: &ProfileName) -> Result<()> {
     }
     let host = Host::open(env, &cluster.profile.connect)?;
     Machine::of(&host, &cluster.profile)?
-        .require_active("")
+        .require_active()
         .map(drop)
 }

@@ -19,7 +19,7 @@ pub(crate) struct Running<'a> {
 }
 
 impl<'a> Running<'a> {
-    /// Opens a cluster; `so` completes the error for one that is not running, after `so`.
+    /// Opens a cluster; `so` completes the error for one that is not running.
     ///
     /// # Errors
     /// [`crate::error::Kind::State`] if it does not exist or its machine does not run,

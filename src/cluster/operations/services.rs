@@ -40,7 +40,7 @@ pub(crate) struct Reachable {
     pub ports: Vec<(ServicePort, Option<u16>)>,
 }
 
-const SO: &str = "its Services cannot be reached";
+const SO: &str = ", so its Services cannot be reached";
 
 impl Running<'_> {
     fn services(&self) -> Result<Vec<Service>> {

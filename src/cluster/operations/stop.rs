@@ -16,32 +16,30 @@ use crate::name::ProfileName;
 /// write what they hold.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 
-/// The options of `stop`.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct StopOptions {
-    /// Power off at once.
-    pub force: bool,
-    /// Power off after this time.
-    pub timeout: Option<Duration>,
-}
-
-/// Stops a cluster; its data stays. Returns whether it was running or suspended.
+/// Stops a cluster; its data stays. Powers it off after `timeout`, or with `force` at once. Returns
+/// whether it was running or suspended.
 ///
 /// # Errors
 /// [`crate::error::Kind::State`] if the cluster does not exist or its domain is another's,
 /// [`crate::error::Kind::Hypervisor`] when libvirt fails.
-pub(crate) fn stop(env: &Env<'_>, name: &ProfileName, options: StopOptions) -> Result<bool> {
+pub(crate) fn stop(
+    env: &Env<'_>,
+    name: &ProfileName,
+    force: bool,
+    timeout: Option<Duration>,
+) -> Result<bool> {
     let (cluster, _lock) = Cluster::open_locked(env, name)?;
     let host = Host::open(env, &cluster.profile.connect)?;
     let machine = Machine::of(&host, &cluster.profile)?;
     let step = env.progress.step(&format!("Stop the cluster `{name}`"));
     match machine.find()? {
         Some(domain) if domain.state.is_active() => {
-            step.done(stop_machine(env, &cluster, &machine, &domain, options)?);
+            let limit = timeout.unwrap_or_else(|| cluster.deadline(SHUTDOWN_LIMIT));
+            step.done(stop_machine(env, &machine, &domain, force, limit)?);
             Ok(true)
         }
         _ if suspend::is_suspended(&cluster) => {
-            if !options.force {
+            if !force {
                 step.skipped("suspended; --force discards the saved memory");
                 return Ok(false);
             }
@@ -65,19 +63,16 @@ pub(crate) fn stop(env: &Env<'_>, name: &ProfileName, options: StopOptions) -> R
 /// Ends a machine; returns a note for the user.
 fn stop_machine(
     env: &Env<'_>,
-    cluster: &Cluster,
     machine: &Machine<'_>,
     domain: &Domain,
-    options: StopOptions,
+    force: bool,
+    limit: Duration,
 ) -> Result<String> {
     let libvirt = machine.host.libvirt();
     // A paused machine does not react to the power button, nor does one that was half loaded.
     let deaf = domain.state == State::Paused || machine.is_half_loaded()?;
     let mapped = libvirt.mapped_memory(&domain.name)?.is_some();
-    let limit = options
-        .timeout
-        .unwrap_or_else(|| cluster.deadline(SHUTDOWN_LIMIT));
-    let note = if options.force || deaf {
+    let note = if force || deaf {
         machine.power_off()?;
         "powered off".to_owned()
     } else if hypervisor::shut_down(libvirt, &domain.name, limit)? {

@@ -17,26 +17,20 @@ use crate::profile::Profile;
 use crate::progress::Step;
 use crate::units::Mebibytes;
 
-/// A request to fork a cluster.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ForkRequest<'a> {
-    /// The cluster to fork.
-    pub source: &'a ProfileName,
-    /// The name of the new cluster.
-    pub new: &'a ProfileName,
-    /// A snapshot of the source to fork; without one the source as it is now.
-    pub from: Option<&'a SnapshotName>,
-    /// The fork is started at once, so that the host needs memory for both.
-    pub to_start: bool,
-}
-
-/// Forks a cluster. The source continues; the fork is off, and its next start resumes it.
+/// Forks a cluster as it is in the snapshot `from`, or without one as it is now. The source continues; the
+/// fork is off, and its next start resumes it. With `to_start` that is at once, so that the host needs
+/// memory for both.
 ///
 /// # Errors
 /// [`Kind::State`] if the source does not exist or the fork does already; [`Kind::Preflight`] if
 /// machines cannot be saved here, or there is no room. Nothing of the fork is left then.
-pub(crate) fn fork(env: &Env<'_>, request: &ForkRequest<'_>) -> Result<()> {
-    let (name, new) = (request.source, request.new);
+pub(crate) fn fork(
+    env: &Env<'_>,
+    name: &ProfileName,
+    new: &ProfileName,
+    from: Option<&SnapshotName>,
+    to_start: bool,
+) -> Result<()> {
     if name == new {
         return Err(Error::usage("a cluster cannot be forked to its own name"));
     }
@@ -55,19 +49,19 @@ pub(crate) fn fork(env: &Env<'_>, request: &ForkRequest<'_>) -> Result<()> {
     let host = Host::open(env, &source.profile.connect)?;
     let info = host.info()?;
     support::require(&info)?;
-    if request.to_start {
+    if to_start {
         // Its start checks as well, but the source would have been paused in vain by then.
         let memory = Mebibytes(source.profile.first().machine.memory_mib);
         room::check_memory_left(Some(memory), &info)?;
     }
-    check_name_is_free(&host, new)?;
+    Machine::without_profile(&host, new).require_absent()?;
     host.has_own_pool()?;
     context::check(env.store, new, &source.profile.kubeconfig)?;
     let step = env.progress.step(&format!("Fork `{name}` to `{new}`"));
     let staged = env.store.fork_staging();
     fsutil::remove_all(dir.root())?;
     fsutil::remove_all(staged.root())?;
-    let made = make(env, &host, &mut source, request, &step).and_then(|()| {
+    let made = make(env, &host, &mut source, new, from, &step).and_then(|()| {
         fsutil::rename(staged.root(), dir.root()).context(Kind::Internal, || {
             format!("cannot move the fork to {}", dir.root().display())
         })
@@ -80,30 +74,18 @@ pub(crate) fn fork(env: &Env<'_>, request: &ForkRequest<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Checks that libvirt has no domain with the fork's name.
-fn check_name_is_free(host: &Host<'_>, new: &ProfileName) -> Result<()> {
-    match Machine::without_profile(host, new).find()? {
-        None => Ok(()),
-        Some(domain) => Err(Error::state(format!(
-            "libvirt still has the domain `{}`, but kubby's files for it are missing",
-            domain.name
-        ))
-        .with_hint(format!("kubby delete{} removes it", new.flag()))),
-    }
-}
-
 fn make(
     env: &Env<'_>,
     host: &Host<'_>,
     source: &mut Cluster,
-    request: &ForkRequest<'_>,
+    new: &ProfileName,
+    from: Option<&SnapshotName>,
     step: &Step,
 ) -> Result<()> {
-    let new = request.new;
     let dir = env.store.fork_staging();
     fsutil::create_private_dir(dir.root())?;
     let origin = SavedDir::at(dir.fork_origin());
-    let (saved, folder) = match request.from {
+    let (saved, folder) = match from {
         Some(snapshot) => {
             let (saved, folder) = snapshots::require(source, snapshot)?;
             support::check(&saved, host.target(), &host.info()?)?;

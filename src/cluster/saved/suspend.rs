@@ -36,7 +36,7 @@ pub(crate) fn suspend(env: &Env<'_>, name: &ProfileName) -> Result<bool> {
         return Ok(false);
     }
     support::require(&host.info()?)?;
-    let domain = machine.require_active("")?;
+    let domain = machine.require_active()?;
     let dir = SavedDir::at(cluster.dir.suspended());
     fsutil::remove_all(&dir.root)?;
     let save = Save {

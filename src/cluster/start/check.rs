@@ -9,13 +9,13 @@ use crate::cluster::machine::host::Host;
 use crate::cluster::machine::watch::Watcher;
 use crate::cluster::machine::{Machine, keys, ports, room};
 use crate::cluster::saved::suspend;
-use crate::cluster::spec::{self, NewProfile, StartOptions};
+use crate::cluster::spec::{self, StartOptions};
 use crate::cluster::start::addon_images::Loading;
 use crate::cluster::start::context::{NodeStart, Origin, Start};
 use crate::cluster::start::timing::Stopwatch;
 use crate::cluster::{Cluster, addons, context, throwaway_mark};
 use crate::egress::{self, HostFacts};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::fsutil;
 use crate::hypervisor::{Acceleration, HostInfo};
 use crate::name::ProfileName;
@@ -70,15 +70,14 @@ pub(super) fn begin<'a>(
             change(env, host, cluster, options, egress, &info, settled)?
         }
         None => {
-            let new = |ports| NewProfile {
-                name,
-                connect: host.libvirt().uri(),
-                kubeconfig,
-                acceleration,
-                host: &info,
-                ports,
-            };
-            create(env, name, options, egress, dir, new)?
+            // A folder without a profile is left over from a fork that was cut short.
+            throwaway_mark::empty_folder(&dir)?;
+            // Under one lock until it is saved: two starts never choose the same free port.
+            let _shared = env.lock_shared()?;
+            let ports = ports::choose(env.store, name, args.ports)?;
+            let profile =
+                spec::new_profile(name, kubeconfig, args, egress, acceleration, &info, ports)?;
+            create(Cluster { profile, dir })?
         }
     };
     let mut start = new_start(env, options, host, host_facts, cluster, info, acceleration)?;
@@ -218,23 +217,11 @@ fn new_start<'a>(
 
 /// Checks that neither the domain nor the pool of these names is another's.
 fn check_owners(host: &Host<'_>, name: &ProfileName, existing: Option<&Profile>) -> Result<()> {
-    check_domain(host, name, existing)?;
+    match existing {
+        Some(profile) => drop(Machine::of(host, profile)?.find()?),
+        None => Machine::without_profile(host, name).require_absent()?,
+    }
     host.refuse_foreign_pool()
-}
-
-/// Checks the domain's name in libvirt: it is free, or the profile's own.
-fn check_domain(host: &Host<'_>, name: &ProfileName, existing: Option<&Profile>) -> Result<()> {
-    if let Some(profile) = existing {
-        return Machine::of(host, profile)?.find().map(drop);
-    }
-    match Machine::without_profile(host, name).find()? {
-        None => Ok(()),
-        Some(domain) => Err(Error::state(format!(
-            "libvirt still has the domain `{}`, but kubby's files for it are missing",
-            domain.name
-        ))
-        .with_hint(format!("kubby delete{} removes it", name.flag()))),
-    }
 }
 
 /// Returns whether the machine runs, or can continue. One that was killed while it was loaded never
@@ -274,26 +261,12 @@ fn report_migration(env: &Env<'_>, dir: &ProfileDir) {
 }
 
 /// Creates a cluster's folder and its profile.
-fn create<'a>(
-    env: &Env<'_>,
-    name: &ProfileName,
-    options: &StartOptions,
-    egress: &egress::Settings,
-    dir: ProfileDir,
-    new: impl FnOnce(profile::Ports) -> NewProfile<'a>,
-) -> Result<Cluster> {
-    // A folder without a profile is left over from a fork that was cut short.
-    throwaway_mark::empty_folder(&dir)?;
-    // Under one lock until it is saved: two starts never choose the same free port.
-    let _shared = env.lock_shared()?;
-    let asked = options.cluster.asked_ports();
-    let new = new(ports::choose(env.store, name, asked)?);
-    let profile = spec::new_profile(new, &options.cluster, egress)?;
+fn create(cluster: Cluster) -> Result<Cluster> {
     // Before the profile, without which it means nothing.
-    fsutil::create_private_dir(dir.root())?;
-    fsutil::write_atomic(&dir.never_ran(), b"", 0o600)?;
-    profile.save(&dir)?;
-    Ok(Cluster { profile, dir })
+    fsutil::create_private_dir(cluster.dir.root())?;
+    fsutil::write_atomic(&cluster.dir.never_ran(), b"", 0o600)?;
+    cluster.save()?;
+    Ok(cluster)
 }
 
 /// Records the cluster's add-ons.

@@ -8,7 +8,7 @@ use crate::error::Result;
 pub(super) fn replace_taken(start: &mut Start<'_>) -> Result<()> {
     // Under one lock until it is saved: two starts never choose the same free port.
     let _shared = start.env.lock_shared()?;
-    let asked = start.options.cluster.asked_ports();
+    let asked = start.options.cluster.ports;
     let replaced = ports::replace_taken(start.env.store, &mut start.cluster.profile, asked)?;
     for (port, new) in &replaced {
         start.env.progress.warn(&format!(

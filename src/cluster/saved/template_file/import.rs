@@ -17,17 +17,6 @@ use crate::hypervisor;
 use crate::interrupt;
 use crate::progress::Step;
 
-/// The source of an import, and its options.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ImportOptions<'a> {
-    /// A file, or `-` for standard input.
-    pub from: &'a Path,
-    /// The libvirt connection that gets it.
-    pub connect: Option<&'a str>,
-    /// The expected SHA-256 of the file.
-    pub sha256: Option<&'a str>,
-}
-
 /// The result of an import.
 #[derive(Debug, Serialize)]
 pub(crate) struct Imported {
@@ -37,22 +26,29 @@ pub(crate) struct Imported {
     pub imported: bool,
 }
 
-/// Imports a template from a file that [`super::export()`] has written.
+/// Imports a template from a file that [`super::export()`] has written, or `-` for standard input, into
+/// the libvirt at `connect`. Compares the SHA-256 of the file, where one is given.
 ///
 /// # Errors
 /// [`Kind::Usage`] for a file that is not a template; [`Kind::Assets`] for one that is cut, changed,
 /// or lacks the images that it needs; [`Kind::Preflight`] for one that this host cannot use, or
 /// where there is no room. Nothing of it stays then.
-pub(crate) fn import(env: &Env<'_>, options: ImportOptions<'_>) -> Result<Imported> {
-    let mut input = Input::open(options.from)?;
+pub(crate) fn import(
+    env: &Env<'_>,
+    from: &Path,
+    connect: Option<&str>,
+    sha256: Option<&str>,
+) -> Result<Imported> {
+    let uri = hypervisor::default_uri(connect);
+    let mut input = Input::open(from)?;
     let step = env
         .progress
         .step(&format!("Import a template from {}", input.label));
     let label = input.label.clone();
-    let imported = read(env, options, &mut input, &step);
+    let imported = read(env, &uri, sha256, &mut input, &step);
     if imported.is_err() {
         // The first error is the one to report; the next command removes what this leaves.
-        let _ = tidy(env, &hypervisor::default_uri(options.connect));
+        let _ = tidy(env, &uri);
     }
     // What Ctrl-C broke off looks like a damaged file from further inside.
     interrupt::check()?;
@@ -86,7 +82,8 @@ fn tidy(env: &Env<'_>, uri: &str) -> Result<()> {
 
 fn read(
     env: &Env<'_>,
-    options: ImportOptions<'_>,
+    uri: &str,
+    sha256: Option<&str>,
     input: &mut Input,
     step: &Step,
 ) -> Result<Imported> {
@@ -97,8 +94,7 @@ fn read(
     let mut archive = tar::Archive::new(unpacked);
     let mut entries = archive.entries().context(Kind::Assets, damaged)?;
     let header = header::read(&mut entries, &label)?;
-    let uri = hypervisor::default_uri(options.connect);
-    let host = Host::open(env, &uri)?;
+    let host = Host::open(env, uri)?;
     let _shared = env.lock_shared()?;
     let mut import = Import::begin(&host, header)?;
     if import.is_there()? {
@@ -119,7 +115,7 @@ fn read(
     let mut rest = archive.into_inner();
     io::copy(&mut rest, &mut io::sink()).context(Kind::Assets, damaged)?;
     drop(rest);
-    input.finish(options.sha256)?;
+    input.finish(sha256)?;
     if seen < import.members() {
         return Err(Error::assets(damaged()));
     }

@@ -14,5 +14,5 @@ mod place;
 mod stream;
 
 pub(crate) use export::export;
-pub(crate) use import::{ImportOptions, import};
+pub(crate) use import::import;
 pub(crate) use place::Place;
