@@ -19,6 +19,9 @@ const SHORTEST: usize = 6;
 /// The longest text that a private key without an end is taken for, in bytes.
 const LONGEST_KEY: usize = 16 * 1024;
 
+/// The beginning of a PEM block.
+const BEGIN: &str = "-----BEGIN ";
+
 /// The patterns of secrets, with their replacements.
 static SHAPES: LazyLock<Vec<(Regex, String)>> = LazyLock::new(|| {
     [
@@ -123,14 +126,11 @@ impl Redactor {
     fn add_keys(&mut self, folder: &Path) {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
-            if !text.contains("PRIVATE KEY-----") {
-                continue;
-            }
-            for line in text
-                .lines()
-                .filter(|l| l.len() >= 16 && !l.starts_with("-----"))
-            {
-                self.add(line);
+            if text.contains("PRIVATE KEY-----") {
+                let lines = text.lines();
+                lines
+                    .filter(|l| l.len() >= 16 && !l.starts_with("-----"))
+                    .for_each(|line| self.add(line));
             }
         }
     }
@@ -167,32 +167,28 @@ impl Redactor {
 
 /// The text without PEM blocks of private keys, whatever stands at the beginning of their lines.
 fn without_keys(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find("-----BEGIN ") {
-        let (before, block) = rest.split_at(at);
-        out.push_str(before);
-        let header = &block[..block.len().min(64)];
-        if !header.contains("PRIVATE KEY") {
-            out.push_str("-----BEGIN ");
-            rest = &block["-----BEGIN ".len()..];
+    let mut blocks = text.split(BEGIN);
+    let mut out = blocks.next().unwrap_or_default().to_owned();
+    for block in blocks {
+        let label = block.split("-----").next().unwrap_or_default();
+        if !label.contains("PRIVATE KEY") {
+            out.push_str(BEGIN);
+            out.push_str(block);
             continue;
         }
         out.push_str(LEFT_OUT);
-        let end = block
-            .find("-----END ")
-            .filter(|end| *end < LONGEST_KEY)
-            .map(|end| end + "-----END ".len());
-        let mut cut = end.unwrap_or(LONGEST_KEY.min(block.len()));
-        if let Some(tail) = end.and_then(|end| block[end..].find("-----")) {
-            cut += tail + "-----".len();
+        match block.split_once("-----END ") {
+            Some((key, end)) if key.len() < LONGEST_KEY => {
+                out.push_str(end.split_once("-----").map_or("", |(_, rest)| rest));
+            }
+            _ => out.extend(
+                block
+                    .char_indices()
+                    .filter(|(i, _)| *i >= LONGEST_KEY)
+                    .map(|(_, c)| c),
+            ),
         }
-        while !block.is_char_boundary(cut) {
-            cut += 1;
-        }
-        rest = &block[cut..];
     }
-    out.push_str(rest);
     out
 }
 
@@ -254,6 +250,8 @@ mod tests {
         assert_eq!(none.text(&certificate), certificate);
         let endless = format!("{}{}", &key[..40], "ä".repeat(LONGEST_KEY));
         assert!(!none.text(&endless).contains("AAAA"));
+        let foreign = format!("-----BEGIN {}", "ä".repeat(40));
+        assert_eq!(none.text(&foreign), foreign);
     }
 
     #[test]
