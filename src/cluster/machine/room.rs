@@ -59,27 +59,9 @@ pub(crate) fn check_sizes(machine: &MachineSpec, host: &HostInfo) -> Result<()> 
     Ok(())
 }
 
-/// The room that a host has for the memory of one more machine.
-#[derive(Debug, PartialEq, Eq)]
-enum Room {
-    Plenty,
-    Tight,
-    None,
-}
-
-/// Judges the room. A node touches about 2 GiB of its memory; one that resumes from saved memory
-/// shares most of that with its file and needs a quarter of it.
-fn room(available: Mebibytes, node: Mebibytes) -> Room {
-    if available < TOO_LITTLE_LEFT {
-        Room::None
-    } else if available < node.min(USUALLY_TOUCHED) {
-        Room::Tight
-    } else {
-        Room::Plenty
-    }
-}
-
-/// Checks that the host has memory left for one more machine; returns a warning if it is little.
+/// Checks that the host has memory left for one more machine; returns a warning if it is little. A node
+/// touches about 2 GiB of its memory; one that resumes from saved memory shares most of that with its file
+/// and needs a quarter of it.
 ///
 /// # Errors
 /// [`Kind::Preflight`](crate::error::Kind::Preflight) when the host would have to swap or to kill processes.
@@ -89,20 +71,19 @@ pub(crate) fn check_memory_left(
 ) -> Result<Option<String>> {
     let available = host.available_memory;
     let node = node.unwrap_or_else(|| usual_memory(host.memory));
-    match room(available, node) {
-        Room::Plenty => Ok(None),
-        Room::Tight => Ok(Some(format!(
-            "the host has {available} of memory left, and the node may come to use {node}"
-        ))),
-        // Another computer only reports its unused memory, without its caches.
-        Room::None if !host.is_local() => Ok(None),
-        Room::None => Err(Error::preflight(format!(
+    // Another computer only reports its unused memory, without its caches.
+    if available < TOO_LITTLE_LEFT && host.is_local() {
+        return Err(Error::preflight(format!(
             "the host has {available} of memory left: too little for one more cluster"
         ))
         .with_hint(
             "kubby list shows the clusters; kubby suspend -p NAME frees a cluster's memory",
-        )),
+        ));
     }
+    let tight = available >= TOO_LITTLE_LEFT && available < node.min(USUALLY_TOUCHED);
+    Ok(tight.then(|| {
+        format!("the host has {available} of memory left, and the node may come to use {node}")
+    }))
 }
 
 /// Returns a warning where one more emulated node would make more running nodes than the host has
@@ -195,10 +176,19 @@ mod tests {
 
     #[test]
     fn one_more_cluster_needs_memory() {
-        let node = Mebibytes(4096);
-        assert_eq!(room(Mebibytes(511), node), Room::None);
-        assert_eq!(room(Mebibytes(512), node), Room::Tight);
-        assert_eq!(room(Mebibytes(2047), node), Room::Tight);
-        assert_eq!(room(Mebibytes(2048), node), Room::Plenty);
+        let check = |uri: &str, available| {
+            let host = HostInfo {
+                uri: uri.into(),
+                available_memory: Mebibytes(available),
+                ..crate::hypervisor::host::example()
+            };
+            check_memory_left(Some(Mebibytes(4096)), &host)
+        };
+        let here = "qemu:///session";
+        assert!(check(here, 511).is_err());
+        assert!(check(here, 512).unwrap().is_some());
+        assert!(check(here, 2047).unwrap().is_some());
+        assert_eq!(check(here, 2048).unwrap(), None);
+        assert_eq!(check("qemu+ssh://host/system", 511).unwrap(), None);
     }
 }
