@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::cluster::machine::host::{BaseVolumes, Host};
 use crate::cluster::saved::state::{self, Saved, SavedDir};
 use crate::error::Result;
+use crate::fault;
 use crate::fsutil;
 use crate::hypervisor::Volume;
 use crate::name::ProfileName;
@@ -18,6 +19,20 @@ use crate::store::{ProfileDir, Store};
 
 /// The file name extension of the folder of an unfinished saved state.
 pub(crate) const UNFINISHED: &str = "partial";
+
+/// Removes these files and folders when it is dropped, unless the list was emptied.
+pub(crate) struct Unfinished(pub(crate) Vec<PathBuf>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if fault::is_killed() {
+            return;
+        }
+        for path in &self.0 {
+            let _ = fsutil::remove_all(path);
+        }
+    }
+}
 
 /// Returns the paths in a folder that are those of unfinished saved states, or that are not.
 fn paths_in(folder: &Path, unfinished: bool) -> impl Iterator<Item = PathBuf> {

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use crate::cluster::Cluster;
 use crate::cluster::env::Env;
 use crate::cluster::machine::{Machine, domain, keys, names};
-use crate::cluster::saved::garbage::UNFINISHED;
+use crate::cluster::saved::garbage::{UNFINISHED, Unfinished};
 use crate::cluster::saved::identity;
 use crate::cluster::saved::state::{self, FORMAT, HostMark, Memory, Saved, SavedDir, Stamp};
 use crate::error::{Error, Kind, Result, ResultExt};
@@ -40,22 +40,6 @@ pub(crate) struct Save<'a> {
     pub(crate) machine: &'a Machine<'a>,
     pub(crate) step: &'a Step,
     pub(crate) reason: SaveReason,
-}
-
-/// Removes these files when it is dropped, unless the list was emptied.
-struct Unfinished {
-    paths: Vec<PathBuf>,
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if fault::is_killed() {
-            return;
-        }
-        for path in &self.paths {
-            let _ = fsutil::remove_all(path);
-        }
-    }
 }
 
 /// Resumes a machine when it is dropped.
@@ -98,16 +82,14 @@ impl Save<'_> {
         }
         let partial = into.root.with_extension(UNFINISHED);
         fsutil::remove_all(&partial)?;
-        let mut unfinished = Unfinished {
-            paths: vec![partial.clone()],
-        };
+        let mut unfinished = Unfinished(vec![partial.clone()]);
         stage(&cluster.dir, keys, &partial)?;
         let profile = cluster.profile.clone();
         let frozen = profile.first().disk.clone();
         let id = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
         let memory = if state.is_active() {
             let files = state::file_names(&id).map(|name| host.file(&name));
-            unfinished.paths.extend(files.iter().cloned());
+            unfinished.0.extend(files.iter().cloned());
             Some(self.memory(cluster, state, &files)?)
         } else {
             if self.reason != SaveReason::Suspend {
@@ -129,7 +111,7 @@ impl Save<'_> {
         fsutil::rename(&partial, &into.root).context(Kind::Internal, || {
             format!("cannot move the saved state to {}", into.root.display())
         })?;
-        unfinished.paths.clear();
+        unfinished.0.clear();
         Ok(saved)
     }
 

@@ -99,7 +99,7 @@ fn read(
     let mut import = Import::begin(&host, header)?;
     if import.is_there()? {
         return Ok(Imported {
-            key: import.key().to_owned(),
+            key: import.header.key.clone(),
             imported: false,
         });
     }
@@ -116,7 +116,7 @@ fn read(
     io::copy(&mut rest, &mut io::sink()).context(Kind::Assets, damaged)?;
     drop(rest);
     input.finish(sha256)?;
-    if seen < import.members() {
+    if seen < import.header.members.len() {
         return Err(Error::assets(damaged()));
     }
     step.detail("checksums");

@@ -11,11 +11,10 @@ use super::pages;
 use super::place::Place;
 use crate::assets::{components, node_image};
 use crate::cluster::machine::host::{BaseVolumes, Host};
-use crate::cluster::saved::garbage::UNFINISHED;
+use crate::cluster::saved::garbage::{UNFINISHED, Unfinished};
 use crate::cluster::saved::state::{self, HostMark, Saved, SavedDir, Stamp};
 use crate::cluster::saved::support;
 use crate::error::{Error, Kind, Result, ResultExt};
-use crate::fault;
 use crate::fsutil;
 use crate::interrupt;
 use crate::kubeconfig;
@@ -29,7 +28,7 @@ const SPARE: u64 = 64 << 20;
 /// An import in progress. Whatever it has made is removed if it is dropped unfinished.
 pub(super) struct Import<'a> {
     host: &'a Host<'a>,
-    header: Header,
+    pub(super) header: Header,
     /// The template's manifest as it will be here.
     saved: Saved,
     partial: PathBuf,
@@ -37,18 +36,7 @@ pub(super) struct Import<'a> {
     places: BTreeMap<String, PathBuf>,
     image: Option<tempfile::TempDir>,
     components: Option<tempfile::TempDir>,
-    finished: bool,
-}
-
-impl Drop for Import<'_> {
-    fn drop(&mut self) {
-        if !self.finished && !fault::is_killed() {
-            let _ = fsutil::remove_all(&self.partial);
-            for path in self.own_files() {
-                let _ = fsutil::remove_all(&path);
-            }
-        }
-    }
+    unfinished: Unfinished,
 }
 
 impl<'a> Import<'a> {
@@ -80,30 +68,20 @@ impl<'a> Import<'a> {
         host.libvirt().uri().clone_into(&mut saved.profile.connect);
         saved.profile.kubeconfig = kubeconfig::default_path()?;
         saved.profile.first_mut().disk.clone_from(&saved.disk);
+        let dir = host.store().templates_dir().join(&header.key);
+        let partial = dir.with_extension(UNFINISHED);
+        let mut unfinished = vec![partial.clone(), host.file(&saved.disk)];
+        unfinished.extend(saved.files(host.target()));
         Ok(Import {
-            partial: host
-                .store()
-                .templates_dir()
-                .join(&header.key)
-                .with_extension(UNFINISHED),
+            partial,
+            unfinished: Unfinished(unfinished),
             host,
             header,
             saved,
             places: BTreeMap::new(),
             image: None,
             components: None,
-            finished: false,
         })
-    }
-
-    /// Returns the template's key.
-    pub(super) fn key(&self) -> &str {
-        &self.header.key
-    }
-
-    /// Returns the number of members that the file must have.
-    pub(super) fn members(&self) -> usize {
-        self.header.members.len()
     }
 
     fn dir(&self) -> SavedDir {
@@ -315,7 +293,7 @@ impl<'a> Import<'a> {
         fsutil::rename(&self.partial, &to).context(Kind::Internal, || {
             format!("cannot move the template to {}", to.display())
         })?;
-        self.finished = true;
+        self.unfinished.0.clear();
         Ok(std::mem::take(&mut self.header.key))
     }
 }
