@@ -22,7 +22,6 @@ use crate::name::ProfileName;
 use crate::profile::{NodeProfile, Profile};
 use crate::remote::NodeFile;
 use crate::store::ProfileDir;
-use crate::units::Mebibytes;
 
 /// One machine of a cluster on its host. Each method that looks at the domain or changes it checks
 /// first that it is this profile's own: by the mark with home and profile, and by the UUID.
@@ -245,28 +244,8 @@ impl<'a> Machine<'a> {
         self.host.file(&self.names.channel)
     }
 
-    /// Creates the machine's own volumes where they are missing: `disk`, an overlay over `base`, and
-    /// the seed, which brings `files` into the node. The caller holds the shared lock.
-    ///
-    /// # Errors
-    /// [`Kind::Hypervisor`](crate::error::Kind::Hypervisor) when libvirt refuses.
-    pub(crate) fn ensure_volumes(
-        &self,
-        disk: &str,
-        base: &str,
-        size: Mebibytes,
-        dir: &ProfileDir,
-        files: &[NodeFile],
-    ) -> Result<()> {
-        // A disk that exists may be a layer over another disk than the image's.
-        if !self.host.volumes()?.has(disk) {
-            self.host.create_overlay(disk, base, size)?;
-        }
-        self.ensure_seed(dir, files)
-    }
-
     /// Creates the node's SSH identity and the seed, which brings it and `files` into the node, where
-    /// they are missing.
+    /// they are missing. The caller holds the shared lock.
     ///
     /// # Errors
     /// [`Kind::Hypervisor`](crate::error::Kind::Hypervisor) when libvirt refuses.

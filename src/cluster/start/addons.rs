@@ -1,9 +1,10 @@
 //! The step that imports the add-ons' images and applies their manifests, as soon as the API accepts
-//! writes.
+//! writes, which in a new cluster it does seconds before it is ready.
 
 use std::time::Instant;
 
 use crate::addon::{self, Addon};
+use crate::api::ApiClient;
 use crate::cluster::addons;
 use crate::cluster::start::addon_images::Loading;
 use crate::cluster::start::context::{Flow, HEALTH_LIMIT, Start};
@@ -17,8 +18,8 @@ pub(super) fn run(start: &mut Start<'_>) -> Result<Flow> {
         return Ok(Flow::Next);
     }
     let progress = start.env.progress;
-    let api = start.api()?;
-    let plan = start.plan()?;
+    let (api, plan) = (start.api()?, start.plan()?);
+    let takes_objects = |api: &ApiClient| api.takes_objects().map(Some);
     let deadline = Instant::now() + start.limit(HEALTH_LIMIT);
     let step = progress.step("Wait for the API");
     let node = &mut start.nodes[0];
@@ -33,7 +34,7 @@ pub(super) fn run(start: &mut Start<'_>) -> Result<Flow> {
         deadline,
         cancel: None,
     }
-    .api_takes_objects(&step)?;
+    .api("does not accept writes", &step, takes_objects)?;
     step.done("it accepts writes");
     start.stage("api");
     // The controllers take seconds until they ask for anything, and give up on an API that is not ready

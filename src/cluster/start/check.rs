@@ -9,12 +9,12 @@ use crate::cluster::machine::host::Host;
 use crate::cluster::machine::watch::Watcher;
 use crate::cluster::machine::{Machine, keys, ports, room};
 use crate::cluster::saved::suspend;
-use crate::cluster::spec::{self, StartOptions};
+use crate::cluster::spec::{self, ClusterArgs, StartOptions};
 use crate::cluster::start::addon_images::Loading;
 use crate::cluster::start::context::{NodeStart, Origin, Start};
 use crate::cluster::start::timing::Stopwatch;
 use crate::cluster::{Cluster, addons, context, throwaway_mark};
-use crate::egress::{self, HostFacts};
+use crate::egress::{self, Egress, HostFacts};
 use crate::error::Result;
 use crate::fsutil;
 use crate::hypervisor::{Acceleration, HostInfo};
@@ -34,7 +34,7 @@ pub(super) fn begin<'a>(
     name: &ProfileName,
     options: &'a StartOptions,
     host: &'a Host<'a>,
-    host_facts: &'a HostFacts,
+    host_facts: &HostFacts,
     existing: Option<Profile>,
     egress: &egress::Settings,
 ) -> Result<Start<'a>> {
@@ -46,58 +46,45 @@ pub(super) fn begin<'a>(
     let kubeconfig = settle_kubeconfig(env, name, options, existing.as_ref())?;
     let facts = env.backend.acceleration_facts(&info);
     let (acceleration, reason) = spec::acceleration(args.accel, existing.as_ref(), &info, &facts)?;
-    let never_ran = dir.never_ran().exists();
-    let created = existing.is_none() || never_ran;
+    let created = existing.is_none() || dir.never_ran().exists();
     let asked = addons::asked(args, existing.as_ref())?;
     let running = match &existing {
         Some(profile) if !created => settle_machine(&Machine::of(host, profile)?)?,
         _ => false,
     };
     if !running {
-        let has = existing
-            .as_ref()
-            .map(|p| Mebibytes(p.first().machine.memory_mib));
-        warn_of_little_room(env, host, &info, acceleration, args.memory.or(has))?;
+        let has = existing.as_ref().map(|p| p.first().machine.memory_mib);
+        let memory = room::check_memory_left(args.memory.or(has.map(Mebibytes)), &info)?;
+        let crowd = room::crowd(host, acceleration, info.cpus);
+        for warning in memory.iter().chain(&crowd) {
+            env.progress.warn(warning);
+        }
     }
     let cluster = match existing {
         Some(profile) => {
-            let cluster = Cluster { profile, dir };
-            let settled = Settled {
-                acceleration,
-                running,
-                never_ran,
-            };
-            change(env, host, cluster, options, egress, &info, settled)?
+            let mut cluster = Cluster { profile, dir };
+            throwaway_mark::clear_abandoned(&cluster.dir)?;
+            settle_disk(env, host, &mut cluster)?;
+            let fixed = running || suspend::is_suspended(&cluster);
+            let profile = &mut cluster.profile;
+            spec::change_profile(profile, args, egress, acceleration, &info, fixed)?;
+            report_migration(env, &cluster.dir);
+            cluster.save()?;
+            cluster
         }
-        None => {
-            // A folder without a profile is left over from a fork that was cut short.
-            throwaway_mark::empty_folder(&dir)?;
-            // Under one lock until it is saved: two starts never choose the same free port.
-            let _shared = env.lock_shared()?;
-            let ports = ports::choose(env.store, name, args.ports)?;
-            let profile =
-                spec::new_profile(name, kubeconfig, args, egress, acceleration, &info, ports)?;
-            create(Cluster { profile, dir })?
-        }
+        None => create(env, name, kubeconfig, args, egress, acceleration, &info)?,
     };
     let mut start = new_start(env, options, host, host_facts, cluster, info, acceleration)?;
     start.created = created;
     start.was_running = running;
     start.archives = asked.iter().flat_map(|f| f.archives.clone()).collect();
     settle_addons(&mut start.cluster, &asked, &args.no_addon)?;
-    step.done(summary(&start, &reason));
-    Ok(start)
-}
-
-/// Returns how the machine will run, for the step.
-fn summary(start: &Start<'_>, reason: &str) -> String {
     let machine = &start.cluster.profile.first().machine;
-    format!(
-        "{} ({reason}), {} CPUs, {} memory",
-        start.acceleration,
-        machine.cpus,
-        Mebibytes(machine.memory_mib)
-    )
+    let (cpus, memory) = (machine.cpus, Mebibytes(machine.memory_mib));
+    step.done(format!(
+        "{acceleration} ({reason}), {cpus} CPUs, {memory} memory"
+    ));
+    Ok(start)
 }
 
 /// Returns the kubeconfig that gets the context, after checking that it can.
@@ -116,64 +103,19 @@ fn settle_kubeconfig(
     Ok(kubeconfig)
 }
 
-/// Warns if the host has little memory or too few processors for one more machine.
-fn warn_of_little_room(
-    env: &Env<'_>,
-    host: &Host<'_>,
-    info: &HostInfo,
-    acceleration: Acceleration,
-    memory: Option<Mebibytes>,
-) -> Result<()> {
-    let memory = room::check_memory_left(memory, info)?;
-    let crowd = room::crowd(host, acceleration, info.cpus);
-    for warning in memory.iter().chain(&crowd) {
-        env.progress.warn(warning);
-    }
-    Ok(())
-}
-
-/// The state of an existing cluster's machine.
-struct Settled {
-    acceleration: Acceleration,
-    running: bool,
-    never_ran: bool,
-}
-
-/// Applies the flags to an existing cluster and saves its profile.
-fn change(
-    env: &Env<'_>,
-    host: &Host<'_>,
-    mut cluster: Cluster,
-    options: &StartOptions,
-    egress: &egress::Settings,
-    info: &HostInfo,
-    settled: Settled,
-) -> Result<Cluster> {
-    throwaway_mark::clear_abandoned(&cluster.dir)?;
-    if settled.never_ran {
-        take_back(env, host, &cluster)?;
-    } else {
-        if let Some(disk) = Machine::of(host, &cluster.profile)?.disk()? {
-            cluster.profile.first_mut().disk = disk;
-        }
-    }
-    let fixed = settled.running || suspend::is_suspended(&cluster);
-    let (profile, args) = (&mut cluster.profile, &options.cluster);
-    spec::change_profile(profile, args, egress, settled.acceleration, info, fixed)?;
-    report_migration(env, &cluster.dir);
-    cluster.save()?;
-    Ok(cluster)
-}
-
 fn new_start<'a>(
     env: &Env<'a>,
     options: &'a StartOptions,
     host: &'a Host<'a>,
-    host_facts: &'a HostFacts,
+    host_facts: &HostFacts,
     cluster: Cluster,
     info: HostInfo,
     acceleration: Acceleration,
 ) -> Result<Start<'a>> {
+    let (egress, warnings) = Egress::gather(&cluster.profile.spec.egress, host_facts)?;
+    for warning in warnings {
+        env.progress.warn(&warning);
+    }
     let nodes = cluster.profile.nodes.iter().map(|node| {
         Ok(NodeStart {
             machine: Machine::of_node(host, &cluster.profile, node)?,
@@ -193,7 +135,6 @@ fn new_start<'a>(
         options,
         host,
         info,
-        host_facts,
         acceleration,
         created: false,
         was_running: false,
@@ -209,7 +150,7 @@ fn new_start<'a>(
         began: Instant::now(),
         boots: 1,
         pki: None,
-        egress: None,
+        egress,
         wanted: None,
         cluster,
     })
@@ -237,10 +178,17 @@ fn settle_machine(machine: &Machine<'_>) -> Result<bool> {
     Ok(true)
 }
 
-/// Removes what a start has made that was cut short before the machine ran: keys of a template and a
-/// disk over another one's are of no use to a start that begins in another way.
-fn take_back(env: &Env<'_>, host: &Host<'_>, cluster: &Cluster) -> Result<()> {
+/// Records the disk that libvirt has for a machine that ran. Removes what a start has made that was cut
+/// short before the machine ran: keys of a template and a disk over another one's are of no use to a start
+/// that begins in another way.
+fn settle_disk(env: &Env<'_>, host: &Host<'_>, cluster: &mut Cluster) -> Result<()> {
     let machine = Machine::of(host, &cluster.profile)?;
+    if !cluster.dir.never_ran().exists() {
+        if let Some(disk) = machine.disk()? {
+            cluster.profile.first_mut().disk = disk;
+        }
+        return Ok(());
+    }
     machine.power_off()?;
     let _shared = env.lock_shared()?;
     for volume in [&cluster.profile.first().disk, &machine.names.seed] {
@@ -261,12 +209,27 @@ fn report_migration(env: &Env<'_>, dir: &ProfileDir) {
 }
 
 /// Creates a cluster's folder and its profile.
-fn create(cluster: Cluster) -> Result<Cluster> {
+fn create(
+    env: &Env<'_>,
+    name: &ProfileName,
+    kubeconfig: PathBuf,
+    args: &ClusterArgs,
+    egress: &egress::Settings,
+    acceleration: Acceleration,
+    info: &HostInfo,
+) -> Result<Cluster> {
+    let dir = env.store.profile_dir(name);
+    // A folder without a profile is left over from a fork that was cut short.
+    throwaway_mark::empty_folder(&dir)?;
+    // Under one lock until it is saved: two starts never choose the same free port.
+    let _shared = env.lock_shared()?;
+    let ports = ports::choose(env.store, name, args.ports)?;
+    let profile = spec::new_profile(name, kubeconfig, args, egress, acceleration, info, ports)?;
     // Before the profile, without which it means nothing.
-    fsutil::create_private_dir(cluster.dir.root())?;
-    fsutil::write_atomic(&cluster.dir.never_ran(), b"", 0o600)?;
-    cluster.save()?;
-    Ok(cluster)
+    fsutil::create_private_dir(dir.root())?;
+    fsutil::write_atomic(&dir.never_ran(), b"", 0o600)?;
+    profile.save(&dir)?;
+    Ok(Cluster { profile, dir })
 }
 
 /// Records the cluster's add-ons.

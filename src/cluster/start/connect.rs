@@ -9,7 +9,7 @@ use crate::cluster::machine::keys;
 use crate::cluster::machine::watch::Watcher;
 use crate::cluster::saved::identity::{self, ATTEMPT};
 use crate::cluster::start::context::{BOOT_LIMIT, COPY_LIMIT, Flow, Origin, Start};
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::hypervisor::console;
 use crate::interrupt;
 use crate::pki::Pki;
@@ -42,18 +42,14 @@ pub(super) fn run(start: &mut Start<'_>, node: usize) -> Result<Flow> {
         _ => BOOT_LIMIT,
     });
     start.pki()?;
-    let (env, cluster) = (start.env, start.cluster.clone());
-    let pki = start
-        .pki
-        .as_ref()
-        .ok_or_else(|| crate::error::Error::internal("there are no certificates"))?;
+    let pki = start.pki.as_ref();
     let connecting = Connecting {
-        env: &env,
-        cluster: &cluster,
-        pki,
-        step: &step,
+        env: &start.env,
+        cluster: &start.cluster,
+        pki: pki.ok_or_else(|| Error::internal("there are no certificates"))?,
     };
-    let mut session = connecting.connect(&mut start.nodes[node].watcher, limit)?;
+    let watcher = &mut start.nodes[node].watcher;
+    let mut session = connecting.connect(watcher, &step, limit)?;
     // The clock of a machine that was paused or saved stood still, as that of a suspended host did.
     if !booted {
         identity::set_clock(session.as_mut())?;
@@ -69,7 +65,6 @@ pub(super) struct Connecting<'a> {
     pub(super) env: &'a Env<'a>,
     pub(super) cluster: &'a Cluster,
     pub(super) pki: &'a Pki,
-    pub(super) step: &'a Step,
 }
 
 impl Connecting<'_> {
@@ -80,12 +75,13 @@ impl Connecting<'_> {
     pub(super) fn connect(
         &self,
         watcher: &mut Watcher<'_>,
+        step: &Step,
         limit: Duration,
     ) -> Result<Box<dyn Remote>> {
         let own = self.cluster.target()?;
         let borrowed = ProfileDir::at(self.cluster.dir.handover());
         if !borrowed.root().exists() {
-            return self.connect_when_ready(&own, watcher, limit);
+            return self.connect_when_ready(&own, watcher, step, limit);
         }
         let original = self.cluster.target_with(&borrowed)?;
         // A node whose keys were written, but which was cut short before it had read its own.
@@ -122,6 +118,7 @@ impl Connecting<'_> {
         &self,
         target: &Target,
         watcher: &mut Watcher<'_>,
+        step: &Step,
         limit: Duration,
     ) -> Result<Box<dyn Remote>> {
         let mut explained = false;
@@ -130,7 +127,7 @@ impl Connecting<'_> {
         let session = backend.connect_when_ready(target, deadline, &mut |_elapsed| {
             watcher.look().inspect_err(|_| explained = true)?;
             let tail = console::tail(&watcher.console_text(), 1);
-            self.step.detail(tail.trim());
+            step.detail(tail.trim());
             Ok(())
         });
         match session {
@@ -151,6 +148,7 @@ impl Connecting<'_> {
     pub(super) fn connect_with_identity(
         &self,
         watcher: &mut Watcher<'_>,
+        step: &Step,
         limit: Duration,
     ) -> Result<Box<dyn Remote>> {
         let attempt = self.cluster.deadline(ATTEMPT);
@@ -161,7 +159,7 @@ impl Connecting<'_> {
                 Ok(session)
             }
             Err(e) if e.kind() == Kind::Interrupted => Err(e),
-            Err(_) => self.connect(watcher, limit),
+            Err(_) => self.connect(watcher, step, limit),
         }
     }
 }

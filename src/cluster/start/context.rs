@@ -1,5 +1,6 @@
 //! The state that the steps of one start share.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,19 +10,19 @@ use time::OffsetDateTime;
 use crate::api::ApiClient;
 use crate::cluster::Cluster;
 use crate::cluster::env::Env;
-use crate::cluster::machine::Machine;
 use crate::cluster::machine::host::Host;
 use crate::cluster::machine::watch::Watcher;
+use crate::cluster::machine::{Machine, ports};
 use crate::cluster::saved::template::Template;
 use crate::cluster::spec::StartOptions;
 use crate::cluster::start::addon_images::Loading;
-use crate::cluster::start::renewed;
 use crate::cluster::start::timing::Stopwatch;
-use crate::egress::{Egress, HostFacts};
+use crate::egress::Egress;
 use crate::error::{Error, Result};
 use crate::hypervisor::{Acceleration, HostInfo};
 use crate::network::Network;
-use crate::pki::{Pki, PkiSpec};
+use crate::pki::{self, Pki, PkiSpec};
+use crate::progress::Progress;
 use crate::provision::{self, Inputs, Wanted};
 use crate::remote::Remote;
 
@@ -92,7 +93,6 @@ pub(crate) struct Start<'a> {
     pub(crate) options: &'a StartOptions,
     pub(crate) host: &'a Host<'a>,
     pub(crate) info: HostInfo,
-    pub(crate) host_facts: &'a HostFacts,
     pub(crate) cluster: Cluster,
     pub(crate) acceleration: Acceleration,
     /// The cluster is created by this start.
@@ -117,7 +117,7 @@ pub(crate) struct Start<'a> {
     /// The number of boots so far.
     pub(crate) boots: u32,
     pub(crate) pki: Option<Pki>,
-    pub(crate) egress: Option<Egress>,
+    pub(crate) egress: Egress,
     /// The files and units of the node with the keys and certificates in `pki`.
     pub(crate) wanted: Option<Arc<Wanted>>,
 }
@@ -136,6 +136,23 @@ impl Start<'_> {
         }
     }
 
+    /// Replaces the ports that other programs have taken since the last start, and saves the profile.
+    pub(crate) fn replace_taken_ports(&mut self) -> Result<()> {
+        // Under one lock until it is saved: two starts never choose the same free port.
+        let _shared = self.env.lock_shared()?;
+        let asked = self.options.cluster.ports;
+        let replaced = ports::replace_taken(self.env.store, &mut self.cluster.profile, asked)?;
+        for (port, new) in &replaced {
+            self.env.progress.warn(&format!(
+                "port {port} is taken by another program; using {new} instead"
+            ));
+        }
+        if !replaced.is_empty() {
+            self.cluster.save()?;
+        }
+        Ok(())
+    }
+
     /// Returns the cluster's keys and certificates, which are created or renewed where that is needed.
     ///
     /// # Errors
@@ -144,8 +161,7 @@ impl Start<'_> {
         if self.pki.is_none() {
             let spec = PkiSpec::of_first_node(OffsetDateTime::now_utc());
             let pki = self.env.backend.pki(&self.cluster.dir.pki(), &spec)?;
-            self.renewed
-                .extend(renewed::report(&pki, self.env.progress));
+            self.renewed.extend(report_renewed(&pki, self.env.progress));
             self.pki = Some(pki);
         }
         self.known_pki()
@@ -178,52 +194,54 @@ impl Start<'_> {
     /// Returns the files and units of the node, with the keys and certificates that [`Start::pki`] has read.
     ///
     /// # Errors
-    /// As [`Egress::gather`]; [`Kind::State`](crate::error::Kind::State) for a damaged profile.
+    /// [`Kind::State`](crate::error::Kind::State) for a damaged profile.
     pub(crate) fn plan(&mut self) -> Result<Arc<Wanted>> {
         if let Some(wanted) = &self.wanted {
             return Ok(Arc::clone(wanted));
         }
-        self.gather_egress()?;
         let wanted = Arc::new(self.plan_with(self.known_pki()?)?);
         self.wanted = Some(Arc::clone(&wanted));
         Ok(wanted)
     }
 
-    /// Returns the same without keys and certificates.
+    /// Returns the files and units of the node with these keys and certificates.
     ///
     /// # Errors
     /// As [`Start::plan`].
-    pub(crate) fn plan_without_keys(&mut self) -> Result<Wanted> {
-        self.gather_egress()?;
-        self.plan_with(&Pki::blank())
-    }
-
-    fn gather_egress(&mut self) -> Result<()> {
-        if self.egress.is_none() {
-            let settings = &self.cluster.profile.spec.egress;
-            let (egress, warnings) = Egress::gather(settings, self.host_facts)?;
-            for warning in warnings {
-                self.env.progress.warn(&warning);
-            }
-            self.egress = Some(egress);
-        }
-        Ok(())
-    }
-
-    fn plan_with(&self, pki: &Pki) -> Result<Wanted> {
-        let egress = self
-            .egress
-            .as_ref()
-            .ok_or_else(|| Error::internal("the host's network is not read yet"))?;
+    pub(crate) fn plan_with(&self, pki: &Pki) -> Result<Wanted> {
         let network = Network::default();
         Ok(provision::plan(&Inputs {
             network: &network,
             node: &network.first_node(),
             role: self.cluster.profile.first().role,
-            egress,
+            egress: &self.egress,
             pki,
             pause_image: &self.cluster.profile.assets.pause_image,
             version: self.cluster.profile.version()?,
         }))
     }
+}
+
+/// Reports which certificates were renewed because of their age or faults; returns their names.
+fn report_renewed(pki: &Pki, progress: &dyn Progress) -> Vec<String> {
+    let renewed = pki.renewed();
+    if renewed.is_empty() {
+        return Vec::new();
+    }
+    if renewed.iter().any(|r| r.reason == pki::NOT_YET_VALID) {
+        progress.warn(
+            "certificates were not valid yet by this host's clock, so they were renewed; \
+             check that the clock is right: date",
+        );
+    }
+    let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for r in renewed {
+        by_reason.entry(r.reason).or_default().push(r.name.stem());
+    }
+    let texts = by_reason
+        .iter()
+        .map(|(why, names)| format!("{} ({why})", names.join(", ")));
+    let texts: Vec<String> = texts.collect();
+    progress.step("Renew certificates").done(texts.join("; "));
+    renewed.iter().map(|r| r.name.stem().to_owned()).collect()
 }

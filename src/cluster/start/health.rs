@@ -5,16 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::addon::{Addon, Rollouts};
-use crate::cluster::Cluster;
 use crate::cluster::addons;
-use crate::cluster::env::{Backend, Env};
+use crate::cluster::env::Backend;
 use crate::cluster::machine::watch::Watcher;
 use crate::cluster::start::connect::Connecting;
 use crate::cluster::start::context::{CONNECT, Flow, HEALTH_LIMIT, Start};
 use crate::cluster::start::timing::Stopwatch;
 use crate::cluster::start::wait::Waiting;
 use crate::error::{Error, Result};
-use crate::pki::Pki;
 use crate::progress::{Progress, Silent, Step};
 use crate::provision::{self, Wanted};
 use crate::remote::{Output, Remote, Target};
@@ -70,11 +68,17 @@ fn check(
 ) -> Result<String> {
     let step = progress.step("Wait for the API to be ready");
     if !late_started {
-        waiting.api_nearly_ready(&step)?;
+        waiting.api("has not created its RBAC roles", &step, |api| {
+            Ok(api.nearly_ready()?.then_some(()))
+        })?;
         provision::start_all(waiting.remote)?;
     }
-    waiting.api_ready(&step)?;
-    waiting.operator_known(&step)?;
+    waiting.api("is not ready", &step, |api| api.ready().map(Some))?;
+    // A copy of a cluster got this certificate a moment ago.
+    let what = "does not accept the administrator's certificate";
+    waiting.api(what, &step, |api| {
+        Ok(api.get("/version")?.is_ok().then_some(()))
+    })?;
     step.done("");
     timing.end("ready");
     let step = progress.step("Wait for the node");
@@ -118,20 +122,19 @@ impl Remote for OnDemand<'_> {
 fn check_resumed(start: &mut Start<'_>) -> Result<Flow> {
     let wanted = start.plan()?;
     let limit = start.limit(HEALTH_LIMIT);
-    let resumed = Resumed {
+    let connecting = &Connecting {
         env: &start.env,
         cluster: &start.cluster,
         pki: start.known_pki()?,
-        wanted: &wanted,
-        limit,
     };
     let watcher = &start.nodes[0].watcher;
     let (mut ssh_watcher, mut api_watcher) = (watcher.another(), watcher.another());
     // A node with other certificates than it should have may never answer as it should.
     let cancel = &AtomicBool::new(false);
     let (version, changed) = std::thread::scope(|scope| {
-        let over_ssh = scope.spawn(|| resumed.check_files(&mut ssh_watcher, cancel));
-        let version = resumed.check_api(&mut api_watcher, cancel);
+        let over_ssh =
+            scope.spawn(|| check_files(connecting, &wanted, &mut ssh_watcher, limit, cancel));
+        let version = check_api(connecting, &wanted, &mut api_watcher, limit, cancel);
         let changed = over_ssh
             .join()
             .unwrap_or_else(|_| Err(Error::internal("checking the node ended in a panic")));
@@ -147,71 +150,62 @@ fn check_resumed(start: &mut Start<'_>) -> Result<Flow> {
     Ok(Flow::Next)
 }
 
-/// A resumed node to check.
-struct Resumed<'a> {
-    env: &'a Env<'a>,
-    cluster: &'a Cluster,
-    pki: &'a Pki,
-    wanted: &'a Wanted,
+/// Compares the files of a resumed node over SSH, and cancels the other check if it finds something.
+fn check_files(
+    connecting: &Connecting<'_>,
+    wanted: &Wanted,
+    watcher: &mut Watcher<'_>,
     limit: Duration,
+    cancel: &AtomicBool,
+) -> Result<Vec<String>> {
+    let _span = trace::span("check the node over SSH");
+    let step = connecting.env.progress.step("Check the node");
+    let changed = compare(connecting, wanted, watcher, &step, limit);
+    let good = changed.as_ref().is_ok_and(Vec::is_empty);
+    cancel.store(!good, Ordering::Relaxed);
+    match &changed {
+        Ok(changed) if changed.is_empty() => step.done("as it should be"),
+        Ok(_) => step.skipped("configuration drift found"),
+        Err(_) => {}
+    }
+    changed
 }
 
-impl Resumed<'_> {
-    /// Compares the files over SSH, and cancels the other check if it finds something.
-    fn check_files(&self, watcher: &mut Watcher<'_>, cancel: &AtomicBool) -> Result<Vec<String>> {
-        let _span = trace::span("check the node over SSH");
-        let step = self.env.progress.step("Check the node");
-        let connecting = Connecting {
-            env: self.env,
-            cluster: self.cluster,
-            pki: self.pki,
-            step: &step,
-        };
-        let changed = compare(&connecting, self.wanted, watcher, self.limit);
-        let good = changed.as_ref().is_ok_and(Vec::is_empty);
-        cancel.store(!good, Ordering::Relaxed);
-        match &changed {
-            Ok(changed) if changed.is_empty() => step.done("as it should be"),
-            Ok(_) => step.skipped("configuration drift found"),
-            Err(_) => drop(step),
-        }
-        changed
-    }
-
-    /// Runs the checks of every start; returns the kubelet's version.
-    fn check_api(&self, watcher: &mut Watcher<'_>, cancel: &AtomicBool) -> Result<String> {
-        let backend = self.env.backend;
-        let addons: Vec<Addon> = addons::enabled(&self.cluster.profile, &self.cluster.dir)?;
-        let mut remote = OnDemand {
-            backend,
-            target: self.cluster.target()?,
-            limit: self.limit,
-            session: None,
-        };
-        // It does not boot: a node with nothing to do rests, and writes nothing to its console.
-        watcher.reached();
-        let mut waiting = Waiting {
-            api: &self.cluster.api_with(backend, self.pki)?,
-            remote: &mut remote,
-            units: &self.wanted.units,
-            watcher,
-            deadline: Instant::now() + self.limit,
-            cancel: Some(cancel),
-        };
-        let step = self.env.progress.step("Check the API");
-        let (mut rollouts, mut timing) = (Rollouts::of(&addons), Stopwatch::start());
-        let version = check(&mut waiting, true, &mut rollouts, &Silent, &mut timing);
-        report(step, &version, cancel);
-        version
-    }
-}
-
-fn report(step: Step, version: &Result<String>, cancel: &AtomicBool) {
-    match version {
+/// Runs the checks of every start on a resumed node; returns the kubelet's version.
+fn check_api(
+    connecting: &Connecting<'_>,
+    wanted: &Wanted,
+    watcher: &mut Watcher<'_>,
+    limit: Duration,
+    cancel: &AtomicBool,
+) -> Result<String> {
+    let (backend, cluster) = (connecting.env.backend, connecting.cluster);
+    let addons: Vec<Addon> = addons::enabled(&cluster.profile, &cluster.dir)?;
+    let mut remote = OnDemand {
+        backend,
+        target: cluster.target()?,
+        limit,
+        session: None,
+    };
+    // It does not boot: a node with nothing to do rests, and writes nothing to its console.
+    watcher.reached();
+    let mut waiting = Waiting {
+        api: &cluster.api_with(backend, connecting.pki)?,
+        remote: &mut remote,
+        units: &wanted.units,
+        watcher,
+        deadline: Instant::now() + limit,
+        cancel: Some(cancel),
+    };
+    let step = connecting.env.progress.step("Check the API");
+    let (mut rollouts, mut timing) = (Rollouts::of(&addons), Stopwatch::start());
+    let version = check(&mut waiting, true, &mut rollouts, &Silent, &mut timing);
+    match &version {
         Ok(_) => step.done("Ready"),
         Err(_) if cancel.load(Ordering::Relaxed) => step.skipped("will be checked again"),
-        Err(_) => drop(step),
+        Err(_) => {}
     }
+    version
 }
 
 /// Compares the files and processes of a node with the plan; returns the files that have to be changed.
@@ -219,10 +213,11 @@ fn compare(
     connecting: &Connecting<'_>,
     wanted: &Wanted,
     watcher: &mut Watcher<'_>,
+    step: &Step,
     limit: Duration,
 ) -> Result<Vec<String>> {
     let role = connecting.cluster.profile.first().role;
-    let mut session = connecting.connect_with_identity(watcher, limit)?;
+    let mut session = connecting.connect_with_identity(watcher, step, limit)?;
     let span = trace::span("compare the files");
     let changed = session.changed(&wanted.files, &wanted.optional)?;
     drop(span);

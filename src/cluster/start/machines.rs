@@ -9,7 +9,6 @@ use crate::cluster::saved::state::{Saved, SavedDir};
 use crate::cluster::saved::{load, support, suspend};
 use crate::cluster::start::assets;
 use crate::cluster::start::context::{Flow, Origin, Start};
-use crate::cluster::start::ports::replace_taken;
 use crate::cluster::start::template;
 use crate::error::{Error, Kind, Result};
 use crate::fsutil;
@@ -86,7 +85,7 @@ fn load_saved(start: &mut Start<'_>, node: usize, saved: &Saved, dir: &SavedDir)
     start.nodes[node]
         .machine
         .ensure_seed(&start.cluster.dir, &[])?;
-    replace_taken(start)?;
+    start.replace_taken_ports()?;
     // From the first instruction on the disk changes, and the memory no longer fits it.
     let consume = || fsutil::remove_all(&dir.root);
     let machine = &start.nodes[node].machine;
@@ -101,17 +100,17 @@ fn boot(start: &mut Start<'_>, node: usize) -> Result<()> {
     let files = provision::before_boot(&*start.plan()?);
     let base = BaseVolumes::of(&start.cluster.profile.assets).disk;
     let profile = &start.cluster.profile.nodes[node];
-    start.nodes[node].machine.ensure_volumes(
-        &profile.disk,
-        &base,
-        Mebibytes(profile.machine.disk_mib),
-        &start.cluster.dir,
-        &files,
-    )?;
+    // A disk that exists may be a layer over another disk than the image's.
+    if !start.host.volumes()?.has(&profile.disk) {
+        let size = Mebibytes(profile.machine.disk_mib);
+        start.host.create_overlay(&profile.disk, &base, size)?;
+    }
+    let machine = &start.nodes[node].machine;
+    machine.ensure_seed(&start.cluster.dir, &files)?;
     drop((shared, span));
     interrupt::check()?;
     let span = trace::span("define the domain");
-    replace_taken(start)?;
+    start.replace_taken_ports()?;
     let machine = &start.nodes[node].machine;
     domain::define(machine, &start.cluster.profile, start.acceleration)?;
     drop(span);

@@ -12,8 +12,6 @@ mod health;
 mod identity;
 mod kubeconfig;
 mod machines;
-mod ports;
-pub(crate) mod renewed;
 mod retry;
 pub(crate) mod services;
 pub(crate) mod template;
@@ -128,7 +126,7 @@ fn start_locked(
         renewed: start.renewed,
         current_context: start.current_context,
         node_version: start.node_version,
-        stages: start.timing.take_stages(),
+        stages: start.timing.stages,
         cluster: start.cluster,
     })
 }

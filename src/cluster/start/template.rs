@@ -12,11 +12,10 @@ use crate::cluster::saved::template::Template;
 use crate::cluster::saved::{garbage, identity, load, support};
 use crate::cluster::start::connect::when_keys_are_read;
 use crate::cluster::start::context::{Flow, Origin, Start};
-use crate::cluster::start::ports::replace_taken;
 use crate::cluster::template_key::{self, KeyParts};
 use crate::error::{Error, Kind, Result};
 use crate::fsutil;
-use crate::pki;
+use crate::pki::{self, Pki};
 use crate::progress::Step;
 use crate::provision;
 use crate::store::ProfileDir;
@@ -32,7 +31,7 @@ pub(super) fn find(start: &mut Start<'_>) -> Result<Option<Template>> {
     if start.options.cluster.no_template || support::obstacle(&start.info).is_some() {
         return Ok(None);
     }
-    let plan = start.plan_without_keys()?;
+    let plan = start.plan_with(&Pki::blank())?;
     let addons = addons::enabled(&start.cluster.profile, &start.cluster.dir)?;
     let digest = |addon: &Addon| (addon.name.clone(), addon.digest());
     // Archives may be large: their stamps stand for their content.
@@ -109,7 +108,7 @@ fn start_copy(
     let shared = start.env.lock_shared()?;
     keys::hand_over(&start.cluster.dir, |to| keys::copy(original, to))?;
     drop(shared);
-    replace_taken(start)?;
+    start.replace_taken_ports()?;
     drop(span);
     let runs = || start.cluster.dir.machine_runs();
     let machine = &start.nodes[node].machine;

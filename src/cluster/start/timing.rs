@@ -7,7 +7,8 @@ use crate::trace;
 /// Measures one stage after the other.
 pub(crate) struct Stopwatch {
     last: Instant,
-    stages: Vec<(&'static str, Duration)>,
+    /// The stages that have ended, in their order.
+    pub(crate) stages: Vec<(&'static str, Duration)>,
 }
 
 impl Stopwatch {
@@ -25,10 +26,5 @@ impl Stopwatch {
         trace::stage(name, self.last);
         self.stages.push((name, now - self.last));
         self.last = now;
-    }
-
-    /// Returns the stages that have ended, in their order.
-    pub(crate) fn take_stages(&mut self) -> Vec<(&'static str, Duration)> {
-        std::mem::take(&mut self.stages)
     }
 }

@@ -39,53 +39,25 @@ pub(super) struct Waiting<'a, 'w> {
 }
 
 impl Waiting<'_, '_> {
-    /// Waits until kube-apiserver accepts writes, which in a new cluster it does seconds before it is
-    /// ready.
-    ///
-    /// # Errors
-    /// As [`Waiting::api_ready`].
-    pub(super) fn api_takes_objects(&mut self, step: &Step) -> Result<()> {
-        self.api("does not accept writes", step, |api| {
-            api.takes_objects().map(Some)
-        })
-    }
-
-    /// Waits until kube-apiserver is about to be ready, as [`ApiClient::nearly_ready`] says.
-    ///
-    /// # Errors
-    /// As [`Waiting::api_ready`].
-    pub(super) fn api_nearly_ready(&mut self, step: &Step) -> Result<()> {
-        self.api("has not created its RBAC roles", step, |api| {
-            Ok(api.nearly_ready()?.then_some(()))
-        })
-    }
-
-    /// Waits for kube-apiserver's `/readyz`.
+    /// Waits for kube-apiserver; `what` completes the error about it.
     ///
     /// # Errors
     /// [`Kind::Unhealthy`] with the last reason and a journal when the deadline passes or a unit
     /// fails again and again.
-    pub(super) fn api_ready(&mut self, step: &Step) -> Result<()> {
-        self.api("is not ready", step, |api| api.ready().map(Some))
-    }
-
-    /// Waits until the API accepts the administrator's certificate, which a copy of a cluster got a moment
-    /// ago.
-    ///
-    /// # Errors
-    /// As [`Waiting::api_ready`].
-    pub(super) fn operator_known(&mut self, step: &Step) -> Result<()> {
-        self.api(
-            "does not accept the administrator's certificate",
-            step,
-            |api| Ok(api.get("/version")?.is_ok().then_some(())),
-        )
+    pub(super) fn api<T>(
+        &mut self,
+        what: &str,
+        step: &Step,
+        ask: impl FnMut(&ApiClient) -> Result<Option<T>>,
+    ) -> Result<T> {
+        let what = format!("kube-apiserver {what}");
+        self.until(&what, "kube-apiserver.service", step, ask)
     }
 
     /// Waits for the node's condition `Ready`, and gives it its role on the way.
     ///
     /// # Errors
-    /// As [`Waiting::api_ready`].
+    /// As [`Waiting::api`].
     pub(super) fn node_ready(&mut self, step: &Step) -> Result<NodeStatus> {
         self.until("the node is not Ready", "kubelet.service", step, |api| {
             let Some(node) = api.node(NODE_NAME)? else {
@@ -111,7 +83,7 @@ impl Waiting<'_, '_> {
     /// Waits until pods are admitted, which shows that the controllers run.
     ///
     /// # Errors
-    /// As [`Waiting::api_ready`].
+    /// As [`Waiting::api`].
     pub(super) fn takes_pods(&mut self, step: &Step) -> Result<()> {
         let unit = "kube-controller-manager.service";
         self.until("the controllers are not ready", unit, step, |api| {
@@ -122,7 +94,7 @@ impl Waiting<'_, '_> {
     /// Waits until everything that the add-ons brought is ready.
     ///
     /// # Errors
-    /// As [`Waiting::api_ready`], with what its pods say.
+    /// As [`Waiting::api`], with what its pods say.
     pub(super) fn addons(&mut self, rollouts: &mut Rollouts, step: &Step) -> Result<()> {
         let began = Instant::now();
         let what = "the add-ons are not ready";
@@ -139,17 +111,6 @@ impl Waiting<'_, '_> {
             }
             result => result,
         }
-    }
-
-    /// Waits for kube-apiserver; `what` completes the error about it.
-    fn api<T>(
-        &mut self,
-        what: &str,
-        step: &Step,
-        ask: impl FnMut(&ApiClient) -> Result<Option<T>>,
-    ) -> Result<T> {
-        let what = format!("kube-apiserver {what}");
-        self.until(&what, "kube-apiserver.service", step, ask)
     }
 
     fn until<T>(
