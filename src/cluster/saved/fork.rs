@@ -6,7 +6,7 @@ use crate::cluster::env::Env;
 use crate::cluster::machine::host::Host;
 use crate::cluster::machine::ports::{self, AskedPorts};
 use crate::cluster::machine::{Machine, room};
-use crate::cluster::saved::restore::{self, Origin};
+use crate::cluster::saved::restore;
 use crate::cluster::saved::save::{Save, SaveReason};
 use crate::cluster::saved::state::SavedDir;
 use crate::cluster::saved::{identity, snapshots, support};
@@ -118,6 +118,6 @@ fn make(
         ports::choose(env.store, new, AskedPorts::default())?
     };
     let mut fork = Cluster { profile, dir };
-    restore::restore(env, host, &mut fork, &saved, &folder, Origin::Other)?;
+    restore::restore(env, host, &mut fork, &saved, &folder)?;
     fsutil::remove_all(&origin.root)
 }

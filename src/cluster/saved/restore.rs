@@ -15,17 +15,9 @@ use crate::fsutil;
 use crate::pki;
 use crate::units::Mebibytes;
 
-/// The cluster that a saved state was saved of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Origin {
-    /// The cluster that is restored.
-    Own,
-    /// Another cluster: this one becomes a copy with an operator of its own.
-    Other,
-}
-
 /// Makes a cluster, which is off, ready to resume from a saved state: a new layer over its disk, its
-/// keys and certificates, and the settings of the profile, which is saved. The caller has locked the
+/// keys and certificates, and the settings of the profile, which is saved. From a state of another cluster
+/// it becomes a copy with an operator of its own. The caller has locked the
 /// cluster and does not hold the shared lock.
 ///
 /// # Errors
@@ -36,7 +28,6 @@ pub(crate) fn restore(
     cluster: &mut Cluster,
     saved: &Saved,
     from: &SavedDir,
-    origin: Origin,
 ) -> Result<()> {
     let files = from.files();
     let disk = names::new_disk(cluster.name());
@@ -46,7 +37,7 @@ pub(crate) fn restore(
     host.ensure_pool()?;
     host.create_overlay(&disk, &saved.disk, size)?;
     fsutil::copy_private(&files.pki(), &cluster.dir.pki())?;
-    if origin == Origin::Other {
+    if saved.profile.name != *cluster.name() {
         pki::forget_operator(&cluster.dir.pki())?;
     }
     fsutil::remove_all(&cluster.dir.addons())?;

@@ -4,10 +4,9 @@ use crate::cluster::Cluster;
 use crate::cluster::env::Env;
 use crate::cluster::machine::host::Host;
 use crate::cluster::machine::{Machine, domain};
-use crate::cluster::saved::restore::{self, Origin};
 use crate::cluster::saved::save::{Save, SaveReason};
 use crate::cluster::saved::state::{Saved, SavedDir};
-use crate::cluster::saved::{garbage, identity, support, suspend};
+use crate::cluster::saved::{garbage, identity, restore, support, suspend};
 use crate::error::{Error, Result};
 use crate::fsutil;
 use crate::name::{ProfileName, SnapshotName};
@@ -165,7 +164,7 @@ pub(crate) fn restore(env: &Env<'_>, name: &ProfileName, snapshot: &SnapshotName
         .step(&format!("Restore the snapshot `{snapshot}`"));
     // The domain's definition names the disk that is given up, and counts as long as it exists.
     machine.undefine()?;
-    restore::restore(env, &host, &mut cluster, &saved, &dir, Origin::Own)?;
+    restore::restore(env, &host, &mut cluster, &saved, &dir)?;
     domain::define(&machine, &cluster.profile, cluster.acceleration())?;
     let _shared = env.lock_shared()?;
     garbage::sweep(&host, None)?;
