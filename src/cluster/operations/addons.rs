@@ -173,8 +173,8 @@ pub(crate) fn enable(
 ) -> Result<Vec<String>> {
     let (cluster, _lock) = Cluster::open_locked(env, name)?;
     let kubectl = &cluster.profile.assets.kubectl;
-    let folders: Result<Vec<Folder>> = wanted.iter().map(|what| read(what, kubectl)).collect();
-    let folders = folders?;
+    let folders = wanted.iter().map(|what| read(what, kubectl));
+    let folders = folders.collect::<Result<Vec<Folder>>>()?;
     let mut running = open(env, name)?;
     for folder in &folders {
         running.enable(folder, force)?;

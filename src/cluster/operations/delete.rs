@@ -11,7 +11,6 @@ use crate::hypervisor::Foreign;
 use crate::kubeconfig;
 use crate::name::ProfileName;
 use crate::profile::Profile;
-use crate::store::Store;
 
 /// Deletes a cluster. Returns whether there was anything of it.
 ///
@@ -37,17 +36,12 @@ pub(crate) fn delete_locked(env: &Env<'_>, name: &ProfileName, lock: Lock) -> Re
     let dir = store.profile_dir(name);
     let existed = dir.root().exists();
     // A file that does not parse must not keep the cluster: the defaults hold in its place.
-    let profile = match Profile::load(&dir) {
-        Ok(profile) => profile,
-        Err(e) => {
-            progress.warn(e.message());
-            None
-        }
-    };
-    let uri = profile
-        .as_ref()
-        .map(|p| p.connect.clone())
-        .unwrap_or_else(|| env.backend.default_uri());
+    let profile = Profile::load(&dir).unwrap_or_else(|e| {
+        progress.warn(e.message());
+        None
+    });
+    let recorded = profile.as_ref().map(|p| p.connect.clone());
+    let uri = recorded.unwrap_or_else(|| env.backend.default_uri());
     let step = progress.step(&format!("Delete the cluster `{name}`"));
     let machine = match Host::open(env, &uri) {
         Ok(host) => remove_machine(env, &host, name, profile.as_ref(), existed)?,
@@ -67,17 +61,12 @@ pub(crate) fn delete_locked(env: &Env<'_>, name: &ProfileName, lock: Lock) -> Re
     if any {
         step.done("");
     } else {
-        step.skipped(missing(store, name));
+        step.skipped(format!(
+            "there is no cluster named `{name}` in {}",
+            store.home().display()
+        ));
     }
     Ok(any)
-}
-
-/// Returns the note that a home has no such cluster.
-fn missing(store: &Store, name: &ProfileName) -> String {
-    format!(
-        "there is no cluster named `{name}` in {}",
-        store.home().display()
-    )
 }
 
 /// Removes the domain, the machine's files and the volumes that nothing else needs.

@@ -71,8 +71,7 @@ pub(crate) fn reach(
     let running = Running::open(env, name, SO)?;
     let progress = env.progress;
     let all = running.services()?;
-    let service = service::find(&all, &request.namespace, &request.name, &name.flag());
-    let service = match service {
+    let service = match service::find(&all, &request.namespace, &request.name, &name.flag()) {
         Ok(service) => service,
         Err(e) => {
             // A forward to a Service that is gone would hold its port forever.
@@ -150,7 +149,12 @@ pub(crate) fn services(
     let forwards = &running.cluster.profile.forwards;
     let forward = |service: &Service, port: &ServicePort| {
         let leads = |f: &&ServiceForward| {
-            leads_to(f, service, port) && Some(f.node) == port.node_port && live.contains(&f.rule())
+            f.namespace == service.namespace
+                && f.service == service.name
+                && f.port == port.port
+                && Some(f.protocol) == port.protocol
+                && Some(f.node) == port.node_port
+                && live.contains(&f.rule())
         };
         forwards.iter().find(leads).map(|f| f.host)
     };
@@ -212,19 +216,12 @@ pub(crate) fn unreach(
         ))
         .with_hint(format!("kubby service{} list shows what does", name.flag())));
     }
-    let rest = running.cluster.profile.forwards.iter();
-    let unused = !rest
-        .into_iter()
-        .any(|f| f.namespace == namespace && f.service == service);
-    if let (Some(found), true) = (found, unused) {
+    let mut rest = running.cluster.profile.forwards.iter();
+    let is_used = rest.any(|f| f.namespace == namespace && f.service == service);
+    if let Some(found) = found
+        && !is_used
+    {
         service::withdraw(&running.api, found)?;
     }
     Ok(closed)
-}
-
-fn leads_to(forward: &ServiceForward, service: &Service, port: &ServicePort) -> bool {
-    forward.namespace == service.namespace
-        && forward.service == service.name
-        && forward.port == port.port
-        && Some(forward.protocol) == port.protocol
 }

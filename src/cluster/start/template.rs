@@ -57,11 +57,9 @@ pub(super) fn copy(start: &mut Start<'_>, node: usize) -> Result<bool> {
         return Ok(false);
     };
     let (key, dir) = (template.key.clone(), template.dir.clone());
-    let found = match dir.load() {
-        // A first start has no template, which need not be reported.
-        Ok(None) => return Ok(false),
-        Ok(Some(saved)) => Ok(saved),
-        Err(e) => Err(e),
+    // A first start has no template, which need not be reported.
+    let Some(found) = dir.load().transpose() else {
+        return Ok(false);
     };
     let step = start.env.progress.step("Start from the warm template");
     let copied = found.and_then(|saved| {
