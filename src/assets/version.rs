@@ -34,21 +34,15 @@ impl FromStr for KubernetesVersion {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("`{text}` is not a Kubernetes version; write it like {DEFAULT}");
-        let mut parts = text.strip_prefix('v').unwrap_or(text).split('.');
-        let mut number = || -> Option<u32> {
-            let part = parts.next()?;
-            // `parse` alone would take `+3`; leading zeros are not semantic versions.
-            let plain =
-                part.bytes().all(|b| b.is_ascii_digit()) && (part == "0" || !part.starts_with('0'));
-            if plain { part.parse().ok() } else { None }
+        let parts = text.strip_prefix('v').unwrap_or(text).split('.');
+        // `parse` alone would take `+3` and leading zeros, which are not semantic versions.
+        let number = |part: &str| part.parse().ok().filter(|n: &u32| n.to_string() == part);
+        let numbers: Option<Vec<u32>> = parts.map(number).collect();
+        let Some(&[major, minor, patch]) = numbers.as_deref() else {
+            return Err(format!(
+                "`{text}` is not a Kubernetes version; write it like {DEFAULT}"
+            ));
         };
-        let (Some(major), Some(minor), Some(patch)) = (number(), number(), number()) else {
-            return Err(bad());
-        };
-        if parts.next().is_some() {
-            return Err(bad());
-        }
         if major != 1 || !(OLDEST_MINOR..=NEWEST_MINOR).contains(&minor) {
             return Err(format!(
                 "Kubernetes v{major}.{minor}.{patch} is not supported; this kubby runs v1.{OLDEST_MINOR} to v1.{NEWEST_MINOR}"
