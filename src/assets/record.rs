@@ -15,8 +15,10 @@ use crate::units::hex;
 /// time counts as unchanged; with any other time it is read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FileRecord {
-    size: u64,
-    sha256: String,
+    /// The size in bytes.
+    pub(super) size: u64,
+    /// The SHA-256 in lower-case hex.
+    pub(super) sha256: String,
     modified: i64,
     #[serde(default)]
     modified_nanoseconds: i64,
@@ -40,16 +42,6 @@ impl FileRecord {
             modified: meta.mtime(),
             modified_nanoseconds: meta.mtime_nsec(),
         })
-    }
-
-    /// Returns the size in bytes.
-    pub(super) fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// Returns the SHA-256 in lower-case hex.
-    pub(super) fn sha256(&self) -> &str {
-        &self.sha256
     }
 
     /// Compares the file `name` in `dir` with its record, and records its time again where only

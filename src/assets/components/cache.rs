@@ -153,7 +153,7 @@ impl Cache {
         cache::sync(dir, &FILES)?;
         let manifest = Manifest::of(dir, inputs, images)?;
         manifest.write(dir)?;
-        let size = manifest.volume.size();
+        let size = manifest.volume.size;
         let set = self.publish(version, &work.keep(), manifest)?;
         step.done(human_bytes(size));
         Ok(set)

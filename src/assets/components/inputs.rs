@@ -19,7 +19,7 @@ use crate::units::hex;
 const LAYOUT: u32 = 6;
 
 /// Everything that decides what is in a set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Inputs {
     pub layout: u32,
@@ -83,10 +83,7 @@ impl Inputs {
             pause: PAUSE_VERSION.to_owned(),
             arch: catalog::arch()?.to_owned(),
             mkfs: volume::OPTIONS.join(" "),
-            mirror: None,
-            recipe: None,
-            go: None,
-            directory: None,
+            ..Inputs::default()
         })
     }
 
@@ -99,16 +96,8 @@ impl Inputs {
 
     /// Returns whether a set made from `made` is what these inputs ask for.
     pub(super) fn accept(&self, made: &Inputs) -> bool {
-        match self.go {
-            Some(_) => self == made,
-            None => {
-                *self
-                    == Inputs {
-                        go: None,
-                        ..made.clone()
-                    }
-            }
-        }
+        let go = made.go.clone().filter(|_| self.go.is_some());
+        *self == Inputs { go, ..made.clone() }
     }
 }
 

@@ -1,10 +1,9 @@
 //! Several downloads or builds at a time, reported as one.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::progress::StepSink;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -19,35 +18,29 @@ pub(super) fn for_each<I: Sync, O: Send>(
     stop: &AtomicBool,
     job: impl Fn(usize, &I) -> Result<O> + Sync,
 ) -> Result<Vec<O>> {
-    let queue: Mutex<VecDeque<usize>> = Mutex::new((0..items.len()).collect());
-    let done: Mutex<Vec<Option<O>>> = Mutex::new(items.iter().map(|_| None).collect());
-    let first: Mutex<Option<Error>> = Mutex::new(None);
+    let queue = Mutex::new(items.iter().enumerate());
+    let results = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..width.min(items.len()) {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
-                    let Some(index) = lock(&queue).pop_front() else {
+                    let Some((index, item)) = lock(&queue).next() else {
                         return;
                     };
-                    match job(index, &items[index]) {
-                        Ok(out) => lock(&done)[index] = Some(out),
-                        Err(error) => {
-                            lock(&first).get_or_insert(error);
-                            stop.store(true, Ordering::Relaxed);
-                        }
-                    }
+                    let result = job(index, item);
+                    let failed = result.is_err();
+                    lock(&results).push((index, result));
+                    stop.fetch_or(failed, Ordering::Relaxed);
                 }
             });
         }
     });
-    if let Some(error) = first.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        return Err(error);
+    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(first) = results.iter().position(|(_, result)| result.is_err()) {
+        results = vec![results.swap_remove(first)];
     }
-    let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let stopped = || Error::internal("something was stopped for no reason");
-    done.into_iter()
-        .collect::<Option<Vec<O>>>()
-        .ok_or_else(stopped)
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
 /// Adds up the bytes of several downloads for one step.
@@ -102,6 +95,7 @@ impl StepSink for Part {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
 
     #[test]
     fn answers_keep_the_order() {

@@ -46,7 +46,7 @@ pub(super) fn write(dir: &Path, inputs: &str) -> Result<String> {
     let mut content = Sha256::new();
     for name in FILES {
         let record = FileRecord::of(&dir.join(name))?;
-        content.update(record.sha256());
+        content.update(&record.sha256);
         files.insert(name.to_owned(), record);
     }
     let manifest = Manifest {
