@@ -204,7 +204,7 @@ fn a_file_that_changes_meanwhile_is_never_patched_together() {
         }
     });
     let sink = Silent.step("").sink();
-    let mut reader = ResumingReader::open(&server.url("/a"), &[], sink, quick()).unwrap();
+    let mut reader = ResumingReader::open(&server.url("/a"), "*/*", sink, quick()).unwrap();
     let error = download::from_io(
         reader.read_to_end(&mut Vec::new()).unwrap_err(),
         String::new,
@@ -238,7 +238,8 @@ fn a_host_out_of_reach_has_its_own_failure() {
         format!("http://127.0.0.1:{port}/x"),
         "http://host.invalid/x".to_owned(),
     ] {
-        let error = ResumingReader::open(&url, &[], Silent.step("").sink(), quick()).unwrap_err();
+        let opened = ResumingReader::open(&url, "*/*", Silent.step("").sink(), quick());
+        let error = opened.err().unwrap();
         assert_eq!(
             failure(&error),
             Some(Failure::Unreachable),
@@ -262,7 +263,8 @@ fn bytes_are_reported() {
     }
     let server = Server::start(|_| Reply::ok(content()));
     let recorder = Arc::new(Recorder::default());
-    let mut reader = download::open(&server.url("/x"), recorder.clone()).unwrap();
+    let url = server.url("/x");
+    let mut reader = ResumingReader::open(&url, "*/*", recorder.clone(), quick()).unwrap();
     assert_eq!(reader.total(), Some(800_000));
     reader.read_to_end(&mut Vec::new()).unwrap();
     let seen = recorder.0.lock().unwrap();
@@ -278,11 +280,10 @@ fn small_texts_are_read_and_big_ones_refused() {
         "/small" => Reply::ok("hash"),
         _ => Reply::ok(vec![b'x'; (1 << 20) + 1]),
     });
-    let sink = Silent.step("").sink();
     assert_eq!(
-        download::fetch_text(&server.url("/small"), &sink, &quick()).unwrap(),
+        download::fetch_text(&server.url("/small"), &quick()).unwrap(),
         "hash"
     );
-    let error = download::fetch_text(&server.url("/big"), &sink, &quick()).unwrap_err();
+    let error = download::fetch_text(&server.url("/big"), &quick()).unwrap_err();
     assert!(error.message().contains("bigger than"), "{error}");
 }

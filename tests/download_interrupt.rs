@@ -7,7 +7,7 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 
 use http_server::{Reply, Server};
-use kubby::testing::assets::download;
+use kubby::testing::assets::download::{self, Limits, ResumingReader};
 use kubby::testing::error::Kind;
 use kubby::testing::progress::{Progress, Silent};
 
@@ -15,7 +15,13 @@ use kubby::testing::progress::{Progress, Silent};
 fn an_interrupt_ends_a_download_that_gets_no_bytes() {
     kubby::testing::interrupt::install().unwrap();
     let server = Server::start(|_| Reply::ok(vec![0; 1000]).stall_after(10));
-    let mut reader = download::open(&server.url("/x"), Silent.step("").sink()).unwrap();
+    let mut reader = ResumingReader::open(
+        &server.url("/x"),
+        "*/*",
+        Silent.step("").sink(),
+        Limits::default(),
+    )
+    .unwrap();
     reader.read_exact(&mut [0; 10]).unwrap();
     std::thread::spawn(|| {
         std::thread::sleep(Duration::from_millis(200));

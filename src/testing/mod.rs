@@ -16,7 +16,7 @@ pub mod assets {
     }
     pub mod download {
         pub use crate::assets::download::{
-            Failure, Limits, ResumingReader, failure, fetch_text, fetch_to_file, from_io, open,
+            Failure, Limits, ResumingReader, failure, fetch_text, fetch_to_file, from_io,
         };
     }
     pub mod node_image {

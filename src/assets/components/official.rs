@@ -13,7 +13,7 @@ use super::{archive, oci, registry};
 use crate::assets::download::{self, Failure, Limits, failure};
 use crate::assets::version::KubernetesVersion;
 use crate::error::{Error, Kind, Result, ResultExt};
-use crate::progress::{Progress, Silent, Step};
+use crate::progress::{Progress, Step};
 
 /// The number of connections at a time: enough to fill a line, few enough for any server.
 const WIDTH: usize = 4;
@@ -141,9 +141,8 @@ fn fetch(
         ..limits.clone()
     };
     let explain = |item: &Item, error| explain(error, item, request);
-    let quiet = Silent.step("").sink();
     let sums = parallel::for_each(WIDTH, items, &limits.stop, |_, item| {
-        let text = download::fetch_text(&item.sums, &quiet, &limits);
+        let text = download::fetch_text(&item.sums, &limits);
         let text = text.map_err(|e| explain(item, e))?;
         download::sha256_of(&text, &item.name).map_err(|why| {
             let from = download::printable(&item.sums);

@@ -5,9 +5,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::oci;
-use crate::assets::download::{self, Limits};
+use crate::assets::download::{self, Limits, VerifyingReader};
 use crate::error::{Error, Kind, Result, ResultExt};
-use crate::progress::{Progress, Silent};
 
 /// No manifest is bigger, says the specification's advice to registries.
 const MOST_MANIFEST: u64 = 4 << 20;
@@ -46,16 +45,14 @@ pub(super) fn fetch(
             format!("{shown}/manifests/{} is not JSON", image.tag)
         })
     };
-    let get = |url: &str, most: u64| {
-        let sink = Silent.step("").sink();
-        download::fetch_bytes(url, &[("Accept", ACCEPT)], most, &sink, limits)
-    };
+    let get = |url: &str, most: u64| download::fetch_bytes(url, ACCEPT, most, limits);
     let verified = |kind: &str, descriptor: &Value, most: u64| {
         let digest = digest_of(descriptor)
             .ok_or_else(|| bad("it names something without a SHA-256 digest"))?;
         let url = format!("{root}/{kind}/{digest}");
         let bytes = get(&url, most)?;
-        download::check(&bytes, digest.trim_start_matches("sha256:"), &url)?;
+        let digest = digest.trim_start_matches("sha256:");
+        VerifyingReader::new(&bytes[..], digest, &url).finish()?;
         Ok::<Vec<u8>, Error>(bytes)
     };
 

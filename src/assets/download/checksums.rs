@@ -5,8 +5,6 @@ pub(crate) fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-pub(super) use crate::units::hex;
-
 /// Returns the SHA-256 of the file `name` in the text of a checksum file, in lower case.
 ///
 /// Understands a bare hash, `HASH  name`, `HASH *name`, and many such lines (`SHA256SUMS`);

@@ -119,13 +119,10 @@ impl Client {
     pub(super) fn get(
         &self,
         url: &str,
-        headers: &[(String, String)],
+        accept: &str,
         from: u64,
     ) -> Result<ureq::http::Response<Body>, Refusal> {
-        let mut request = self.agent.get(url);
-        for (name, value) in headers {
-            request = request.header(name, value);
-        }
+        let mut request = self.agent.get(url).header("Accept", accept);
         if from > 0 {
             request = request.header("Range", format!("bytes={from}-"));
         }

@@ -1,6 +1,6 @@
 //! Downloads that survive cut connections and that nothing uses before they are verified.
 //!
-//! [`open`] gives a reader that resumes by itself, [`VerifyingReader`] turns a wrong SHA-256 into
+//! [`ResumingReader`] resumes by itself, [`VerifyingReader`] turns a wrong SHA-256 into
 //! a read error at the end, [`fetch_to_file`] puts both together with a temporary file. Failures
 //! carry a [`Failure`], so that a caller can distinguish a host out of reach from a bad checksum.
 
@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil::WholeFile;
-use crate::progress::StepSink;
+use crate::progress::{Progress as _, Silent, StepSink};
 
 pub(crate) use checksums::{is_sha256, sha256_of};
 pub(super) use copy::copy;
@@ -27,13 +27,8 @@ pub use http::Limits;
 pub use reader::ResumingReader;
 pub(crate) use verify::VerifyingReader;
 
-/// Opens a download with the usual [`Limits`]; bytes are reported through `sink`.
-///
-/// # Errors
-/// [`Kind::Assets`] with a [`Failure`] when there is nothing to read; [`Kind::Interrupted`].
-pub fn open(url: &str, sink: Arc<dyn StepSink>) -> Result<ResumingReader> {
-    ResumingReader::open(url, &[], sink, Limits::default())
-}
+/// The media types of a download that can be of any.
+pub(crate) const ANYTHING: &str = "*/*";
 
 /// Downloads `url` to `dest`, which comes into being only when its SHA-256 is `expected`.
 ///
@@ -50,7 +45,7 @@ pub fn fetch_to_file(
     limits: &Limits,
 ) -> Result<()> {
     let attempt = || {
-        let reader = ResumingReader::open(url, &[], Arc::clone(sink), limits.clone())?;
+        let reader = ResumingReader::open(url, ANYTHING, Arc::clone(sink), limits.clone())?;
         write_verified(reader, url, dest, expected)
     };
     match attempt() {
@@ -62,24 +57,24 @@ pub fn fetch_to_file(
 /// Reads a small text, such as a checksum file: at most 1 MiB.
 ///
 /// # Errors
-/// As [`open`]; also when the text is longer or not UTF-8.
-pub fn fetch_text(url: &str, sink: &Arc<dyn StepSink>, limits: &Limits) -> Result<String> {
-    let bytes = fetch_bytes(url, &[], 1 << 20, sink, limits)?;
+/// As [`ResumingReader::open`]; also when the text is longer or not UTF-8.
+pub fn fetch_text(url: &str, limits: &Limits) -> Result<String> {
+    let bytes = fetch_bytes(url, ANYTHING, 1 << 20, limits)?;
     String::from_utf8(bytes).context(Kind::Assets, || format!("{} is not text", printable(url)))
 }
 
-/// Reads something small into memory: at most `most` bytes. Request `headers` are sent along.
+/// Reads something small of one of the media types in `accept` into memory: at most `most` bytes.
 ///
 /// # Errors
-/// As [`open`]; also when there is more.
+/// As [`ResumingReader::open`]; also when there is more.
 pub(crate) fn fetch_bytes(
     url: &str,
-    headers: &[(&str, &str)],
+    accept: &'static str,
     most: u64,
-    sink: &Arc<dyn StepSink>,
     limits: &Limits,
 ) -> Result<Vec<u8>> {
-    let reader = ResumingReader::open(url, headers, Arc::clone(sink), limits.clone())?;
+    let sink = Silent.step("").sink();
+    let reader = ResumingReader::open(url, accept, sink, limits.clone())?;
     let mut bytes = Vec::new();
     reader
         .take(most + 1)
@@ -90,14 +85,6 @@ pub(crate) fn fetch_bytes(
         return Err(Error::assets(message));
     }
     Ok(bytes)
-}
-
-/// Fails with [`Failure::Checksum`] unless `bytes` have the SHA-256 `expected`; `what` names them.
-///
-/// # Errors
-/// [`Kind::Assets`] with both digests.
-pub(crate) fn check(bytes: &[u8], expected: &str, what: &str) -> Result<()> {
-    VerifyingReader::new(bytes, expected, what).finish()
 }
 
 /// Copies `reader` to `dest` by a temporary file beside it, which is renamed when the content

@@ -60,26 +60,28 @@ impl Identity {
 pub struct ResumingReader {
     client: Client,
     url: String,
-    headers: Vec<(String, String)>,
+    accept: &'static str,
     limits: Limits,
     sink: Arc<dyn StepSink>,
     body: Option<Box<dyn Read + Send>>,
     identity: Identity,
     offset: u64,
+    /// The bytes still to drop of a body that begins with what is here already.
+    skip: u64,
     /// Tries in a row that brought no new byte.
     fruitless: u32,
     ended: bool,
 }
 
 impl ResumingReader {
-    /// Opens a download; extra request `headers` are sent with every try.
+    /// Opens a download of one of the media types in `accept`.
     ///
     /// # Errors
     /// [`Kind::Assets`](crate::error::Kind::Assets) with a [`Failure`];
     /// [`Kind::Interrupted`](crate::error::Kind::Interrupted) on Ctrl-C.
     pub fn open(
         url: &str,
-        headers: &[(&str, &str)],
+        accept: &'static str,
         sink: Arc<dyn StepSink>,
         limits: Limits,
     ) -> Result<Self> {
@@ -87,15 +89,13 @@ impl ResumingReader {
         let mut reader = ResumingReader {
             client: Client::new(url, &limits),
             url: url.to_owned(),
-            headers: headers
-                .iter()
-                .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
-                .collect(),
+            accept,
             limits,
             sink,
             body: None,
             identity: Identity::default(),
             offset: 0,
+            skip: 0,
             fruitless: 0,
             ended: false,
         };
@@ -107,7 +107,7 @@ impl ResumingReader {
     /// Connects, and begins to read after the bytes that are here already.
     fn connect(&mut self) -> Result<()> {
         loop {
-            match self.client.get(&self.url, &self.headers, self.offset) {
+            match self.client.get(&self.url, self.accept, self.offset) {
                 Ok(response) => return self.continue_with(response),
                 Err(refusal) => self.wait_or_give_up(refusal)?,
             }
@@ -165,23 +165,14 @@ impl ResumingReader {
             number(headers, "content-length")
         };
         let identity = Identity::of(headers, total);
-        let body: Box<dyn Read + Send> = Box::new(response.into_body().into_reader());
         if self.offset == 0 {
             self.identity = identity;
-            self.body = Some(body);
-            return Ok(());
-        }
-        if !self.identity.agrees(&identity) {
+        } else if !self.identity.agrees(&identity) {
             return Err(changed());
         }
-        self.body = Some(if partial {
-            body
-        } else {
-            Box::new(Skip {
-                body,
-                left: self.offset,
-            })
-        });
+        // Some servers send the whole file again.
+        self.skip = if partial { 0 } else { self.offset };
+        self.body = Some(Box::new(response.into_body().into_reader()));
         Ok(())
     }
 
@@ -194,10 +185,16 @@ impl ResumingReader {
                     return Ok(0);
                 }
                 Some(Ok(n)) if n > 0 => {
-                    self.offset += n as u64;
+                    let dropped = n.min(usize::try_from(self.skip).unwrap_or(n));
+                    self.skip -= dropped as u64;
+                    if dropped == n {
+                        continue;
+                    }
+                    buffer.copy_within(dropped..n, 0);
+                    self.offset += (n - dropped) as u64;
                     self.fruitless = 0;
                     self.sink.bytes(self.offset, self.identity.total);
-                    return Ok(n);
+                    return Ok(n - dropped);
                 }
                 Some(Err(e)) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Some(Err(e)) => Refusal::Transient(Failure::Cut, Some(e.into())),
@@ -214,36 +211,6 @@ impl Read for ResumingReader {
             return Ok(0);
         }
         self.read_on(buffer).map_err(|e: Error| io::Error::other(e))
-    }
-}
-
-impl std::fmt::Debug for ResumingReader {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ResumingReader")
-            .field("offset", &self.offset)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Drops the beginning that is here already, from a server that sends the whole file again.
-struct Skip<R> {
-    body: R,
-    left: u64,
-}
-
-impl<R: Read> Read for Skip<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.left > 0 {
-            let mut dropped = [0; 16 * 1024];
-            let most = dropped
-                .len()
-                .min(usize::try_from(self.left).unwrap_or(usize::MAX));
-            match self.body.read(&mut dropped[..most])? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                n => self.left -= n as u64,
-            }
-        }
-        self.body.read(buffer)
     }
 }
 

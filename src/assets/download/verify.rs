@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::failure;
 use crate::error::Result;
+use crate::units::hex;
 
 /// Passes bytes on and hashes them; at the end of a stream with another SHA-256 it fails instead
 /// of reporting the end. What was read before is not to be trusted until the end was reached.
@@ -56,7 +57,7 @@ impl<R: Read> Read for VerifyingReader<R> {
             return Ok(n);
         }
         // A copy is finalized, so that reading on after the error fails again.
-        let actual = super::checksums::hex(&self.hash.clone().finalize());
+        let actual = hex(&self.hash.clone().finalize());
         if actual != self.expected {
             return Err(io::Error::other(failure::mismatch(
                 &self.what,

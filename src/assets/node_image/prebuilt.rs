@@ -10,7 +10,7 @@ use super::build::{no_room, room};
 use super::kernel::take_kernel;
 use super::store::Store;
 use super::{NodeImage, manifest, qcow2};
-use crate::assets::download::{self, VerifyingReader, copy};
+use crate::assets::download::{self, ANYTHING, Limits, ResumingReader, VerifyingReader, copy};
 use crate::assets::record::sha256_of_file;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::progress::Progress;
@@ -68,7 +68,8 @@ pub(crate) fn prebuilt(
         });
         let disk = dir.join(manifest::DISK);
         let (reader, size): (Box<dyn Read>, _) = if url {
-            let reader = download::open(source, step.sink())?;
+            let limits = Limits::default();
+            let reader = ResumingReader::open(source, ANYTHING, step.sink(), limits)?;
             let size = reader.total();
             (Box::new(reader), size)
         } else {
