@@ -22,7 +22,7 @@ pub(super) fn build(context: &Context, args: &NodeImageBuildArgs) -> Result<Exit
     let mut text = format!("{}\n", image.disk.display());
     if let Some(file) = &args.export {
         let gzip = file.extension().is_some_and(|e| e == "gz");
-        let sha256 = node_image::export(&image, file, gzip, progress)?.sha256;
+        let sha256 = node_image::export(&image, file, gzip, progress)?;
         text = format!("{sha256}  {}\n", file.display());
         data["export"] = json!({"file": file, "sha256": sha256});
     }

@@ -1,5 +1,6 @@
 //! Builds the node image on this host by the recipe in `images/node`.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -61,7 +62,9 @@ pub(crate) fn build(cache: &Path, force: bool, progress: &dyn Progress) -> Resul
     store.provide(&inputs, force, progress, |dir| {
         let step = progress.step("Build the node image");
         check_host(&store, &Host::this())?;
-        run_recipe(dir, &store.log(&inputs), step.sink())?;
+        // Not in `dir`, so that it outlives a failed build.
+        let log = store.cache.root().join(format!("{inputs}.log"));
+        run_recipe(dir, &log, step.sink())?;
         let size = std::fs::metadata(dir.join(manifest::DISK)).map_or(0, |m| m.len());
         step.done(human_bytes(size));
         Ok(())
@@ -196,50 +199,37 @@ impl Host<'_> {
 
 fn check_host(store: &Store, host: &Host<'_>) -> Result<()> {
     host.check()?;
-    let temporary = temporary();
-    let (cache_free, cache_device) = room(store.cache.root())?;
-    let (temporary_free, temporary_device) = room(&temporary)?;
-    for (path, free, needed) in needs(
-        (store.cache.root(), cache_free),
-        (&temporary, temporary_free),
-        cache_device == temporary_device,
-    ) {
-        if free < needed {
-            return Err(no_room(path, free, needed));
-        }
+    let (cache, temporary) = (store.cache.root(), &*temporary());
+    let device = |path: &Path| std::fs::metadata(path).map(|meta| meta.dev()).ok();
+    let same = device(cache) == device(temporary);
+    for (path, needed) in needs(cache, temporary, same) {
+        check_room(path, needed)?;
     }
     Ok(())
 }
 
-/// Returns the folders with their free and needed bytes; on one file system both needs add up.
-fn needs<'a>(
-    cache: (&'a Path, u64),
-    temporary: (&'a Path, u64),
-    same: bool,
-) -> Vec<(&'a Path, u64, u64)> {
+/// Returns the folders with the bytes that they need; on one file system both needs add up.
+fn needs<'a>(cache: &'a Path, temporary: &'a Path, same: bool) -> Vec<(&'a Path, u64)> {
     if same {
-        vec![(cache.0, cache.1, ROOM_CACHE + ROOM_TEMPORARY)]
+        vec![(cache, ROOM_CACHE + ROOM_TEMPORARY)]
     } else {
-        vec![
-            (cache.0, cache.1, ROOM_CACHE),
-            (temporary.0, temporary.1, ROOM_TEMPORARY),
-        ]
+        vec![(cache, ROOM_CACHE), (temporary, ROOM_TEMPORARY)]
     }
 }
 
-/// Returns the bytes that this user can still write where `path` is, and the number of the device.
-pub(super) fn room(path: &Path) -> Result<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    let fail = || format!("cannot ask how much room there is in {}", path.display());
-    let stat = rustix::fs::statvfs(path).context(Kind::Preflight, fail)?;
-    let device = std::fs::metadata(path)
-        .context(Kind::Preflight, fail)?
-        .dev();
-    Ok((stat.f_bavail.saturating_mul(stat.f_frsize), device))
+/// Fails unless this user can still write `needed` bytes where `path` is.
+pub(super) fn check_room(path: &Path, needed: u64) -> Result<()> {
+    let stat = rustix::fs::statvfs(path).context(Kind::Preflight, || {
+        format!("cannot ask how much room there is in {}", path.display())
+    })?;
+    match stat.f_bavail.saturating_mul(stat.f_frsize) {
+        free if free < needed => Err(no_room(path, free, needed)),
+        _ => Ok(()),
+    }
 }
 
 /// Returns the error that there is too little room, with what to do.
-pub(super) fn no_room(path: &Path, free: u64, needed: u64) -> Error {
+fn no_room(path: &Path, free: u64, needed: u64) -> Error {
     Error::preflight(format!(
         "too little room in {}: {} free, the node image needs {}",
         path.display(),
@@ -298,17 +288,12 @@ mod tests {
     #[test]
     fn room_adds_up_on_one_file_system() {
         let (a, b) = (Path::new("/a"), Path::new("/b"));
-        assert_eq!(
-            needs((a, 1), (b, 1), true),
-            [(a, 1, ROOM_CACHE + ROOM_TEMPORARY)]
-        );
-        assert_eq!(
-            needs((a, 1), (b, 2), false),
-            [(a, 1, ROOM_CACHE), (b, 2, ROOM_TEMPORARY)]
-        );
+        assert_eq!(needs(a, b, true), [(a, ROOM_CACHE + ROOM_TEMPORARY)]);
+        assert_eq!(needs(a, b, false), [(a, ROOM_CACHE), (b, ROOM_TEMPORARY)]);
         let e = no_room(a, 1 << 30, 2 << 30);
         assert!(e.message().contains("/a: 1.00 GiB free"), "{e}");
-        assert!(room(Path::new("/")).unwrap().0 > 0);
+        check_room(Path::new("/"), 1).unwrap();
+        assert!(check_room(Path::new("/"), u64::MAX).is_err());
     }
 
     #[test]
@@ -353,11 +338,10 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let image = ensure(cache.path(), &Silent).unwrap();
         let file = cache.path().join("node.qcow2.gz");
-        let exported = super::super::export(&image, &file, true, &Silent).unwrap();
+        let sha256 = super::super::export(&image, &file, true, &Silent).unwrap();
         let other = tempfile::tempdir().unwrap();
         let source = file.to_str().unwrap();
-        let taken =
-            super::super::prebuilt(source, Some(&exported.sha256), other.path(), &Silent).unwrap();
+        let taken = super::super::prebuilt(source, Some(&sha256), other.path(), &Silent).unwrap();
         assert_eq!(taken.virtual_size, image.virtual_size);
         for (a, b) in [
             (&taken.disk, &image.disk),

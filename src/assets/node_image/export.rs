@@ -1,7 +1,7 @@
 //! One file that holds a node image, to carry it to hosts that cannot or should not build it.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -13,21 +13,10 @@ use crate::fsutil::{self, Digesting, WholeFile};
 use crate::progress::Progress;
 use crate::units::human_bytes;
 
-/// The result of [`export`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Exported {
-    /// The disk image; the kernel and the initrd are files of its `/boot`.
-    pub file: PathBuf,
-    /// The file beside it that holds the digest, in the form that `sha256sum --check` reads.
-    pub checksum_file: PathBuf,
-    /// The SHA-256 of `file` in lower-case hex, as [`prebuilt`](super::prebuilt()) takes it.
-    pub sha256: String,
-    /// The size of `file` in bytes.
-    pub size: u64,
-}
-
-/// Writes an image to the one file `to`, compressed where `gzip` is set, and its SHA-256 to the
-/// same name with `.sha256` added. Existing files are replaced when everything is written.
+/// Writes an image's disk to the one file `to`, compressed where `gzip` is set; the kernel and the
+/// initrd are files of its `/boot`. The SHA-256 of `to` goes to the same name with `.sha256` added, in
+/// the form that `sha256sum --check` reads, and is returned in lower-case hex, as
+/// [`prebuilt`](super::prebuilt()) takes it. Existing files are replaced when everything is written.
 ///
 /// # Errors
 /// [`Kind::Assets`] when a file cannot be read or written; [`Kind::Interrupted`] on Ctrl-C.
@@ -36,7 +25,7 @@ pub(crate) fn export(
     to: &Path,
     gzip: bool,
     progress: &dyn Progress,
-) -> Result<Exported> {
+) -> Result<String> {
     let fail = || format!("cannot write {}", to.display());
     let Some(name) = to.file_name() else {
         return Err(Error::usage(format!(
@@ -65,16 +54,10 @@ pub(crate) fn export(
 
     let mut checksum_file = to.as_os_str().to_owned();
     checksum_file.push(".sha256");
-    let checksum_file = PathBuf::from(checksum_file);
     let line = format!("{sha256}  {}\n", name.to_string_lossy());
-    fsutil::write_atomic(&checksum_file, line.as_bytes(), 0o644)?;
+    fsutil::write_atomic(Path::new(&checksum_file), line.as_bytes(), 0o644)?;
     step.done(format!("{}, {}", to.display(), human_bytes(size)));
-    Ok(Exported {
-        file: to.to_owned(),
-        checksum_file,
-        sha256,
-        size,
-    })
+    Ok(sha256)
 }
 
 #[cfg(test)]
@@ -104,15 +87,11 @@ mod tests {
         for (name, gzip) in [("plain.qcow2", false), ("small.qcow2.gz", true)] {
             let to = dir.path().join(name);
             fs::write(&to, "an older one").unwrap();
-            let out = export(&image, &to, gzip, &Silent).unwrap();
+            let sha256 = export(&image, &to, gzip, &Silent).unwrap();
+            assert_eq!(sha256, crate::assets::record::sha256_of_file(&to).unwrap());
             assert_eq!(
-                out.sha256,
-                crate::assets::record::sha256_of_file(&to).unwrap()
-            );
-            assert_eq!(out.size, fs::metadata(&to).unwrap().len());
-            assert_eq!(
-                fs::read_to_string(&out.checksum_file).unwrap(),
-                format!("{}  {name}\n", out.sha256)
+                fs::read_to_string(dir.path().join(format!("{name}.sha256"))).unwrap(),
+                format!("{sha256}  {name}\n")
             );
             let mut text = String::new();
             if gzip {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::build::{no_room, room};
+use super::build::check_room;
 use super::kernel::take_kernel;
 use super::store::Store;
 use super::{NodeImage, manifest, qcow2};
@@ -78,7 +78,9 @@ pub(crate) fn prebuilt(
             let size = file.metadata().ok().map(|m| m.len());
             (Box::new(file), size)
         };
-        enough_room(dir, size)?;
+        // A compressed image grows to about three times its size, and its kernel is taken out of a raw
+        // copy.
+        check_room(dir, size.unwrap_or(400 << 20).saturating_mul(6))?;
         unpack(reader, source, &digest, &disk)?;
         qcow2::virtual_size(&disk).map_err(|e| name_source(e, source, &disk))?;
         step.detail("taking the kernel out of the image");
@@ -94,18 +96,6 @@ fn name_source(error: Error, source: &str, copy: &Path) -> Error {
     let message = error.message().replace(&copy.display().to_string(), source);
     Error::new(error.kind(), message)
         .with_hint("`kubby node-image build --export FILE` writes files that can be given here")
-}
-
-/// Checks the room: a compressed image grows to about three times its size, and its kernel is taken
-/// out of a raw copy.
-fn enough_room(dir: &Path, size: Option<u64>) -> Result<()> {
-    let needed = size.unwrap_or(400 << 20).saturating_mul(6);
-    let (free, _) = room(dir)?;
-    if free < needed {
-        Err(no_room(dir, free, needed))
-    } else {
-        Ok(())
-    }
 }
 
 /// Copies `reader` to `disk`, verified and decompressed on the way.

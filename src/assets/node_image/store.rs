@@ -26,11 +26,6 @@ impl Store {
         Ok(Store { cache })
     }
 
-    /// Returns the file for the output of a build, so that it outlives a failed one.
-    pub(super) fn log(&self, inputs: &str) -> PathBuf {
-        self.cache.root().join(format!("{inputs}.log"))
-    }
-
     /// Returns the intact image made from `inputs`, if there is one. Warns of damaged ones.
     ///
     /// # Errors
