@@ -4,9 +4,10 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::iter;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -111,12 +112,11 @@ impl Tool {
     }
 
     fn describe(&self) -> String {
-        let mut text = self.program.clone();
-        for arg in self.command.get_args() {
-            text.push(' ');
-            text.push_str(&arg.to_string_lossy());
-        }
-        text
+        let args = self.command.get_args().map(|arg| arg.to_string_lossy());
+        let words: Vec<_> = iter::once(self.program.as_str().into())
+            .chain(args)
+            .collect();
+        words.join(" ")
     }
 
     /// Runs the program to its end and returns what it wrote to stdout. Lines of stdout and
@@ -141,12 +141,8 @@ impl Tool {
             let log = log.context(self.kind, || format!("cannot write {}", file.display()));
             collected.log = Some(log.inspect_err(|_| end_group(&mut child))?);
         }
-        let ended = self.wait(&mut child, &lines, &mut collected);
-        let failure = match ended? {
-            Ended::By(status) if status.success() => return Ok(collected.stdout),
-            Ended::By(status) => format!("failed: {status}"),
-            Ended::Stopped => "was stopped".to_owned(),
-            Ended::After(time) => format!("did not end within {} s", time.as_secs()),
+        let Some(failure) = self.wait(&mut child, &lines, &mut collected)? else {
+            return Ok(collected.stdout);
         };
         let message = format!("`{}` {failure}", self.describe());
         let error = Error::new(self.kind, message)
@@ -173,13 +169,14 @@ impl Tool {
         })
     }
 
-    /// Collects the output until the program has ended, by itself or by kubby.
+    /// Collects the output until the program has ended, by itself or by kubby, and returns how it
+    /// failed.
     fn wait(
         &self,
         child: &mut Child,
         lines: &Receiver<Line>,
         collected: &mut Collected,
-    ) -> Result<Ended> {
+    ) -> Result<Option<String>> {
         let started = Instant::now();
         loop {
             match lines.recv_timeout(LOOK) {
@@ -192,7 +189,7 @@ impl Tool {
             let fail = || format!("cannot wait for `{}`", self.program);
             if let Some(status) = status.context(self.kind, fail)? {
                 lines.iter().for_each(|line| collected.take(&line));
-                return Ok(Ended::By(status));
+                return Ok((!status.success()).then(|| format!("failed: {status}")));
             }
             let stop = self.stop.as_ref();
             let stopped = stop.is_some_and(|stop| stop.load(Ordering::Relaxed));
@@ -200,23 +197,13 @@ impl Tool {
             if late || stopped || interrupt::requested() {
                 end_group(child);
                 interrupt::check()?;
-                return Ok(match stopped {
-                    true => Ended::Stopped,
-                    false => Ended::After(started.elapsed()),
-                });
+                return Ok(Some(match stopped {
+                    true => "was stopped".to_owned(),
+                    false => format!("did not end within {} s", started.elapsed().as_secs()),
+                }));
             }
         }
     }
-}
-
-/// The way in which a program ended.
-enum Ended {
-    /// By itself.
-    By(ExitStatus),
-    /// By [`Tool::stop`].
-    Stopped,
-    /// By its deadline, after this time.
-    After(Duration),
 }
 
 /// A line of output, and whether it is one of stdout.
