@@ -16,7 +16,7 @@ use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use http_server::{Reply, Request as Seen, Server};
-use kubby::testing::assets::components::{ComponentSet, IMAGES, Request, Source, ensure_within};
+use kubby::testing::assets::components::{ComponentSet, IMAGES, Request, Source, ensure};
 use kubby::testing::assets::download::{Failure, Limits, failure};
 use kubby::testing::assets::version::{self, KubernetesVersion};
 use kubby::testing::error::{Kind, Result};
@@ -149,8 +149,9 @@ fn from_mirror(server: &Server, cache: &Path, source: Source) -> Result<Componen
         binary_mirror: Some(&base),
         extras: Some(extras()),
         cache,
+        limits: quick(),
     };
-    ensure_within(&request, &quick(), &Silent)
+    ensure(&request, &Silent)
 }
 
 /// What is in the cache but locks, logs and what a finished run may leave.
@@ -281,8 +282,9 @@ fn a_version_that_does_not_exist_is_named() {
         binary_mirror: Some(&base),
         extras: Some(extras()),
         cache: cache.path(),
+        limits: quick(),
     };
-    let error = ensure_within(&request, &quick(), &Silent).unwrap_err();
+    let error = ensure(&request, &Silent).unwrap_err();
     assert_eq!(failure(&error), Some(Failure::NotFound));
     assert!(
         error.message().contains("v1.37.99 does not exist upstream"),
@@ -341,8 +343,9 @@ fn damaged_sets_are_noticed_and_made_again() {
         binary_mirror: Some(&base),
         extras: Some(extras()),
         cache: cache.path(),
+        limits: quick(),
     };
-    let good = ensure_within(&request, &quick(), &Silent).unwrap();
+    let good = ensure(&request, &Silent).unwrap();
     let content = fs::read(&good.volume).unwrap();
     let manifest = good.volume.with_file_name("manifest.json");
     let flip = |path: &Path| {
@@ -363,7 +366,7 @@ fn damaged_sets_are_noticed_and_made_again() {
     for (name, damage) in damages {
         damage();
         let warnings = Warnings::default();
-        let again = ensure_within(&request, &quick(), &warnings).unwrap();
+        let again = ensure(&request, &warnings).unwrap();
         assert_eq!(again, good, "{name}");
         assert!(fs::read(&again.volume).unwrap() == content, "{name}");
         let warnings = warnings.0.into_inner().unwrap();
@@ -378,7 +381,7 @@ fn damaged_sets_are_noticed_and_made_again() {
         .join(format!("components/{}-0123", version::DEFAULT));
     fs::create_dir(&foreign).unwrap();
     fs::write(foreign.join("manifest.json"), "{\"format\":99}").unwrap();
-    ensure_within(&request, &quick(), &Silent).unwrap();
+    ensure(&request, &Silent).unwrap();
     assert!(foreign.exists());
 }
 

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use kubby::testing::assets::components::{ComponentSet, Request, Source, ensure};
+use kubby::testing::assets::download::Limits;
 use kubby::testing::assets::version::{self, KubernetesVersion};
 use kubby::testing::error::Result;
 use kubby::testing::progress::{Progress, Silent, Step};
@@ -46,6 +47,7 @@ fn from_folder(dir: &Path, cache: &Path) -> Result<ComponentSet> {
         binary_mirror: None,
         extras: None,
         cache,
+        limits: Limits::default(),
     };
     ensure(&request, &Silent)
 }
@@ -150,6 +152,7 @@ fn a_real_build_gives_programs_of_that_version() {
         binary_mirror: None,
         extras: None,
         cache: &cache,
+        limits: Limits::default(),
     };
     let set = ensure(&request, &Print)
         .unwrap_or_else(|e| panic!("{e}\n{:?}\n{:#?}\n{:?}", e.causes(), e.details(), e.hints()));

@@ -9,6 +9,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use kubby::testing::assets::components::{self, ComponentSet};
+use kubby::testing::assets::download::Limits;
 use kubby::testing::assets::node_image::{self, NodeImage};
 use kubby::testing::assets::version;
 use kubby::testing::error::{Kind, Result, ResultExt};
@@ -96,6 +97,7 @@ impl Site {
             binary_mirror: None,
             extras: None,
             cache: user.cache(),
+            limits: Limits::default(),
         };
         let components = components::ensure(&request, progress.as_ref())?;
         Ok(Site {

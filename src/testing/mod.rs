@@ -10,9 +10,7 @@ pub mod api {
 }
 pub mod assets {
     pub mod components {
-        pub use crate::assets::components::{
-            ComponentSet, IMAGES, Request, Source, arch, ensure, ensure_within,
-        };
+        pub use crate::assets::components::{ComponentSet, IMAGES, Request, Source, arch, ensure};
     }
     pub mod download {
         pub use crate::assets::download::{

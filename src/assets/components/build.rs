@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::catalog::{KUBERNETES_PROGRAMS, PAUSE_VERSION};
 use super::go::{COMPLETE, Go, GoFailure, Job, READ, classify, explain};
-use super::stage::{Images, Stage};
+use super::stage::Stage;
 use super::{extras, gomod, oci, seed};
 use crate::assets::recipes;
 use crate::assets::version::KubernetesVersion;
@@ -17,10 +17,10 @@ use crate::progress::Progress;
 /// Builds everything into the stage.
 pub(super) fn stage(
     version: KubernetesVersion,
-    stage: &Stage,
+    stage: &mut Stage,
     logs: &Path,
     progress: &dyn Progress,
-) -> Result<Images> {
+) -> Result<()> {
     let step = progress.step(&format!("Build the Kubernetes {version} components"));
     let started = Instant::now();
     let source = stage.work.join("source");
@@ -31,8 +31,7 @@ pub(super) fn stage(
         label: version.to_string(),
         sink: step.sink(),
     };
-    let kubernetes = Kubernetes { version, go: &go };
-    let mode = kubernetes.choose()?;
+    let mode = require(version, &go)?;
     go.build_all(&jobs(version, mode, stage))?;
 
     link("etcd", &stage.bin.join("etcdctl"))?;
@@ -42,15 +41,14 @@ pub(super) fn stage(
     {
         link("kube", &stage.bin.join(name))?;
     }
-    let mut images = Images::new();
     for name in ["pause", "coredns"] {
         let path = stage.work.join(name);
-        oci::pack(&oci::Program::alone(&path), name, stage, &mut images)?;
+        oci::pack(&oci::Program::alone(&path), name, stage)?;
     }
-    extras::pack(&extras::ALL.iter().collect::<Vec<_>>(), stage, &mut images)?;
-    seed::make(stage, &images, step.sink())?;
+    extras::pack(&extras::ALL.iter().collect::<Vec<_>>(), stage)?;
+    seed::make(stage, step.sink())?;
     step.done(format!("in {} s", started.elapsed().as_secs()));
-    Ok(images)
+    Ok(())
 }
 
 /// Returns what to build, in order: first the smallest, which shows within seconds where the set-up
@@ -84,78 +82,64 @@ fn jobs(version: KubernetesVersion, mode: &'static str, stage: &Stage) -> Vec<Jo
     jobs
 }
 
-/// The one module whose version is chosen by the user.
-struct Kubernetes<'a> {
-    version: KubernetesVersion,
-    go: &'a Go<'a>,
+/// Makes the Kubernetes module, the only one whose version the user chooses, require `version`, and
+/// returns the mode to build it with.
+fn require(version: KubernetesVersion, go: &Go) -> Result<&'static str> {
+    let path = go.source.join("kube/go.mod");
+    let fail = || format!("cannot prepare the build of Kubernetes {version}");
+    let recipe = fs::read_to_string(&path).context(Kind::Assets, fail)?;
+    if gomod::kubernetes_version(&recipe) == Some(&version.to_string()) {
+        return Ok(READ);
+    }
+    let answer = go
+        .tool("kube", "module")?
+        .args([
+            "mod",
+            "download",
+            "-json",
+            &format!("k8s.io/kubernetes@{version}"),
+        ])
+        .run(Some(Arc::clone(&go.sink)))
+        .map_err(|e| explain_missing(version, go, e))?;
+    let answer: serde_json::Value = serde_json::from_str(&answer).context(Kind::Assets, fail)?;
+    let upstream = answer["GoMod"].as_str().unwrap_or_default();
+    let upstream = fs::read_to_string(upstream).context(Kind::Assets, fail)?;
+    let derived = gomod::derive("kubby.dev/kube", &upstream, version).ok_or_else(|| {
+        Error::assets(fail()).with_detail(
+            "its go.mod",
+            "replaces no module by a folder of ./staging/src",
+        )
+    })?;
+    fs::write(&path, derived).context(Kind::Assets, fail)?;
+    Ok(COMPLETE)
 }
 
-impl Kubernetes<'_> {
-    /// Makes the Kubernetes module require the version asked for; answers with the mode to build.
-    fn choose(&self) -> Result<&'static str> {
-        let version = self.version;
-        let path = self.go.source.join("kube/go.mod");
-        let fail = || format!("cannot prepare the build of Kubernetes {version}");
-        let recipe = fs::read_to_string(&path).context(Kind::Assets, fail)?;
-        if gomod::kubernetes_version(&recipe) == Some(&version.to_string()) {
-            return Ok(READ);
-        }
-        let answer = self
-            .go
-            .tool("kube", "module")?
-            .args([
-                "mod",
-                "download",
-                "-json",
-                &format!("k8s.io/kubernetes@{version}"),
-            ])
-            .run(Some(Arc::clone(&self.go.sink)))
-            .map_err(|e| self.explain_missing(e))?;
-        let answer: serde_json::Value =
-            serde_json::from_str(&answer).context(Kind::Assets, fail)?;
-        let upstream = answer["GoMod"].as_str().unwrap_or_default();
-        let upstream = fs::read_to_string(upstream).context(Kind::Assets, fail)?;
-        let derived = gomod::derive("kubby.dev/kube", &upstream, version).ok_or_else(|| {
-            Error::assets(fail()).with_detail(
-                "its go.mod",
-                "replaces no module by a folder of ./staging/src",
-            )
-        })?;
-        fs::write(&path, derived).context(Kind::Assets, fail)?;
-        Ok(COMPLETE)
-    }
-
-    /// Explains whether the version or the network made `go mod download` fail.
-    fn explain_missing(&self, error: Error) -> Error {
-        if error.kind() == Kind::Interrupted || classify(&error) != GoFailure::Missing {
-            return explain(
-                error,
-                &format!("cannot get Kubernetes {} as Go module", self.version),
-            );
-        }
-        let message = format!(
-            "Kubernetes {} does not exist, or at least not as a Go module",
-            self.version
+/// Explains whether the version or the network made `go mod download` fail.
+fn explain_missing(version: KubernetesVersion, go: &Go, error: Error) -> Error {
+    if error.kind() == Kind::Interrupted || classify(&error) != GoFailure::Missing {
+        return explain(
+            error,
+            &format!("cannot get Kubernetes {version} as Go module"),
         );
-        let known = self
-            .go
-            .tool("kube", "versions")
-            .and_then(|go| {
-                go.args(["list", "-m", "-versions", "k8s.io/kubernetes"])
-                    .deadline(Duration::from_secs(60))
-                    .run(None)
-            })
-            .unwrap_or_default();
-        let known = same_minor(&known, self.version);
-        let explained = explain(error, &message);
-        if known.is_empty() {
-            return explained.with_hint("https://kubernetes.io/releases lists the versions");
-        }
-        explained.with_hint(format!(
-            "versions that can be built are {}",
-            known.join(", ")
-        ))
     }
+    let message = format!("Kubernetes {version} does not exist, or at least not as a Go module");
+    let known = go
+        .tool("kube", "versions")
+        .and_then(|go| {
+            go.args(["list", "-m", "-versions", "k8s.io/kubernetes"])
+                .deadline(Duration::from_secs(60))
+                .run(None)
+        })
+        .unwrap_or_default();
+    let known = same_minor(&known, version);
+    let explained = explain(error, &message);
+    if known.is_empty() {
+        return explained.with_hint("https://kubernetes.io/releases lists the versions");
+    }
+    explained.with_hint(format!(
+        "versions that can be built are {}",
+        known.join(", ")
+    ))
 }
 
 /// Returns the versions of the same minor in the answer of `go list -m -versions`.

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::cache::Cache;
 use super::inputs::Inputs;
 use super::set::{ComponentSet, Request, Source};
-use super::{build, extras, go, local, official};
-use crate::assets::download::{Limits, failure};
+use super::{build, cache, extras, go, local, official};
+use crate::assets::cache::Cache;
+use crate::assets::download::failure;
 use crate::error::{Error, Kind, Result};
 use crate::progress::Progress;
 
@@ -16,19 +16,7 @@ use crate::progress::Progress;
 /// [`Kind::Assets`] when they cannot be had, also because that version does not exist;
 /// [`Kind::Usage`] for a folder or mirror that makes no sense; [`Kind::Interrupted`] on Ctrl-C.
 pub fn ensure(request: &Request, progress: &dyn Progress) -> Result<ComponentSet> {
-    ensure_within(request, &Limits::default(), progress)
-}
-
-/// Does what [`ensure`] does with another patience for downloads.
-///
-/// # Errors
-/// As [`ensure`].
-pub fn ensure_within(
-    request: &Request,
-    limits: &Limits,
-    progress: &dyn Progress,
-) -> Result<ComponentSet> {
-    let cache = Cache::open(request.cache)?;
+    let cache = cache::open(request.cache)?;
     let local = match request.dir {
         Some(dir) => match local::look(dir, request.version)? {
             local::Found::Volume(set) => return Ok(set),
@@ -45,19 +33,19 @@ pub fn ensure_within(
         let step = progress.step(&format!("Kubernetes {version} components"));
         step.skipped(format!("cached ({})", set.origin));
     };
-    let found = cache.look_up(version, &wanted)?;
+    let found = cache::look_up(&cache, version, &wanted)?;
     if let (Some(set), []) = (&found.set, &found.corrupt[..]) {
         cached(set);
         return Ok(set.clone());
     }
-    let _lock = cache.lock(version, |lock| {
+    let _lock = cache.lock(&version.to_string(), |lock| {
         progress.note(&format!(
             "waiting for another kubby that prepares the components of {version} (it holds {})",
             lock.display()
         ));
     })?;
     // The process that had the lock may have made them meanwhile.
-    let found = cache.look_up(version, &wanted)?;
+    let found = cache::look_up(&cache, version, &wanted)?;
     for (path, why) in &found.corrupt {
         progress.warn(&format!(
             "the cached components in {} are damaged ({why}); they are removed",
@@ -69,8 +57,8 @@ pub fn ensure_within(
         cached(&set);
         return Ok(set);
     }
-    cache.clean(version)?;
-    make(request, local.as_ref(), &cache, limits, progress)
+    cache.clean(&cache::unfinished(version))?;
+    make(request, local.as_ref(), &cache, progress)
 }
 
 /// Returns the inputs of sets that may be taken from the cache, best first.
@@ -88,33 +76,25 @@ fn make(
     request: &Request,
     local: Option<&local::Programs>,
     cache: &Cache,
-    limits: &Limits,
     progress: &dyn Progress,
 ) -> Result<ComponentSet> {
     let version = request.version;
-    let logs = cache.logs()?;
+    let logs = cache.root().join("logs");
+    crate::fsutil::create_private_dir(&logs)?;
     if let Some(programs) = local {
         let inputs = Inputs {
             go: go_for(&programs.lacks)?,
             ..programs.inputs.clone()
         };
-        return cache.make(version, &inputs, progress, |stage| {
-            let mut images = local::stage(programs, stage)?;
-            extras::build(
-                &programs.lacks,
-                version,
-                stage,
-                &mut images,
-                &logs,
-                progress,
-            )?;
-            Ok(images)
+        return cache::make(cache, version, &inputs, progress, |stage| {
+            local::stage(programs, stage)?;
+            extras::build(&programs.lacks, version, stage, &logs, progress)
         });
     }
     let unreachable = if request.source == Source::Build {
         None
     } else {
-        match download(request, cache, &logs, limits, progress) {
+        match download(request, cache, &logs, progress) {
             Err(e) if request.source.may_build(failure(&e)) => Some(e),
             result => return result,
         }
@@ -127,12 +107,12 @@ fn make(
             ));
         }
         let inputs = Inputs::build(version, Some(go))?;
-        cache.make(version, &inputs, progress, |stage| {
+        cache::make(cache, version, &inputs, progress, |stage| {
             build::stage(version, stage, &logs, progress)
         })
     });
     match (built, unreachable) {
-        (Err(e), Some(first)) if e.kind() != Kind::Interrupted => Err(neither(&e, &first)),
+        (Err(e), Some(first)) if e.kind() != Kind::Interrupted => Err(neither(e, &first)),
         (result, _) => result,
     }
 }
@@ -142,7 +122,6 @@ fn download(
     request: &Request,
     cache: &Cache,
     logs: &Path,
-    limits: &Limits,
     progress: &dyn Progress,
 ) -> Result<ComponentSet> {
     let version = request.version;
@@ -151,13 +130,12 @@ fn download(
         .map_or_else(|| extras::ALL.iter().collect(), extras::missing_in);
     // Go first, so that a host without it downloads nothing.
     let inputs = download_inputs(request, go_for(&lacks)?)?;
-    cache.make(version, &inputs, progress, |stage| {
-        let mut images = official::stage(request, stage, limits, progress)?;
+    cache::make(cache, version, &inputs, progress, |stage| {
+        official::stage(request, stage, progress)?;
         if let Some(dir) = request.extras {
-            extras::copy(dir, stage, &mut images)?;
+            extras::copy(dir, stage)?;
         }
-        extras::build(&lacks, version, stage, &mut images, logs, progress)?;
-        Ok(images)
+        extras::build(&lacks, version, stage, logs, progress)
     })
 }
 
@@ -175,22 +153,12 @@ fn go_for(extras: &[&extras::Extra]) -> Result<Option<String>> {
 
 /// Returns the error of a build that was tried since the downloads were out of reach: it names
 /// both.
-fn neither(build: &Error, download: &Error) -> Error {
-    let mut error = Error::new(build.kind(), build.message())
-        .with_detail("it was tried because", download.message());
-    for (title, text) in build.details() {
-        error = error.with_detail(title, text);
-    }
-    for hint in build.hints().iter().chain(download.hints()) {
-        error = error.with_hint(hint);
-    }
-    error = error.with_hint(
+fn neither(build: Error, download: &Error) -> Error {
+    let error = build.with_detail("it was tried because", download.message());
+    let hints = download.hints().iter();
+    hints.fold(error, Error::with_hint).with_hint(
         "or bring the components along: --components DIR or --binary-mirror URL, see docs/components.md",
-    );
-    match build.causes().join(": ") {
-        causes if causes.is_empty() => error,
-        causes => error.with_source(causes),
-    }
+    )
 }
 
 #[cfg(test)]
@@ -223,7 +191,7 @@ mod tests {
         let build = Error::assets("no go")
             .with_hint("install go")
             .with_source("why");
-        let e = neither(&build, &download);
+        let e = neither(build, &download);
         assert_eq!(e.message(), "no go");
         assert_eq!(e.details()[0].1, "host is gone");
         assert_eq!(e.hints()[..2], ["install go", "check the network"]);

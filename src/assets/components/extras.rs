@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::catalog::BUILDCTL;
 use super::go::{self, Go, Job, READ};
-use super::stage::{Images, Stage};
+use super::stage::Stage;
 use super::{oci, seed};
 use crate::assets::recipes;
 use crate::assets::version::KubernetesVersion;
@@ -175,17 +175,17 @@ fn no_go(extras: &[&Extra], error: Error) -> Error {
 }
 
 /// Takes what a folder has of them into the stage.
-pub(super) fn copy(dir: &Path, stage: &Stage, images: &mut Images) -> Result<()> {
+pub(super) fn copy(dir: &Path, stage: &mut Stage) -> Result<()> {
     for extra in &ALL {
         match extra.in_folder(dir) {
             None => {}
             Some(from) if from.starts_with(dir.join("images")) => {
-                oci::copy(&from, extra.module, stage, images)?;
+                oci::copy(&from, extra.module, stage)?;
             }
             Some(from) => {
                 fs::copy(&from, extra.built(stage))
                     .context(Kind::Assets, || format!("cannot copy {}", from.display()))?;
-                pack(&[extra], stage, images)?;
+                pack(&[extra], stage)?;
             }
         }
     }
@@ -196,8 +196,7 @@ pub(super) fn copy(dir: &Path, stage: &Stage, images: &mut Images) -> Result<()>
 pub(super) fn build(
     extras: &[&Extra],
     version: KubernetesVersion,
-    stage: &Stage,
-    images: &mut Images,
+    stage: &mut Stage,
     logs: &Path,
     progress: &dyn Progress,
 ) -> Result<()> {
@@ -217,14 +216,14 @@ pub(super) fn build(
     let mut jobs: Vec<Job> = extras.iter().map(|extra| extra.job(stage)).collect();
     jobs.push(seed::job(stage));
     go.build_all(&jobs)?;
-    pack(extras, stage, images)?;
-    seed::make(stage, images, step.sink())?;
+    pack(extras, stage)?;
+    seed::make(stage, step.sink())?;
     step.done(format!("in {} s", started.elapsed().as_secs()));
     Ok(())
 }
 
 /// Makes the images of those programs that have been built.
-pub(super) fn pack(extras: &[&Extra], stage: &Stage, images: &mut Images) -> Result<()> {
+pub(super) fn pack(extras: &[&Extra], stage: &mut Stage) -> Result<()> {
     for extra in extras {
         let Product::Image {
             arguments,
@@ -234,21 +233,13 @@ pub(super) fn pack(extras: &[&Extra], stage: &Stage, images: &mut Images) -> Res
         else {
             continue;
         };
-        let recipe = recipes::files(&format!("components/{}", extra.module));
-        let files: Vec<(&str, Vec<u8>)> = files
-            .iter()
-            .filter_map(|(path, from)| {
-                let (_, content) = recipe.iter().find(|(name, _)| name == from)?;
-                Some((*path, content.clone()))
-            })
-            .collect();
         let program = oci::Program {
             path: &extra.built(stage),
             arguments,
             environment,
-            files: &files,
+            files,
         };
-        oci::pack(&program, extra.module, stage, images)?;
+        oci::pack(&program, extra.module, stage)?;
     }
     Ok(())
 }

@@ -5,13 +5,13 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::catalog::{IMAGES, KUBERNETES_PROGRAMS};
+use super::catalog::KUBERNETES_PROGRAMS;
 use super::extras::{self, Extra};
 use super::inputs::{self, Inputs};
 use super::manifest::Manifest;
 use super::oci;
 use super::set::ComponentSet;
-use super::stage::{Images, Stage};
+use super::stage::Stage;
 use crate::assets::version::KubernetesVersion;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::tool::Tool;
@@ -54,10 +54,12 @@ pub(super) fn look(dir: &Path, version: KubernetesVersion) -> Result<Found> {
         let found = version_of(&dir, program, "--version", "Kubernetes v")?;
         expect(&dir, version, &format!("v{found}"), program)?;
     }
-    let images = named(&dir)?;
-    let coredns = match images.get("coredns") {
-        Some(reference) => reference.rsplit(":v").next().unwrap_or_default().to_owned(),
-        None => version_of(&dir, "coredns", "-version", "CoreDNS-")?,
+    let archive = dir.join("images/coredns.tar");
+    let coredns = if archive.is_file() {
+        let reference = oci::name_of(&archive)?;
+        reference.rsplit(":v").next().unwrap_or_default().to_owned()
+    } else {
+        version_of(&dir, "coredns", "-version", "CoreDNS-")?
     };
     let etcd = version_of(&dir, "etcd", "--version", "etcd Version: ")?;
     let lacks = extras::missing_in(&dir);
@@ -153,20 +155,8 @@ fn version_of(dir: &Path, program: &str, flag: &str, prefix: &str) -> Result<Str
         })
 }
 
-/// Returns the references of the archives that are there.
-fn named(dir: &Path) -> Result<Images> {
-    let mut out = Images::new();
-    for (name, _) in IMAGES {
-        let archive = dir.join(format!("images/{name}.tar"));
-        if archive.is_file() {
-            out.insert(name.to_owned(), oci::name_of(&archive)?);
-        }
-    }
-    Ok(out)
-}
-
 /// Copies the programs into the stage and makes the images that are not there.
-pub(super) fn stage(programs: &Programs, stage: &Stage) -> Result<Images> {
+pub(super) fn stage(programs: &Programs, stage: &mut Stage) -> Result<()> {
     let bin = programs.dir.join("bin");
     let mut names: Vec<String> = KUBERNETES_PROGRAMS
         .iter()
@@ -190,22 +180,15 @@ pub(super) fn stage(programs: &Programs, stage: &Stage) -> Result<Images> {
             }
         }
     }
-    let mut images = Images::new();
     for name in ["pause", "coredns"] {
         let archive = programs.dir.join(format!("images/{name}.tar"));
         if archive.is_file() {
-            oci::copy(&archive, name, stage, &mut images)?;
+            oci::copy(&archive, name, stage)?;
         } else {
-            oci::pack(
-                &oci::Program::alone(&bin.join(name)),
-                name,
-                stage,
-                &mut images,
-            )?;
+            oci::pack(&oci::Program::alone(&bin.join(name)), name, stage)?;
         }
     }
-    extras::copy(&programs.dir, stage, &mut images)?;
-    Ok(images)
+    extras::copy(&programs.dir, stage)
 }
 
 /// Returns the target of a link to a file beside it, as the names of a multi-call binary are.

@@ -13,7 +13,6 @@ mod ensure;
 mod extras;
 mod go;
 mod gomod;
-mod import;
 mod inputs;
 mod local;
 mod manifest;
@@ -27,7 +26,7 @@ mod stage;
 mod state;
 mod volume;
 
+pub(crate) use cache::{check_key, import, load, staging};
 pub use catalog::{IMAGES, arch};
-pub use ensure::{ensure, ensure_within};
-pub(crate) use import::{check_key, import, load, staging};
+pub use ensure::ensure;
 pub use set::{ComponentSet, Request, Source};

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::catalog;
-use super::stage::{Images, Stage};
+use super::stage::Stage;
+use crate::assets::recipes;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::units::hex;
 
@@ -33,8 +34,8 @@ pub(super) struct Program<'a> {
     pub arguments: &'a [&'a str],
     /// `NAME=value`.
     pub environment: &'a [&'a str],
-    /// Paths in the image, without the leading slash, and what is there.
-    pub files: &'a [(&'a str, Vec<u8>)],
+    /// Paths in the image, without the leading slash, and in the recipe's folder.
+    pub files: &'a [(&'a str, &'a str)],
 }
 
 impl<'a> Program<'a> {
@@ -51,21 +52,19 @@ impl<'a> Program<'a> {
 
 /// Puts the image that runs `program` into the stage, under the reference that [`catalog::IMAGES`]
 /// has for `name`.
-pub(super) fn pack(
-    program: &Program,
-    name: &str,
-    stage: &Stage,
-    images: &mut Images,
-) -> Result<()> {
-    let reference = catalog::reference(name)?;
-    write_program_image(&stage.image(name), reference, catalog::arch()?, program)?;
-    images.insert(name.to_owned(), reference.to_owned());
+pub(super) fn pack(program: &Program, name: &str, stage: &mut Stage) -> Result<()> {
+    let (reference, arch) = (catalog::reference(name)?, catalog::arch()?);
+    let recipe = recipes::files(&format!("components/{name}"));
+    write_program_image(&stage.image(name), reference, arch, program, &recipe)?;
+    stage
+        .references
+        .insert(name.to_owned(), reference.to_owned());
     Ok(())
 }
 
 /// Puts the archive of an image into the stage, under the reference that the archive names.
-pub(super) fn copy(archive: &Path, name: &str, stage: &Stage, images: &mut Images) -> Result<()> {
-    images.insert(name.to_owned(), name_of(archive)?);
+pub(super) fn copy(archive: &Path, name: &str, stage: &mut Stage) -> Result<()> {
+    stage.references.insert(name.to_owned(), name_of(archive)?);
     fs::copy(archive, stage.image(name)).context(Kind::Assets, || {
         format!("cannot copy {}", archive.display())
     })?;
@@ -73,7 +72,13 @@ pub(super) fn copy(archive: &Path, name: &str, stage: &Stage, images: &mut Image
 }
 
 /// Writes the image `name` that holds a program, at `/NAME-OF-THE-PROGRAM`, and runs it.
-fn write_program_image(out: &Path, name: &str, arch: &str, program: &Program) -> Result<()> {
+fn write_program_image(
+    out: &Path,
+    name: &str,
+    arch: &str,
+    program: &Program,
+    recipe: &[(String, Vec<u8>)],
+) -> Result<()> {
     let fail = || {
         format!(
             "cannot make a container image of {}",
@@ -89,7 +94,10 @@ fn write_program_image(out: &Path, name: &str, arch: &str, program: &Program) ->
     let content = fs::read(program.path).context(Kind::Assets, fail)?;
     let mut tar = tar::Builder::new(Vec::with_capacity(content.len() + 8192));
     append(&mut tar, &file_name, 0o755, &content).context(Kind::Assets, fail)?;
-    for (path, content) in program.files {
+    for (path, from) in program.files {
+        let content = recipe.iter().find(|(name, _)| name == from);
+        let (_, content) =
+            content.ok_or_else(|| Error::internal(format!("no recipe for {path}")))?;
         append_parents(&mut tar, Path::new(path)).context(Kind::Assets, fail)?;
         append(&mut tar, path, 0o644, content).context(Kind::Assets, fail)?;
     }
@@ -232,10 +240,11 @@ mod tests {
         let program = Program {
             arguments: &["serve", "/etc/dns/conf"],
             environment: &["A=b"],
-            files: &[("etc/dns/conf", b"settings".to_vec())],
+            files: &[("etc/dns/conf", "conf")],
             ..Program::alone(&path)
         };
-        write_program_image(&out, "reg.io/core/dns:v1", "amd64", &program).unwrap();
+        let recipe = [("conf".to_owned(), b"settings".to_vec())];
+        write_program_image(&out, "reg.io/core/dns:v1", "amd64", &program, &recipe).unwrap();
         fs::read(out).unwrap()
     }
 

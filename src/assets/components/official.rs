@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::catalog::{self, COREDNS_VERSION, ETCD_VERSION, KUBERNETES_PROGRAMS, PAUSE_VERSION};
 use super::parallel::{self, Sum};
 use super::set::Request;
-use super::stage::{Images, Stage};
+use super::stage::Stage;
 use super::{archive, oci, registry};
 use crate::assets::download::{self, Failure, Limits, failure};
 use crate::assets::version::KubernetesVersion;
@@ -89,19 +89,14 @@ fn items(mirror: Option<&str>, version: KubernetesVersion, arch: &str, stage: &S
 }
 
 /// Downloads everything into the stage.
-pub(super) fn stage(
-    request: &Request,
-    stage: &Stage,
-    limits: &Limits,
-    progress: &dyn Progress,
-) -> Result<Images> {
+pub(super) fn stage(request: &Request, stage: &mut Stage, progress: &dyn Progress) -> Result<()> {
     let version = request.version;
     let arch = catalog::arch()?;
     let mirror = request.binary_mirror;
     check_mirror(mirror)?;
     let items = items(mirror, version, arch, stage);
     let step = progress.step(&format!("Download the Kubernetes {version} components"));
-    if let Err(e) = fetch(&items, request, stage, limits, &step) {
+    if let Err(e) = fetch(&items, request, stage, &step) {
         if request.source.may_build(failure(&e)) {
             step.skipped("the hosts are out of reach");
         }
@@ -118,27 +113,20 @@ pub(super) fn stage(
             archive::extract(dest, members)?;
         }
     }
-    let mut images = Images::new();
-    images.insert("pause".into(), catalog::reference("pause")?.into());
+    let pause = catalog::reference("pause")?.to_owned();
+    stage.references.insert("pause".to_owned(), pause);
     let coredns = stage.work.join("coredns");
-    let program = oci::Program::alone(&coredns);
-    oci::pack(&program, "coredns", stage, &mut images)?;
+    oci::pack(&oci::Program::alone(&coredns), "coredns", stage)?;
     step.done("");
-    Ok(images)
+    Ok(())
 }
 
 /// Downloads `items` and the pause image. All checksums come before any payload, so that a version
 /// that does not exist shows at once.
-fn fetch(
-    items: &[Item],
-    request: &Request,
-    stage: &Stage,
-    limits: &Limits,
-    step: &Step,
-) -> Result<()> {
+fn fetch(items: &[Item], request: &Request, stage: &Stage, step: &Step) -> Result<()> {
     let limits = Limits {
         stop: Arc::default(),
-        ..limits.clone()
+        ..request.limits.clone()
     };
     let explain = |item: &Item, error| explain(error, item, request);
     let sums = parallel::for_each(WIDTH, items, &limits.stop, |_, item| {
@@ -195,6 +183,7 @@ mod tests {
             bin: here.clone(),
             images: here.clone(),
             work: here,
+            ..Stage::default()
         };
         items(mirror, DEFAULT, "arm64", &stage)
             .into_iter()

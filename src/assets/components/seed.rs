@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::go::{Job, READ};
-use super::stage::{Images, Stage};
+use super::stage::Stage;
 use crate::assets::recipes;
 use crate::error::{Kind, Result};
 use crate::progress::StepSink;
@@ -46,7 +46,8 @@ fn program(stage: &Stage) -> PathBuf {
 ///
 /// # Errors
 /// [`Kind::Assets`] when an image is damaged or the disk is full.
-pub(super) fn make(stage: &Stage, images: &Images, sink: Arc<dyn StepSink>) -> Result<()> {
+pub(super) fn make(stage: &Stage, sink: Arc<dyn StepSink>) -> Result<()> {
+    let images = &stage.references;
     let archives = SEEDED
         .into_iter()
         .filter(|name| images.contains_key(*name))

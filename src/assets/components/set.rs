@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::assets::download::Failure;
+use crate::assets::download::{Failure, Limits};
 use crate::assets::version::KubernetesVersion;
 use crate::error::{Error, Result};
 
@@ -45,6 +45,8 @@ pub struct Request<'a> {
     pub extras: Option<&'a Path>,
     /// The cache folder of kubby; sets are kept under `components` in it.
     pub cache: &'a Path,
+    /// The patience of downloads.
+    pub limits: Limits,
 }
 
 /// Components that are ready to use.

@@ -8,11 +8,14 @@ pub(super) type Images = BTreeMap<String, String>;
 
 /// The folders in which a set is put together: `bin` and `images`, and what is beside them, become
 /// the volume.
+#[derive(Debug, Default)]
 pub(super) struct Stage {
     pub bin: PathBuf,
     pub images: PathBuf,
     /// For files that are not part of the set.
     pub work: PathBuf,
+    /// The references of the images that are there.
+    pub references: Images,
 }
 
 impl Stage {

@@ -1,6 +1,7 @@
 //! The step that gets the images into the storage pool, and says which template fits.
 
 use crate::assets::components::{self, ComponentSet};
+use crate::assets::download::Limits;
 use crate::assets::node_image::NodeImage;
 use crate::assets::version::KubernetesVersion;
 use crate::cluster::env::{AssetRequest, Env};
@@ -99,6 +100,7 @@ pub(crate) fn get_assets(
             binary_mirror: args.binary_mirror.as_deref(),
             extras: None,
             cache: env.store.cache(),
+            limits: Limits::default(),
         },
         image: args
             .image

@@ -285,6 +285,7 @@ mod tests {
             bin: dir.path().join("bin"),
             images: dir.path().join("stage/images"),
             work: dir.path().join("work"),
+            ..Stage::default()
         };
         for folder in [&stage.bin, &stage.images, &stage.work] {
             fs::create_dir_all(folder).unwrap();
