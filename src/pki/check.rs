@@ -1,12 +1,12 @@
 //! Whether a certificate that is there is the one that should be.
 
-use rcgen::{KeyPair, PublicKeyData as _};
+use rcgen::{ExtendedKeyUsagePurpose as Purpose, KeyPair, PublicKeyData as _};
 use time::{Duration, OffsetDateTime};
 use x509_parser::certificate::{Validity, X509Certificate};
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::{Pem, parse_x509_pem};
 
-use super::names::{Profile, Usage};
+use super::names::Profile;
 
 /// Certificates that end sooner than this are renewed, so that a cluster that is started now and
 /// then never meets an expired one.
@@ -86,16 +86,10 @@ pub(super) fn untimely(
 
 fn subject_is(certificate: &X509Certificate, profile: &Profile) -> bool {
     let subject = certificate.subject();
-    let common: Vec<_> = subject
-        .iter_common_name()
-        .map(|a| a.as_str().ok())
-        .collect();
-    let organization: Vec<_> = subject
-        .iter_organization()
-        .map(|a| a.as_str().ok())
-        .collect();
-    common == [Some(profile.common_name.as_str())]
-        && organization == Vec::from_iter(profile.organization.map(Some))
+    let common = subject.iter_common_name().map(|a| a.as_str().ok());
+    let organization = subject.iter_organization().map(|a| a.as_str().ok());
+    common.eq([Some(profile.common_name.as_str())])
+        && organization.eq(profile.organization.map(Some))
 }
 
 /// Returns the alternative names, in the form and order of [`Profile::sans`].
@@ -127,15 +121,11 @@ fn ip(bytes: &[u8]) -> String {
     }
 }
 
-fn usage_is(certificate: &X509Certificate, usage: Usage) -> bool {
-    let Ok(Some(extended)) = certificate.extended_key_usage() else {
-        return false;
-    };
-    let wanted = match usage {
-        Usage::Authority => (false, false),
-        Usage::Client => (true, false),
-        Usage::Server => (false, true),
-        Usage::Both => (true, true),
-    };
-    (extended.value.client_auth, extended.value.server_auth) == wanted
+fn usage_is(certificate: &X509Certificate, usage: &[Purpose]) -> bool {
+    certificate.extended_key_usage().is_ok_and(|extended| {
+        extended.is_some_and(|extended| {
+            extended.value.client_auth == usage.contains(&Purpose::ClientAuth)
+                && extended.value.server_auth == usage.contains(&Purpose::ServerAuth)
+        })
+    })
 }

@@ -62,13 +62,9 @@ fn ensure_authority(
 ) -> Result<Authority> {
     let (cert_file, key_file) = (files::cert(name), files::key(name));
     let cert = files::read(dir, &cert_file)?;
-    let key = match files::read(dir, &key_file)? {
-        Some(key) => parse_key(&key).ok_or_else(|| damaged(dir, &key_file))?,
-        None if !name.is_replaceable() && (cert.is_some() || has_certificates_of(dir, name)) => {
-            return Err(lost(dir, &key_file));
-        }
-        None => new_key(dir, &key_file)?,
-    };
+    let key = lasting_key(dir, &key_file, || {
+        !name.is_replaceable() && (cert.is_some() || has_certificates_of(dir, name))
+    })?;
     // A certificate that a crash kept from being written can be made again: what it signed
     // stays valid, as the key and the name are the same.
     let usable = |text: &String| {
@@ -132,13 +128,9 @@ fn has_certificates_of(dir: &Path, authority: CertName) -> bool {
 fn ensure_service_account(dir: &Path, pki: &mut Pki) -> Result<()> {
     let (key_file, pub_file) = SERVICE_ACCOUNT;
     let public = files::read(dir, pub_file)?;
-    let key = match files::read(dir, key_file)? {
-        Some(key) => parse_key(&key).ok_or_else(|| damaged(dir, key_file))?,
-        None if public.is_some() || has_certificates_of(dir, CertName::Ca) => {
-            return Err(lost(dir, key_file));
-        }
-        None => new_key(dir, key_file)?,
-    };
+    let key = lasting_key(dir, key_file, || {
+        public.is_some() || has_certificates_of(dir, CertName::Ca)
+    })?;
     pki.service_account_key = key.serialize_pem();
     pki.service_account_pub = key.public_key_pem();
     if public.as_ref() != Some(&pki.service_account_pub) {
@@ -193,11 +185,16 @@ fn new_key(dir: &Path, file: &str) -> Result<KeyPair> {
     Ok(key)
 }
 
-fn lost(dir: &Path, file: &str) -> Error {
-    let path = dir.join(file);
-    Error::state(format!(
-        "{} is missing, and the cluster's certificates depend on it",
-        path.display()
-    ))
-    .with_hint(keys::START_OVER)
+/// Returns the key in a file, a new one where it is missing and `is_used` says that nothing depends on
+/// it yet.
+fn lasting_key(dir: &Path, file: &str, is_used: impl FnOnce() -> bool) -> Result<KeyPair> {
+    match files::read(dir, file)? {
+        Some(key) => parse_key(&key).ok_or_else(|| damaged(dir, file)),
+        None if is_used() => Err(Error::state(format!(
+            "{} is missing, and the cluster's certificates depend on it",
+            dir.join(file).display()
+        ))
+        .with_hint(keys::START_OVER)),
+        None => new_key(dir, file),
+    }
 }

@@ -1,13 +1,12 @@
 //! Making keys and certificates.
 
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
-    SerialNumber,
+    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SerialNumber,
 };
 use time::{Duration, OffsetDateTime};
 
-use super::names::{Profile, Usage};
+use super::names::Profile;
 use crate::error::{Error, Kind, Result, ResultExt as _};
 
 /// The time by which certificates begin in the past, for clocks that are behind.
@@ -46,16 +45,7 @@ pub(super) fn leaf(
     let mut params = params(profile, now - SKEW, (now + LEAF_LIFE).min(issuer_end))?;
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    if matches!(profile.usage, Usage::Client | Usage::Both) {
-        params
-            .extended_key_usages
-            .push(ExtendedKeyUsagePurpose::ClientAuth);
-    }
-    if matches!(profile.usage, Usage::Server | Usage::Both) {
-        params
-            .extended_key_usages
-            .push(ExtendedKeyUsagePurpose::ServerAuth);
-    }
+    params.extended_key_usages = profile.usage.to_vec();
     params.use_authority_key_identifier_extension = true;
     pem(profile, params.signed_by(key, issuer))
 }

@@ -15,8 +15,10 @@ use crate::error::{Error, Result};
 #[derive(Clone, Default)]
 pub struct Pki {
     pairs: BTreeMap<CertName, Pair>,
-    pub(super) service_account_key: String,
-    pub(super) service_account_pub: String,
+    /// The key that signs service-account tokens, PEM.
+    pub service_account_key: String,
+    /// The public key that service-account tokens are checked with, PEM.
+    pub service_account_pub: String,
     pub(super) changed: Vec<CertName>,
     renewed: Vec<Renewed>,
 }
@@ -69,16 +71,6 @@ impl Pki {
     /// Returns a certificate's private key, PEM.
     pub fn key(&self, name: CertName) -> &str {
         &self.pairs[&name].key
-    }
-
-    /// Returns the key that signs service-account tokens, PEM.
-    pub fn service_account_key(&self) -> &str {
-        &self.service_account_key
-    }
-
-    /// Returns the public key that service-account tokens are checked with, PEM.
-    pub fn service_account_pub(&self) -> &str {
-        &self.service_account_pub
     }
 
     /// Returns the same as it is when it is read again: nothing was made.

@@ -1,7 +1,6 @@
 //! Which certificates a cluster has, and what each must say.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-
+use rcgen::ExtendedKeyUsagePurpose as Purpose;
 use time::OffsetDateTime;
 
 use crate::network::{Network, NodeNetwork};
@@ -71,25 +70,26 @@ pub enum CertName {
     KubeletServing,
 }
 
-/// The purpose of a certificate, which becomes its extended key usage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Usage {
-    /// Signing others.
-    Authority,
-    /// Being a client.
-    Client,
-    /// Being a server.
-    Server,
-    /// Both.
-    Both,
-}
+/// The extended key usage of authorities, which only sign.
+const AUTHORITY: &[Purpose] = &[];
+/// The extended key usage of clients.
+pub(super) const CLIENT: &[Purpose] = &[Purpose::ClientAuth];
+/// The extended key usage of servers.
+pub(super) const SERVER: &[Purpose] = &[Purpose::ServerAuth];
+/// The extended key usage of servers that also are clients.
+pub(super) const BOTH: &[Purpose] = &[Purpose::ClientAuth, Purpose::ServerAuth];
+
+/// The organization whose members pass without any role.
+const MASTERS: Option<&str> = Some("system:masters");
+/// The organization of nodes.
+const NODES: Option<&str> = Some("system:nodes");
 
 /// The content that a certificate must have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Profile {
     pub common_name: String,
     pub organization: Option<&'static str>,
-    pub usage: Usage,
+    pub usage: &'static [Purpose],
     /// Sorted, IP addresses in their canonical form.
     pub sans: Vec<String>,
 }
@@ -182,73 +182,49 @@ impl CertName {
     /// Returns the content that it must have in a cluster of this specification.
     pub(super) fn profile(self, spec: &PkiSpec) -> Profile {
         let node = &spec.node.name;
-        let of = |common_name: &str, organization, usage| Profile {
+        let of = |common_name: &str, organization, usage: &'static [Purpose]| Profile {
             common_name: common_name.to_owned(),
             organization,
             usage,
-            sans: self.sans(spec),
+            sans: self.sans(spec, usage),
         };
         match self {
-            CertName::Ca => of("kubernetes", None, Usage::Authority),
-            CertName::FrontProxyCa => of("front-proxy-ca", None, Usage::Authority),
-            CertName::EtcdCa => of("etcd-ca", None, Usage::Authority),
-            CertName::OperatorCa => of("kubby-operator-ca", None, Usage::Authority),
-            CertName::Apiserver => of("kube-apiserver", None, Usage::Server),
+            CertName::Ca => of("kubernetes", None, AUTHORITY),
+            CertName::FrontProxyCa => of("front-proxy-ca", None, AUTHORITY),
+            CertName::EtcdCa => of("etcd-ca", None, AUTHORITY),
+            CertName::OperatorCa => of("kubby-operator-ca", None, AUTHORITY),
+            CertName::Apiserver => of("kube-apiserver", None, SERVER),
             // The kubelet asks the API server itself whether this client may read logs. Members
             // of system:masters pass without any role, so logs and exec work from the first
             // second and whatever a user does to roles; the key never leaves the control plane,
             // which can do everything anyway.
-            CertName::ApiserverKubeletClient => of(
-                "kube-apiserver-kubelet-client",
-                Some("system:masters"),
-                Usage::Client,
-            ),
-            CertName::ApiserverEtcdClient => of("kube-apiserver-etcd-client", None, Usage::Client),
-            CertName::FrontProxyClient => of("front-proxy-client", None, Usage::Client),
-            CertName::EtcdServer | CertName::EtcdPeer => of(node, None, Usage::Both),
-            CertName::Admin => of("kubernetes-admin", Some("system:masters"), Usage::Client),
-            CertName::ControllerManager => {
-                of("system:kube-controller-manager", None, Usage::Client)
+            CertName::ApiserverKubeletClient => {
+                of("kube-apiserver-kubelet-client", MASTERS, CLIENT)
             }
-            CertName::ControllerManagerServing => {
-                of("kube-controller-manager", None, Usage::Server)
-            }
-            CertName::Scheduler => of("system:kube-scheduler", None, Usage::Client),
-            CertName::SchedulerServing => of("kube-scheduler", None, Usage::Server),
-            CertName::KubeProxy => of("system:kube-proxy", None, Usage::Client),
-            CertName::KubeletClient => of(
-                &format!("system:node:{node}"),
-                Some("system:nodes"),
-                Usage::Client,
-            ),
-            CertName::KubeletServing => of(
-                &format!("system:node:{node}"),
-                Some("system:nodes"),
-                Usage::Server,
-            ),
+            CertName::ApiserverEtcdClient => of("kube-apiserver-etcd-client", None, CLIENT),
+            CertName::FrontProxyClient => of("front-proxy-client", None, CLIENT),
+            CertName::EtcdServer | CertName::EtcdPeer => of(node, None, BOTH),
+            CertName::Admin => of("kubernetes-admin", MASTERS, CLIENT),
+            CertName::ControllerManager => of("system:kube-controller-manager", None, CLIENT),
+            CertName::ControllerManagerServing => of("kube-controller-manager", None, SERVER),
+            CertName::Scheduler => of("system:kube-scheduler", None, CLIENT),
+            CertName::SchedulerServing => of("kube-scheduler", None, SERVER),
+            CertName::KubeProxy => of("system:kube-proxy", None, CLIENT),
+            CertName::KubeletClient => of(&format!("system:node:{node}"), NODES, CLIENT),
+            CertName::KubeletServing => of(&format!("system:node:{node}"), NODES, SERVER),
         }
     }
 
-    fn sans(self, spec: &PkiSpec) -> Vec<String> {
-        let mut sans = match self {
-            CertName::Apiserver
-            | CertName::EtcdServer
-            | CertName::EtcdPeer
-            | CertName::KubeletServing => vec![
-                spec.node.name.to_ascii_lowercase(),
-                "localhost".to_owned(),
-                Ipv4Addr::LOCALHOST.to_string(),
-                Ipv6Addr::LOCALHOST.to_string(),
-                spec.node.ip.to_string(),
-            ],
-            // They listen on the loopback only.
-            CertName::ControllerManagerServing | CertName::SchedulerServing => vec![
-                "localhost".to_owned(),
-                Ipv4Addr::LOCALHOST.to_string(),
-                Ipv6Addr::LOCALHOST.to_string(),
-            ],
-            _ => Vec::new(),
-        };
+    fn sans(self, spec: &PkiSpec, usage: &[Purpose]) -> Vec<String> {
+        let mut sans = Vec::new();
+        if usage.contains(&Purpose::ServerAuth) {
+            sans.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
+            // The others listen on the loopback only.
+            if self.is_of_node() {
+                sans.push(spec.node.name.to_ascii_lowercase());
+                sans.push(spec.node.ip.to_string());
+            }
+        }
         if self == CertName::Apiserver {
             let short = ["", ".default", ".default.svc"];
             sans.extend(short.map(|suffix| format!("kubernetes{suffix}")));

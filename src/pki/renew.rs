@@ -35,14 +35,13 @@ pub(crate) fn renew(dir: &Path, spec: &PkiSpec, names: &[CertName]) -> Result<Pk
     // Nothing is taken away that could not be made again.
     let first = ensure(dir, spec)?;
     for name in names {
-        match (name, name.authority()) {
-            (CertName::OperatorCa, _) => forget_operator(dir)?,
-            (_, None) => fsutil::remove_all(&dir.join(files::cert(*name)))?,
-            (_, Some(_)) => {
-                for file in [files::cert(*name), files::key(*name)] {
-                    fsutil::remove_all(&dir.join(file))?;
-                }
-            }
+        if *name == CertName::OperatorCa {
+            forget_operator(dir)?;
+            continue;
+        }
+        fsutil::remove_all(&dir.join(files::cert(*name)))?;
+        if name.authority().is_some() {
+            fsutil::remove_all(&dir.join(files::key(*name)))?;
         }
     }
     let mut pki = ensure(dir, spec)?;

@@ -77,8 +77,8 @@ fn api_server(inputs: &Inputs<'_>) -> Wanted {
             certificate_path(CertName::FrontProxyCa),
             pki.cert(CertName::FrontProxyCa),
         ),
-        secret(service_account("key"), pki.service_account_key()),
-        public(service_account("pub"), pki.service_account_pub()),
+        secret(service_account("key"), &*pki.service_account_key),
+        public(service_account("pub"), &*pki.service_account_pub),
     ];
     for name in [
         CertName::Apiserver,

@@ -217,9 +217,9 @@ mod tests {
                 "{name:?}"
             );
         }
-        assert!(!holds(Role::Worker, pki.service_account_key()));
+        assert!(!holds(Role::Worker, &pki.service_account_key));
         // Otherwise the test would look for the wrong text.
         assert!(holds(Role::ControlPlane, pki.key(CertName::Admin)));
-        assert!(holds(Role::ControlPlane, pki.service_account_key()));
+        assert!(holds(Role::ControlPlane, &pki.service_account_key));
     }
 }

@@ -44,8 +44,8 @@ fn each_fault_is_found() {
         (but(|p| p.common_name = "x".into()), "subject"),
         (but(|p| p.organization = Some("system:masters")), "subject"),
         (but(|p| drop(p.sans.pop())), "names"),
-        (but(|p| p.usage = names::Usage::Client), "another use"),
-        (but(|p| p.usage = names::Usage::Both), "another use"),
+        (but(|p| p.usage = names::CLIENT), "another use"),
+        (but(|p| p.usage = names::BOTH), "another use"),
         (
             leaf(&right, &key, &issuer, now + Duration::hours(2)),
             "not valid yet",
@@ -91,8 +91,8 @@ fn openssl_accepts_every_chain_for_its_purpose() {
         let (ca, cert) = (files::cert(authority), files::cert(name));
         let usage = name.profile(&spec).usage;
         for (purpose, fits) in [
-            ("sslclient", usage != names::Usage::Server),
-            ("sslserver", usage != names::Usage::Client),
+            ("sslclient", usage != names::SERVER),
+            ("sslserver", usage != names::CLIENT),
         ] {
             let strict = ["verify", "-x509_strict", "-CAfile", &ca];
             let args = [&strict[..], &["-purpose", purpose, &cert]].concat();

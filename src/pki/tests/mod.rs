@@ -150,7 +150,7 @@ fn a_second_run_changes_nothing_and_files_are_private() {
         assert_eq!(first.key(name), second.key(name));
         assert_eq!(first.cert(name), loaded.cert(name));
     }
-    assert_eq!(first.service_account_key(), loaded.service_account_key());
+    assert_eq!(&first.service_account_key, &loaded.service_account_key);
     let mut files = 0;
     for dir in [pki.clone(), pki.join("etcd")] {
         assert_eq!(
@@ -251,7 +251,7 @@ fn lost_or_damaged_leaves_are_made_again() {
         ]
     );
     assert_eq!(second.key(Admin), first.key(Admin), "a good key is kept");
-    assert_eq!(second.service_account_pub(), first.service_account_pub());
+    assert_eq!(&second.service_account_pub, &first.service_account_pub);
     assert!(ensure(dir.path(), &spec()).unwrap().changed().is_empty());
 }
 
@@ -316,8 +316,8 @@ fn a_first_run_that_was_cut_short_is_completed() {
     let mut order: Vec<(String, &str)> = Vec::new();
     for name in CertName::ALL {
         if name == CertName::Apiserver {
-            order.push(("sa.key".into(), pki.service_account_key()));
-            order.push(("sa.pub".into(), pki.service_account_pub()));
+            order.push(("sa.key".into(), &*pki.service_account_key));
+            order.push(("sa.pub".into(), &*pki.service_account_pub));
         }
         order.push((files::key(name), pki.key(name)));
         order.push((files::cert(name), pki.cert(name)));
