@@ -74,22 +74,20 @@ impl Store {
         let home = given("KUBBY_HOME")?;
         let cache = given("KUBBY_CACHE")?;
         let data_home = std::env::var_os("XDG_DATA_HOME").is_some_and(|v| !v.is_empty());
+        let origin = match home {
+            Some(_) => HomeOrigin::KubbyHome,
+            None if data_home => HomeOrigin::DataHome,
+            None => HomeOrigin::Default,
+        };
+        let home = home.map_or_else(|| standard(dirs::data_dir(), "KUBBY_HOME"), Ok)?;
+        let cache = cache.map_or_else(|| standard(dirs::cache_dir(), "KUBBY_CACHE"), Ok)?;
         Ok(Store {
-            origin: match home {
-                Some(_) => HomeOrigin::KubbyHome,
-                None if data_home => HomeOrigin::DataHome,
-                None => HomeOrigin::Default,
-            },
-            no_wait: false,
-            made: Arc::default(),
-            home: fsutil::resolved(
-                &home.map_or_else(|| standard(dirs::data_dir(), "KUBBY_HOME"), Ok)?,
-            ),
-            cache: cache.map_or_else(|| standard(dirs::cache_dir(), "KUBBY_CACHE"), Ok)?,
+            origin,
+            ..Store::at(&home, &cache)
         })
     }
 
-    /// Fixed folders, for tests.
+    /// Fixed folders, as if `KUBBY_HOME` had named the home.
     pub fn at(home: &Path, cache: &Path) -> Self {
         Store {
             home: fsutil::resolved(home),
@@ -245,7 +243,7 @@ impl Store {
     /// # Errors
     /// [`Kind::Internal`] when the lock cannot be made.
     pub fn try_lock_profile(&self, name: &ProfileName) -> Result<Option<Lock>> {
-        self.try_lock(&format!("{name}.lock"))
+        Lock::try_acquire(&self.lock_file(&format!("{name}.lock"))?)
     }
 
     /// As [`Store::lock_shared`], but `None` when another kubby has the lock.
@@ -253,11 +251,7 @@ impl Store {
     /// # Errors
     /// As [`Store::try_lock_profile`].
     pub fn try_lock_shared(&self) -> Result<Option<Lock>> {
-        self.try_lock("_shared.lock")
-    }
-
-    fn try_lock(&self, file: &str) -> Result<Option<Lock>> {
-        Lock::try_acquire(&self.lock_file(file)?)
+        Lock::try_acquire(&self.lock_file("_shared.lock")?)
     }
 
     /// Whether another kubby works on a profile. Makes no file.
