@@ -174,6 +174,16 @@ impl Error {
         self
     }
 
+    /// Makes this the cause of an error of the same class with another message, which takes its details
+    /// and hints.
+    #[must_use]
+    pub fn wrapped(mut self, message: impl Into<String>) -> Self {
+        let mut outer = Error::new(self.kind(), message);
+        outer.inner.details = std::mem::take(&mut self.inner.details);
+        outer.inner.hints = std::mem::take(&mut self.inner.hints);
+        outer.with_source(self)
+    }
+
     /// Marks the virtual machine as dead: it does nothing any more until it is switched off and on.
     #[must_use]
     pub fn of_dead_machine(mut self) -> Self {

@@ -72,18 +72,15 @@ fn cannot(what: &str, path: &Path) -> String {
 
 /// Adds to an error of the pure functions which file it is about.
 fn on(path: &Path, error: Error) -> Error {
-    let mut outer = Error::new(error.kind(), cannot("edit", path));
-    for hint in error.hints() {
-        outer = outer.with_hint(hint.clone());
+    let error = error.wrapped(cannot("edit", path));
+    if !error.hints().is_empty() {
+        return error;
     }
-    if error.hints().is_empty() {
-        outer = outer.with_hint(format!(
-            "correct the file, or choose another one: export KUBECONFIG=$HOME/.kube/kubby; to see \
-             what kubectl makes of it: kubectl config view --kubeconfig {}",
-            path.display()
-        ));
-    }
-    outer.with_source(error)
+    error.with_hint(format!(
+        "correct the file, or choose another one: export KUBECONFIG=$HOME/.kube/kubby; to see what \
+         kubectl makes of it: kubectl config view --kubeconfig {}",
+        path.display()
+    ))
 }
 
 /// Reads the text of a kubeconfig file; `None` where there is no such file.
