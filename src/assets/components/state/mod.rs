@@ -104,19 +104,13 @@ fn fill(stage: &Stage, out: &Path) -> Result<usize> {
         port: ports::find_free(1, &BTreeSet::new())?[0],
     };
     run.write_credentials()?;
-    let objects = while_running(
-        |ends| run.etcd(ends),
-        |etcd_ended| {
-            while_running(
-                |ends| run.api_server(ends),
-                |api_ended| {
-                    run.wait(&|| etcd_ended() || api_ended())?;
-                    while_running(|ends| run.controllers(ends), |e| run.wait_for_accounts(e))
-                },
-            )?;
-            run.prune()
-        },
-    )?;
+    let objects = while_running(run.etcd(), |etcd_ended| {
+        while_running(run.api_server(), |api_ended| {
+            run.wait(&|| etcd_ended() || api_ended())?;
+            while_running(run.controllers(), |ended| run.wait_for_accounts(ended))
+        })?;
+        run.prune()
+    })?;
     take(&run.data(), out)?;
     Ok(objects)
 }
@@ -126,13 +120,11 @@ fn fill(stage: &Stage, out: &Path) -> Result<usize> {
 ///
 /// # Errors
 /// That of the program where it has ended by itself, else that of `work`.
-fn while_running<T>(
-    program: impl FnOnce(&Arc<AtomicBool>) -> Result<()> + Send,
-    work: impl FnOnce(&dyn Fn() -> bool) -> Result<T>,
-) -> Result<T> {
+fn while_running<T>(program: Tool, work: impl FnOnce(&dyn Fn() -> bool) -> Result<T>) -> Result<T> {
     let ends = Arc::new(AtomicBool::new(false));
     std::thread::scope(|scope| {
-        let running = scope.spawn(|| program(&ends));
+        let program = program.stop(Arc::clone(&ends));
+        let running = scope.spawn(|| program.run(None));
         let result = work(&|| running.is_finished());
         let by_itself = running.is_finished();
         ends.store(true, Ordering::Relaxed);

@@ -1,8 +1,6 @@
 //! The programs of a set on this host, with their files in a folder that is the user's alone.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::error::{Kind, Result, ResultExt};
@@ -40,33 +38,30 @@ impl Run<'_> {
         self.dir.join(name).to_string_lossy().into_owned()
     }
 
-    /// Returns a program that ends with this process, or when `ends` is set.
-    pub(super) fn service(&self, program: &str, ends: &Arc<AtomicBool>) -> Tool {
+    /// Returns a program that ends with this process.
+    fn service(&self, program: &str) -> Tool {
         Tool::new("setpriv", Kind::Assets)
             .args(["--pdeathsig", "KILL", "--"])
             .arg(self.bin.join(program))
-            .stop(Arc::clone(ends))
             .deadline(LIMIT * 2)
     }
 
-    /// Runs etcd under the name and the address that a node's etcd has, since its files hold them.
-    pub(super) fn etcd(&self, ends: &Arc<AtomicBool>) -> Result<()> {
-        let tool = self.service("etcd", ends);
-        tool.args(
-            Network::default()
-                .first_node()
-                .etcd_member(&self.data().to_string_lossy()),
-        )
-        .arg(format!("--listen-client-urls={}", self.endpoint()))
-        .arg(format!("--listen-peer-urls=unix://{}", self.path("peer")))
-        .args(["--unsafe-no-fsync", "--log-level=warn"])
-        .run(None)
-        .map(drop)
+    /// Returns etcd under the name and the address that a node's etcd has, since its files hold them.
+    pub(super) fn etcd(&self) -> Tool {
+        let data = self.data();
+        let member = Network::default()
+            .first_node()
+            .etcd_member(&data.to_string_lossy());
+        self.service("etcd")
+            .args(member)
+            .arg(format!("--listen-client-urls={}", self.endpoint()))
+            .arg(format!("--listen-peer-urls=unix://{}", self.path("peer")))
+            .args(["--unsafe-no-fsync", "--log-level=warn"])
     }
 
-    pub(super) fn api_server(&self, ends: &Arc<AtomicBool>) -> Result<()> {
+    pub(super) fn api_server(&self) -> Tool {
         let network = Network::default();
-        self.service("kube-apiserver", ends)
+        self.service("kube-apiserver")
             .arg(format!("--etcd-servers={}", self.endpoint()))
             .arg("--bind-address=127.0.0.1")
             // It takes none of the loopback; who finds it there is not asked for.
@@ -82,8 +77,6 @@ impl Run<'_> {
             .arg(self.file("service-account-key-file", "sa.pub"))
             .arg(self.file("service-account-signing-key-file", "sa.key"))
             .arg(format!("--service-cluster-ip-range={}", network.services))
-            .run(None)
-            .map(drop)
     }
 
     /// Writes a key to sign with, and the tokens of two users: one who may ask whether all is ready
@@ -120,9 +113,9 @@ impl Run<'_> {
         config.to_string()
     }
 
-    pub(super) fn controllers(&self, ends: &Arc<AtomicBool>) -> Result<()> {
+    pub(super) fn controllers(&self) -> Tool {
         let network = Network::default();
-        self.service("kube-controller-manager", ends)
+        self.service("kube-controller-manager")
             .arg(self.file("kubeconfig", "controllers"))
             .arg("--secure-port=0")
             .arg("--leader-elect=false")
@@ -135,8 +128,6 @@ impl Run<'_> {
             .arg(format!("--cluster-cidr={}", network.pods))
             .arg(format!("--service-cluster-ip-range={}", network.services))
             .args(["--kube-api-qps=1000", "--kube-api-burst=1000"])
-            .run(None)
-            .map(drop)
     }
 
     pub(super) fn program(&self, name: &str) -> String {
