@@ -143,16 +143,14 @@ impl Client {
 /// Returns the reason for which a request got no answer.
 fn classify(error: ureq::Error) -> Refusal {
     use ureq::Error as E;
-    let unreachable = match &error {
-        E::HostNotFound | E::ConnectionFailed | E::ConnectProxyFailed(_) => true,
-        E::Timeout(Timeout::Resolve | Timeout::Connect) => true,
-        E::Io(e) => no_connection(e),
-        _ => false,
-    };
-    if unreachable {
-        return Refusal::Final(Failure::Unreachable, Some(error));
-    }
     match &error {
+        E::HostNotFound
+        | E::ConnectionFailed
+        | E::ConnectProxyFailed(_)
+        | E::Timeout(Timeout::Resolve | Timeout::Connect) => {
+            Refusal::Final(Failure::Unreachable, Some(error))
+        }
+        E::Io(e) if no_connection(e) => Refusal::Final(Failure::Unreachable, Some(error)),
         E::Timeout(_) => Refusal::Transient(Failure::Cut, Some(error)),
         // rustls reports an untrusted certificate as invalid data.
         E::Io(e) if e.kind() != io::ErrorKind::InvalidData => {

@@ -46,7 +46,14 @@ pub fn fetch_to_file(
 ) -> Result<()> {
     let attempt = || {
         let reader = ResumingReader::open(url, ANYTHING, Arc::clone(sink), limits.clone())?;
-        write_verified(reader, url, dest, expected)
+        let reader = VerifyingReader::new(reader, expected, url);
+        let read_failed = || format!("cannot read {}", printable(url));
+        let fail = || format!("cannot write {}", dest.display());
+        let mut file = WholeFile::create(dest, 0o600).context(Kind::Assets, fail)?;
+        copy(reader, &mut file, read_failed, fail, |_| Ok(()))?;
+        file.set_mode(0o644)
+            .and_then(|()| file.finish())
+            .context(Kind::Assets, fail)
     };
     match attempt() {
         Err(e) if failure(&e) == Some(Failure::Changed) => attempt(),
@@ -85,17 +92,4 @@ pub(crate) fn fetch_bytes(
         return Err(Error::assets(message));
     }
     Ok(bytes)
-}
-
-/// Copies `reader` to `dest` by a temporary file beside it, which is renamed when the content
-/// has the SHA-256 `expected`; `what` names the content in errors.
-fn write_verified(reader: impl Read, what: &str, dest: &Path, expected: &str) -> Result<()> {
-    let fail = || format!("cannot write {}", dest.display());
-    let mut file = WholeFile::create(dest, 0o600).context(Kind::Assets, fail)?;
-    let reader = VerifyingReader::new(reader, expected, what);
-    let read_failed = || format!("cannot read {}", printable(what));
-    copy(reader, &mut file, read_failed, fail, |_| Ok(()))?;
-    file.set_mode(0o644)
-        .and_then(|()| file.finish())
-        .context(Kind::Assets, fail)
 }
