@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::catalog::{self, COREDNS_VERSION, ETCD_VERSION, KUBERNETES_PROGRAMS, PAUSE_VERSION};
-use super::parallel::{self, Sum};
 use super::set::Request;
 use super::stage::Stage;
-use super::{archive, oci, registry};
+use super::{archive, oci, parallel, registry};
 use crate::assets::download::{self, Failure, Limits, failure};
 use crate::assets::version::KubernetesVersion;
 use crate::error::{Error, Kind, Result, ResultExt};
@@ -45,12 +44,6 @@ struct Item {
     dest: PathBuf,
     /// The members to take out of it, and where to; none for a program of Kubernetes.
     members: Vec<(String, PathBuf)>,
-}
-
-impl Item {
-    fn is_kubernetes(&self) -> bool {
-        self.members.is_empty()
-    }
 }
 
 fn items(mirror: Option<&str>, version: KubernetesVersion, arch: &str, stage: &Stage) -> Vec<Item> {
@@ -137,18 +130,13 @@ fn fetch(items: &[Item], request: &Request, stage: &Stage, step: &Step) -> Resul
             Error::assets(format!("{from}: {why}"))
         })
     })?;
-    let image = registry::Image {
-        name: "pause",
-        tag: PAUSE_VERSION,
-        arch: catalog::arch()?,
-    };
     let (reference, out) = (catalog::reference("pause")?, stage.image("pause"));
     let registry = base(request.binary_mirror, "https://registry.k8s.io");
-    registry::fetch(registry, &image, reference, &out, &limits)?;
-    let sum = Sum::new(step.sink(), items.len());
+    registry::fetch(registry, "pause", PAUSE_VERSION, reference, &out, &limits)?;
+    let sinks = parallel::parts(&step.sink(), items.len());
     parallel::for_each(WIDTH, items, &limits.stop, |index, item| {
-        let sink = sum.part(index);
-        download::fetch_to_file(&item.url, &item.dest, &sums[index], &sink, &limits)
+        let (sum, sink) = (&sums[index], &sinks[index]);
+        download::fetch_to_file(&item.url, &item.dest, sum, sink, &limits)
             .map_err(|e| explain(item, e))
     })
     .map(drop)
@@ -157,7 +145,7 @@ fn fetch(items: &[Item], request: &Request, stage: &Stage, step: &Step) -> Resul
 /// Explains a missing Kubernetes program: that version does not exist.
 fn explain(error: Error, item: &Item, request: &Request) -> Error {
     let version = request.version;
-    if !item.is_kubernetes() || failure(&error) != Some(Failure::NotFound) {
+    if !item.members.is_empty() || failure(&error) != Some(Failure::NotFound) {
         return error;
     }
     let message = match request.binary_mirror {

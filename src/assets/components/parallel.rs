@@ -43,53 +43,44 @@ pub(super) fn for_each<I: Sync, O: Send>(
     results.into_iter().map(|(_, result)| result).collect()
 }
 
-/// Adds up the bytes of several downloads for one step.
-pub(super) struct Sum {
-    sink: Arc<dyn StepSink>,
-    parts: Mutex<Vec<(u64, Option<u64>)>>,
-}
-
-impl Sum {
-    pub(super) fn new(sink: Arc<dyn StepSink>, parts: usize) -> Arc<Self> {
-        Arc::new(Sum {
-            sink,
-            parts: Mutex::new(vec![(0, None); parts]),
-        })
-    }
-
-    /// Returns the sink for one of the downloads.
-    pub(super) fn part(self: &Arc<Self>, index: usize) -> Arc<dyn StepSink> {
+/// Returns the sinks of several downloads, whose bytes are added up for one step.
+pub(super) fn parts(sink: &Arc<dyn StepSink>, count: usize) -> Vec<Arc<dyn StepSink>> {
+    let bytes = Arc::new(Mutex::new(vec![(0, None); count]));
+    let part = |index| -> Arc<dyn StepSink> {
         Arc::new(Part {
-            sum: Arc::clone(self),
+            sink: Arc::clone(sink),
+            bytes: Arc::clone(&bytes),
             index,
         })
-    }
+    };
+    (0..count).map(part).collect()
 }
 
+/// The bytes of a download that are done, and their total.
+type Bytes = (u64, Option<u64>);
+
+/// The sink of one of the downloads. The step is ended by its owner, once.
 struct Part {
-    sum: Arc<Sum>,
+    sink: Arc<dyn StepSink>,
+    /// Those of all downloads.
+    bytes: Arc<Mutex<Vec<Bytes>>>,
     index: usize,
 }
 
 impl StepSink for Part {
     fn detail(&self, text: &str) {
-        self.sum.sink.detail(text);
+        self.sink.detail(text);
     }
 
     fn bytes(&self, done: u64, total: Option<u64>) {
         // Reported under the lock, so that the sum never seems to go back.
-        let mut parts = lock(&self.sum.parts);
-        parts[self.index] = (done, total);
-        let done = parts.iter().map(|(done, _)| done).sum();
+        let mut all = lock(&self.bytes);
+        all[self.index] = (done, total);
+        let done = all.iter().map(|(done, _)| done).sum();
         // Unknown until every part has begun.
-        let total = parts.iter().map(|(_, total)| *total).sum();
-        self.sum.sink.bytes(done, total);
+        let total = all.iter().map(|(_, total)| *total).sum();
+        self.sink.bytes(done, total);
     }
-
-    // The step is ended by its owner, once.
-    fn done(&self, _summary: &str) {}
-    fn skipped(&self, _summary: &str) {}
-    fn failed(&self) {}
 }
 
 #[cfg(test)]
@@ -148,10 +139,11 @@ mod tests {
             fn failed(&self) {}
         }
         let last = Arc::new(Last::default());
-        let sum = Sum::new(last.clone(), 2);
-        sum.part(0).bytes(3, Some(10));
+        let sink: Arc<dyn StepSink> = last.clone();
+        let parts = parts(&sink, 2);
+        parts[0].bytes(3, Some(10));
         assert_eq!(*lock(&last.0), (3, None));
-        sum.part(1).bytes(4, Some(20));
+        parts[1].bytes(4, Some(20));
         assert_eq!(*lock(&last.0), (7, Some(30)));
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::oci;
+use super::{catalog, oci};
 use crate::assets::download::{self, Limits, VerifyingReader};
 use crate::error::{Error, Kind, Result, ResultExt};
 
@@ -18,31 +18,27 @@ const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json";
 
-/// The image to fetch.
-pub(super) struct Image<'a> {
-    pub name: &'a str,
-    pub tag: &'a str,
-    pub arch: &'a str,
-}
-
-/// Fetches `image` from the registry at `base` and writes it to `out` under the name `as_name`.
+/// Fetches the image `name` with this tag, for this host's architecture, from the registry at `base`
+/// and writes it to `out` under the name `as_name`.
 /// Whatever is named by a digest is checked against it.
 pub(super) fn fetch(
     base: &str,
-    image: &Image,
+    name: &str,
+    tag: &str,
     as_name: &str,
     out: &Path,
     limits: &Limits,
 ) -> Result<()> {
-    let root = format!("{base}/v2/{}", image.name);
+    let arch = catalog::arch()?;
+    let root = format!("{base}/v2/{name}");
     let shown = download::printable(&root);
     let bad = |why: &str| {
-        let message = format!("cannot use the image {shown}:{}: {why}", image.tag);
+        let message = format!("cannot use the image {shown}:{tag}: {why}");
         Error::assets(message)
     };
     let parse = |bytes: &[u8]| -> Result<Value> {
         serde_json::from_slice(bytes).context(Kind::Assets, || {
-            format!("{shown}/manifests/{} is not JSON", image.tag)
+            format!("{shown}/manifests/{tag} is not JSON")
         })
     };
     let get = |url: &str, most: u64| download::fetch_bytes(url, ACCEPT, most, limits);
@@ -56,14 +52,14 @@ pub(super) fn fetch(
         Ok::<Vec<u8>, Error>(bytes)
     };
 
-    let tagged = get(&format!("{root}/manifests/{}", image.tag), MOST_MANIFEST)?;
+    let tagged = get(&format!("{root}/manifests/{tag}"), MOST_MANIFEST)?;
     let top = parse(&tagged)?;
     let (manifest, bytes) = match top["manifests"].as_array() {
         Some(all) => {
             let wanted = all
                 .iter()
-                .find(|m| is_for(m, image.arch))
-                .ok_or_else(|| bad(&format!("there is none for linux/{}", image.arch)))?;
+                .find(|m| is_for(m, arch))
+                .ok_or_else(|| bad(&format!("there is none for linux/{arch}")))?;
             let bytes = verified("manifests", wanted, MOST_MANIFEST)?;
             (parse(&bytes)?, bytes)
         }
