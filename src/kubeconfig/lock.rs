@@ -100,10 +100,9 @@ fn remove_left(name: &Path) -> bool {
         // A file system without locks: the slower process finds another file, or none.
         Err(TryLockError::Error(_)) => {}
     }
-    let same = match (file.metadata(), fs::metadata(name)) {
-        (Ok(a), Ok(b)) => (a.ino(), a.dev()) == (b.ino(), b.dev()),
-        _ => false,
-    };
+    let same = file
+        .metadata()
+        .is_ok_and(|a| fs::metadata(name).is_ok_and(|b| (a.ino(), a.dev()) == (b.ino(), b.dev())));
     same && fs::remove_file(name).is_ok()
 }
 
