@@ -89,7 +89,7 @@ impl Site {
             quiet: false,
             verbose: false,
         });
-        let image = node_image::ensure(user.cache(), progress.as_ref())?;
+        let image = node_image::build(user.cache(), false, progress.as_ref())?;
         let request = components::Request {
             version: version::DEFAULT,
             source: components::Source::Auto,

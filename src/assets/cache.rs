@@ -10,7 +10,8 @@ use crate::fsutil::{self, Lock};
 /// A folder of entries.
 #[derive(Debug)]
 pub(super) struct Cache {
-    root: PathBuf,
+    /// The folder itself.
+    pub(super) root: PathBuf,
 }
 
 impl Cache {
@@ -22,11 +23,6 @@ impl Cache {
         let root = cache.join(name);
         fsutil::create_private_dir(&root)?;
         Ok(Cache { root })
-    }
-
-    /// Returns the folder itself.
-    pub(super) fn root(&self) -> &Path {
-        &self.root
     }
 
     /// Takes the lock that a process holds while it makes or removes entries of `name`; `waiting` is
@@ -80,14 +76,6 @@ impl Cache {
             .context(Kind::Internal, || {
                 format!("cannot make a folder in {}", self.root.display())
             })
-    }
-
-    /// Makes a private folder for files from elsewhere. It is removed when it is dropped.
-    ///
-    /// # Errors
-    /// [`Kind::Internal`] when it cannot be made.
-    pub(super) fn staging(&self) -> Result<tempfile::TempDir> {
-        fsutil::staging_dir(&self.root)
     }
 
     /// Makes a folder the entry `name`, in place of one with the same name.

@@ -191,7 +191,7 @@ impl Backend for Real {
                 Some((source, sha256)) => {
                     node_image::prebuilt(source, sha256, request.components.cache, progress)
                 }
-                None => node_image::ensure(request.components.cache, progress),
+                None => node_image::build(request.components.cache, false, progress),
             };
             let components = components.join().unwrap_or_else(|_| {
                 Err(Error::internal("getting the components ended in a panic"))

@@ -18,7 +18,7 @@ pub mod assets {
         };
     }
     pub mod node_image {
-        pub use crate::assets::node_image::{KERNEL_ARGUMENTS, NodeImage, ensure};
+        pub use crate::assets::node_image::{KERNEL_ARGUMENTS, NodeImage, build};
     }
     pub mod version {
         pub use crate::assets::version::{DEFAULT, KubernetesVersion};

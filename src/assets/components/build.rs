@@ -3,13 +3,12 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::catalog::{KUBERNETES_PROGRAMS, PAUSE_VERSION};
-use super::go::{COMPLETE, Go, GoFailure, Job, READ, classify, explain};
+use super::go::{self, COMPLETE, Go, GoFailure, Job, READ, classify, explain};
 use super::stage::Stage;
 use super::{extras, gomod, oci, seed};
-use crate::assets::recipes;
 use crate::assets::version::KubernetesVersion;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::progress::Progress;
@@ -22,33 +21,22 @@ pub(super) fn stage(
     progress: &dyn Progress,
 ) -> Result<()> {
     let step = progress.step(&format!("Build the Kubernetes {version} components"));
-    let started = Instant::now();
-    let source = stage.work.join("source");
-    recipes::unpack("components", &source)?;
-    let go = Go {
-        source,
-        logs,
-        label: version.to_string(),
-        sink: step.sink(),
-    };
-    let mode = require(version, &go)?;
-    go.build_all(&jobs(version, mode, stage))?;
-
-    link("etcd", &stage.bin.join("etcdctl"))?;
-    for name in KUBERNETES_PROGRAMS
-        .iter()
-        .filter(|name| **name != "kubectl")
-    {
-        link("kube", &stage.bin.join(name))?;
-    }
-    for name in ["pause", "coredns"] {
-        let path = stage.work.join(name);
-        oci::pack(&oci::Program::alone(&path), name, stage)?;
-    }
-    extras::pack(&extras::ALL.iter().collect::<Vec<_>>(), stage)?;
-    seed::make(stage, step.sink())?;
-    step.done(format!("in {} s", started.elapsed().as_secs()));
-    Ok(())
+    go::in_step(version, stage, logs, step, |go, stage| {
+        let mode = require(version, go)?;
+        go.build_all(&jobs(version, mode, stage))?;
+        link("etcd", &stage.bin.join("etcdctl"))?;
+        for name in KUBERNETES_PROGRAMS {
+            if name != "kubectl" {
+                link("kube", &stage.bin.join(name))?;
+            }
+        }
+        for name in ["pause", "coredns"] {
+            let path = stage.work.join(name);
+            oci::pack(&oci::Program::alone(&path), name, stage)?;
+        }
+        extras::pack(&extras::ALL.iter().collect::<Vec<_>>(), stage)?;
+        seed::make(stage, Arc::clone(&go.sink))
+    })
 }
 
 /// Returns what to build, in order: first the smallest, which shows within seconds where the set-up

@@ -17,13 +17,8 @@ use crate::fsutil;
 use crate::progress::Progress;
 use crate::units::human_bytes;
 
-/// The result of [`look_up`].
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    pub set: Option<ComponentSet>,
-    /// Damaged entries with the reason.
-    pub corrupt: Vec<(PathBuf, Error)>,
-}
+/// A damaged entry of the cache, with the reason.
+pub(super) type Damaged = (PathBuf, Error);
 
 /// Opens the folder `components` of kubby's cache.
 pub(super) fn open(cache: &Path) -> Result<Cache> {
@@ -57,7 +52,7 @@ pub(crate) fn load(
     version: KubernetesVersion,
     key: &str,
 ) -> Result<Option<ComponentSet>> {
-    let entry = open(cache)?.root().join(name(version, key)?);
+    let entry = open(cache)?.root.join(name(version, key)?);
     if !entry.is_dir() {
         return Ok(None);
     }
@@ -71,7 +66,7 @@ pub(crate) fn load(
 /// # Errors
 /// [`Kind::Internal`] when it cannot be made.
 pub(crate) fn staging(cache: &Path) -> Result<tempfile::TempDir> {
-    open(cache)?.staging()
+    fsutil::staging_dir(&open(cache)?.root)
 }
 
 /// Moves a set from a [`staging`] folder into the cache, in place of one with the same key: a key
@@ -96,20 +91,21 @@ pub(crate) fn import(
     publish(&cache, version, &staged.keep(), manifest)
 }
 
-/// Searches for a set made from one of `wanted`, the first of them preferred.
+/// Searches for a set made from one of `wanted`, the first of them preferred. Returns the damaged
+/// entries as well, with the reasons.
 pub(super) fn look_up(
     cache: &Cache,
     version: KubernetesVersion,
     wanted: &[Inputs],
-) -> Result<Found> {
-    let mut found = Found::default();
+) -> Result<(Option<ComponentSet>, Vec<Damaged>)> {
+    let (mut set, mut corrupt) = (None, Vec::new());
     let mut best = wanted.len();
     for path in cache.entries(&format!("{version}-"))? {
         let manifest = match Manifest::read(&path) {
             Ok(Some(manifest)) => manifest,
             Ok(None) => continue,
             Err(why) => {
-                found.corrupt.push((path, why));
+                corrupt.push((path, why));
                 continue;
             }
         };
@@ -124,14 +120,14 @@ pub(super) fn look_up(
                 }
                 if rank < best {
                     best = rank;
-                    found.set = Some(now.set(version, &path));
+                    set = Some(now.set(version, &path));
                 }
             }
             Err(why) if why.kind() == Kind::Interrupted => return Err(why),
-            Err(why) => found.corrupt.push((path, why)),
+            Err(why) => corrupt.push((path, why)),
         }
     }
-    Ok(found)
+    Ok((set, corrupt))
 }
 
 /// Makes a set: `fill` puts the programs and images into the stage and names the images. The

@@ -33,10 +33,10 @@ pub fn ensure(request: &Request, progress: &dyn Progress) -> Result<ComponentSet
         let step = progress.step(&format!("Kubernetes {version} components"));
         step.skipped(format!("cached ({})", set.origin));
     };
-    let found = cache::look_up(&cache, version, &wanted)?;
-    if let (Some(set), []) = (&found.set, &found.corrupt[..]) {
-        cached(set);
-        return Ok(set.clone());
+    let (found, corrupt) = cache::look_up(&cache, version, &wanted)?;
+    if let Some(set) = found.filter(|_| corrupt.is_empty()) {
+        cached(&set);
+        return Ok(set);
     }
     let _lock = cache.lock(&version.to_string(), |lock| {
         progress.note(&format!(
@@ -45,15 +45,15 @@ pub fn ensure(request: &Request, progress: &dyn Progress) -> Result<ComponentSet
         ));
     })?;
     // The process that had the lock may have made them meanwhile.
-    let found = cache::look_up(&cache, version, &wanted)?;
-    for (path, why) in &found.corrupt {
+    let (found, corrupt) = cache::look_up(&cache, version, &wanted)?;
+    for (path, why) in &corrupt {
         progress.warn(&format!(
             "the cached components in {} are damaged ({why}); they are removed",
             path.display()
         ));
         crate::fsutil::remove_all(path)?;
     }
-    if let Some(set) = found.set {
+    if let Some(set) = found {
         cached(&set);
         return Ok(set);
     }
@@ -79,11 +79,11 @@ fn make(
     progress: &dyn Progress,
 ) -> Result<ComponentSet> {
     let version = request.version;
-    let logs = cache.root().join("logs");
+    let logs = cache.root.join("logs");
     crate::fsutil::create_private_dir(&logs)?;
     if let Some(programs) = local {
         let inputs = Inputs {
-            go: go_for(&programs.lacks)?,
+            go: extras::go_version(&programs.lacks)?,
             ..programs.inputs.clone()
         };
         return cache::make(cache, version, &inputs, progress, |stage| {
@@ -129,7 +129,7 @@ fn download(
         .extras
         .map_or_else(|| extras::ALL.iter().collect(), extras::missing_in);
     // Go first, so that a host without it downloads nothing.
-    let inputs = download_inputs(request, go_for(&lacks)?)?;
+    let inputs = download_inputs(request, extras::go_version(&lacks)?)?;
     cache::make(cache, version, &inputs, progress, |stage| {
         official::stage(request, stage, progress)?;
         if let Some(dir) = request.extras {
@@ -141,14 +141,6 @@ fn download(
 
 fn download_inputs(request: &Request, go: Option<String>) -> Result<Inputs> {
     Inputs::download(request.version, request.binary_mirror, request.extras, go)
-}
-
-/// Returns the version of the Go that is needed to build `extras`, if there are any.
-fn go_for(extras: &[&extras::Extra]) -> Result<Option<String>> {
-    match extras {
-        [] => Ok(None),
-        some => extras::go_version(some).map(Some),
-    }
 }
 
 /// Returns the error of a build that was tried since the downloads were out of reach: it names

@@ -4,12 +4,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use super::catalog::BUILDCTL;
-use super::go::{self, Go, Job, READ};
+use super::go::{self, Job, READ};
 use super::stage::Stage;
 use super::{oci, seed};
 use crate::assets::recipes;
@@ -140,7 +140,7 @@ pub(super) fn digest() -> String {
         let recipe = recipes::digest(&format!("components/{}", extra.module));
         hash.update(format!("{extra:?} {recipe}\n"));
     }
-    hash.update(seed::digest());
+    hash.update(recipes::digest(&format!("components/{}", seed::MODULE)));
     hex(&hash.finalize())
 }
 
@@ -151,12 +151,15 @@ pub(super) fn missing_in(dir: &Path) -> Vec<&'static Extra> {
         .collect()
 }
 
-/// Returns the version of the Go that will build `extras`.
+/// Returns the version of the Go that will build `extras`, if there are any.
 ///
 /// # Errors
 /// [`Kind::Assets`] without Go.
-pub(super) fn go_version(extras: &[&Extra]) -> Result<String> {
-    go::version().map_err(|e| no_go(extras, e))
+pub(super) fn go_version(extras: &[&Extra]) -> Result<Option<String>> {
+    if extras.is_empty() {
+        return Ok(None);
+    }
+    go::version().map(Some).map_err(|e| no_go(extras, e))
 }
 
 /// Puts in front of the error what Go is needed for.
@@ -204,22 +207,13 @@ pub(super) fn build(
         return Ok(());
     }
     let step = progress.step("Build the programs of the add-ons");
-    let started = Instant::now();
-    let source = stage.work.join("source");
-    recipes::unpack("components", &source)?;
-    let go = Go {
-        source,
-        logs,
-        label: version.to_string(),
-        sink: step.sink(),
-    };
-    let mut jobs: Vec<Job> = extras.iter().map(|extra| extra.job(stage)).collect();
-    jobs.push(seed::job(stage));
-    go.build_all(&jobs)?;
-    pack(extras, stage)?;
-    seed::make(stage, step.sink())?;
-    step.done(format!("in {} s", started.elapsed().as_secs()));
-    Ok(())
+    go::in_step(version, stage, logs, step, |go, stage| {
+        let mut jobs: Vec<Job> = extras.iter().map(|extra| extra.job(stage)).collect();
+        jobs.push(seed::job(stage));
+        go.build_all(&jobs)?;
+        pack(extras, stage)?;
+        seed::make(stage, Arc::clone(&go.sink))
+    })
 }
 
 /// Makes the images of those programs that have been built.

@@ -3,11 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::stage::Stage;
 use super::{catalog, parallel};
+use crate::assets::recipes;
+use crate::assets::version::KubernetesVersion;
 use crate::error::{Error, Kind, Result};
-use crate::progress::StepSink;
+use crate::progress::{Step, StepSink};
 use crate::tool::Tool;
 
 /// On two slow cores the biggest program takes a quarter of this.
@@ -55,6 +58,28 @@ pub(super) struct Go<'a> {
     /// Begins the names of the logs.
     pub label: String,
     pub sink: Arc<dyn StepSink>,
+}
+
+/// Runs `build` with Go set up for this version's recipes in the stage, as one step.
+pub(super) fn in_step(
+    version: KubernetesVersion,
+    stage: &mut Stage,
+    logs: &Path,
+    step: Step,
+    build: impl FnOnce(&Go, &mut Stage) -> Result<()>,
+) -> Result<()> {
+    let started = Instant::now();
+    let source = stage.work.join("source");
+    recipes::unpack("components", &source)?;
+    let go = Go {
+        source,
+        logs,
+        label: version.to_string(),
+        sink: step.sink(),
+    };
+    build(&go, stage)?;
+    step.done(format!("in {} s", started.elapsed().as_secs()));
+    Ok(())
 }
 
 impl Go<'_> {
@@ -109,19 +134,13 @@ pub(super) fn explain(error: Error, message: &str) -> Error {
     } else {
         message.to_owned()
     };
-    let mut out = Error::new(error.kind(), message);
-    for (title, text) in error.details() {
-        out = out.with_detail(title, text);
+    let error = error.wrapped(message);
+    if !unreachable {
+        return error;
     }
-    for hint in error.hints() {
-        out = out.with_hint(hint);
-    }
-    if unreachable {
-        out = out.with_hint(
-            "check the network and GOPROXY, or bring the components along with --components DIR",
-        );
-    }
-    out.with_source(error)
+    error.with_hint(
+        "check the network and GOPROXY, or bring the components along with --components DIR",
+    )
 }
 
 /// The reason for which Go failed, as far as its output shows it.

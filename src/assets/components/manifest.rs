@@ -88,19 +88,17 @@ impl Manifest {
     /// # Errors
     /// [`Kind::Assets`] when it is damaged or of another format; [`Kind::Interrupted`] on Ctrl-C.
     pub(super) fn verified(dir: &Path) -> Result<Self> {
-        let unknown = "is of a format that this kubby does not know";
-        Self::read(dir)
-            .and_then(|manifest| {
-                manifest.ok_or_else(|| Error::assets(format!("{MANIFEST} {unknown}")))
-            })
-            .and_then(|manifest| manifest.check(dir))
-            .map_err(|e| match e.kind() {
-                Kind::Assets => Error::assets(format!(
-                    "the components in {} are damaged: {e}",
-                    dir.display()
-                )),
-                _ => e,
-            })
+        let manifest = Self::read(dir).and_then(|manifest| match manifest {
+            Some(manifest) => manifest.check(dir),
+            None => Err(Error::assets(format!(
+                "{MANIFEST} is of a format that this kubby does not know"
+            ))),
+        });
+        let place = dir.display();
+        manifest.map_err(|e| match e.kind() {
+            Kind::Assets => Error::assets(format!("the components in {place} are damaged: {e}")),
+            _ => e,
+        })
     }
 
     /// Writes it into `dir`.

@@ -1,13 +1,11 @@
 //! A containerd store with images unpacked in it, as a part of the volume: a new node takes it over
 //! instead of importing the images, which costs an emulated one ten seconds.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::go::{Job, READ};
 use super::stage::Stage;
-use crate::assets::recipes;
 use crate::error::{Kind, Result};
 use crate::progress::StepSink;
 use crate::tool::Tool;
@@ -21,24 +19,15 @@ const SANDBOX: &str = "pause";
 /// The images that every cluster runs by default, by the archives' names.
 const SEEDED: [&str; 3] = [SANDBOX, "coredns", "storage"];
 
-/// Changes when what it is built from does.
-pub(super) fn digest() -> String {
-    recipes::digest(&format!("components/{MODULE}"))
-}
-
 /// Returns the job that builds its program.
 pub(super) fn job(stage: &Stage) -> Job {
     Job {
         module: MODULE,
         package: ".",
-        out: program(stage),
+        out: stage.work.join(MODULE),
         stamp: String::new(),
         mode: READ,
     }
-}
-
-fn program(stage: &Stage) -> PathBuf {
-    stage.work.join(MODULE)
 }
 
 /// Makes the store out of those images that are in the stage. One that cannot be unpacked without
@@ -52,7 +41,7 @@ pub(super) fn make(stage: &Stage, sink: Arc<dyn StepSink>) -> Result<()> {
         .into_iter()
         .filter(|name| images.contains_key(*name))
         .map(|name| stage.image(name));
-    Tool::new(program(stage).to_string_lossy(), Kind::Assets)
+    Tool::new(stage.work.join(MODULE).to_string_lossy(), Kind::Assets)
         .arg("-out")
         .arg(stage.images.with_file_name("containerd"))
         .arg("-sandbox")
@@ -67,6 +56,7 @@ pub(super) fn make(stage: &Stage, sink: Arc<dyn StepSink>) -> Result<()> {
 mod tests {
     use super::*;
     use crate::addon;
+    use crate::assets::recipes;
 
     #[test]
     fn what_every_cluster_runs_is_seeded() {

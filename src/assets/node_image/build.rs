@@ -38,22 +38,13 @@ const KEYRING: (&str, &str) = (
     "debian-archive-keyring",
 );
 
-/// Returns the node image of this kubby's recipe: from the cache, or built if it is not there.
-/// Touches no network when it is there.
+/// Returns the node image of this kubby's recipe: from the cache, or built if it is not there or
+/// `force` is set, which brings the packages up to date. Touches no network when it is there.
 ///
 /// # Errors
 /// [`Kind::Preflight`] when the host lacks programs or room for a build; [`Kind::Assets`] when
 /// the build fails; [`Kind::Interrupted`] on Ctrl-C.
-pub fn ensure(cache: &Path, progress: &dyn Progress) -> Result<NodeImage> {
-    build(cache, false, progress)
-}
-
-/// Does what [`ensure`] does; with `force` the image is built even where one is cached, which
-/// brings the packages up to date.
-///
-/// # Errors
-/// As [`ensure`].
-pub(crate) fn build(cache: &Path, force: bool, progress: &dyn Progress) -> Result<NodeImage> {
+pub fn build(cache: &Path, force: bool, progress: &dyn Progress) -> Result<NodeImage> {
     let store = Store::open(cache)?;
     let inputs = inputs();
     if !force && let Some(image) = store.find(&inputs, progress)? {
@@ -63,7 +54,7 @@ pub(crate) fn build(cache: &Path, force: bool, progress: &dyn Progress) -> Resul
         let step = progress.step("Build the node image");
         check_host(&store, &Host::this())?;
         // Not in `dir`, so that it outlives a failed build.
-        let log = store.cache.root().join(format!("{inputs}.log"));
+        let log = store.cache.root.join(format!("{inputs}.log"));
         run_recipe(dir, &log, step.sink())?;
         let size = std::fs::metadata(dir.join(manifest::DISK)).map_or(0, |m| m.len());
         step.done(human_bytes(size));
@@ -199,7 +190,7 @@ impl Host<'_> {
 
 fn check_host(store: &Store, host: &Host<'_>) -> Result<()> {
     host.check()?;
-    let (cache, temporary) = (store.cache.root(), &*temporary());
+    let (cache, temporary) = (&*store.cache.root, &*temporary());
     let device = |path: &Path| std::fs::metadata(path).map(|meta| meta.dev()).ok();
     let same = device(cache) == device(temporary);
     for (path, needed) in needs(cache, temporary, same) {
@@ -328,7 +319,7 @@ mod tests {
                 Ok(())
             })
             .unwrap();
-        assert_eq!(ensure(cache.path(), &Silent).unwrap(), made);
+        assert_eq!(build(cache.path(), false, &Silent).unwrap(), made);
     }
 
     /// The real thing: a minute, the network and 3 GiB of disk. `cargo test -- --ignored`.
@@ -336,7 +327,7 @@ mod tests {
     #[ignore = "downloads packages and builds a whole image"]
     fn the_recipe_builds_an_image_that_prebuilt_takes() {
         let cache = tempfile::tempdir().unwrap();
-        let image = ensure(cache.path(), &Silent).unwrap();
+        let image = build(cache.path(), false, &Silent).unwrap();
         let file = cache.path().join("node.qcow2.gz");
         let sha256 = super::super::export(&image, &file, true, &Silent).unwrap();
         let other = tempfile::tempdir().unwrap();

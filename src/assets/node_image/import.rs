@@ -6,6 +6,7 @@ use super::store::Store;
 use super::{NodeImage, manifest, qcow2};
 use crate::assets::record;
 use crate::error::{Error, Kind, Result};
+use crate::fsutil;
 
 /// Returns the intact image with this key, if it is in the cache.
 ///
@@ -13,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 /// [`Kind::Internal`] when the cache cannot be used, [`Kind::Interrupted`].
 pub(crate) fn load(cache: &Path, key: &str) -> Result<Option<NodeImage>> {
     check_key(key)?;
-    let dir = Store::open(cache)?.cache.root().join(key);
+    let dir = Store::open(cache)?.cache.root.join(key);
     if !dir.is_dir() {
         return Ok(None);
     }
@@ -25,7 +26,7 @@ pub(crate) fn load(cache: &Path, key: &str) -> Result<Option<NodeImage>> {
 /// # Errors
 /// [`Kind::Internal`] when it cannot be made.
 pub(crate) fn staging(cache: &Path) -> Result<tempfile::TempDir> {
-    Store::open(cache)?.cache.staging()
+    fsutil::staging_dir(&Store::open(cache)?.cache.root)
 }
 
 /// Moves an image from a [`staging`] folder into the cache, unless the same is there. Another
@@ -71,7 +72,6 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::fsutil;
     use crate::progress::Silent;
 
     fn made(cache: &Path, mark: &str) -> NodeImage {

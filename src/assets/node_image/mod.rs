@@ -17,8 +17,7 @@ use std::path::{Path, PathBuf};
 
 use crate::fsutil;
 
-pub(crate) use build::build;
-pub use build::ensure;
+pub use build::build;
 pub(crate) use export::export;
 pub(crate) use import::{check_key, import, load, staging};
 pub(crate) use prebuilt::prebuilt;

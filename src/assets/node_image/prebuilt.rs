@@ -38,15 +38,13 @@ pub(crate) fn prebuilt(
     progress: &dyn Progress,
 ) -> Result<NodeImage> {
     let url = source.starts_with("http://") || source.starts_with("https://");
-    if let Some(text) = sha256
-        && !download::is_sha256(text)
-    {
-        return Err(Error::usage(format!(
-            "`{text}` is not a SHA-256: it has 64 hexadecimal digits"
-        )));
-    }
     let digest = match sha256 {
-        Some(text) => text.to_ascii_lowercase(),
+        Some(text) if download::is_sha256(text) => text.to_ascii_lowercase(),
+        Some(text) => {
+            return Err(Error::usage(format!(
+                "`{text}` is not a SHA-256: it has 64 hexadecimal digits"
+            )));
+        }
         None if url => {
             return Err(Error::usage(format!(
                 "an image from a URL is only taken with its digest: {source}"

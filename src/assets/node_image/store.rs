@@ -119,7 +119,7 @@ mod tests {
     }
 
     fn names(store: &Store) -> Vec<String> {
-        let mut names: Vec<String> = fs::read_dir(store.cache.root())
+        let mut names: Vec<String> = fs::read_dir(&store.cache.root)
             .unwrap()
             .map(|e| e.unwrap().file_name().into_string().unwrap())
             .collect();
@@ -235,8 +235,8 @@ mod tests {
     #[test]
     fn what_a_killed_process_left_is_removed() {
         let (_cache, store) = store();
-        let left = store.cache.root().join(".i.x1.tmp");
-        let others = store.cache.root().join(".j.x1.tmp");
+        let left = store.cache.root.join(".i.x1.tmp");
+        let others = store.cache.root.join(".j.x1.tmp");
         fs::create_dir(&left).unwrap();
         fs::create_dir(&others).unwrap();
         store
