@@ -2,7 +2,6 @@
 
 mod addon;
 mod certs;
-mod dashboard;
 mod groups;
 mod image;
 mod logs;
@@ -20,15 +19,11 @@ use crate::name::ProfileName;
 
 pub(crate) use addon::AddonCommand;
 pub(crate) use certs::CertsCommand;
-pub(crate) use dashboard::DashboardArgs;
-pub(crate) use image::{
-    ImageBuildArgs, ImageCommand, ImageLoadArgs, ImagePullArgs, ImageRemoveArgs, ImageSaveArgs,
-    ImageTagArgs,
-};
+pub(crate) use image::ImageCommand;
 pub(crate) use logs::LogsArgs;
 pub(crate) use run::RunArgs;
-pub(crate) use saving::{ForkArgs, SnapshotCommand, TemplateCommand, TemplateExportArgs};
-pub(crate) use service::{ServiceArgs, ServiceCommand, ServiceListArgs, ServiceRemoveArgs};
+pub(crate) use saving::{ForkArgs, SnapshotCommand, TemplateCommand};
+pub(crate) use service::{ServiceArgs, ServiceCommand};
 pub(crate) use start::StartArgs;
 
 /// A real Kubernetes on a real virtual machine, on a laptop or in CI.
@@ -128,12 +123,24 @@ pub enum Command {
     /// Create the cluster, or start it again and repair it
     Start(Box<StartArgs>),
     /// Show the status of VM, kubelet, API server and kubeconfig
-    Status(StatusArgs),
+    Status {
+        /// Exit with 14 if a component is not running, with 15 if the cluster is not
+        #[arg(long)]
+        exit_code: bool,
+    },
     /// List all clusters
     #[command(visible_alias = "ls")]
     List,
     /// Shut the cluster down; its data stays
-    Stop(StopArgs),
+    Stop {
+        /// Power the machine off at once, without shutting it down
+        #[arg(long)]
+        force: bool,
+        /// Power the machine off if it has not shut down within SECONDS [default: 30 with KVM, more
+        /// under emulation]
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+        timeout: Option<u64>,
+    },
     /// Pause the virtual machine; its memory stays allocated on the host
     Pause,
     /// Save the cluster's memory to disk and power it off
@@ -143,7 +150,14 @@ pub enum Command {
     /// Resume a paused or suspended cluster
     Resume,
     /// Delete the cluster: machine, volumes, keys, context
-    Delete(DeleteArgs),
+    Delete {
+        /// Delete all clusters; --profile is ignored
+        #[arg(long)]
+        all: bool,
+        /// Also delete cached images and components and all warm templates
+        #[arg(long)]
+        purge: bool,
+    },
     /// Run a command on a new cluster, then delete the cluster
     Run(Box<RunArgs>),
     /// Save the cluster's state and restore it later
@@ -155,7 +169,19 @@ pub enum Command {
     #[command(subcommand)]
     Template(TemplateCommand),
     /// Run the kubectl of the cluster's version with its credentials
-    Kubectl(KubectlArgs),
+    #[command(after_long_help = "\
+Examples:
+  kubby kubectl -- get pods -A
+  kubby -p dev kubectl -- apply -f app.yaml")]
+    Kubectl {
+        /// Arguments for kubectl
+        #[arg(
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            value_name = "ARGS"
+        )]
+        args: Vec<String>,
+    },
     /// Forward a port of this host to a Service and print its URL
     Service(ServiceArgs),
     /// Show and change the cluster's objects in a browser
@@ -167,41 +193,7 @@ pub enum Command {
     #[command(subcommand)]
     Certs(CertsCommand),
     /// Open a shell on the node, or run one command there
-    Ssh(SshArgs),
-    /// Show logs of the components or the serial console
-    Logs(LogsArgs),
-    /// Print the address at which this host reaches the node
-    Ip,
-    /// Print the ports on 127.0.0.1 that lead to the node
-    Port(PortArgs),
-    /// Load, build, list, pull, save, tag and remove container images
-    #[command(subcommand)]
-    Image(ImageCommand),
-    /// Build and export the disk image that nodes boot from
-    #[command(subcommand)]
-    NodeImage(NodeImageCommand),
-    /// Diagnose problems that keep clusters from running
-    Doctor(DoctorArgs),
-    /// Print the versions of kubby, Kubernetes and libvirt
-    Version,
-    /// Print a completion script for a shell
-    Completion(CompletionArgs),
-    /// Write manual pages
-    #[command(hide = true)]
-    Man(ManArgs),
-}
-
-/// The arguments of `kubby status`.
-#[derive(Debug, Args)]
-pub struct StatusArgs {
-    /// Exit with 14 if a component is not running, with 15 if the cluster is not
-    #[arg(long)]
-    pub exit_code: bool,
-}
-
-/// The arguments of `kubby ssh`.
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
+    #[command(after_long_help = "\
 Standard output, standard error and the exit code are those of the command.
 
 Examples:
@@ -209,75 +201,60 @@ Examples:
   kubby ssh -- pgrep -l etcd          run one command
   kubby ssh -t -- htop                run one command on a terminal
   kubby ssh -- tar c /etc >etc.tar    copy a folder")]
-pub struct SshArgs {
-    /// Run the command on a terminal
-    #[arg(short, long)]
-    pub tty: bool,
-    /// Command to run [default: a shell]
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "COMMAND"
-    )]
-    pub command: Vec<String>,
-}
-
-/// The arguments of `kubby stop`.
-#[derive(Debug, Args)]
-pub struct StopArgs {
-    /// Power the machine off at once, without shutting it down
-    #[arg(long)]
-    pub force: bool,
-    /// Power the machine off if it has not shut down within SECONDS [default: 30 with KVM, more
-    /// under emulation]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub timeout: Option<u64>,
-}
-
-/// The arguments of `kubby delete`.
-#[derive(Debug, Args)]
-pub struct DeleteArgs {
-    /// Delete all clusters; --profile is ignored
-    #[arg(long)]
-    pub all: bool,
-    /// Also delete cached images and components and all warm templates
-    #[arg(long)]
-    pub purge: bool,
-}
-
-/// The arguments of `kubby doctor`.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Exits with 0 if no check failed (warnings are not failures), else with 10."
-)]
-pub struct DoctorArgs {
-    /// Repair what can be repaired safely, report it, and check again
-    #[arg(long)]
-    pub fix: bool,
-}
-
-/// The arguments of `kubby kubectl`.
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
+    Ssh {
+        /// Run the command on a terminal
+        #[arg(short, long)]
+        tty: bool,
+        /// Command to run [default: a shell]
+        #[arg(
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            value_name = "COMMAND"
+        )]
+        command: Vec<String>,
+    },
+    /// Show logs of the components or the serial console
+    Logs(LogsArgs),
+    /// Print the address at which this host reaches the node
+    Ip,
+    /// Print the ports on 127.0.0.1 that lead to the node
+    Port {
+        /// Print this port only, as a bare number
+        #[arg(value_enum)]
+        name: Option<PortName>,
+    },
+    /// Load, build, list, pull, save, tag and remove container images
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Build and export the disk image that nodes boot from
+    #[command(subcommand)]
+    NodeImage(NodeImageCommand),
+    /// Diagnose problems that keep clusters from running
+    #[command(after_help = "\
+Exits with 0 if no check failed (warnings are not failures), else with 10.")]
+    Doctor {
+        /// Repair what can be repaired safely, report it, and check again
+        #[arg(long)]
+        fix: bool,
+    },
+    /// Print the versions of kubby, Kubernetes and libvirt
+    Version,
+    /// Print a completion script for a shell
+    #[command(after_long_help = "\
 Examples:
-  kubby kubectl -- get pods -A
-  kubby -p dev kubectl -- apply -f app.yaml")]
-pub struct KubectlArgs {
-    /// Arguments for kubectl
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "ARGS"
-    )]
-    pub args: Vec<String>,
-}
-
-/// The arguments of `kubby port`.
-#[derive(Debug, Args)]
-pub struct PortArgs {
-    /// Print this port only, as a bare number
-    #[arg(value_enum)]
-    pub name: Option<PortName>,
+  kubby completion bash >~/.local/share/bash-completion/completions/kubby
+  kubby completion fish >~/.config/fish/completions/kubby.fish")]
+    Completion {
+        /// Shell to complete for
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages
+    #[command(hide = true)]
+    Man {
+        /// Folder to write to
+        dir: PathBuf,
+    },
 }
 
 /// The ports that lead to the node.
@@ -293,39 +270,30 @@ pub enum PortName {
 #[derive(Debug, Subcommand)]
 pub enum NodeImageCommand {
     /// Build the node image and optionally export it to a file
-    Build(NodeImageBuildArgs),
-}
-
-/// The arguments of `kubby node-image build`.
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
+    #[command(after_long_help = "\
 Examples:
   kubby node-image build --export node.qcow2.gz
   kubby start --image node.qcow2.gz              on another host")]
-pub struct NodeImageBuildArgs {
-    /// Build the image again even if it is cached
+    Build {
+        /// Build the image again even if it is cached
+        #[arg(long)]
+        force: bool,
+        /// Write the image to FILE for `kubby start --image`; compressed if it ends in .gz
+        #[arg(long, value_name = "FILE")]
+        export: Option<PathBuf>,
+    },
+}
+
+/// The arguments of `kubby dashboard`.
+#[derive(Debug, Args)]
+pub struct DashboardArgs {
+    /// Print the URL only; do not open a browser
     #[arg(long)]
-    pub force: bool,
-    /// Write the image to FILE for `kubby start --image`; compressed if it ends in .gz
-    #[arg(long, value_name = "FILE")]
-    pub export: Option<PathBuf>,
-}
-
-/// The arguments of `kubby completion`.
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
-Examples:
-  kubby completion bash >~/.local/share/bash-completion/completions/kubby
-  kubby completion fish >~/.config/fish/completions/kubby.fish")]
-pub struct CompletionArgs {
-    /// Shell to complete for
-    #[arg(value_enum)]
-    pub shell: clap_complete::Shell,
-}
-
-/// The arguments of `kubby man`.
-#[derive(Debug, Args)]
-pub struct ManArgs {
-    /// Folder to write to
-    pub dir: PathBuf,
+    pub url: bool,
+    /// Port on 127.0.0.1 [default: a free one]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+    /// Allow no changes through the page
+    #[arg(long)]
+    pub read_only: bool,
 }

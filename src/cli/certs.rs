@@ -1,7 +1,7 @@
 //! The command line of `kubby certs`.
 
+use clap::Subcommand;
 use clap::builder::PossibleValuesParser;
-use clap::{Args, Subcommand};
 
 use crate::pki::CertName;
 
@@ -12,16 +12,12 @@ pub enum CertsCommand {
     #[command(visible_aliases = ["ls", "check"])]
     List,
     /// Renew certificates now, restart what uses them, and wait until the cluster is healthy
-    Renew(CertsRenewArgs),
-}
-
-/// The arguments of `kubby certs renew`.
-#[derive(Debug, Args)]
-pub struct CertsRenewArgs {
-    /// Names as shown by `kubby certs list` [default: all except the CAs]
-    #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(CertName::ALL.map(CertName::stem)), hide_possible_values = true)]
-    pub names: Vec<String>,
-    /// Renew all except the CAs (the default without names)
-    #[arg(long, conflicts_with = "names")]
-    pub all: bool,
+    Renew {
+        /// Names as shown by `kubby certs list` [default: all except the CAs]
+        #[arg(value_name = "NAME", value_parser = PossibleValuesParser::new(CertName::ALL.map(CertName::stem)), hide_possible_values = true)]
+        names: Vec<String>,
+        /// Renew all except the CAs (the default without names)
+        #[arg(long, conflicts_with = "names")]
+        all: bool,
+    },
 }

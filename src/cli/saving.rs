@@ -10,38 +10,34 @@ use crate::name::{ProfileName, SnapshotName};
 #[derive(Debug, Subcommand)]
 pub enum SnapshotCommand {
     /// Save the cluster's disk, and its memory if it is running; it keeps running
-    Save(SnapshotArgs),
+    Save {
+        /// Name of the snapshot
+        #[arg(value_name = "SNAPSHOT")]
+        name: SnapshotName,
+    },
     /// List the cluster's snapshots
     #[command(visible_alias = "ls")]
     List,
     /// Restore a snapshot; all later changes are lost
-    Restore(SnapshotRestoreArgs),
-    /// Delete a snapshot
-    #[command(visible_alias = "rm")]
-    Delete(SnapshotArgs),
-}
-
-/// The arguments of `kubby snapshot save` and `kubby snapshot delete`.
-#[derive(Debug, Args)]
-pub struct SnapshotArgs {
-    /// Name of the snapshot
-    #[arg(value_name = "SNAPSHOT")]
-    pub name: SnapshotName,
-}
-
-/// The arguments of `kubby snapshot restore`.
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
+    #[command(after_long_help = "\
 Examples:
   kubby snapshot save before
   kubby snapshot restore before")]
-pub struct SnapshotRestoreArgs {
-    /// Name of the snapshot
-    #[arg(value_name = "SNAPSHOT")]
-    pub name: SnapshotName,
-    /// Do not start the cluster; the next start resumes from the snapshot
-    #[arg(long)]
-    pub no_start: bool,
+    Restore {
+        /// Name of the snapshot
+        #[arg(value_name = "SNAPSHOT")]
+        name: SnapshotName,
+        /// Do not start the cluster; the next start resumes from the snapshot
+        #[arg(long)]
+        no_start: bool,
+    },
+    /// Delete a snapshot
+    #[command(visible_alias = "rm")]
+    Delete {
+        /// Name of the snapshot
+        #[arg(value_name = "SNAPSHOT")]
+        name: SnapshotName,
+    },
 }
 
 /// The arguments of `kubby fork`.
@@ -73,59 +69,43 @@ pub enum TemplateCommand {
     List,
     /// Delete warm templates; the next matching start boots and saves a new one
     #[command(visible_alias = "rm")]
-    Delete(TemplateDeleteArgs),
+    Delete {
+        /// Keys of templates, or the beginnings of them
+        #[arg(required = true, value_name = "KEY")]
+        keys: Vec<String>,
+    },
     /// Delete the warm templates that no start can use any more
-    Prune(TemplatePruneArgs),
+    Prune {
+        /// Delete every template
+        #[arg(long)]
+        all: bool,
+    },
     /// Export a warm template to a file for another host
-    Export(TemplateExportArgs),
-    /// Import a warm template from an exported file
-    Import(TemplateImportArgs),
-}
-
-/// The arguments of `kubby template export`.
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
+    #[command(after_long_help = "\
 Examples:
   kubby template export -f warm.kubby
   kubby template export -f - | ssh other-host kubby template import -")]
-pub struct TemplateExportArgs {
-    /// The template's key or the beginning of it; optional if there is only one template
-    #[arg(value_name = "KEY")]
-    pub key: Option<String>,
-    /// File to write, or `-` for standard output
-    #[arg(short, long, value_name = "FILE")]
-    pub file: PathBuf,
-    /// Leave out the node image and the components, for hosts that have them in their cache
-    #[arg(long)]
-    pub without_images: bool,
-}
-
-/// The arguments of `kubby template import`.
-#[derive(Debug, Args)]
-pub struct TemplateImportArgs {
-    /// File to read, or `-` for standard input
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-    /// Required SHA-256 of the file, as printed by `export` and sha256sum
-    #[arg(long, value_name = "HEX", value_parser = crate::cluster::spec::sha256)]
-    pub sha256: Option<String>,
-    /// libvirt connection to import to [default: as for `kubby start`]
-    #[arg(long, value_name = "URI")]
-    pub connect: Option<String>,
-}
-
-/// The arguments of `kubby template delete`.
-#[derive(Debug, Args)]
-pub struct TemplateDeleteArgs {
-    /// Keys of templates, or the beginnings of them
-    #[arg(required = true, value_name = "KEY")]
-    pub keys: Vec<String>,
-}
-
-/// The arguments of `kubby template prune`.
-#[derive(Debug, Args)]
-pub struct TemplatePruneArgs {
-    /// Delete every template
-    #[arg(long)]
-    pub all: bool,
+    Export {
+        /// The template's key or the beginning of it; optional if there is only one template
+        #[arg(value_name = "KEY")]
+        key: Option<String>,
+        /// File to write, or `-` for standard output
+        #[arg(short, long, value_name = "FILE")]
+        file: PathBuf,
+        /// Leave out the node image and the components, for hosts that have them in their cache
+        #[arg(long)]
+        without_images: bool,
+    },
+    /// Import a warm template from an exported file
+    Import {
+        /// File to read, or `-` for standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Required SHA-256 of the file, as printed by `export` and sha256sum
+        #[arg(long, value_name = "HEX", value_parser = crate::cluster::spec::sha256)]
+        sha256: Option<String>,
+        /// libvirt connection to import to [default: as for `kubby start`]
+        #[arg(long, value_name = "URI")]
+        connect: Option<String>,
+    },
 }

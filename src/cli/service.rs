@@ -46,32 +46,24 @@ pub struct ServiceArgs {
 pub enum ServiceCommand {
     /// List all Services and their URLs on this host
     #[command(visible_alias = "ls")]
-    List(ServiceListArgs),
+    List {
+        /// List this namespace only [default: all]
+        #[arg(short, long, value_parser = dns_label)]
+        namespace: Option<String>,
+    },
     /// Close the ports of this host that lead to a Service
     #[command(visible_alias = "rm")]
-    Remove(ServiceRemoveArgs),
-}
-
-/// The arguments of `kubby service list`.
-#[derive(Debug, Args)]
-pub struct ServiceListArgs {
-    /// List this namespace only [default: all]
-    #[arg(short, long, value_parser = dns_label)]
-    pub namespace: Option<String>,
-}
-
-/// The arguments of `kubby service remove`.
-#[derive(Debug, Args)]
-pub struct ServiceRemoveArgs {
-    /// Name of the Service
-    #[arg(value_name = "SERVICE")]
-    pub name: String,
-    /// Namespace of the Service
-    #[arg(short, long, default_value = "default", value_parser = dns_label)]
-    pub namespace: String,
-    /// Port of the Service, by name or number [default: all]
-    #[arg(long, value_name = "PORT")]
-    pub port: Option<String>,
+    Remove {
+        /// Name of the Service
+        #[arg(value_name = "SERVICE")]
+        name: String,
+        /// Namespace of the Service
+        #[arg(short, long, default_value = "default", value_parser = dns_label)]
+        namespace: String,
+        /// Port of the Service, by name or number [default: all]
+        #[arg(long, value_name = "PORT")]
+        port: Option<String>,
+    },
 }
 
 /// Checks a namespace, which becomes part of a URL.

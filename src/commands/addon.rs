@@ -6,8 +6,7 @@ use serde_json::json;
 
 use super::context::Context;
 use crate::cli::AddonCommand;
-use crate::cluster;
-use crate::cluster::operations::addons::Row as AddonRow;
+use crate::cluster::operations::addons::{self, Row};
 use crate::error::Result;
 
 /// Runs the command.
@@ -15,51 +14,33 @@ pub(super) fn run(context: &Context, command: &AddonCommand) -> Result<ExitCode>
     let profile = &context.global.profile;
     match command {
         AddonCommand::List => {
-            let rows = cluster::operations::addons::list(&context.store, profile)?;
-            context.report(
-                "AddonList",
-                &json!({"profile": profile, "addons": rows}),
-                &table(&rows),
-            )?;
+            let rows = addons::list(&context.store, profile)?;
+            let data = json!({"profile": profile, "addons": rows});
+            context.report("AddonList", &data, &table(&rows))
         }
-        AddonCommand::Enable(args) => {
-            let names = cluster::operations::addons::enable(
-                &context.env(),
-                profile,
-                &args.addons,
-                args.force,
-            )?;
-            context.report(
-                "AddonEnable",
-                &json!({"profile": profile, "enabled": names}),
-                "",
-            )?;
+        AddonCommand::Enable { addons, force } => {
+            let names = addons::enable(&context.env(), profile, addons, *force)?;
+            let data = json!({"profile": profile, "enabled": names});
+            context.report("AddonEnable", &data, "")
         }
-        AddonCommand::Disable(args) => {
-            let names =
-                cluster::operations::addons::disable(&context.env(), profile, &args.addons)?;
-            context.report(
-                "AddonDisable",
-                &json!({"profile": profile, "disabled": names}),
-                "",
-            )?;
+        AddonCommand::Disable { addons } => {
+            let names = addons::disable(&context.env(), profile, addons)?;
+            let data = json!({"profile": profile, "disabled": names});
+            context.report("AddonDisable", &data, "")
         }
-        AddonCommand::Show(args) => {
-            let addon = cluster::operations::addons::show(&context.store, profile, &args.addon)?;
+        AddonCommand::Show { addon } => {
+            let addon = addons::show(&context.store, profile, addon)?;
             let objects: Vec<_> = addon.objects.iter().map(|o| o.value()).collect();
             let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
-            context.report("Addon", &json!({"addon": addon}), &format!("{list:#}\n"))?;
+            context.report("Addon", &json!({"addon": addon}), &format!("{list:#}\n"))
         }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
-fn table(rows: &[AddonRow]) -> String {
-    let row = |row: &AddonRow| {
-        let origin = row
-            .folder
-            .as_ref()
-            .map_or_else(String::new, |folder| format!(" ({})", folder.display()));
+fn table(rows: &[Row]) -> String {
+    let row = |row: &Row| {
+        let folder = row.folder.as_ref();
+        let origin = folder.map_or_else(String::new, |folder| format!(" ({})", folder.display()));
         [
             row.name.clone(),
             if row.enabled { "yes" } else { "no" }.to_owned(),

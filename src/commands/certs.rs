@@ -6,8 +6,7 @@ use serde_json::json;
 
 use super::context::Context;
 use crate::cli::CertsCommand;
-use crate::cluster;
-use crate::cluster::operations::certs::Certificate;
+use crate::cluster::operations::certs::{self, Certificate};
 use crate::error::Result;
 use crate::pki::CertName;
 use crate::units::human_time;
@@ -17,26 +16,21 @@ pub(super) fn run(context: &Context, command: &CertsCommand) -> Result<ExitCode>
     let (store, profile) = (&context.store, &context.global.profile);
     match command {
         CertsCommand::List => {
-            let all = cluster::operations::certs::list(store, profile)?;
+            let all = certs::list(store, profile)?;
             let data = json!({"profile": profile, "certificates": all});
-            context.report("CertificateList", &data, &table(&all))?;
+            context.report("CertificateList", &data, &table(&all))
         }
-        CertsCommand::Renew(args) => {
-            let names: Vec<CertName> = args
-                .names
-                .iter()
-                .filter_map(|name| CertName::of_stem(name))
-                .collect();
-            let renewal = cluster::operations::certs::renew(&context.env(), profile, &names)?;
+        CertsCommand::Renew { names, .. } => {
+            let names = names.iter().filter_map(|name| CertName::of_stem(name));
+            let renewal = certs::renew(&context.env(), profile, &names.collect::<Vec<_>>())?;
             let data = json!({
                 "profile": profile,
                 "renewed": renewal.renewed,
                 "inUse": renewal.in_use,
             });
-            context.report("CertificateRenewal", &data, "")?;
+            context.report("CertificateRenewal", &data, "")
         }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn table(all: &[Certificate]) -> String {

@@ -1,5 +1,6 @@
 //! The context of a command: flags, store and progress.
 
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -52,14 +53,16 @@ impl Context {
         }
     }
 
-    /// Prints a result: `text`, or with `-o json` `data` as an object of this `kind`.
+    /// Prints a result: `text`, or with `-o json` `data` as an object of this `kind`. Returns the exit
+    /// code of success.
     ///
     /// # Errors
     /// When stdout cannot be written.
-    pub(super) fn report(&self, kind: &str, data: &impl Serialize, text: &str) -> Result<()> {
+    pub(super) fn report(&self, kind: &str, data: &impl Serialize, text: &str) -> Result<ExitCode> {
         match self.global.output {
-            OutputFormat::Json => ui::print(&output::json(kind, data)),
-            OutputFormat::Text => ui::print(text),
+            OutputFormat::Json => ui::print(&output::json(kind, data))?,
+            OutputFormat::Text => ui::print(text)?,
         }
+        Ok(ExitCode::SUCCESS)
     }
 }

@@ -5,23 +5,22 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::context::Context;
-use crate::cli::DoctorArgs;
 use crate::doctor::{self, Finding, Repaired, State};
 use crate::error::{Kind, Result};
 
 /// Runs the command. A failed check is a result and not an error; the exit code shows it.
-pub(super) fn run(context: &Context, args: &DoctorArgs) -> Result<ExitCode> {
-    let (repairs, findings) = if args.fix {
+pub(super) fn run(context: &Context, fix: bool) -> Result<ExitCode> {
+    let (repairs, findings) = if fix {
         doctor::repair(&context.env())?
     } else {
         (Vec::new(), doctor::diagnose(&context.env())?)
     };
     let healthy = doctor::is_healthy(&findings);
     let mut data = json!({"healthy": healthy, "findings": findings});
-    if args.fix {
+    if fix {
         data["repairs"] = json!(repairs);
     }
-    let text = text(&repairs, &findings, args.fix);
+    let text = text(&repairs, &findings, fix);
     context.report("Doctor", &data, &text)?;
     Ok(if healthy {
         ExitCode::SUCCESS

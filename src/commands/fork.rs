@@ -17,8 +17,7 @@ pub(super) fn run(context: &Context, args: &ForkArgs) -> Result<ExitCode> {
     fork(&env, source, &args.new, from, !args.no_start)?;
     if args.no_start {
         let data = json!({"profile": source, "fork": args.new});
-        context.report("Fork", &data, "")?;
-        return Ok(ExitCode::SUCCESS);
+        return context.report("Fork", &data, "");
     }
     let options = StartOptions {
         keep_context: args.keep_context,

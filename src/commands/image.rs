@@ -6,30 +6,53 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::context::Context;
-use crate::cli::{
-    ImageBuildArgs, ImageCommand, ImageLoadArgs, ImagePullArgs, ImageRemoveArgs, ImageSaveArgs,
-    ImageTagArgs,
-};
+use crate::cli::ImageCommand;
 use crate::cluster::Cluster;
 use crate::cluster::node::Node;
 use crate::error::Result;
 use crate::image::node::{self, ImageStore, NodeImage};
-use crate::image::{self, BuildOptions, Reference};
+use crate::image::{self, Reference};
 use crate::units::human_bytes;
 
 /// Runs one of the commands.
 pub(super) fn run(context: &Context, command: ImageCommand) -> Result<ExitCode> {
     let node = Cluster::open(&context.store, &context.global.profile)?.node()?;
+    let progress = context.progress.as_ref();
     match command {
-        ImageCommand::Load(args) => load(context, &node, &args),
-        ImageCommand::Build(args) => build(context, &node, args),
-        ImageCommand::List => list(context, &node),
-        ImageCommand::Pull(args) => pull(context, &node, &args),
-        ImageCommand::Save(args) => save(context, &node, &args),
-        ImageCommand::Tag(args) => tag(context, &node, &args),
-        ImageCommand::Remove(args) => remove(context, &node, &args),
-    }?;
-    Ok(ExitCode::SUCCESS)
+        ImageCommand::Load { what, names } => {
+            let loaded = image::load(&node, &what, &names, progress)?;
+            let text = lines(loaded.images.iter().flat_map(|image| &image.names));
+            context.report("ImageLoad", &loaded, &text)
+        }
+        ImageCommand::Build(mut options) => {
+            options.quiet = context.global.quiet;
+            let built = image::build(&node, &options, progress)?;
+            context.report("ImageBuild", &built, &lines(&built.names))
+        }
+        ImageCommand::List => {
+            let images = ImageStore::connect(&node)?.images()?;
+            context.report("ImageList", &images, &table(&images))
+        }
+        ImageCommand::Pull { names } => pull(context, &node, &names),
+        ImageCommand::Save { names, file } => {
+            let size = image::save(&node, &names, &file, progress)?;
+            if file == Path::new("-") {
+                // Standard output contains the archive and nothing else.
+                return Ok(ExitCode::SUCCESS);
+            }
+            let data = json!({"file": file, "sizeBytes": size});
+            context.report("ImageSave", &data, &lines([file.display()]))
+        }
+        ImageCommand::Tag { source, name } => tag(context, &node, &source, &name),
+        ImageCommand::Remove { names, force } => {
+            let removed = image::remove(&node, &names, force)?;
+            let text = lines(removed.iter().flat_map(|r| {
+                let id = r.image_removed.then_some(&r.id);
+                r.names.iter().chain(id)
+            }));
+            context.report("ImageRemove", &removed, &text)
+        }
+    }
 }
 
 fn lines<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
@@ -37,34 +60,6 @@ fn lines<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
         .into_iter()
         .map(|item| format!("{}\n", item.to_string()))
         .collect()
-}
-
-fn load(context: &Context, node: &Node, args: &ImageLoadArgs) -> Result<()> {
-    let progress = context.progress.as_ref();
-    let loaded = image::load(node, &args.what, &args.names, progress)?;
-    let names = loaded.images.iter().flat_map(|image| &image.names);
-    let text = lines(names);
-    context.report("ImageLoad", &loaded, &text)
-}
-
-fn build(context: &Context, node: &Node, args: ImageBuildArgs) -> Result<()> {
-    let options = BuildOptions {
-        dir: args.dir,
-        names: args.tags,
-        file: args.file,
-        build_args: args.build_arg,
-        target: args.target,
-        no_cache: args.no_cache,
-        quiet: context.global.quiet,
-    };
-    let built = image::build(node, &options, context.progress.as_ref())?;
-    let text = lines(&built.names);
-    context.report("ImageBuild", &built, &text)
-}
-
-fn list(context: &Context, node: &Node) -> Result<()> {
-    let images = ImageStore::connect(node)?.images()?;
-    context.report("ImageList", &images, &table(&images))
 }
 
 /// Returns the table with one line for each name, so that names can be copied into pods.
@@ -89,46 +84,26 @@ fn table(images: &[NodeImage]) -> String {
     super::table(["NAME", "TAG", "ID", "SIZE"], rows)
 }
 
-fn pull(context: &Context, node: &Node, args: &ImagePullArgs) -> Result<()> {
+fn pull(context: &Context, node: &Node, names: &[Reference]) -> Result<ExitCode> {
     let mut store = ImageStore::connect(node)?;
-    for name in &args.names {
+    for name in names {
         let step = context.progress.step(&format!("Pull {name}"));
         store.pull(name)?;
         step.done("");
     }
-    let text = lines(&args.names);
-    context.report("ImagePull", &json!({"names": args.names}), &text)
+    context.report("ImagePull", &json!({"names": names}), &lines(names))
 }
 
-fn save(context: &Context, node: &Node, args: &ImageSaveArgs) -> Result<()> {
-    let size = image::save(node, &args.names, &args.file, context.progress.as_ref())?;
-    if args.file == Path::new("-") {
-        // Standard output contains the archive and nothing else.
-        return Ok(());
-    }
-    let data = json!({"file": args.file, "sizeBytes": size});
-    context.report("ImageSave", &data, &lines([args.file.display()]))
-}
-
-fn tag(context: &Context, node: &Node, args: &ImageTagArgs) -> Result<()> {
+fn tag(context: &Context, node: &Node, source: &str, name: &Reference) -> Result<ExitCode> {
     let mut store = ImageStore::connect(node)?;
     let images = store.images()?;
-    let meant = node::find(&images, &args.source, store.flag())?;
+    let meant = node::find(&images, source, store.flag())?;
     let id = meant.image.id.clone();
     // In containerd, the ID of an image is also one of its names.
     let source = meant.name.unwrap_or_else(|| id.clone());
-    store.tag(&source, &args.name)?;
-    store.await_names(&id, std::slice::from_ref(&args.name))?;
-    args.name.warn_if_always_pulled(context.progress.as_ref());
-    let data = json!({"name": args.name, "id": id});
-    context.report("ImageTag", &data, &lines([&args.name]))
-}
-
-fn remove(context: &Context, node: &Node, args: &ImageRemoveArgs) -> Result<()> {
-    let removed = image::remove(node, &args.names, args.force)?;
-    let text = lines(removed.iter().flat_map(|r| {
-        let id = r.image_removed.then_some(&r.id);
-        r.names.iter().chain(id)
-    }));
-    context.report("ImageRemove", &removed, &text)
+    store.tag(&source, name)?;
+    store.await_names(&id, std::slice::from_ref(name))?;
+    name.warn_if_always_pulled(context.progress.as_ref());
+    let data = json!({"name": name, "id": id});
+    context.report("ImageTag", &data, &lines([name]))
 }

@@ -4,13 +4,12 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use super::context::Context;
-use crate::cli::KubectlArgs;
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::tool;
 
 /// Replaces this process by the kubectl of the cluster's version, with the cluster's own kubeconfig.
-pub(super) fn run(context: &Context, args: &KubectlArgs) -> Result<ExitCode> {
+pub(super) fn run(context: &Context, args: &[String]) -> Result<ExitCode> {
     let cluster = Cluster::open(&context.store, &context.global.profile)?;
     let cached = cluster.profile.assets.kubectl.clone();
     // Users may delete the cache at any time; then the host's own kubectl is used.
@@ -29,7 +28,7 @@ pub(super) fn run(context: &Context, args: &KubectlArgs) -> Result<ExitCode> {
     };
     let error = Command::new(&program)
         .arg0("kubectl")
-        .args(&args.args)
+        .args(args)
         .env("KUBECONFIG", cluster.dir.kubeconfig())
         .exec();
     Err(Error::internal(format!("cannot run {}", program.display())).with_source(error))

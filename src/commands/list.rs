@@ -5,20 +5,15 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::context::Context;
-use crate::cluster;
-use crate::cluster::operations::status::Status;
+use crate::cluster::operations::status::{Status, status};
 use crate::error::Result;
 
 /// Runs the command. A damaged cluster is a row, not an error.
 pub(super) fn run(context: &Context) -> Result<ExitCode> {
-    let mut all = Vec::new();
-    for name in context.store.profile_names()? {
-        all.push(cluster::operations::status::status(
-            &context.env(),
-            &name,
-            false,
-        )?);
-    }
+    let names = context.store.profile_names()?.into_iter();
+    let all: Vec<Status> = names
+        .map(|name| status(&context.env(), &name, false))
+        .collect::<Result<_>>()?;
     let rows: Vec<_> = all
         .iter()
         .map(|status| {
@@ -33,8 +28,7 @@ pub(super) fn run(context: &Context) -> Result<ExitCode> {
             })
         })
         .collect();
-    context.report("List", &json!({"profiles": rows}), &table(&all))?;
-    Ok(ExitCode::SUCCESS)
+    context.report("List", &json!({"profiles": rows}), &table(&all))
 }
 
 fn table(all: &[Status]) -> String {

@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::context::Context;
 use crate::cli::LogsArgs;
-use crate::cluster;
 use crate::cluster::Cluster;
+use crate::cluster::operations::{console, support_bundle};
 use crate::error::Result;
 use crate::provision::processes;
 use crate::role::Role;
@@ -21,8 +21,7 @@ pub(super) fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode> {
     }
     let cluster = Cluster::open(&context.store, &context.global.profile)?;
     if args.console {
-        let text =
-            cluster::operations::console::console(&context.env(), &cluster, args.lines as usize)?;
+        let text = console::console(&context.env(), &cluster, args.lines as usize)?;
         ui::print(&format!("{}\n", text.trim_end()))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -47,13 +46,9 @@ pub(super) fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode> {
 /// Writes the bundle for `--bundle`. Parts that cannot be collected are warnings, because users need a
 /// bundle most when the node is dead.
 fn bundle(context: &Context, file: &Path) -> Result<ExitCode> {
-    cluster::operations::support_bundle::check_destination(file)?;
+    support_bundle::check_destination(file)?;
     let progress = context.progress.as_ref();
-    let bundle = cluster::operations::support_bundle::collect(
-        &context.env(),
-        &context.global.profile,
-        None,
-    )?;
+    let bundle = support_bundle::collect(&context.env(), &context.global.profile, None)?;
     for problem in &bundle.problems {
         progress.warn(problem);
     }
@@ -67,7 +62,7 @@ fn bundle(context: &Context, file: &Path) -> Result<ExitCode> {
             "files": names,
             "problems": bundle.problems,
         });
-        context.report("Bundle", &data, &format!("{}\n", file.display()))?;
+        return context.report("Bundle", &data, &format!("{}\n", file.display()));
     }
     Ok(ExitCode::SUCCESS)
 }

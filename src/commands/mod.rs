@@ -68,31 +68,33 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
     let context = || Context::new(global.clone());
     match cli.command {
         Command::Start(args) => start::run(&context()?, &args),
-        Command::Status(args) => status::run(&context()?, &args),
+        Command::Status { exit_code } => status::run(&context()?, exit_code),
         Command::List => list::run(&context()?),
-        Command::Stop(args) => stop::run(&context()?, &args),
+        Command::Stop { force, timeout } => stop::run(&context()?, force, timeout),
         Command::Pause => pause::pause(&context()?),
         Command::Suspend => pause::suspend(&context()?),
         Command::Resume => pause::resume(&context()?),
-        Command::Delete(args) => delete::run(&context()?, &args),
+        Command::Delete { all, purge } => delete::run(&context()?, all, purge),
         Command::Run(args) => run::run(&context()?, &args),
         Command::Snapshot(command) => snapshot::run(&context()?, &command),
         Command::Fork(args) => fork::run(&context()?, &args),
         Command::Template(command) => template::run(&context()?, &command),
-        Command::Kubectl(args) => kubectl::run(&context()?, &args),
+        Command::Kubectl { args } => kubectl::run(&context()?, &args),
         Command::Service(args) => service::run(&context()?, &args),
         Command::Dashboard(args) => dashboard::run(&context()?, &args),
         Command::Addon(command) => addon::run(&context()?, &command),
         Command::Certs(command) => certs::run(&context()?, &command),
-        Command::Ssh(args) => ssh::run(&context()?, &args),
+        Command::Ssh { tty, command } => ssh::run(&context()?, &command, tty),
         Command::Logs(args) => logs::run(&context()?, &args),
         Command::Ip => port::ip(&context()?),
-        Command::Port(args) => port::run(&context()?, &args),
+        Command::Port { name } => port::run(&context()?, name),
         Command::Image(command) => image::run(&context()?, command),
-        Command::NodeImage(NodeImageCommand::Build(args)) => node_image::build(&context()?, &args),
-        Command::Doctor(args) => doctor::run(&context()?, &args),
+        Command::NodeImage(NodeImageCommand::Build { force, export }) => {
+            node_image::build(&context()?, force, export.as_deref())
+        }
+        Command::Doctor { fix } => doctor::run(&context()?, fix),
         Command::Version => version::run(&global),
-        Command::Completion(args) => completion::run(&args),
-        Command::Man(args) => completion::man(&args),
+        Command::Completion { shell } => completion::run(shell),
+        Command::Man { dir } => completion::man(&dir),
     }
 }

@@ -1,18 +1,18 @@
 //! `kubby node-image`.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::json;
 
 use super::context::Context;
 use crate::assets::node_image;
-use crate::cli::NodeImageBuildArgs;
 use crate::error::Result;
 
 /// Builds the node image into the cache, and exports it if asked.
-pub(super) fn build(context: &Context, args: &NodeImageBuildArgs) -> Result<ExitCode> {
+pub(super) fn build(context: &Context, force: bool, export: Option<&Path>) -> Result<ExitCode> {
     let progress = context.progress.as_ref();
-    let image = node_image::build(context.store.cache(), args.force, progress)?;
+    let image = node_image::build(context.store.cache(), force, progress)?;
     let mut data = json!({
         "key": image.key,
         "disk": image.disk,
@@ -20,12 +20,11 @@ pub(super) fn build(context: &Context, args: &NodeImageBuildArgs) -> Result<Exit
         "initrd": image.initrd,
     });
     let mut text = format!("{}\n", image.disk.display());
-    if let Some(file) = &args.export {
+    if let Some(file) = export {
         let gzip = file.extension().is_some_and(|e| e == "gz");
         let sha256 = node_image::export(&image, file, gzip, progress)?;
         text = format!("{sha256}  {}\n", file.display());
         data["export"] = json!({"file": file, "sha256": sha256});
     }
-    context.report("NodeImage", &data, &text)?;
-    Ok(ExitCode::SUCCESS)
+    context.report("NodeImage", &data, &text)
 }

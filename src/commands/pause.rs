@@ -12,8 +12,7 @@ use crate::error::Result;
 pub(super) fn pause(context: &Context) -> Result<ExitCode> {
     let profile = &context.global.profile;
     let paused = cluster::operations::pause::pause(&context.env(), profile)?;
-    context.report("Pause", &json!({"profile": profile, "paused": paused}), "")?;
-    Ok(ExitCode::SUCCESS)
+    context.report("Pause", &json!({"profile": profile, "paused": paused}), "")
 }
 
 /// Runs `kubby suspend`.
@@ -21,8 +20,7 @@ pub(super) fn suspend(context: &Context) -> Result<ExitCode> {
     let profile = &context.global.profile;
     let suspended = cluster::saved::suspend::suspend(&context.env(), profile)?;
     let data = json!({"profile": profile, "suspended": suspended});
-    context.report("Suspend", &data, "")?;
-    Ok(ExitCode::SUCCESS)
+    context.report("Suspend", &data, "")
 }
 
 /// Runs `kubby resume`: starts the cluster if it is paused or suspended.

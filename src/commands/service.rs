@@ -6,10 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::context::Context;
-use crate::cli::{OutputFormat, ServiceArgs, ServiceCommand, ServiceListArgs, ServiceRemoveArgs};
-use crate::cluster;
-use crate::cluster::operations::services::Reachable;
-use crate::cluster::operations::services::ServiceRequest;
+use crate::cli::{OutputFormat, ServiceArgs, ServiceCommand};
+use crate::cluster::operations::services::{self, Reachable, ServiceRequest};
 use crate::error::{Error, Result};
 use crate::service::ServicePort;
 use crate::{browser, ui};
@@ -17,14 +15,17 @@ use crate::{browser, ui};
 /// Runs the command.
 pub(super) fn run(context: &Context, args: &ServiceArgs) -> Result<ExitCode> {
     match &args.command {
-        Some(ServiceCommand::List(list_args)) => list(context, list_args)?,
-        Some(ServiceCommand::Remove(remove_args)) => remove(context, remove_args)?,
-        None => reach(context, args)?,
+        Some(ServiceCommand::List { namespace }) => list(context, namespace.as_deref()),
+        Some(ServiceCommand::Remove {
+            name,
+            namespace,
+            port,
+        }) => remove(context, namespace, name, port.as_deref()),
+        None => reach(context, args),
     }
-    Ok(ExitCode::SUCCESS)
 }
 
-fn reach(context: &Context, args: &ServiceArgs) -> Result<()> {
+fn reach(context: &Context, args: &ServiceArgs) -> Result<ExitCode> {
     if args.open {
         check_browser()?;
     }
@@ -35,11 +36,9 @@ fn reach(context: &Context, args: &ServiceArgs) -> Result<()> {
         host_port: args.host_port,
         wait: Duration::from_secs(args.wait),
     };
-    let reached =
-        cluster::operations::services::reach(&context.env(), &context.global.profile, &request)?;
-    let urls: Vec<String> = reached
-        .ports
-        .iter()
+    let reached = services::reach(&context.env(), &context.global.profile, &request)?;
+    let ports = reached.ports.iter();
+    let urls: Vec<String> = ports
         .filter_map(|(port, host)| Some(port.url((*host)?, args.https)))
         .collect();
     if context.global.output == OutputFormat::Json {
@@ -54,7 +53,7 @@ fn reach(context: &Context, args: &ServiceArgs) -> Result<()> {
             browser::open(url).map_err(|e| e.with_hint(format!("open {url} yourself")))?;
         }
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Checks for a browser before anything is changed.
@@ -69,15 +68,11 @@ fn check_browser() -> Result<()> {
     .with_hint("install the package xdg-utils, or use --url and open the address yourself"))
 }
 
-fn list(context: &Context, args: &ServiceListArgs) -> Result<()> {
-    let all = cluster::operations::services::services(
-        &context.env(),
-        &context.global.profile,
-        args.namespace.as_deref(),
-    )?;
+fn list(context: &Context, namespace: Option<&str>) -> Result<ExitCode> {
+    let all = services::services(&context.env(), &context.global.profile, namespace)?;
     let services: Vec<Value> = all.iter().map(|r| data(r, false)).collect();
     let text = if all.is_empty() {
-        let place = args.namespace.as_deref().unwrap_or("any namespace");
+        let place = namespace.unwrap_or("any namespace");
         format!("There are no Services in {place}.\n")
     } else {
         table(&all, false)
@@ -85,19 +80,14 @@ fn list(context: &Context, args: &ServiceListArgs) -> Result<()> {
     context.report("Services", &json!({"services": services}), &text)
 }
 
-fn remove(context: &Context, args: &ServiceRemoveArgs) -> Result<()> {
-    let closed = cluster::operations::services::unreach(
-        &context.env(),
-        &context.global.profile,
-        &args.namespace,
-        &args.name,
-        args.port.as_deref(),
-    )?;
-    let text: String = closed
+fn remove(context: &Context, namespace: &str, name: &str, port: Option<&str>) -> Result<ExitCode> {
+    let profile = &context.global.profile;
+    let closed = services::unreach(&context.env(), profile, namespace, name, port)?;
+    let lines = closed
         .iter()
-        .map(|port| format!("127.0.0.1:{port} is closed\n"))
-        .collect();
-    let data = json!({"namespace": args.namespace, "name": args.name, "closedPorts": closed});
+        .map(|port| format!("127.0.0.1:{port} is closed\n"));
+    let text: String = lines.collect();
+    let data = json!({"namespace": namespace, "name": name, "closedPorts": closed});
     context.report("ServiceRemoval", &data, &text)
 }
 

@@ -6,8 +6,7 @@ use serde_json::json;
 
 use super::context::Context;
 use crate::cli::SnapshotCommand;
-use crate::cluster;
-use crate::cluster::saved::snapshots::Snapshot;
+use crate::cluster::saved::snapshots::{self, Snapshot};
 use crate::error::Result;
 use crate::units::{human_bytes, human_time};
 
@@ -15,36 +14,35 @@ use crate::units::{human_bytes, human_time};
 pub(super) fn run(context: &Context, command: &SnapshotCommand) -> Result<ExitCode> {
     let profile = &context.global.profile;
     match command {
-        SnapshotCommand::Save(args) => {
-            let saved = cluster::saved::snapshots::save(&context.env(), profile, &args.name)?;
+        SnapshotCommand::Save { name } => {
+            let saved = snapshots::save(&context.env(), profile, name)?;
             let data = json!({
                 "profile": profile,
-                "snapshot": args.name,
+                "snapshot": name,
                 "memory": saved.memory.is_some(),
                 "bytes": saved.memory.map_or(0, |memory| memory.allocated),
             });
-            context.report("SnapshotSave", &data, "")?;
+            context.report("SnapshotSave", &data, "")
         }
         SnapshotCommand::List => {
-            let all = cluster::saved::snapshots::list(&context.env(), profile)?;
+            let all = snapshots::list(&context.env(), profile)?;
             let data = json!({"profile": profile, "snapshots": all});
-            context.report("SnapshotList", &data, &table(&all))?;
+            context.report("SnapshotList", &data, &table(&all))
         }
-        SnapshotCommand::Restore(args) => {
-            cluster::saved::snapshots::restore(&context.env(), profile, &args.name)?;
-            if !args.no_start {
+        SnapshotCommand::Restore { name, no_start } => {
+            snapshots::restore(&context.env(), profile, name)?;
+            if !no_start {
                 return super::start::start_again(context);
             }
-            let data = json!({"profile": profile, "snapshot": args.name});
-            context.report("SnapshotRestore", &data, "")?;
+            let data = json!({"profile": profile, "snapshot": name});
+            context.report("SnapshotRestore", &data, "")
         }
-        SnapshotCommand::Delete(args) => {
-            let deleted = cluster::saved::snapshots::delete(&context.env(), profile, &args.name)?;
-            let data = json!({"profile": profile, "snapshot": args.name, "deleted": deleted});
-            context.report("SnapshotDelete", &data, "")?;
+        SnapshotCommand::Delete { name } => {
+            let deleted = snapshots::delete(&context.env(), profile, name)?;
+            let data = json!({"profile": profile, "snapshot": name, "deleted": deleted});
+            context.report("SnapshotDelete", &data, "")
         }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn table(all: &[Snapshot]) -> String {

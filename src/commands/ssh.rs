@@ -3,25 +3,24 @@
 use std::process::ExitCode;
 
 use super::context::Context;
-use crate::cli::SshArgs;
 use crate::cluster::Cluster;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::remote;
 
 /// Runs the command and returns the remote exit code.
-pub(super) fn run(context: &Context, args: &SshArgs) -> Result<ExitCode> {
+pub(super) fn run(context: &Context, command: &[String], tty: bool) -> Result<ExitCode> {
     let cluster = Cluster::open(&context.store, &context.global.profile)?;
     let target = cluster.target()?;
-    let hint = |e: crate::error::Error| {
+    let hint = |e: Error| {
         let flag = cluster.profile.name.flag();
         e.with_hint(format!(
             "kubby status{flag} shows what is running; kubby start{flag} repairs it"
         ))
     };
-    let code = if args.command.is_empty() {
+    let code = if command.is_empty() {
         remote::shell(&target).map_err(hint)?
     } else {
-        remote::exec_streaming(&target, &remote::join(&args.command), args.tty).map_err(hint)?
+        remote::exec_streaming(&target, &remote::join(command), tty).map_err(hint)?
     };
     Ok(exit_code(code))
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::context::Context;
 use crate::assets::version::DEFAULT;
-use crate::cli::StartArgs;
+use crate::cli::{OutputFormat, StartArgs};
 use crate::cluster;
 use crate::cluster::spec::StartOptions;
 use crate::cluster::start::Started;
@@ -100,13 +100,11 @@ fn start_traced(
         "stages": stages,
         "seconds": hundredths(seconds),
     });
-    if context.global.output == crate::cli::OutputFormat::Json {
-        context.report("Start", &data, "")?;
-    } else if !context.global.quiet {
+    if context.global.output == OutputFormat::Text && !context.global.quiet {
         // Scripts use the JSON or the exit code, so the summary is progress and goes to stderr.
         ui::say(&summary(&started, seconds));
     }
-    Ok(ExitCode::SUCCESS)
+    context.report("Start", &data, "")
 }
 
 /// Rounds seconds to two decimals.
@@ -132,8 +130,7 @@ fn download(context: &Context, args: &StartArgs, progress: &dyn Progress) -> Res
         components.volume.display(),
         components.kubectl.display()
     );
-    context.report("Download", &data, &text)?;
-    Ok(ExitCode::SUCCESS)
+    context.report("Download", &data, &text)
 }
 
 /// Returns the summary of a start, with three commands to try next.

@@ -3,29 +3,17 @@
 use std::process::ExitCode;
 
 use super::context::Context;
-use crate::cli::StatusArgs;
-use crate::cluster;
-use crate::cluster::operations::status::HostState;
-use crate::cluster::operations::status::Status;
+use crate::cluster::operations::status::{self, HostState, Status};
 use crate::error::{Kind, Result};
 
 /// Runs the command.
-pub(super) fn run(context: &Context, args: &StatusArgs) -> Result<ExitCode> {
-    let status =
-        cluster::operations::status::status(&context.env(), &context.global.profile, true)?;
-    context.report("Status", &status, &text(&status))?;
-    Ok(if args.exit_code {
-        code(&status)
-    } else {
-        ExitCode::SUCCESS
-    })
-}
-
-fn code(status: &Status) -> ExitCode {
-    ExitCode::from(match status.host {
-        _ if status.is_healthy() => 0,
-        HostState::Running => Kind::Unhealthy.exit_code(),
-        _ => Kind::State.exit_code(),
+pub(super) fn run(context: &Context, exit_code: bool) -> Result<ExitCode> {
+    let status = status::status(&context.env(), &context.global.profile, true)?;
+    let success = context.report("Status", &status, &text(&status))?;
+    Ok(match status.host {
+        _ if !exit_code || status.is_healthy() => success,
+        HostState::Running => ExitCode::from(Kind::Unhealthy.exit_code()),
+        _ => ExitCode::from(Kind::State.exit_code()),
     })
 }
 

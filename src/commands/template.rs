@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::context::Context;
-use crate::cli::{TemplateCommand, TemplateExportArgs};
-use crate::cluster;
-use crate::cluster::saved::templates::Row as TemplateRow;
+use crate::cli::TemplateCommand;
+use crate::cluster::saved::template_file;
+use crate::cluster::saved::templates::{self, Row};
 use crate::error::Result;
 use crate::units::{Mebibytes, human_bytes, human_time};
 
@@ -16,50 +16,50 @@ use crate::units::{Mebibytes, human_bytes, human_time};
 pub(super) fn run(context: &Context, command: &TemplateCommand) -> Result<ExitCode> {
     match command {
         TemplateCommand::List => {
-            let all = cluster::saved::templates::list(&context.env())?;
+            let all = templates::list(&context.env())?;
             let bytes: u64 = all.iter().map(|row| row.bytes).sum();
             let data = json!({"templates": all, "bytes": bytes});
-            context.report("TemplateList", &data, &table(&all, bytes))?;
+            context.report("TemplateList", &data, &table(&all, bytes))
         }
-        TemplateCommand::Delete(args) => {
-            let deleted = cluster::saved::templates::delete(&context.env(), &args.keys)?;
-            context.report("TemplateDelete", &json!({"deleted": deleted}), "")?;
+        TemplateCommand::Delete { keys } => {
+            let deleted = templates::delete(&context.env(), keys)?;
+            context.report("TemplateDelete", &json!({"deleted": deleted}), "")
         }
-        TemplateCommand::Prune(args) => {
-            let deleted = cluster::saved::templates::prune(&context.env(), args.all)?;
-            context.report("TemplatePrune", &json!({"deleted": deleted}), "")?;
+        TemplateCommand::Prune { all } => {
+            let deleted = templates::prune(&context.env(), *all)?;
+            context.report("TemplatePrune", &json!({"deleted": deleted}), "")
         }
-        TemplateCommand::Export(args) => return export(context, args),
-        TemplateCommand::Import(args) => {
-            let (connect, sha256) = (args.connect.as_deref(), args.sha256.as_deref());
-            let imported =
-                cluster::saved::template_file::import(&context.env(), &args.file, connect, sha256)?;
-            context.report("TemplateImport", &json!(imported), "")?;
+        TemplateCommand::Export {
+            key,
+            file,
+            without_images,
+        } => {
+            let (env, key) = (context.env(), key.as_deref());
+            let exported = template_file::export(&env, key, file, !without_images)?;
+            if file == Path::new("-") {
+                // Standard output contains the template and nothing else.
+                return Ok(ExitCode::SUCCESS);
+            }
+            let line = format!("{}  {}\n", exported.sha256, file.display());
+            context.report("TemplateExport", &exported, &line)
+        }
+        TemplateCommand::Import {
+            file,
+            sha256,
+            connect,
+        } => {
+            let (connect, sha256) = (connect.as_deref(), sha256.as_deref());
+            let imported = template_file::import(&context.env(), file, connect, sha256)?;
+            context.report("TemplateImport", &imported, "")
         }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
-fn export(context: &Context, args: &TemplateExportArgs) -> Result<ExitCode> {
-    let exported = cluster::saved::template_file::export(
-        &context.env(),
-        args.key.as_deref(),
-        &args.file,
-        !args.without_images,
-    )?;
-    // Otherwise standard output contains the template.
-    if args.file != Path::new("-") {
-        let line = format!("{}  {}\n", exported.sha256, args.file.display());
-        context.report("TemplateExport", &json!(exported), &line)?;
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn table(all: &[TemplateRow], bytes: u64) -> String {
+fn table(all: &[Row], bytes: u64) -> String {
     if all.is_empty() {
         return "There are no warm templates; the next `kubby start` saves one.\n".to_owned();
     }
-    let row = |row: &TemplateRow| {
+    let row = |row: &Row| {
         let used_by: Vec<&str> = row.used_by.iter().map(|name| name.as_str()).collect();
         [
             row.key.clone(),

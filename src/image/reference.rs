@@ -233,6 +233,15 @@ fn check_path(path: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Parses a name to give to an image. It cannot have a digest, which follows from the content.
+pub(crate) fn tagged(text: &str) -> Result<Reference, String> {
+    let name: Reference = text.parse()?;
+    match name.digest() {
+        None => Ok(name),
+        Some(_) => Err("a digest follows from the content; give a name with a tag".into()),
+    }
+}
+
 pub(super) fn is_lower_hex(byte: u8) -> bool {
     byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)
 }

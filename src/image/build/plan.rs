@@ -4,9 +4,11 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use clap::Args;
+
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil;
-use crate::image::reference::Reference;
+use crate::image::reference::{Reference, tagged};
 
 /// The names of build files; the first that exists counts.
 const BUILD_FILES: [&str; 2] = ["Dockerfile", "Containerfile"];
@@ -14,22 +16,32 @@ const BUILD_FILES: [&str; 2] = ["Dockerfile", "Containerfile"];
 /// not be pulled.
 const OWN_SYNTAX: &str = "docker/dockerfile";
 
-/// The options of a build.
-#[derive(Debug, Clone)]
-pub(crate) struct BuildOptions {
-    /// The folder that the build reads.
+/// The arguments of `kubby image build`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = "\
+Examples:
+  kubby image build . -t app:1
+  kubby image build ./app -t app:2 --build-arg VERSION=2 --target release")]
+pub struct BuildOptions {
+    /// Folder with the Dockerfile and the files that it copies
     pub dir: PathBuf,
-    /// Names of the result.
+    /// Name of the image (may be repeated)
+    #[arg(short = 't', long = "tag", value_name = "NAME", value_parser = tagged)]
     pub names: Vec<Reference>,
-    /// The build file, where it is not the folder's `Dockerfile` or `Containerfile`.
+    /// Build file [default: Dockerfile or Containerfile in DIR]
+    #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// `KEY=VALUE`, or `KEY` with the value of the environment variable.
+    /// Set a build argument; without VALUE, take it from the environment (may be repeated)
+    #[arg(long = "build-arg", value_name = "KEY[=VALUE]")]
     pub build_args: Vec<String>,
-    /// The stage to stop at.
+    /// Build up to this stage only
+    #[arg(long, value_name = "STAGE")]
     pub target: Option<String>,
-    /// Whether every step is run again.
+    /// Run all steps again, without the cache
+    #[arg(long)]
     pub no_cache: bool,
     /// Whether the build's output is shown only when it fails.
+    #[arg(skip)]
     pub quiet: bool,
 }
 
