@@ -106,7 +106,7 @@ fn data(reachable: &Reachable, https: bool) -> Value {
     json!({
         "namespace": service.namespace,
         "name": service.name,
-        "type": service.kind.name(),
+        "type": service.kind,
         "ports": reachable.ports.iter().map(port).collect::<Vec<_>>(),
     })
 }
@@ -119,7 +119,7 @@ fn table(all: &[Reachable], https: bool) -> String {
             [
                 service.namespace.clone(),
                 service.name.clone(),
-                service.kind.name().to_owned(),
+                format!("{:?}", service.kind),
                 or_dash(port),
                 or_dash(node_port),
                 or_dash(url),

@@ -105,19 +105,24 @@ impl<'a> Forwards<'a> {
         node: u16,
         asked: Option<u16>,
     ) -> Result<ServiceForward> {
-        let recorded = self.recorded(service, port, protocol);
+        let same =
+            |f: &&ServiceForward| is_of(f, service) && f.port == port && f.protocol == protocol;
+        let recorded = self.profile.forwards.iter().find(same).cloned();
         if let Some(recorded) = &recorded {
             let as_asked = asked.is_none_or(|port| port == recorded.host);
             if as_asked && recorded.node == node && self.current.contains(&recorded.rule()) {
                 return Ok(recorded.clone());
             }
         }
+        let own = recorded.as_ref().map(|recorded| recorded.host);
+        if let Some(host) = asked.filter(|host| own != Some(*host))
+            && !self.is_free(host, protocol)
+        {
+            return Err(taken(host, protocol));
+        }
         let candidates = match asked {
-            Some(host) => {
-                self.check_asked(host, protocol, recorded.as_ref())?;
-                vec![host]
-            }
-            None => candidates(service.kind, port, node, recorded.as_ref().map(|r| r.host)),
+            Some(host) => vec![host],
+            None => candidates(service.kind, port, node, own),
         };
         // The old forward is closed first: it may hold the very port.
         if let Some(recorded) = &recorded {
@@ -132,7 +137,7 @@ impl<'a> Forwards<'a> {
             node,
         };
         for host in candidates {
-            if self.is_taken(host) || !ports::can_be_had(protocol, host) {
+            if !self.is_free(host, protocol) {
                 continue;
             }
             match self.add(make(host)) {
@@ -159,28 +164,10 @@ impl<'a> Forwards<'a> {
         Ok(forward)
     }
 
-    /// Refuses a port that is taken, before the old forward is closed.
-    fn check_asked(
-        &self,
-        host: u16,
-        protocol: Protocol,
-        recorded: Option<&ServiceForward>,
-    ) -> Result<()> {
-        let own = recorded.is_some_and(|r| r.host == host);
-        if own || (!self.is_taken(host) && ports::can_be_had(protocol, host)) {
-            return Ok(());
-        }
-        Err(taken(host, protocol))
-    }
-
-    fn is_taken(&self, host: u16) -> bool {
-        self.taken.contains(&host) || self.profile.host_ports().contains(&host)
-    }
-
-    fn recorded(&self, service: &Service, port: u16, protocol: Protocol) -> Option<ServiceForward> {
-        let same =
-            |f: &&ServiceForward| is_of(f, service) && f.port == port && f.protocol == protocol;
-        self.profile.forwards.iter().find(same).cloned()
+    /// Returns whether neither a cluster nor another program has a port of the host.
+    fn is_free(&self, host: u16, protocol: Protocol) -> bool {
+        let recorded = self.taken.contains(&host) || self.profile.host_ports().contains(&host);
+        !recorded && ports::can_be_had(protocol, host)
     }
 
     /// Removes a forward from the machine and from the record.

@@ -1,5 +1,6 @@
 //! The parts of Services that matter for forwards.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::api::{ApiClient, items};
@@ -7,28 +8,16 @@ use crate::error::{Error, Result};
 use crate::hypervisor::Protocol;
 
 /// `spec.type` of a Service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ServiceType {
     /// Inside the cluster only.
-    ClusterIp,
+    ClusterIP,
     /// On a port of the node.
     NodePort,
     /// On an address of its own, and on a port of the node.
     LoadBalancer,
     /// A name for something outside.
     ExternalName,
-}
-
-impl ServiceType {
-    /// Returns its name in Kubernetes.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            ServiceType::ClusterIp => "ClusterIP",
-            ServiceType::NodePort => "NodePort",
-            ServiceType::LoadBalancer => "LoadBalancer",
-            ServiceType::ExternalName => "ExternalName",
-        }
-    }
 }
 
 /// A port of a Service.
@@ -101,12 +90,7 @@ impl Service {
         Some(Service {
             namespace: text(&item["metadata"]["namespace"])?,
             name: text(&item["metadata"]["name"])?,
-            kind: match spec["type"].as_str()? {
-                "NodePort" => ServiceType::NodePort,
-                "LoadBalancer" => ServiceType::LoadBalancer,
-                "ExternalName" => ServiceType::ExternalName,
-                _ => ServiceType::ClusterIp,
-            },
+            kind: ServiceType::deserialize(&spec["type"]).unwrap_or(ServiceType::ClusterIP),
             selector: selector
                 .into_iter()
                 .flatten()
@@ -170,12 +154,12 @@ pub(crate) fn find<'a>(
     if service.is_reachable() {
         return Ok(service);
     }
-    let (label, kind) = (service.label(), service.kind.name());
+    let (label, kind) = (service.label(), service.kind);
     let error = Error::state(format!(
-        "the Service `{label}` has the type {kind}, which has no port of the node"
+        "the Service `{label}` has the type {kind:?}, which has no port of the node"
     ));
     Err(match (service.kind, service.ports.first()) {
-        (ServiceType::ClusterIp, Some(port)) => error
+        (ServiceType::ClusterIP, Some(port)) => error
             .with_hint(format!(
                 "while a command runs: kubectl -n {namespace} port-forward service/{name} {}:{}",
                 if port.port < 1024 { port.port + 8000 } else { port.port },
@@ -191,7 +175,7 @@ pub(crate) fn find<'a>(
 fn unknown(all: &[Service], namespace: &str, name: &str, flag: &str) -> Error {
     let reachable = all.iter().filter(|s| s.is_reachable());
     let mut there: Vec<String> = reachable
-        .map(|s| format!("{} ({})", s.label(), s.kind.name()))
+        .map(|s| format!("{} ({:?})", s.label(), s.kind))
         .collect();
     if there.is_empty() {
         there.push("none: only the types NodePort and LoadBalancer can".to_owned());

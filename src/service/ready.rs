@@ -89,11 +89,8 @@ fn pods(list: &Value) -> Vec<String> {
         let reasons: Vec<&str> = items(&pod["status"]["containerStatuses"])
             .filter_map(|s| s["state"]["waiting"]["reason"].as_str())
             .collect();
-        let (name, phase) = (
-            text(&pod["metadata"]["name"]),
-            text(&pod["status"]["phase"]),
-        );
-        let line = format!("{name}: {phase} {}", reasons.join(", "));
+        let (name, phase) = (&pod["metadata"]["name"], &pod["status"]["phase"]);
+        let line = format!("{}: {} {}", text(name), text(phase), reasons.join(", "));
         line.trim_end().to_owned()
     };
     items(&list["items"]).map(line).collect()

@@ -203,7 +203,7 @@ fn reconciling_follows_the_cluster() {
     );
 
     // Not a Service with a port of the node any more.
-    let inner = service(ServiceType::ClusterIp, 80, ports[1]);
+    let inner = service(ServiceType::ClusterIP, 80, ports[1]);
     let done = reconcile(&mut profile, &[inner]);
     assert_eq!(done.dropped.len(), 1);
     assert!(machine.live.borrow().is_empty() && profile.forwards.is_empty());
