@@ -156,7 +156,8 @@ impl<'a> Session<'a> {
     }
 
     fn path(&mut self, object: &ObjectRef) -> Result<Option<String>> {
-        patiently(self.deadline, || self.resources.path(self.api, object))
+        let ask = || self.resources.path(self.api, object);
+        wait::retry(self.deadline, ASK_EVERY, Kind::Unhealthy, ask)
     }
 
     /// Waits for objects that are being deleted: they stay until all that belongs to them is gone.
@@ -197,8 +198,9 @@ impl<'a> Session<'a> {
         Err(refused(object, &answer))
     }
 
+    /// Asks again while the API is out of reach or busy.
     fn patiently<T>(&self, ask: impl FnMut() -> Result<T>) -> Result<T> {
-        patiently(self.deadline, ask)
+        wait::retry(self.deadline, ASK_EVERY, Kind::Unhealthy, ask)
     }
 }
 
@@ -227,11 +229,6 @@ fn refused(object: &ObjectRef, answer: &Answer) -> Error {
     let status = answer.status;
     Error::unhealthy(format!("the cluster refuses {object} (HTTP {status})"))
         .with_detail("kube-apiserver says", answer.message())
-}
-
-/// Asks again while the API is out of reach or busy.
-fn patiently<T>(deadline: Instant, ask: impl FnMut() -> Result<T>) -> Result<T> {
-    wait::retry(deadline, ASK_EVERY, Kind::Unhealthy, ask)
 }
 
 #[cfg(test)]

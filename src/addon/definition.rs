@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -56,15 +56,8 @@ struct Definition {
     images: Vec<String>,
 }
 
-/// Returns kubby's own add-ons, sorted by name.
-///
-/// # Errors
-/// None in practice: a test reads them all.
-pub(crate) fn builtin() -> Result<&'static [Addon]> {
-    static ALL: OnceLock<Vec<Addon>> = OnceLock::new();
-    if let Some(all) = ALL.get() {
-        return Ok(all);
-    }
+/// kubby's own add-ons, sorted by name.
+static BUILTIN: LazyLock<Vec<Addon>> = LazyLock::new(|| {
     let mut folders: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
     for (path, content) in recipes::files("addons") {
         if let Some((folder, file)) = path.split_once('/') {
@@ -74,9 +67,13 @@ pub(crate) fn builtin() -> Result<&'static [Addon]> {
         }
     }
     let folders = folders.iter();
-    let all: Result<Vec<Addon>> = folders.map(|(name, files)| assemble(name, files)).collect();
-    let all = all?;
-    Ok(ALL.get_or_init(|| all))
+    let all = folders.map(|(name, files)| assemble(name, files).expect("a test reads them all"));
+    all.collect()
+});
+
+/// Returns kubby's own add-ons, sorted by name.
+pub(crate) fn builtin() -> &'static [Addon] {
+    &BUILTIN
 }
 
 /// Returns the built-in add-on of a name.
@@ -84,10 +81,10 @@ pub(crate) fn builtin() -> Result<&'static [Addon]> {
 /// # Errors
 /// [`Kind::Usage`] with the names of all built-in add-ons.
 pub fn find(name: &str) -> Result<Addon> {
-    let all = builtin()?;
-    let names: Vec<String> = all.iter().map(|a| a.name.clone()).collect();
+    let all = builtin();
     let found = all.iter().find(|a| a.name == name);
     found.cloned().ok_or_else(|| {
+        let names: Vec<&str> = all.iter().map(|a| a.name.as_str()).collect();
         let names = names.join(", ");
         Error::usage(format!(
             "there is no add-on named `{name}`; there are {names}"
@@ -100,7 +97,7 @@ pub fn find(name: &str) -> Result<Addon> {
 
 /// Returns the names of the add-ons that a new cluster gets.
 pub(crate) fn default_names() -> Vec<String> {
-    let all = builtin().unwrap_or_default().iter();
+    let all = builtin().iter();
     all.filter(|a| a.default).map(|a| a.name.clone()).collect()
 }
 
@@ -190,7 +187,7 @@ mod tests {
 
     #[test]
     fn the_images_of_built_in_add_ons_are_in_the_component_volume() {
-        for addon in builtin().unwrap() {
+        for addon in builtin() {
             let mut used = Vec::new();
             for object in &addon.objects {
                 images(object.value(), &mut used);

@@ -43,18 +43,12 @@ pub fn read(folder: &Path, kubectl: &Path) -> Result<Folder> {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     let mut files: Vec<(String, String)> = Vec::new();
     let kustomized = KUSTOMIZATIONS.iter().any(|name| folder.join(name).exists());
-    for entry in fs::read_dir(&folder).context(Kind::Usage, fail)? {
-        let entry = entry.context(Kind::Usage, fail)?;
-        let file = entry.file_name().to_string_lossy().into_owned();
-        let wanted = file == DEFINITION || (definition::is_manifest(&file) && !kustomized);
-        // A link may lead to a file, as in a mounted ConfigMap.
-        if wanted && entry.path().is_file() {
-            let fail = || format!("cannot read {}", entry.path().display());
-            let text = fs::read_to_string(entry.path()).context(Kind::Usage, fail)?;
-            files.push((file, text));
+    for (file, path) in files_in(&folder)? {
+        if file == DEFINITION || (definition::is_manifest(&file) && !kustomized) {
+            let fail = || format!("cannot read {}", path.display());
+            files.push((file, fs::read_to_string(&path).context(Kind::Usage, fail)?));
         }
     }
-    files.sort();
     if kustomized {
         let rendered = Tool::new(kubectl.to_string_lossy(), Kind::Usage)
             .arg("kustomize")
@@ -64,8 +58,10 @@ pub fn read(folder: &Path, kubectl: &Path) -> Result<Folder> {
         files.push(("kustomization.yaml".into(), rendered));
     }
     let mut addon = definition::assemble(&name, &files)?;
-    let own = definition::builtin()?;
-    if own.iter().any(|known| known.name == addon.name) {
+    if definition::builtin()
+        .iter()
+        .any(|known| known.name == addon.name)
+    {
         return Err(Error::usage(format!(
             "`{}` is the name of an add-on of kubby itself",
             addon.name
@@ -76,24 +72,25 @@ pub fn read(folder: &Path, kubectl: &Path) -> Result<Folder> {
     }
     addon.default = false;
     addon.folder = Some(folder.clone());
-    Ok(Folder {
-        addon,
-        archives: archives(&folder.join(IMAGES))?,
-    })
+    let mut archives = Vec::new();
+    if folder.join(IMAGES).is_dir() {
+        let mut images = files_in(&folder.join(IMAGES))?;
+        images.retain(|(name, _)| ARCHIVES.iter().any(|ending| name.ends_with(ending)));
+        archives.extend(images.into_iter().map(|(_, path)| path));
+    }
+    Ok(Folder { addon, archives })
 }
 
-/// Returns the image archives of a folder, sorted.
-fn archives(dir: &Path) -> Result<Vec<PathBuf>> {
-    if !dir.is_dir() {
-        return Ok(Vec::new());
-    }
-    let fail = || format!("cannot read {}", dir.display());
+/// Returns the files in a folder by their names, sorted. A link may lead to a file, as in a mounted
+/// ConfigMap.
+fn files_in(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let fail = || format!("cannot read the add-on's folder {}", dir.display());
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).context(Kind::Usage, fail)? {
         let entry = entry.context(Kind::Usage, fail)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if entry.path().is_file() && ARCHIVES.iter().any(|ending| name.ends_with(ending)) {
-            found.push(entry.path());
+        if entry.path().is_file() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            found.push((name, entry.path()));
         }
     }
     found.sort();

@@ -49,9 +49,9 @@ pub(crate) fn names(api: &ApiClient) -> Result<Vec<String>> {
 /// # Errors
 /// As [`read`].
 pub(super) fn write(api: &ApiClient, addon: &str, inventory: &Inventory) -> Result<()> {
-    api.apply(&path(addon), &render(addon, inventory), true)?
-        .require(&format!("writing down what the add-on `{addon}` has made"))
-        .map(drop)
+    let what = format!("writing down what the add-on `{addon}` has made");
+    let answer = api.apply(&path(addon), &render(addon, inventory), true)?;
+    answer.require(&what).map(drop)
 }
 
 /// Removes the record of an add-on without objects.
@@ -63,9 +63,8 @@ pub(super) fn remove(api: &ApiClient, addon: &str) -> Result<()> {
     if answer.status == 404 {
         return Ok(());
     }
-    answer
-        .require(&format!("forgetting the add-on `{addon}`"))
-        .map(drop)
+    let what = format!("forgetting the add-on `{addon}`");
+    answer.require(&what).map(drop)
 }
 
 fn path(addon: &str) -> String {

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::object::ObjectRef;
-use crate::api::{ApiClient, Collection, items};
-use crate::error::{Error, Result};
+use crate::api::{ApiClient, Collection};
+use crate::error::{Kind, Result, ResultExt};
 
 /// The kinds that the API serves, by group and version, each read once.
 #[derive(Default)]
@@ -14,9 +15,16 @@ pub(super) struct Resources {
     known: HashMap<String, Vec<Resource>>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The API's list of a group's kinds.
+#[derive(Deserialize)]
+struct ResourceList {
+    resources: Vec<Resource>,
+}
+
+#[derive(Deserialize)]
 struct Resource {
     kind: String,
+    #[serde(rename = "name")]
     plural: String,
     namespaced: bool,
 }
@@ -67,20 +75,11 @@ fn path(resource: &Resource, object: &ObjectRef) -> Result<String> {
 }
 
 fn parse(list: &Value) -> Result<Vec<Resource>> {
-    if !list["resources"].is_array() {
-        let message = "kube-apiserver sent a list of kinds without any";
-        return Err(Error::unhealthy(message));
-    }
-    let kinds = items(&list["resources"]).filter_map(|r| {
-        let plural = r["name"].as_str()?;
-        // `deployments/scale` and the like are parts of a resource.
-        (!plural.contains('/')).then(|| Resource {
-            kind: r["kind"].as_str().unwrap_or_default().to_owned(),
-            plural: plural.to_owned(),
-            namespaced: r["namespaced"].as_bool().unwrap_or_default(),
-        })
-    });
-    Ok(kinds.collect())
+    let fail = || "kube-apiserver sent a list of kinds that does not parse".to_owned();
+    let mut list = ResourceList::deserialize(list).context(Kind::Unhealthy, fail)?;
+    // `deployments/scale` and the like are parts of a resource.
+    list.resources.retain(|r| !r.plural.contains('/'));
+    Ok(list.resources)
 }
 
 #[cfg(test)]

@@ -133,7 +133,7 @@ fn get(content: &Content, path: &str) -> Answer {
 
 /// Returns the kinds that a version of the API serves: those that kubby's add-ons use.
 fn kinds(version: &str) -> Value {
-    let all = addon::builtin().unwrap();
+    let all = addon::builtin();
     let objects = all.iter().flat_map(|addon| &addon.objects);
     let references = objects.map(|object| object.reference());
     let of_version = references.filter(|object| object.api_version == version);

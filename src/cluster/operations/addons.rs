@@ -51,7 +51,7 @@ pub(crate) fn list(store: &Store, name: &ProfileName) -> Result<Vec<Row>> {
         Some(profile) => profile.spec.addons,
         None => addon::default_names(),
     };
-    let mut all = addon::builtin()?.to_vec();
+    let mut all = addon::builtin().to_vec();
     for name in &enabled {
         if let Some(own) = addon::kept(&dir, name)? {
             all.push(own);
