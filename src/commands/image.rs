@@ -97,7 +97,7 @@ fn pull(context: &Context, node: &Node, names: &[Reference]) -> Result<ExitCode>
 fn tag(context: &Context, node: &Node, source: &str, name: &Reference) -> Result<ExitCode> {
     let mut store = ImageStore::connect(node)?;
     let images = store.images()?;
-    let meant = node::find(&images, source, store.flag())?;
+    let meant = node::find(&images, source, &store.flag)?;
     let id = meant.image.id.clone();
     // In containerd, the ID of an image is also one of its names.
     let source = meant.name.unwrap_or_else(|| id.clone());

@@ -53,8 +53,12 @@ pub(crate) fn load(
         present: blobs,
     };
     let step = progress.step(&format!("Load {}", source.label));
-    source.report_to(step.sink());
-    let mut import = Import::new(&mut store);
+    source.sink = Some(step.sink());
+    let mut import = Import {
+        store: &mut store,
+        process: None,
+        ended: false,
+    };
     let passed = archive::pass_on(&mut source, &request, &mut |data| import.send(data))
         .and_then(|passed| source.finish().map(|()| passed));
     let passed = match passed {
@@ -75,7 +79,7 @@ pub(crate) fn load(
     for image in &passed.images {
         store.await_names(&image.id, &image.names)?;
     }
-    let mut summary = human_bytes(source.bytes_read());
+    let mut summary = human_bytes(source.done);
     if passed.spared > 0 {
         let spared = human_bytes(passed.spared);
         summary.push_str(&format!(", {spared} were there already"));
@@ -86,7 +90,7 @@ pub(crate) fn load(
     }
     Ok(Loaded {
         images: passed.images,
-        read_bytes: source.bytes_read(),
+        read_bytes: source.done,
         spared_bytes: passed.spared,
     })
 }
@@ -99,15 +103,7 @@ struct Import<'a> {
     ended: bool,
 }
 
-impl<'a> Import<'a> {
-    fn new(store: &'a mut ImageStore) -> Self {
-        Import {
-            store,
-            process: None,
-            ended: false,
-        }
-    }
-
+impl Import<'_> {
     fn send(&mut self, data: &[u8]) -> Result<()> {
         let process = match &mut self.process {
             Some(process) => process,
@@ -128,7 +124,7 @@ impl<'a> Import<'a> {
         if output.success() {
             return Ok(());
         }
-        let (said, flag) = (node::errors_of(&output), self.store.flag());
+        let (said, flag) = (node::errors_of(&output), &self.store.flag);
         let hint = if said.contains("no space left") {
             "the node's disk is full: kubby image remove frees room".to_owned()
         } else {

@@ -141,10 +141,8 @@ fn parse(text: &str) -> Result<Reference, String> {
     if text.len() == 64 && text.bytes().all(is_lower_hex) {
         return Err("64 hexadecimal digits are an image's id; a name looks like app:1.0".into());
     }
-    let (rest, digest) = match text.split_once('@') {
-        Some((rest, digest)) => (rest, Some(digest)),
-        None => (text, None),
-    };
+    let (rest, digest) = text.split_once('@').unzip();
+    let rest = rest.unwrap_or(text);
     if let Some(digest) = digest.filter(|digest| !GRAMMAR.digest.is_match(digest)) {
         let example = "sha256: and 64 hexadecimal digits";
         return Err(format!(

@@ -29,7 +29,7 @@ pub(crate) fn remove(node: &Node, texts: &[String], force: bool) -> Result<Vec<R
     let mut store = ImageStore::connect(node)?;
     let images = store.images()?;
     let running = store.running()?;
-    let plan = plan(&images, &running, texts, force, store.flag())?;
+    let plan = plan(&images, &running, texts, force, &store.flag)?;
     for removed in &plan {
         if removed.image_removed {
             store.remove(&removed.id)?;

@@ -38,7 +38,7 @@ pub(crate) fn save(
     let images = store.images()?;
     let mut names: Vec<String> = Vec::new();
     for text in texts {
-        let meant = node::find(&images, text, store.flag())?;
+        let meant = node::find(&images, text, &store.flag)?;
         let name = meant.name.or_else(|| meant.image.names.first().cloned());
         names.push(name.ok_or_else(|| {
             Error::state(format!("the image {text} has no name to be saved under"))
@@ -100,7 +100,7 @@ fn export(
     if output.success() && done > 0 {
         return Ok(done);
     }
-    let (names, flag) = (names.join(", "), store.flag());
+    let (names, flag) = (names.join(", "), &store.flag);
     let message = format!("containerd in the node cannot export {names}");
     Err(Error::assets(message)
         .with_detail("it says", node::errors_of(&output))

@@ -34,8 +34,10 @@ pub(super) struct Source {
     pub name: Option<Reference>,
     input: OwnedFd,
     engine: Option<(String, Child)>,
-    done: u64,
-    sink: Option<Arc<dyn StepSink>>,
+    /// The number of bytes that were read.
+    pub done: u64,
+    /// The receiver of that number.
+    pub sink: Option<Arc<dyn StepSink>>,
 }
 
 impl Source {
@@ -89,16 +91,6 @@ impl Source {
             done: 0,
             sink: None,
         }
-    }
-
-    /// Reports the number of read bytes to `sink`.
-    pub(super) fn report_to(&mut self, sink: Arc<dyn StepSink>) {
-        self.sink = Some(sink);
-    }
-
-    /// Returns how many bytes were read.
-    pub(super) fn bytes_read(&self) -> u64 {
-        self.done
     }
 
     /// Checks that the engine that wrote the archive, if any, succeeded.

@@ -12,21 +12,20 @@ use crate::error::{Error, Result};
 use crate::image::reference::Reference;
 
 pub(super) fn conclude(files: &Files<'_>, request: &Request) -> Result<(Vec<Image>, Index)> {
+    let index: fn(&[(Image, Value)]) -> Index;
     // Newer Dockers write both; container runtimes then use the OCI layout, and so does kubby.
-    let is_oci = files.get(INDEX).is_some();
-    if !is_oci && files.get(MANIFEST).is_none() {
+    let candidates = if files.get(INDEX).is_some() {
+        index = oci::index;
+        oci::candidates(files, request)?
+    } else if files.get(MANIFEST).is_some() {
+        index = docker::index;
+        docker::candidates(files, request)?
+    } else {
         let why = "it is a tar archive with neither index.json nor manifest.json";
         return Err(files.errors.not_an_archive(why));
-    }
-    let candidates = match is_oci {
-        true => oci::candidates(files, request)?,
-        false => docker::candidates(files, request)?,
     };
     let images = named(candidates, request)?;
-    let index = match is_oci {
-        true => oci::index(&images),
-        false => docker::index(&images),
-    };
+    let index = index(&images);
     Ok((images.into_iter().map(|i| i.0).collect(), index))
 }
 

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::files::{Files, MANIFEST};
-use super::image::{Candidate, Config, Image, Index, Request, name, wrong_platform};
+use super::image::{Candidate, Config, Image, Index, Request, names, wrong_platform};
 use crate::error::Result;
 
 /// An image of `manifest.json`.
@@ -54,14 +54,8 @@ fn candidate(item: &Item, files: &Files<'_>, request: &Request) -> Result<Candid
         size += file.size;
         layers.push(layer_name);
     }
-    let names = if request.names.is_empty() {
-        let tags = item.repo_tags.iter().flatten();
-        tags.map(|tag| name(tag, errors)).collect::<Result<_>>()?
-    } else {
-        BTreeSet::new()
-    };
     Ok(Candidate {
-        names,
+        names: names(item.repo_tags.iter().flatten(), request)?,
         id: config_file.digest.clone(),
         size,
         entry: json!({"Config": config_name, "Layers": layers}),
@@ -75,6 +69,5 @@ pub(super) fn index(images: &[(Image, Value)]) -> Index {
         item["RepoTags"] = json!(image.names);
         item
     });
-    let items = Value::from_iter(items).to_string();
-    vec![(MANIFEST.to_owned(), items.into_bytes())]
+    vec![(MANIFEST, Value::from_iter(items).to_string())]
 }

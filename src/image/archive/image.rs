@@ -37,7 +37,7 @@ pub struct Image {
 }
 
 /// Files to pass on in the end.
-pub(super) type Index = Vec<(String, Vec<u8>)>;
+pub(super) type Index = Vec<(&'static str, String)>;
 
 /// An image whose final names are not decided yet.
 pub(super) struct Candidate {
@@ -64,14 +64,23 @@ pub(super) struct RootFs {
     pub(super) diff_ids: Vec<String>,
 }
 
-/// Completes a name of the archive. Digests are left off: the runtime adds the right ones.
-pub(super) fn name(text: &str, errors: Errors<'_>) -> Result<Reference> {
-    let plain = text.split('@').next().unwrap_or_default();
-    plain.parse().map_err(|e| {
-        errors
-            .damaged(e)
-            .with_hint("give it another name: kubby image load … --as NAME:TAG")
-    })
+/// Completes the names that the archive gives to an image; none where the request has names. Digests are
+/// left off: the runtime adds the right ones.
+pub(super) fn names<'a>(
+    texts: impl IntoIterator<Item = &'a String>,
+    request: &Request,
+) -> Result<BTreeSet<Reference>> {
+    if !request.names.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let complete = |text: &String| {
+        let plain = text.split('@').next().unwrap_or_default();
+        plain.parse().map_err(|e| {
+            let damaged = Errors(&request.label).damaged(e);
+            damaged.with_hint("give it another name: kubby image load … --as NAME:TAG")
+        })
+    };
+    texts.into_iter().map(complete).collect()
 }
 
 /// Makes the error about an image for other machines than the node.

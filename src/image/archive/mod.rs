@@ -55,8 +55,8 @@ pub fn pass_on(
     }
     let (images, index) = conclude::conclude(&files, request)?;
     for (name, content) in index {
-        send(&entries::header(&name, content.len() as u64))?;
-        send(&content)?;
+        send(&entries::header(name, content.len() as u64))?;
+        send(content.as_bytes())?;
         send(entries::padding(content.len() as u64))?;
     }
     send(&[0; 1024])?;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::docker;
 use super::files::{Files, INDEX, LAYOUT, MANIFEST};
-use super::image::{Candidate, Config, Image, Index, Request, name, wrong_platform};
+use super::image::{Candidate, Config, Image, Index, Request, names, wrong_platform};
 use crate::error::{Error, Result};
 use crate::image::reference::Reference;
 
@@ -72,11 +72,7 @@ pub(super) fn candidates(files: &Files<'_>, request: &Request) -> Result<Vec<Can
         if is_attestation(&descriptor) {
             continue;
         }
-        let names = if request.names.is_empty() {
-            names(&descriptor, files)?
-        } else {
-            BTreeSet::new()
-        };
+        let names = names(given_name(&descriptor), request)?;
         groups.entry(names).or_default().push(descriptor);
     }
     let older: Vec<docker::Item> = files.json(MANIFEST)?.unwrap_or_default();
@@ -100,8 +96,8 @@ pub(super) fn candidates(files: &Files<'_>, request: &Request) -> Result<Vec<Can
         }
         for mut candidate in found {
             candidate.names.clone_from(&names);
-            if names.is_empty() && request.names.is_empty() {
-                candidate.names = older_names(&candidate.id, &older, files)?;
+            if names.is_empty() {
+                candidate.names = older_names(&candidate.id, &older, files, request)?;
             }
             candidates.push(candidate);
         }
@@ -123,7 +119,12 @@ fn merged(candidates: Vec<Candidate>) -> Vec<Candidate> {
 }
 
 /// Returns the names that `manifest.json` gives to an image.
-fn older_names(id: &str, items: &[docker::Item], files: &Files<'_>) -> Result<BTreeSet<Reference>> {
+fn older_names(
+    id: &str,
+    items: &[docker::Item],
+    files: &Files<'_>,
+    request: &Request,
+) -> Result<BTreeSet<Reference>> {
     let is_same = |item: &&docker::Item| {
         let config = files.get(&item.config);
         config.is_some_and(|(_, file)| file.digest == id)
@@ -132,7 +133,7 @@ fn older_names(id: &str, items: &[docker::Item], files: &Files<'_>) -> Result<BT
         .iter()
         .filter(is_same)
         .flat_map(|item| &item.repo_tags);
-    tags.flatten().map(|tag| name(tag, files.errors)).collect()
+    names(tags.flatten(), request)
 }
 
 fn is_attestation(descriptor: &Descriptor) -> bool {
@@ -140,18 +141,13 @@ fn is_attestation(descriptor: &Descriptor) -> bool {
     annotations.is_some_and(|a| a.contains_key(ATTESTATION))
 }
 
-fn names(descriptor: &Descriptor, files: &Files<'_>) -> Result<BTreeSet<Reference>> {
-    let Some(annotations) = &descriptor.annotations else {
-        return Ok(BTreeSet::new());
-    };
-    let text = annotations.get(FULL_NAME).or_else(|| {
+fn given_name(descriptor: &Descriptor) -> Option<&String> {
+    let annotations = descriptor.annotations.as_ref()?;
+    annotations.get(FULL_NAME).or_else(|| {
         // A bare word is a tag of a name that the archive does not hold.
         let text = annotations.get(REF_NAME)?;
         text.contains(['/', ':']).then_some(text)
-    });
-    text.map(|text| name(text, files.errors))
-        .into_iter()
-        .collect()
+    })
 }
 
 impl Search<'_> {
@@ -284,8 +280,5 @@ pub(super) fn index(images: &[(Image, Value)]) -> Index {
     }
     let index = json!({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests});
     let layout = json!({"imageLayoutVersion": "1.0.0"});
-    vec![
-        (INDEX.to_owned(), index.to_string().into_bytes()),
-        (LAYOUT.to_owned(), layout.to_string().into_bytes()),
-    ]
+    vec![(INDEX, index.to_string()), (LAYOUT, layout.to_string())]
 }

@@ -68,7 +68,7 @@ pub(crate) fn build(node: &Node, options: &BuildOptions, progress: &dyn Progress
     let listener = UnixListener::bind(&socket).context(Kind::Internal, || {
         format!("cannot listen on {}", socket.display())
     })?;
-    serve(listener, store.target().clone());
+    serve(listener, store.target.clone());
     let result = private.path().join("result.json");
     run(&buildctl, &socket, &result, &plan, options)?;
     let id = result_id(&result)?;
@@ -84,7 +84,7 @@ pub(crate) fn build(node: &Node, options: &BuildOptions, progress: &dyn Progress
 
 /// Starts BuildKit in the node and waits until it answers.
 fn start_buildkit(store: &ImageStore, progress: &dyn Progress) -> Result<()> {
-    let mut ssh = Ssh::connect(store.target(), CONNECT)?;
+    let mut ssh = Ssh::connect(&store.target, CONNECT)?;
     let ask = format!(
         "{COMPONENTS_DIR}/bin/buildctl --addr unix://{BUILDKIT_SOCKET} debug workers >/dev/null"
     );
@@ -95,7 +95,7 @@ fn start_buildkit(store: &ImageStore, progress: &dyn Progress) -> Result<()> {
     let step = progress.step("Start BuildKit in the node");
     let started = ssh.run("systemctl start buildkit")?;
     started.require("starting BuildKit")?;
-    let end = Instant::now() + store.limit();
+    let end = Instant::now() + store.limit;
     let mut said = String::new();
     let answer = wait::poll(end, Duration::from_millis(300), || {
         let asked = ssh.run(&ask)?;
@@ -107,7 +107,7 @@ fn start_buildkit(store: &ImageStore, progress: &dyn Progress) -> Result<()> {
         return Ok(());
     }
     let journal = ssh.run("journalctl -u buildkit -b -n 20 -o cat --no-pager")?;
-    let hint = format!("kubby ssh{} -- systemctl status buildkit", store.flag());
+    let hint = format!("kubby ssh{} -- systemctl status buildkit", store.flag);
     Err(Error::unhealthy("BuildKit does not answer in the node")
         .with_source(said.trim())
         .with_detail("its journal", journal.text())

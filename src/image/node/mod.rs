@@ -32,9 +32,12 @@ const PULL: Duration = Duration::from_secs(3600);
 /// An SSH session with a node's container images.
 pub(crate) struct ImageStore {
     ssh: Ssh,
-    target: Target,
-    limit: Duration,
-    flag: String,
+    /// The node's SSH address and keys.
+    pub target: Target,
+    /// The time limit of a request to this node.
+    pub limit: Duration,
+    /// ` -p NAME` for hints, empty for the default profile.
+    pub flag: String,
 }
 
 /// Returns the path of BuildKit's client among the cluster's components, beside kubectl.
@@ -72,21 +75,6 @@ impl ImageStore {
             limit: node.deadline(REQUEST),
             flag,
         })
-    }
-
-    /// Returns the node's SSH address and keys.
-    pub(crate) fn target(&self) -> &Target {
-        &self.target
-    }
-
-    /// Returns ` -p NAME` for hints, empty for the default profile.
-    pub(crate) fn flag(&self) -> &str {
-        &self.flag
-    }
-
-    /// Returns how long a request to this node may take.
-    pub(crate) fn limit(&self) -> Duration {
-        self.limit
     }
 
     /// Starts a `ctr` command that reads or writes an archive, see [`Process`].
@@ -205,10 +193,10 @@ impl ImageStore {
     pub(crate) fn pull(&mut self, name: &Reference) -> Result<()> {
         let command = crictl(&format!("pull {}", quote(&name.to_string())));
         let output = self.ssh.exec(&command, &[], Some(PULL))?;
-        if output.success() {
-            return Ok(());
+        match output.success() {
+            true => Ok(()),
+            false => Err(pull_failed(name, &output, &self.flag)),
         }
-        Err(pull_failed(name, &output, &self.flag))
     }
 
     fn run(&mut self, command: &str, what: &str) -> Result<String> {
