@@ -21,11 +21,10 @@ pub(super) fn run(context: &Context, fix: bool) -> Result<ExitCode> {
         data["repairs"] = json!(repairs);
     }
     let text = text(&repairs, &findings, fix);
-    context.report("Doctor", &data, &text)?;
-    Ok(if healthy {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(Kind::Preflight.exit_code())
+    let success = context.report("Doctor", &data, &text)?;
+    Ok(match healthy {
+        true => success,
+        false => ExitCode::from(Kind::Preflight.exit_code()),
     })
 }
 
@@ -37,12 +36,8 @@ fn text(repairs: &[Repaired], findings: &[Finding], fix: bool) -> String {
         text.push_str(&row(word, repaired.name, widest, &repaired.what));
     }
     for finding in findings {
-        text.push_str(&row(
-            finding.state.name(),
-            finding.name,
-            widest,
-            &finding.reason,
-        ));
+        let state = format!("{:?}", finding.state).to_lowercase();
+        text.push_str(&row(&state, finding.name, widest, &finding.reason));
         if let Some(remedy) = &finding.remedy {
             text.push_str(&row("", "", widest, &format!("-> {remedy}")));
         }

@@ -19,18 +19,6 @@ pub(crate) enum State {
     Failure,
 }
 
-impl State {
-    /// Returns the word that people and programs read.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            State::Ok => "ok",
-            State::Skipped => "skipped",
-            State::Warning => "warning",
-            State::Failure => "failure",
-        }
-    }
-}
-
 /// The outcome of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Finding {

@@ -17,26 +17,13 @@ const FIRST: i64 = 1_767_225_600;
 /// The allowed lead of the clocks of other hosts' file systems, in seconds.
 const AHEAD: i64 = 5 * 60;
 
-struct Facts {
-    /// The present time, in seconds since 1970.
-    now: i64,
-    /// The file that kubby wrote last, and when.
-    latest: Option<(PathBuf, i64)>,
-    /// Whether a time service keeps the clock right; `None` where that is not known.
-    kept: Option<bool>,
-}
-
 pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     let profiles = s.profiles.iter().map(|seen| seen.dir.profile());
     let templates = entries(&s.env.store.templates_dir()).into_iter();
     let written = profiles
         .chain(templates.map(|template| template.join(MANIFEST)))
         .filter_map(|path| Some((seconds(path.metadata().ok()?.modified().ok()?), path)));
-    vec![judge(&Facts {
-        now: seconds(SystemTime::now()),
-        latest: written.max().map(|(at, path)| (path, at)),
-        kept: is_kept(),
-    })]
+    vec![judge(seconds(SystemTime::now()), written.max(), is_kept())]
 }
 
 fn seconds(time: SystemTime) -> i64 {
@@ -46,7 +33,7 @@ fn seconds(time: SystemTime) -> i64 {
     })
 }
 
-/// Asks systemd, where it runs.
+/// Returns whether a time service keeps the clock right, by systemd; `None` where that is not known.
 fn is_kept() -> Option<bool> {
     if !Path::new("/run/systemd/system").exists() {
         return None;
@@ -62,36 +49,37 @@ fn is_kept() -> Option<bool> {
     }
 }
 
-fn judge(facts: &Facts) -> Finding {
+/// Judges the time `now`, in seconds since 1970, by the file that kubby wrote last and the time of that.
+fn judge(now: i64, latest: Option<(i64, PathBuf)>, kept: Option<bool>) -> Finding {
     let set = "set it: sudo timedatectl set-ntp true, or sudo date -s 'YYYY-MM-DD HH:MM'";
-    let now = human_time(facts.now);
-    if facts.now < FIRST {
+    let shown = human_time(now);
+    if now < FIRST {
         return Finding::failure(
-            format!("the clock says {now}, which is long past: no certificate is valid"),
+            format!("the clock says {shown}, which is long past: no certificate is valid"),
             set,
         );
     }
-    if let Some((path, at)) = &facts.latest
-        && *at > facts.now + AHEAD
+    if let Some((at, path)) = latest
+        && at > now + AHEAD
     {
-        let (path, at) = (path.display(), human_time(*at));
+        let (path, at) = (path.display(), human_time(at));
         return Finding::failure(
             format!(
-                "the clock says {now}, but {path} was written at {at}: the clock has gone back, \
+                "the clock says {shown}, but {path} was written at {at}: the clock has gone back, \
                  and certificates may not be valid yet"
             ),
             set,
         );
     }
-    if facts.kept == Some(false) {
+    if kept == Some(false) {
         return Finding::warning(
             format!(
-                "the clock says {now}, and no time service keeps it right (NTP is not synchronised)"
+                "the clock says {shown}, and no time service keeps it right (NTP is not synchronised)"
             ),
             "sudo timedatectl set-ntp true",
         );
     }
-    Finding::ok(format!("the clock says {now}"))
+    Finding::ok(format!("the clock says {shown}"))
 }
 
 #[cfg(test)]
@@ -102,7 +90,7 @@ mod tests {
     #[test]
     fn clocks_are_judged() {
         let now = FIRST + 1_000_000;
-        let file = |at| Some((PathBuf::from("/p/profile.toml"), at));
+        let file = |at| Some((at, PathBuf::from("/p/profile.toml")));
         let table = [
             (now, None, None, State::Ok, "the clock says 2026"),
             (now, file(now - 10), Some(true), State::Ok, "2026"),
@@ -118,7 +106,7 @@ mod tests {
             (0, None, None, State::Failure, "1970-01-01"),
         ];
         for (now, latest, kept, state, words) in table {
-            let found = judge(&Facts { now, latest, kept });
+            let found = judge(now, latest, kept);
             assert_eq!(found.state, state, "{}", found.reason);
             assert!(found.reason.contains(words), "{}", found.reason);
         }

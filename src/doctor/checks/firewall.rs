@@ -16,24 +16,12 @@ use crate::tool::{self, Tool};
 /// The time limit of a connection; the kernel answers on its own loopback in microseconds.
 const LIMIT: Duration = Duration::from_secs(2);
 
-struct Facts {
-    /// The reason why the loopback does not answer.
-    loopback: Result<(), String>,
-    /// The chains that drop; `None` where this user may not read the rules, or no program does.
-    dropping: Option<Vec<Dropping>>,
-    /// The bridges of libvirt's networks.
-    bridges: Vec<String>,
-}
-
 pub(in crate::doctor) fn look(_: &DoctorContext<'_>) -> Vec<Finding> {
     let interfaces = entries(Path::new("/sys/class/net"));
     let names = interfaces.iter().map(|path| name(path));
-    let bridges = names.filter(|name| name.starts_with("virbr"));
-    vec![judge(&Facts {
-        loopback: try_loopback().map_err(|e| e.to_string()),
-        dropping: dropping(),
-        bridges: bridges.map(str::to_owned).collect(),
-    })]
+    let bridges: Vec<&str> = names.filter(|name| name.starts_with("virbr")).collect();
+    let loopback = try_loopback().map_err(|e| e.to_string());
+    vec![judge(loopback, dropping(), &bridges)]
 }
 
 /// Listens as QEMU does for a node's ports, and connects as kubectl does.
@@ -43,6 +31,7 @@ fn try_loopback() -> io::Result<()> {
     TcpStream::connect_timeout(&address, LIMIT).map(drop)
 }
 
+/// Returns the chains that drop; `None` where this user may not read the rules, or no program does.
 fn dropping() -> Option<Vec<Dropping>> {
     type Read = fn(&str) -> Vec<Dropping>;
     let programs: [(&str, &[&str], Read); 2] = [
@@ -65,15 +54,20 @@ fn dropping() -> Option<Vec<Dropping>> {
     found
 }
 
-fn judge(facts: &Facts) -> Finding {
-    if let Err(why) = &facts.loopback {
+/// Judges the loopback, the chains that drop, and what they do to the bridges of libvirt's networks.
+fn judge(
+    loopback: Result<(), String>,
+    dropping: Option<Vec<Dropping>>,
+    bridges: &[&str],
+) -> Finding {
+    if let Err(why) = loopback {
         return Finding::failure(
             format!("127.0.0.1 does not answer, through which the host reaches its nodes: {why}"),
             "sudo ip link set lo up; if it is up, let it through: sudo iptables -I INPUT -i lo -j \
              ACCEPT",
         );
     }
-    let Some(dropping) = &facts.dropping else {
+    let Some(dropping) = dropping else {
         return Finding::ok("127.0.0.1 answers; only root may read the filter's rules");
     };
     if dropping.iter().any(|d| d.hook == Hook::Output) {
@@ -83,12 +77,11 @@ fn judge(facts: &Facts) -> Finding {
             "see the rules: sudo iptables -S OUTPUT; sudo nft list ruleset",
         );
     }
-    let is_cut_off = |bridge: &&String| {
+    let is_cut_off = |bridge: &&str| {
         let mut forward = dropping.iter().filter(|d| d.hook == Hook::Forward);
         forward.any(|d| !d.lets_through(bridge))
     };
-    let bridges = facts.bridges.iter().filter(is_cut_off);
-    let cut: Vec<&str> = bridges.map(String::as_str).collect();
+    let cut: Vec<&str> = bridges.iter().copied().filter(is_cut_off).collect();
     let [first, ..] = cut[..] else {
         return Finding::ok("127.0.0.1 answers, and no rule cuts nodes off");
     };
@@ -117,7 +110,7 @@ mod tests {
         let through = rules::of_iptables(
             "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -i virbr0 -j ACCEPT\nCOMMIT\n",
         );
-        let bridge = || vec!["virbr0".to_owned()];
+        let bridge = || vec!["virbr0"];
         let down = || Err("Network is unreachable".to_owned());
         let table = [
             (down(), Some(vec![]), vec![], State::Failure, "unreachable"),
@@ -135,11 +128,7 @@ mod tests {
             (Ok(()), Some(vec![]), bridge(), State::Ok, "no rule"),
         ];
         for (loopback, dropping, bridges, state, words) in table {
-            let found = judge(&Facts {
-                loopback,
-                dropping,
-                bridges,
-            });
+            let found = judge(loopback, dropping, &bridges);
             assert_eq!(found.state, state, "{}", found.reason);
             assert!(found.reason.contains(words), "{}", found.reason);
         }

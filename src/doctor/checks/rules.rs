@@ -30,22 +30,26 @@ impl Dropping {
 
 /// Reads the output of `iptables-save`.
 pub(super) fn of_iptables(text: &str) -> Vec<Dropping> {
-    let tables = text.split("\n*").map(|t| t.trim_start_matches('*'));
-    let filters = tables.filter(|table| {
-        let mut lines = table.lines().filter(|line| !line.starts_with('#'));
-        lines.next() == Some("filter") || table.contains("\n*filter\n")
-    });
-    let chains = [("OUTPUT", Hook::Output), ("FORWARD", Hook::Forward)];
-    dropping(filters.map(str::to_owned), chains, |line, chain| {
-        line.starts_with(&format!(":{chain} DROP"))
+    let tables = tables(text, "*").into_iter();
+    let filters = tables.filter(|table| table.starts_with("*filter\n"));
+    dropping(filters, |line, chain| {
+        line.starts_with(&format!(":{} DROP", chain.to_uppercase()))
     })
 }
 
 /// Reads the output of `nft list ruleset`.
 pub(super) fn of_nft(text: &str) -> Vec<Dropping> {
+    dropping(tables(text, "table "), |line, chain| {
+        let hook = format!("type filter hook {chain} ");
+        line.contains(&hook) && line.contains("policy drop")
+    })
+}
+
+/// Returns the tables, each of which begins with a line that begins with `start`.
+fn tables(text: &str, start: &str) -> Vec<String> {
     let mut tables: Vec<String> = Vec::new();
     for line in text.lines() {
-        if line.starts_with("table ") || tables.is_empty() {
+        if line.starts_with(start) {
             tables.push(String::new());
         }
         if let Some(table) = tables.last_mut() {
@@ -53,28 +57,22 @@ pub(super) fn of_nft(text: &str) -> Vec<Dropping> {
             table.push('\n');
         }
     }
-    let chains = [("output", Hook::Output), ("forward", Hook::Forward)];
-    dropping(tables, chains, |line, chain| {
-        let hook = format!("type filter hook {chain} ");
-        line.contains(&hook) && line.contains("policy drop")
-    })
+    tables
 }
 
 /// Finds the chains in tables that drop packets by a line of which `drops` returns true.
 fn dropping(
     tables: impl IntoIterator<Item = String>,
-    chains: [(&str, Hook); 2],
     drops: impl Fn(&str, &str) -> bool,
 ) -> Vec<Dropping> {
     let mut found = Vec::new();
     for rules in tables {
-        let hooks = chains.iter();
-        let hooks = hooks.filter(|(chain, _)| rules.lines().any(|line| drops(line, chain)));
-        let all = hooks.map(|(_, hook)| Dropping {
-            hook: *hook,
-            rules: rules.clone(),
-        });
-        found.extend(all);
+        for (chain, hook) in [("output", Hook::Output), ("forward", Hook::Forward)] {
+            if rules.lines().any(|line| drops(line, chain)) {
+                let rules = rules.clone();
+                found.push(Dropping { hook, rules });
+            }
+        }
     }
     found
 }
