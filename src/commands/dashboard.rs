@@ -26,25 +26,26 @@ pub(super) fn run(context: &Context, args: &DashboardArgs) -> Result<ExitCode> {
     let version = version["gitVersion"].as_str().unwrap_or_default();
     let dashboard = Dashboard::bind(args.port.unwrap_or(0))?;
     let url = dashboard.url();
-    report(context, args, &url)?;
+    let success = report(context, args, &url)?;
     // The file is removed when the command ends.
     let page = Page(cluster.dir.root().join("dashboard.html"));
     if !args.url && has_browser() {
         page.open(&url, &context.progress)?;
+    } else if !args.url && context.global.output == OutputFormat::Text {
+        let note = "no graphical browser found; open the address above yourself";
+        context.progress.note(note);
     }
-    dashboard.serve(
-        api,
-        Subject {
-            profile: cluster.profile.name.to_string(),
-            version: version.to_owned(),
-            read_only: args.read_only,
-        },
-    )?;
-    Ok(ExitCode::SUCCESS)
+    let subject = Subject {
+        profile: cluster.profile.name.to_string(),
+        version: version.to_owned(),
+        read_only: args.read_only,
+    };
+    dashboard.serve(api, subject)?;
+    Ok(success)
 }
 
 /// Prints the address.
-fn report(context: &Context, args: &DashboardArgs, url: &str) -> Result<()> {
+fn report(context: &Context, args: &DashboardArgs, url: &str) -> Result<ExitCode> {
     let text = match args.url {
         true => format!("{url}\n"),
         false => format!(
@@ -54,13 +55,7 @@ fn report(context: &Context, args: &DashboardArgs, url: &str) -> Result<()> {
         ),
     };
     let data = json!({"url": url, "readOnly": args.read_only});
-    context.report("Dashboard", &data, &text)?;
-    if context.global.output == OutputFormat::Text && !args.url && !has_browser() {
-        context
-            .progress
-            .note("no graphical browser found; open the address above yourself");
-    }
-    Ok(())
+    context.report("Dashboard", &data, &text)
 }
 
 /// Returns whether this terminal belongs to a graphical session with a browser.

@@ -23,5 +23,5 @@ pub(super) fn run(context: &Context, args: &ForkArgs) -> Result<ExitCode> {
         keep_context: args.keep_context,
         ..StartOptions::default()
     };
-    super::start::start_profile(context, &args.new, &options)
+    super::start::start_profile(context, &args.new, &options, context.progress.as_ref())
 }

@@ -61,8 +61,7 @@ fn run_on_cluster(context: &Context, args: &RunArgs) -> Result<ExitCode> {
         && let Some(obstacle) = foreground::obstacle(program)
     {
         let outcome = Outcome::Command(Ending::NotRun(obstacle));
-        report(context, args, &outcome);
-        return Ok(exit(&outcome));
+        return Ok(report(context, args, &outcome));
     }
     interrupt::be_thorough()?;
     let limit = args.timeout.map(Duration::from_secs);
@@ -75,9 +74,7 @@ fn run_on_cluster(context: &Context, args: &RunArgs) -> Result<ExitCode> {
     let name = global.profile_given.then_some(&global.profile);
     let cluster = match Throwaway::begin(&env, name, args.keep) {
         Err(e) if e.kind() == Kind::Interrupted => {
-            let outcome = interrupted(alarm.as_ref());
-            report(context, args, &outcome);
-            return Ok(exit(&outcome));
+            return Ok(report(context, args, &interrupted(alarm.as_ref())));
         }
         begun => begun?,
     };
@@ -97,8 +94,9 @@ fn run_on_cluster(context: &Context, args: &RunArgs) -> Result<ExitCode> {
         Err(_) if interrupt::requested() => interrupted(alarm.as_ref()),
         Err(e) => Outcome::StartFailed(e),
     };
-    report(context, args, &outcome);
-    finish(context, args, cluster, &outcome)
+    let code = report(context, args, &outcome);
+    finish(context, args, cluster, &outcome)?;
+    Ok(code)
 }
 
 /// Deletes the throwaway clusters that killed processes have left.
@@ -164,7 +162,7 @@ fn finish(
     args: &RunArgs,
     cluster: Throwaway<'_>,
     outcome: &Outcome,
-) -> Result<ExitCode> {
+) -> Result<()> {
     let progress = context.progress.as_ref();
     let failed = code(outcome) != 0;
     // After a signal, exit soon: the sender may send SIGKILL next.
@@ -194,7 +192,7 @@ fn finish(
         }
         ui::show_error(&e);
     }
-    Ok(exit(outcome))
+    Ok(())
 }
 
 /// Writes a support bundle after a failure. An error here does not change the exit code.
@@ -224,56 +222,52 @@ fn keep_logs(context: &Context, args: &RunArgs, cluster: &Throwaway<'_>, outcome
     }
 }
 
-/// Reports a failure, and whether the exit code is the command's or kubby's.
-fn report(context: &Context, args: &RunArgs, outcome: &Outcome) {
+/// Reports a failure, and whether the exit code is the command's or kubby's. Returns that code.
+fn report(context: &Context, args: &RunArgs, outcome: &Outcome) -> ExitCode {
     let program = args.command[0].display();
     let within = args.timeout.unwrap_or_default();
-    let text = match outcome {
-        Outcome::StartFailed(e) => return super::show_error(e, context.global.output),
-        Outcome::Command(Ending::Exited(0)) => return,
-        Outcome::Command(Ending::Exited(code)) => {
-            // Scripts use the exit code, so this is progress only.
-            return context
-                .progress
-                .note(&format!("`{program}` ended with {code}"));
-        }
-        Outcome::Command(Ending::TimedOut) => {
-            format!("`{program}` did not end within {within} s, start included (--timeout)")
-        }
-        Outcome::Command(Ending::Interrupted(signal)) => {
-            format!("signal {signal} ended `{program}`")
-        }
-        Outcome::Command(Ending::NotRun(Obstacle::NotFound)) => {
-            format!("there is no command `{program}`")
-        }
-        Outcome::Command(Ending::NotRun(Obstacle::NotExecutable(e))) => {
-            format!("`{program}` cannot be executed: {e}")
-        }
+    let fail = |text: String| ui::say(&format!("error: {text}"));
+    match outcome {
+        Outcome::StartFailed(e) => super::show_error(e, context.global.output),
         Outcome::StartTimedOut => {
-            format!("the cluster was not ready within {within} s (--timeout)")
+            fail(format!(
+                "the cluster was not ready within {within} s (--timeout)"
+            ));
         }
-        Outcome::StartInterrupted(signal) => format!("signal {signal} ended the start"),
-    };
-    ui::say(&format!("error: {text}"));
+        Outcome::StartInterrupted(signal) => fail(format!("signal {signal} ended the start")),
+        Outcome::Command(ending) => match ending {
+            Ending::Exited(0) => {}
+            // Scripts use the exit code, so this is progress only.
+            Ending::Exited(code) => {
+                context
+                    .progress
+                    .note(&format!("`{program}` ended with {code}"));
+            }
+            Ending::TimedOut => fail(format!(
+                "`{program}` did not end within {within} s, start included (--timeout)"
+            )),
+            Ending::Interrupted(signal) => fail(format!("signal {signal} ended `{program}`")),
+            Ending::NotRun(Obstacle::NotFound) => fail(format!("there is no command `{program}`")),
+            Ending::NotRun(Obstacle::NotExecutable(e)) => {
+                fail(format!("`{program}` cannot be executed: {e}"));
+            }
+        },
+    }
+    ExitCode::from(code(outcome))
 }
 
 /// Returns the exit code for a result.
 fn code(outcome: &Outcome) -> u8 {
-    let signal = |signal: i32| u8::try_from(128 + signal).unwrap_or(255);
     match outcome {
         Outcome::Command(Ending::Exited(code)) => *code,
         Outcome::Command(Ending::NotRun(obstacle)) => obstacle.exit_code(),
         Outcome::Command(Ending::TimedOut) | Outcome::StartTimedOut => TIMED_OUT,
         Outcome::Command(Ending::Interrupted(number)) | Outcome::StartInterrupted(number) => {
-            signal(*number)
+            u8::try_from(128 + number).unwrap_or(255)
         }
         Outcome::StartFailed(e) if e.kind() == Kind::Internal => DEFECT,
         Outcome::StartFailed(e) => e.kind().exit_code(),
     }
-}
-
-fn exit(outcome: &Outcome) -> ExitCode {
-    ExitCode::from(code(outcome))
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ fn start(context: &Context, args: &StartArgs, progress: &dyn Progress) -> Result
         cluster: args.cluster.clone(),
         ..StartOptions::default()
     };
-    start_traced(context, &context.global.profile, &options, progress)
+    start_profile(context, &context.global.profile, &options, progress)
 }
 
 /// Starts the selected cluster with its present settings and prints the result.
@@ -52,19 +52,12 @@ pub(super) fn start_again(context: &Context) -> Result<ExitCode> {
         keep_context: true,
         ..StartOptions::default()
     };
-    start_profile(context, &context.global.profile, &options)
+    let (name, progress) = (&context.global.profile, context.progress.as_ref());
+    start_profile(context, name, &options, progress)
 }
 
 /// Starts a cluster and prints the result.
 pub(super) fn start_profile(
-    context: &Context,
-    name: &ProfileName,
-    options: &StartOptions,
-) -> Result<ExitCode> {
-    start_traced(context, name, options, context.progress.as_ref())
-}
-
-fn start_traced(
     context: &Context,
     name: &ProfileName,
     options: &StartOptions,

@@ -171,9 +171,12 @@ async fn object(State(app): State<AppState>, Query(object): Query<Object>) -> Re
 fn described(value: &Value) -> Result<Value> {
     let yaml = serde_saphyr::to_string(value)
         .context(Kind::Internal, || "cannot write the object as YAML".into())?;
+    let kind = value["kind"].as_str().unwrap_or_default();
     let parts = ["initContainers", "containers"].into_iter();
     let containers = parts.flat_map(|part| items(&value["spec"][part]));
     let containers: Vec<&Value> = containers.map(|container| &container["name"]).collect();
+    // Their pods are replaced when their template changes.
+    let restartable = ["Deployment", "StatefulSet", "DaemonSet"].contains(&kind);
     Ok(json!({
         "yaml": yaml,
         "kind": value["kind"],
@@ -181,7 +184,7 @@ fn described(value: &Value) -> Result<Value> {
         "containers": containers,
         "container": usual_container(value),
         "replicas": value["spec"]["replicas"],
-        "restartable": restartable(value),
+        "restartable": restartable,
     }))
 }
 
@@ -191,14 +194,6 @@ fn usual_container(value: &Value) -> &Value {
         Value::Null => &value["spec"]["containers"][0]["name"],
         named => named,
     }
-}
-
-/// Returns whether its pods are replaced when its template changes.
-fn restartable(value: &Value) -> bool {
-    matches!(
-        value["kind"].as_str(),
-        Some("Deployment" | "StatefulSet" | "DaemonSet")
-    )
 }
 
 /// The log that is shown.
