@@ -60,7 +60,7 @@ impl FromStr for ProfileName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        checked(text, "profile").map(ProfileName)
+        checked(text, "a profile").map(ProfileName)
     }
 }
 
@@ -99,7 +99,7 @@ impl FromStr for SnapshotName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        checked(text, "snapshot").map(SnapshotName)
+        checked(text, "a snapshot").map(SnapshotName)
     }
 }
 
@@ -110,7 +110,10 @@ impl fmt::Display for SnapshotName {
 }
 
 /// Returns the text if it can be a name; the error names the kind of name that was asked for.
-fn checked(text: &str, kind: &str) -> Result<String, String> {
+///
+/// # Errors
+/// A sentence that begins with the text.
+pub(crate) fn checked(text: &str, kind: &str) -> Result<String, String> {
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if text.is_empty()
         || text.len() > 40
@@ -119,7 +122,7 @@ fn checked(text: &str, kind: &str) -> Result<String, String> {
         || text.ends_with('-')
     {
         return Err(format!(
-            "`{text}` is not a {kind} name; use 1 to 40 lower-case letters, digits and inner hyphens"
+            "`{text}` is not {kind} name; use 1 to 40 lower-case letters, digits and inner hyphens"
         ));
     }
     Ok(text.to_owned())

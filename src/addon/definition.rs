@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::object::{self, Object};
 use crate::assets::recipes;
 use crate::error::{Error, Kind, Result, ResultExt};
+use crate::name::checked;
 use crate::units::hex;
 
 /// The file of an add-on's folder that describes it.
@@ -110,7 +111,11 @@ pub(super) fn assemble(folder: &str, files: &[(String, String)]) -> Result<Addon
         None => Definition::default(),
     };
     let name = definition.name.unwrap_or_else(|| folder.to_owned());
-    check_name(&name)?;
+    // It becomes part of a ConfigMap's name, a label and a file.
+    let name = checked(&name, "an add-on").map_err(|why| {
+        let hint = format!("{DEFINITION} in its folder can give another: name = \"…\"");
+        Error::usage(why).with_hint(hint)
+    })?;
     let mut objects = Vec::new();
     for (file, text) in files {
         if is_manifest(file) {
@@ -141,25 +146,6 @@ pub(super) fn assemble(folder: &str, files: &[(String, String)]) -> Result<Addon
 pub(super) fn is_manifest(file: &str) -> bool {
     let ending = Path::new(file).extension().and_then(|e| e.to_str());
     matches!(ending, Some("yaml" | "yml" | "json"))
-}
-
-/// Checks a name, which becomes part of a ConfigMap's name, a label and a file.
-fn check_name(name: &str) -> Result<()> {
-    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let fits = (1..=40).contains(&name.len())
-        && name.chars().all(good)
-        && !name.starts_with('-')
-        && !name.ends_with('-');
-    if fits {
-        return Ok(());
-    }
-    Err(Error::usage(format!(
-        "`{name}` is not a name for an add-on; use 1 to 40 lower-case letters, digits and inner \
-         hyphens"
-    ))
-    .with_hint(format!(
-        "{DEFINITION} in its folder can give another: name = \"…\""
-    )))
 }
 
 #[cfg(test)]
@@ -231,7 +217,7 @@ mod tests {
         let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
         for (folder, files, why) in [
             ("a", vec![file("README.md", "x")], "no manifests"),
-            ("A b", vec![file("a.yaml", &pod)], "not a name"),
+            ("A b", vec![file("a.yaml", &pod)], "not an add-on name"),
             (
                 "a",
                 vec![file("a.yaml", &pod), file(DEFINITION, "nmae = 1")],
