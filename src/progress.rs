@@ -21,12 +21,19 @@ pub trait StepSink: Send + Sync {
     fn detail(&self, _text: &str) {}
     /// Reports the bytes that are done so far, and their total where that is known.
     fn bytes(&self, _done: u64, _total: Option<u64>) {}
-    /// Ends the step with success; `summary` says what came out (may be empty).
-    fn done(&self, _summary: &str) {}
-    /// Ends the step without having done anything: the thing is there already.
-    fn skipped(&self, _summary: &str) {}
-    /// Ends the step without success; the error is reported elsewhere.
-    fn failed(&self) {}
+    /// Ends the step; `summary` says what came out (may be empty).
+    fn end(&self, _outcome: Outcome, _summary: &str) {}
+}
+
+/// The way in which a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// With success.
+    Done,
+    /// Without having done anything: the thing is there already.
+    Skipped,
+    /// Without success; the error is reported elsewhere.
+    Failed,
 }
 
 /// A running step. Dropping it unfinished marks it as failed.
@@ -68,20 +75,20 @@ impl Step {
     /// Ends the step with success; `summary` says what came out (may be empty).
     pub fn done(mut self, summary: impl AsRef<str>) {
         self.finished = true;
-        self.sink.done(summary.as_ref());
+        self.sink.end(Outcome::Done, summary.as_ref());
     }
 
     /// Ends the step as one in which nothing had to be done.
     pub fn skipped(mut self, summary: impl AsRef<str>) {
         self.finished = true;
-        self.sink.skipped(summary.as_ref());
+        self.sink.end(Outcome::Skipped, summary.as_ref());
     }
 }
 
 impl Drop for Step {
     fn drop(&mut self) {
         if !self.finished {
-            self.sink.failed();
+            self.sink.end(Outcome::Failed, "");
         }
     }
 }

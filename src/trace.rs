@@ -4,37 +4,36 @@
 //! Spans cost nothing unless a [`Recording`] is running. Each thread is a lane of its own; a span
 //! that begins while another one of its thread is open is drawn below that one.
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use crate::error::{Kind, Result, ResultExt};
-use crate::progress::{Progress, Step, StepSink};
+use crate::progress::{Outcome, Progress, Step, StepSink};
 
 /// The lane of stages, above those of threads.
-const STAGES: u32 = 0;
+const STAGES: u64 = 0;
 
 /// The one recording of this process.
 static RECORDER: Mutex<Option<Recorder>> = Mutex::new(None);
 
 /// The next thread's lane.
-static NEXT_LANE: AtomicU32 = AtomicU32::new(STAGES + 1);
+static NEXT_LANE: AtomicU64 = AtomicU64::new(STAGES + 1);
 
 thread_local! {
-    static LANE: Cell<Option<u32>> = const { Cell::new(None) };
+    /// This thread's lane.
+    static LANE: u64 = NEXT_LANE.fetch_add(1, Ordering::Relaxed);
 }
 
 /// The spans that have ended, in the trace event format.
 struct Recorder {
     began: Instant,
-    lanes: BTreeSet<u32>,
     events: Vec<Value>,
 }
 
@@ -57,13 +56,13 @@ impl Recorder {
         if !span.outcome.is_empty() {
             event["args"] = json!({"outcome": span.outcome});
         }
-        self.lanes.insert(span.lane);
         self.events.push(event);
     }
 
     /// Returns the whole trace, which begins with the lanes' names.
     fn finish(self) -> Value {
-        let names = self.lanes.into_iter().map(|lane| {
+        let lanes: BTreeSet<_> = self.events.iter().map(|e| e["tid"].as_u64()).collect();
+        let names = lanes.into_iter().flatten().map(|lane| {
             let name = match lane {
                 STAGES => "stages".to_owned(),
                 n => format!("thread {n}"),
@@ -75,29 +74,18 @@ impl Recorder {
     }
 }
 
-/// Returns this thread's lane.
-fn lane() -> u32 {
-    LANE.with(|lane| {
-        lane.get().unwrap_or_else(|| {
-            let new = NEXT_LANE.fetch_add(1, Ordering::Relaxed);
-            lane.set(Some(new));
-            new
-        })
-    })
-}
-
 /// Something that takes time; it ends when it is dropped.
 #[must_use = "a span ends when it is dropped"]
 pub(crate) struct Span {
     name: String,
-    lane: u32,
+    lane: u64,
     began: Instant,
     /// The result, where there is more to say than the name.
     outcome: String,
 }
 
 impl Span {
-    fn on(lane: u32, name: impl Into<String>, began: Instant) -> Self {
+    fn on(lane: u64, name: impl Into<String>, began: Instant) -> Self {
         Span {
             name: name.into(),
             lane,
@@ -119,7 +107,7 @@ impl Drop for Span {
 
 /// Begins a span on this thread's lane.
 pub(crate) fn span(name: impl Into<String>) -> Span {
-    Span::on(lane(), name, Instant::now())
+    Span::on(LANE.with(|lane| *lane), name, Instant::now())
 }
 
 /// Records a stage of the command that began at `began` and ends now.
@@ -145,7 +133,6 @@ impl Recording {
         })?;
         *RECORDER.lock().unwrap_or_else(PoisonError::into_inner) = Some(Recorder {
             began: Instant::now(),
-            lanes: BTreeSet::new(),
             events: Vec::new(),
         });
         Ok(Recording {
@@ -174,53 +161,33 @@ impl Recording {
 
 /// Progress whose steps are recorded as spans, and so is each detail that a step reports: what a
 /// wait waited for, what a tool printed.
-pub(crate) struct Traced<'a> {
-    inner: &'a dyn Progress,
-}
-
-impl<'a> Traced<'a> {
-    /// Traces what is reported to `inner`.
-    pub(crate) fn new(inner: &'a dyn Progress) -> Self {
-        Traced { inner }
-    }
-}
+pub(crate) struct Traced<'a>(pub(crate) &'a dyn Progress);
 
 impl Progress for Traced<'_> {
     fn step(&self, title: &str) -> Step {
         let span = span(title);
         Step::new(Arc::new(TracedStep {
-            inner: self.inner.step(title).into_sink(),
+            inner: self.0.step(title).into_sink(),
             lane: span.lane,
             spans: Mutex::new((Some(span), None)),
         }))
     }
 
     fn note(&self, text: &str) {
-        self.inner.note(text);
+        self.0.note(text);
     }
 
     fn warn(&self, text: &str) {
-        self.inner.warn(text);
+        self.0.warn(text);
     }
 }
 
 /// A step that is recorded as a span.
 struct TracedStep {
     inner: Arc<dyn StepSink>,
-    lane: u32,
+    lane: u64,
     /// The spans of the step and of its last detail.
     spans: Mutex<(Option<Span>, Option<Span>)>,
-}
-
-impl TracedStep {
-    /// Ends both spans.
-    fn end(&self, outcome: &str) {
-        let mut spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
-        spans.1 = None;
-        if let Some(mut step) = spans.0.take() {
-            step.outcome = outcome.to_owned();
-        }
-    }
 }
 
 impl StepSink for TracedStep {
@@ -238,19 +205,17 @@ impl StepSink for TracedStep {
         self.inner.bytes(done, total);
     }
 
-    fn done(&self, summary: &str) {
-        self.end(summary);
-        self.inner.done(summary);
-    }
-
-    fn skipped(&self, summary: &str) {
-        self.end(summary);
-        self.inner.skipped(summary);
-    }
-
-    fn failed(&self) {
-        self.end("failed");
-        self.inner.failed();
+    fn end(&self, outcome: Outcome, summary: &str) {
+        let mut spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
+        spans.1 = None;
+        if let Some(mut step) = spans.0.take() {
+            step.outcome = match outcome {
+                Outcome::Failed => "failed".to_owned(),
+                _ => summary.to_owned(),
+            };
+        }
+        drop(spans);
+        self.inner.end(outcome, summary);
     }
 }
 
@@ -266,7 +231,7 @@ mod tests {
         let path = dir.path().join("trace.json");
         let recording = Recording::begin(&path).unwrap();
         let began = Instant::now();
-        let progress = Traced::new(&Silent);
+        let progress = Traced(&Silent);
         let step = progress.step("Wait for the API");
         step.detail("connection \"refused\"");
         step.detail("connection \"refused\"");

@@ -29,9 +29,14 @@ pub fn progress(style: Style) -> Arc<dyn Progress> {
     if style.quiet {
         Arc::new(Silent)
     } else if std::io::stderr().is_terminal() && !style.verbose && !dumb_terminal() {
-        Arc::new(terminal::Terminal::new(colours()))
+        Arc::new(terminal::Terminal {
+            colour: colours(),
+            ..Default::default()
+        })
     } else {
-        Arc::new(lines::Lines::new(style.verbose))
+        Arc::new(lines::Lines {
+            verbose: style.verbose,
+        })
     }
 }
 

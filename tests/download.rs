@@ -257,9 +257,6 @@ fn bytes_are_reported() {
         fn bytes(&self, done: u64, total: Option<u64>) {
             self.0.lock().unwrap().push((done, total));
         }
-        fn done(&self, _: &str) {}
-        fn skipped(&self, _: &str) {}
-        fn failed(&self) {}
     }
     let server = Server::start(|_| Reply::ok(content()));
     let recorder = Arc::new(Recorder::default());

@@ -23,7 +23,7 @@ pub(super) fn run(context: &Context, args: &StartArgs) -> Result<ExitCode> {
         return start(context, args, context.progress.as_ref());
     };
     let recording = Recording::begin(file)?;
-    let progress = Traced::new(context.progress.as_ref());
+    let progress = Traced(context.progress.as_ref());
     let result = start(context, args, &progress);
     // If both fail, the error of the start is the one that the user needs.
     let written = recording.end();

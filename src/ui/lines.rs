@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use super::text::{elapsed, say, tail, visible};
-use crate::progress::{Progress, Step, StepSink};
+use crate::progress::{Outcome, Progress, Step, StepSink};
 use crate::units::human_bytes;
 
 /// The pause between two reports of a long step that it is still running.
@@ -12,14 +12,8 @@ const REPORT_EVERY: Duration = Duration::from_secs(15);
 
 /// Progress as one line when a step begins, one when it ends, and reports in between.
 pub(super) struct Lines {
-    verbose: bool,
-}
-
-impl Lines {
-    /// Makes the display; with `verbose`, every detail becomes a line.
-    pub(super) fn new(verbose: bool) -> Self {
-        Lines { verbose }
-    }
+    /// Whether every detail becomes a line.
+    pub(super) verbose: bool,
 }
 
 impl Progress for Lines {
@@ -85,17 +79,6 @@ struct LineStep {
     end: Mutex<Option<mpsc::Sender<()>>>,
 }
 
-impl LineStep {
-    fn finish(&self, word: &str, summary: &str) {
-        self.end
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let (title, tail, time) = (&self.title, tail(summary), elapsed(self.started));
-        say(&format!("    {title} {word}{tail} ({time})"));
-    }
-}
-
 impl StepSink for LineStep {
     fn detail(&self, text: &str) {
         let text = visible(text);
@@ -113,15 +96,17 @@ impl StepSink for LineStep {
             .bytes = Some((done, total));
     }
 
-    fn done(&self, summary: &str) {
-        self.finish("done", summary);
-    }
-
-    fn skipped(&self, summary: &str) {
-        self.finish("nothing to do", summary);
-    }
-
-    fn failed(&self) {
-        self.finish("FAILED", "");
+    fn end(&self, outcome: Outcome, summary: &str) {
+        let word = match outcome {
+            Outcome::Done => "done",
+            Outcome::Skipped => "nothing to do",
+            Outcome::Failed => "FAILED",
+        };
+        self.end
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let (title, tail, time) = (&self.title, tail(summary), elapsed(self.started));
+        say(&format!("    {title} {word}{tail} ({time})"));
     }
 }

@@ -8,22 +8,14 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::text::{elapsed, tail, visible};
-use crate::progress::{Progress, Step, StepSink};
+use crate::progress::{Outcome, Progress, Step, StepSink};
 
 /// Progress drawn by indicatif.
+#[derive(Default)]
 pub(super) struct Terminal {
-    bars: MultiProgress,
-    colour: bool,
-}
-
-impl Terminal {
-    /// Makes the display on stderr, in colour or without.
-    pub(super) fn new(colour: bool) -> Self {
-        Terminal {
-            bars: MultiProgress::new(),
-            colour,
-        }
-    }
+    pub(super) bars: MultiProgress,
+    /// Whether it is in colour.
+    pub(super) colour: bool,
 }
 
 fn style(template: &str) -> ProgressStyle {
@@ -73,19 +65,6 @@ struct BarStep {
     colour: bool,
 }
 
-impl BarStep {
-    fn finish(&self, mark: &str, ansi: &str, summary: &str) {
-        let mark = match self.colour {
-            true => format!("\x1b[{ansi}m{mark}\x1b[0m"),
-            false => mark.to_owned(),
-        };
-        self.bar.finish_and_clear();
-        self.bars.remove(&self.bar);
-        let (title, tail, time) = (&self.title, tail(summary), elapsed(self.started));
-        let _ = self.bars.println(format!("{mark} {title}{tail} ({time})"));
-    }
-}
-
 impl StepSink for BarStep {
     fn detail(&self, text: &str) {
         let clean: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
@@ -105,15 +84,19 @@ impl StepSink for BarStep {
         self.bar.set_position(done);
     }
 
-    fn done(&self, summary: &str) {
-        self.finish("✓", "32", summary);
-    }
-
-    fn skipped(&self, summary: &str) {
-        self.finish("·", "2", summary);
-    }
-
-    fn failed(&self) {
-        self.finish("✗", "31", "");
+    fn end(&self, outcome: Outcome, summary: &str) {
+        let (mark, ansi) = match outcome {
+            Outcome::Done => ("✓", "32"),
+            Outcome::Skipped => ("·", "2"),
+            Outcome::Failed => ("✗", "31"),
+        };
+        let mark = match self.colour {
+            true => format!("\x1b[{ansi}m{mark}\x1b[0m"),
+            false => mark.to_owned(),
+        };
+        self.bar.finish_and_clear();
+        self.bars.remove(&self.bar);
+        let (title, tail, time) = (&self.title, tail(summary), elapsed(self.started));
+        let _ = self.bars.println(format!("{mark} {title}{tail} ({time})"));
     }
 }

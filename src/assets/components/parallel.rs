@@ -134,9 +134,6 @@ mod tests {
             fn bytes(&self, done: u64, total: Option<u64>) {
                 *lock(&self.0) = (done, total);
             }
-            fn done(&self, _: &str) {}
-            fn skipped(&self, _: &str) {}
-            fn failed(&self) {}
         }
         let last = Arc::new(Last::default());
         let sink: Arc<dyn StepSink> = last.clone();
