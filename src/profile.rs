@@ -66,8 +66,8 @@ pub struct ClusterSpec {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MachineSpec {
-    /// `kvm` or `tcg`.
-    pub acceleration: String,
+    /// Hardware virtualisation or software emulation.
+    pub acceleration: Acceleration,
     /// Virtual CPUs.
     pub cpus: u32,
     /// Memory in MiB.
@@ -163,13 +163,6 @@ impl NodeProfile {
                 self.name, self.uuid
             )
         })
-    }
-}
-
-impl MachineSpec {
-    /// Returns the acceleration; emulation where the file does not say.
-    pub fn acceleration(&self) -> Acceleration {
-        self.acceleration.parse().unwrap_or(Acceleration::Tcg)
     }
 }
 
@@ -324,7 +317,7 @@ pub(crate) fn example() -> Profile {
             uuid: "c2f6e8e2-8f3a-4c6a-9a52-3b1f3c1b7f10".into(),
             disk: "kubby-dev.disk-1.qcow2".into(),
             machine: MachineSpec {
-                acceleration: "tcg".into(),
+                acceleration: Acceleration::Tcg,
                 cpus: 2,
                 memory_mib: 4096,
                 disk_mib: 20480,

@@ -83,7 +83,7 @@ impl Site {
         let user = Store::from_env()?;
         let hypervisor = Libvirt::open(&default_uri(None))?;
         let host = hypervisor.host()?;
-        let decided = accel::decide(AccelChoice::Auto, &AccelFacts::gather(&host))?;
+        let (acceleration, _) = accel::decide(AccelChoice::Auto, &AccelFacts::gather(&host))?;
         ui::say("getting the node image, Kubernetes and the application (not measured)");
         let progress = ui::progress(ui::Style {
             quiet: false,
@@ -106,7 +106,7 @@ impl Site {
                 .memory_mib
                 .unwrap_or_else(|| (host.memory.0 / 2).clamp(2048, 4096)),
             wishes,
-            acceleration: decided.acceleration,
+            acceleration,
             host,
             hypervisor,
             machines: Store::at(&root.join("machines"), user.cache()),

@@ -103,7 +103,7 @@ impl Cluster {
 
     /// Returns how the first node's machine is run.
     pub fn acceleration(&self) -> Acceleration {
-        self.profile.first().machine.acceleration()
+        self.profile.first().machine.acceleration
     }
 
     /// Scales a limit that was measured with hardware virtualisation to how the machine is run.

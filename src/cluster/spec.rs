@@ -95,7 +95,7 @@ impl ClusterArgs {
     /// Returns a machine with the settings of the flags, and those of `base` where there is no flag.
     fn machine(&self, base: &MachineSpec) -> MachineSpec {
         MachineSpec {
-            acceleration: base.acceleration.clone(),
+            acceleration: base.acceleration,
             cpus: self.cpus.unwrap_or(base.cpus),
             memory_mib: self.memory.map_or(base.memory_mib, |m| m.0),
             disk_mib: self.disk.map_or(base.disk_mib, |d| d.0),
@@ -122,7 +122,7 @@ pub(crate) fn new_profile(
     ports: Ports,
 ) -> Result<Profile> {
     let machine = args.machine(&MachineSpec {
-        acceleration: acceleration.to_string(),
+        acceleration,
         cpus: room::usual_cpus(acceleration, host.cpus),
         memory_mib: room::usual_memory(host.memory).0,
         disk_mib: room::USUAL_DISK.0,
@@ -184,7 +184,7 @@ pub(crate) fn change_profile(
         ..node.clone()
     };
     if args.accel.is_some() {
-        wanted.machine.acceleration = acceleration.to_string();
+        wanted.machine.acceleration = acceleration;
     }
     if wanted == *node {
         return Ok(());
@@ -249,20 +249,20 @@ pub(crate) fn acceleration(
     facts: &crate::hypervisor::AccelFacts,
 ) -> Result<(Acceleration, String)> {
     use crate::hypervisor::accel;
-    let recorded = existing.and_then(|p| p.first().machine.acceleration.parse().ok());
+    let recorded = existing.map(|p| p.first().machine.acceleration);
     let choice = match (asked, recorded) {
         (Some(choice), _) => choice,
         // A cluster continues as it was created unless the user asks for a change.
         (None, Some(Acceleration::Tcg)) => AccelChoice::Tcg,
         (None, _) => AccelChoice::Auto,
     };
-    let decided = accel::decide(choice, facts)?;
-    accel::check_qemu(decided.acceleration, host.qemu_version)?;
+    let (acceleration, why) = accel::decide(choice, facts)?;
+    accel::check_qemu(acceleration, host.qemu_version)?;
     let reason = match (asked, existing) {
         (None, Some(_)) => "as the cluster was created".to_owned(),
-        _ => decided.reason,
+        _ => why,
     };
-    Ok((decided.acceleration, reason))
+    Ok((acceleration, reason))
 }
 
 /// Checks a SHA-256 and returns it in lower case.

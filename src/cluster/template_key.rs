@@ -152,6 +152,9 @@ mod tests {
                 Value::String(text) if name == "node.role" => {
                     put(name, Value::from(text.replace("control-plane", "worker")));
                 }
+                Value::String(text) if name.ends_with(".acceleration") => {
+                    put(name, Value::from(text.replace("tcg", "kvm")));
+                }
                 Value::String(text) if name == "forward.protocol" => {
                     put(name, Value::from(text.replace("tcp", "udp")));
                 }

@@ -5,7 +5,8 @@
 //! libvirt's word are asked as well, and [`decide`] is a pure function of the three answers.
 
 use std::fmt;
-use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
 
 use super::host::Version;
 use super::kvm::{AccelFacts, KvmDevice};
@@ -24,7 +25,8 @@ pub enum AccelChoice {
 }
 
 /// The way in which a virtual machine's processor works.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Acceleration {
     /// By the host's processor, through `/dev/kvm`.
     Kvm,
@@ -56,33 +58,12 @@ impl fmt::Display for Acceleration {
     }
 }
 
-impl FromStr for Acceleration {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "kvm" => Ok(Acceleration::Kvm),
-            "tcg" => Ok(Acceleration::Tcg),
-            _ => Err(format!("`{text}` is not an acceleration; use kvm or tcg")),
-        }
-    }
-}
-
-/// The outcome of [`decide`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Decision {
-    /// The acceleration to use.
-    pub acceleration: Acceleration,
-    /// The reason, in a few words for the user.
-    pub reason: String,
-}
-
-/// Decides between KVM and software emulation.
+/// Decides between KVM and software emulation; returns the reason as well, in a few words for the user.
 ///
 /// # Errors
 /// [`Kind::Preflight`](crate::error::Kind::Preflight) when KVM is asked for and cannot be used; with the reason and the remedy.
-pub fn decide(choice: AccelChoice, facts: &AccelFacts) -> Result<Decision> {
-    let (acceleration, reason) = match (choice, obstacle(facts)) {
+pub fn decide(choice: AccelChoice, facts: &AccelFacts) -> Result<(Acceleration, String)> {
+    Ok(match (choice, obstacle(facts)) {
         (AccelChoice::Tcg, _) => (
             Acceleration::Tcg,
             "software emulation was asked for".to_owned(),
@@ -100,10 +81,6 @@ pub fn decide(choice: AccelChoice, facts: &AccelFacts) -> Result<Decision> {
                 .with_hint(remedy)
                 .with_hint("use --accel auto to fall back to software emulation"));
         }
-    };
-    Ok(Decision {
-        acceleration,
-        reason,
     })
 }
 
@@ -225,13 +202,9 @@ mod tests {
             ),
         ];
         for (choice, facts, acceleration, reason) in table {
-            let decision = decide(choice, &facts).unwrap();
-            assert_eq!(decision.acceleration, acceleration, "{choice:?} {facts:?}");
-            assert!(
-                decision.reason.contains(reason),
-                "{choice:?} {facts:?}: {}",
-                decision.reason
-            );
+            let (decided, why) = decide(choice, &facts).unwrap();
+            assert_eq!(decided, acceleration, "{choice:?} {facts:?}");
+            assert!(why.contains(reason), "{choice:?} {facts:?}: {why}");
         }
     }
 
@@ -275,7 +248,9 @@ mod tests {
     #[test]
     fn names_parse_back() {
         for a in [Acceleration::Kvm, Acceleration::Tcg] {
-            assert_eq!(a.name().parse(), Ok(a));
+            let json = format!("\"{}\"", a.name());
+            assert_eq!(serde_json::to_string(&a).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Acceleration>(&json).unwrap(), a);
         }
         for (name, choice) in [
             ("auto", AccelChoice::Auto),

@@ -93,7 +93,14 @@ fn files_of_earlier_kubbys_are_read() {
                 (4, 4096, 20480)
             }
         );
-        assert_eq!(node.machine.acceleration, if least { "kvm" } else { "tcg" });
+        assert_eq!(
+            node.machine.acceleration,
+            if least {
+                Acceleration::Kvm
+            } else {
+                Acceleration::Tcg
+            }
+        );
         let addons: &[&str] = match form {
             "addons" => &["dns", "metrics"],
             "least" => &[],

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::doctor::context::DoctorContext;
 use crate::doctor::finding::Finding;
-use crate::hypervisor::{self, AccelFacts, accel, kvm};
+use crate::hypervisor::{self, AccelFacts, Acceleration, accel, kvm};
 use crate::profile::ProfileName;
 
 pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
@@ -16,7 +16,9 @@ pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
         };
         let with_kvm = s
             .settled()
-            .filter(|(_, p)| p.connect == connection.uri && p.first().machine.acceleration == "kvm")
+            .filter(|(_, p)| {
+                p.connect == connection.uri && p.first().machine.acceleration == Acceleration::Kvm
+            })
             .map(|(seen, _)| &seen.name);
         Some(judge(&facts, &with_kvm.collect::<Vec<_>>()))
     });

@@ -66,7 +66,7 @@ impl<'e> Place<'e> {
                 uuid: uuid::Uuid::new_v4().to_string(),
                 disk: format!("{}.disk-1.qcow2", name.resource_name()),
                 machine: MachineSpec {
-                    acceleration: "tcg".into(),
+                    acceleration: Acceleration::Tcg,
                     cpus: 1,
                     memory_mib: 2048,
                     disk_mib: 6144,

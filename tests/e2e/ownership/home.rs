@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use kubby::testing::fsutil;
-use kubby::testing::hypervisor::POOL_MARK;
+use kubby::testing::hypervisor::{Acceleration, POOL_MARK};
 use kubby::testing::kubeconfig::{self, Entry};
 use kubby::testing::pki::{self, CertName, PkiSpec};
 use kubby::testing::profile::{
@@ -147,7 +147,7 @@ impl<'a> Home<'a> {
                 uuid: uuid::Uuid::new_v4().to_string(),
                 disk: format!("{}.disk-1.qcow2", name.resource_name()),
                 machine: MachineSpec {
-                    acceleration: "tcg".into(),
+                    acceleration: Acceleration::Tcg,
                     cpus: 1,
                     memory_mib: 2048,
                     disk_mib: 6144,
