@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// A size in MiB, as `--memory` and `--disk` take it: `4096`, `4096MiB`, `4GiB`, `4g`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Mebibytes(pub u64);
 
 impl Mebibytes {

@@ -38,16 +38,10 @@ pub(crate) enum BootState {
     Progressing,
     /// It will make no more progress.
     Broken(Trouble),
-    /// Nothing was written for longer than a healthy boot is ever silent.
-    Stalled {
-        /// The length of the silence.
-        since: Duration,
-    },
-    /// Its processors have had nothing to do for longer than in any healthy boot.
-    Idle {
-        /// The length of the rest.
-        since: Duration,
-    },
+    /// Nothing was written for this time, longer than a healthy boot is ever silent.
+    Stalled(Duration),
+    /// Its processors have had nothing to do for this time, longer than in any healthy boot.
+    Idle(Duration),
 }
 
 /// A watch on one boot, by what its console says.
@@ -113,7 +107,7 @@ impl BootWatch {
         }
         let silence = elapsed.saturating_sub(self.last_output);
         if silence > limit && !state.login {
-            return BootState::Stalled { since: silence };
+            return BootState::Stalled(silence);
         }
         let rest = self.rest(Work {
             at: elapsed,
@@ -121,7 +115,7 @@ impl BootWatch {
             spare,
         });
         if rest >= IDLE_LIMIT && !state.login {
-            return BootState::Idle { since: rest };
+            return BootState::Idle(rest);
         }
         BootState::Progressing
     }
@@ -179,7 +173,7 @@ mod tests {
         );
         assert_eq!(
             watch.observe(at(11), "", at(11), None),
-            BootState::Stalled { since: at(11) }
+            BootState::Stalled(at(11))
         );
         assert_eq!(
             watch.observe(at(12), "a", at(12), None),
@@ -191,7 +185,7 @@ mod tests {
         );
         assert_eq!(
             watch.observe(at(23), "a", at(23), None),
-            BootState::Stalled { since: at(11) }
+            BootState::Stalled(at(11))
         );
         // Cut to its end, the text changes without growing.
         assert_eq!(
@@ -234,7 +228,7 @@ mod tests {
             );
         }
         let work = at(8) + Duration::from_millis(600);
-        let idle = BootState::Idle { since: at(10) };
+        let idle = BootState::Idle(at(10));
         assert_eq!(watch.observe(at(14), "", work, None), idle);
         // A fifth of a processor is work.
         for second in 15..60 {
@@ -266,7 +260,7 @@ mod tests {
             assert_eq!(seen, BootState::Progressing, "at {second} s");
         }
         let seen = watch.observe(at(70), "", at(1), Some(at(111)));
-        assert_eq!(seen, BootState::Idle { since: at(10) });
+        assert_eq!(seen, BootState::Idle(at(10)));
     }
 
     #[test]
@@ -289,7 +283,7 @@ mod tests {
             "[   23.399486] rcu: rcu_preempt kthread timer wakeup didn't happen for 5251 jiffies! g-1139\n",
         );
         let seen = watch.observe(at(101), &text, busy(101), None);
-        assert_eq!(seen, BootState::Stalled { since: at(99) });
+        assert_eq!(seen, BootState::Stalled(at(99)));
         // It worked again after all.
         text.push_str("[   24.1] devtmpfs: initialized\n");
         let seen = watch.observe(at(102), &text, busy(102), None);
@@ -317,7 +311,7 @@ mod tests {
         );
         assert!(matches!(
             kvm.observe(at(100), "", at(100), None),
-            BootState::Stalled { .. }
+            BootState::Stalled(_)
         ));
         assert_eq!(
             tcg.observe(at(100), "", at(100), None),
@@ -325,7 +319,7 @@ mod tests {
         );
         assert!(matches!(
             tcg.observe(at(300), "", at(300), None),
-            BootState::Stalled { .. }
+            BootState::Stalled(_)
         ));
     }
 }

@@ -76,8 +76,6 @@ struct DomainTemplate<'a> {
     spec: &'a DomainSpec,
     home: &'a str,
     namespace: &'static str,
-    domain_type: &'static str,
-    cpu_mode: &'static str,
     tcg: bool,
     cmdline: String,
     netdev: String,
@@ -128,16 +126,10 @@ fn render_with(spec: &DomainSpec, incoming: Option<String>, quick_cpu: bool) -> 
         ))
     })?;
     check_texts(spec, home)?;
-    let (domain_type, cpu_mode) = match spec.acceleration {
-        Acceleration::Kvm => ("kvm", "host-passthrough"),
-        Acceleration::Tcg => ("qemu", "maximum"),
-    };
     DomainTemplate {
         spec,
         home,
         namespace: NAMESPACE,
-        domain_type,
-        cpu_mode,
         tcg: spec.acceleration == Acceleration::Tcg,
         cmdline: kernel_args::command_line(&spec.kernel_args, spec.acceleration)?,
         // What connects before the machine is loaded is lost with what QEMU's network was then, and

@@ -9,7 +9,7 @@ use crate::error::{Kind, Result, ResultExt};
 use crate::units::Mebibytes;
 
 /// A version as libvirt encodes it: `major * 1000000 + minor * 1000 + micro`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Version {
     /// The first number.
     pub major: u32,
@@ -42,7 +42,7 @@ impl fmt::Display for Version {
 }
 
 /// The host of the virtual machines, which is another one where the URI is remote.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HostInfo {
     /// The URI of the connection.
     pub uri: String,
@@ -111,25 +111,13 @@ fn spare_of(stat: &str, ticks_per_second: u64) -> Option<Duration> {
     ))
 }
 
-/// The part of libvirt's capabilities document that kubby reads.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Capabilities {
-    /// See [`HostInfo::domain_types`].
-    pub domain_types: Vec<String>,
-    /// See [`HostInfo::emulator`].
-    pub emulator: Option<String>,
-    /// See [`HostInfo::qemu_ids`].
-    pub qemu_ids: Option<(u32, u32)>,
-    /// See [`HostInfo::security_models`].
-    pub security_models: Vec<String>,
-}
-
-impl Capabilities {
-    /// Reads the document that libvirt's `virConnectGetCapabilities` returns.
+impl HostInfo {
+    /// Reads the document that libvirt's `virConnectGetCapabilities` returns; what it does not say is
+    /// left empty.
     ///
     /// # Errors
     /// [`Kind::Hypervisor`] when it is not XML.
-    pub(crate) fn parse(xml: &str) -> Result<Self> {
+    pub(super) fn of_capabilities(xml: &str) -> Result<Self> {
         let document = Document::parse(xml).context(Kind::Hypervisor, || {
             "cannot read libvirt's capabilities".into()
         })?;
@@ -140,7 +128,7 @@ impl Capabilities {
         let of_arch = |name| arch.into_iter().flat_map(move |arch| elements(arch, name));
         let models = root.descendants().filter(|n| n.has_tag_name("secmodel"));
         let model = |n: Node<'_, '_>| elements(n, "model").next()?.text().map(str::to_owned);
-        Ok(Capabilities {
+        Ok(HostInfo {
             domain_types: of_arch("domain")
                 .filter_map(|domain| domain.attribute("type").map(str::to_owned))
                 .collect(),
@@ -151,6 +139,7 @@ impl Capabilities {
                 .flat_map(|n| elements(n, "baselabel"))
                 .find_map(|label| parse_dac_label(label.text()?)),
             security_models: models.filter_map(model).collect(),
+            ..HostInfo::default()
         })
     }
 }
@@ -225,7 +214,7 @@ mod tests {
 
     #[test]
     fn capabilities_of_x86_64_are_read() {
-        let c = Capabilities::parse(CAPABILITIES).unwrap();
+        let c = HostInfo::of_capabilities(CAPABILITIES).unwrap();
         assert_eq!(c.domain_types, ["qemu", "kvm"]);
         assert_eq!(c.emulator.as_deref(), Some("/usr/bin/qemu-system-x86_64"));
         assert_eq!(c.qemu_ids, Some((64055, 107)));
@@ -234,9 +223,9 @@ mod tests {
 
     #[test]
     fn a_host_without_qemu_has_no_domain_types() {
-        let c = Capabilities::parse("<capabilities><host/></capabilities>").unwrap();
-        assert_eq!(c, Capabilities::default());
-        assert!(Capabilities::parse("no xml").is_err());
+        let c = HostInfo::of_capabilities("<capabilities><host/></capabilities>").unwrap();
+        assert_eq!(c, HostInfo::default());
+        assert!(HostInfo::of_capabilities("no xml").is_err());
     }
 
     #[test]

@@ -40,21 +40,20 @@ pub struct AccelFacts {
 impl AccelFacts {
     /// Gathers the facts about the host that libvirt runs on, which is this one if it is local.
     pub fn gather(host: &HostInfo) -> Self {
+        let libvirt_kvm = host.has_kvm();
         if !host.is_local() {
             return AccelFacts {
                 cpu_extensions: true,
                 device: KvmDevice::Usable,
-                libvirt_kvm: host.has_kvm(),
+                libvirt_kvm,
             };
         }
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let qemu = host
-            .qemu_ids
-            .map(|(uid, gid)| Account::of_this_host(uid, gid));
+        let qemu = host.qemu_ids.map(|ids| Account::of_this_host(ids.0, ids.1));
         AccelFacts {
             cpu_extensions: has_cpu_extensions(&cpuinfo),
             device: device_for(Path::new(DEVICE), qemu.as_ref()),
-            libvirt_kvm: host.has_kvm(),
+            libvirt_kvm,
         }
     }
 }

@@ -41,7 +41,7 @@ pub use kvm::AccelFacts;
 pub(crate) use kvm::KvmDevice;
 pub(crate) use libvirt::library_version;
 pub use libvirt::{Libvirt, default_uri};
-pub use objects::{Change, Domain, Owner, POOL_MARK, PoolRemoval, State};
+pub use objects::{Change, Domain, Owner, POOL_MARK, State};
 pub(crate) use objects::{Pool, Volume};
 pub use owner::{Foreign, Identity, foreign};
 pub use shutdown::shut_down;
@@ -196,11 +196,11 @@ pub trait Hypervisor: Forwarding + Saving + Send + Sync {
     /// When there is no such pool.
     fn refresh_pool(&self, pool: &str) -> Result<()>;
 
-    /// Removes a pool and its directory if it has no volumes any more.
+    /// Removes a pool and its directory if it has no volumes any more; returns whether it is gone now.
     ///
     /// # Errors
     /// When libvirt fails to.
-    fn remove_pool(&self, pool: &str) -> Result<PoolRemoval>;
+    fn remove_pool(&self, pool: &str) -> Result<bool>;
 
     /// Uploads a file to a volume unless a complete one of that name is there, so the name should
     /// be derived from the content. An upload that was killed starts again; the caller needs a lock

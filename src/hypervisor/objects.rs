@@ -90,15 +90,6 @@ pub struct Pool {
     pub target: PathBuf,
 }
 
-/// The outcome of the removal of a pool.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PoolRemoval {
-    /// It is gone, or there was none.
-    Removed,
-    /// It stays, because it still has these volumes.
-    Kept(Vec<String>),
-}
-
 /// The owner of a domain, from its metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {

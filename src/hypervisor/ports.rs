@@ -53,39 +53,28 @@ pub(crate) fn can_be_had(protocol: Protocol, port: u16) -> bool {
     }
 }
 
-/// Returns whether nothing listens on a port of 127.0.0.1.
+/// Checks that nothing listens on a port of 127.0.0.1 that the user asked for; `flag` is the option
+/// that named it, such as `--api-port`.
 ///
 /// # Errors
-/// [`Kind::Preflight`] when the port cannot be tried, such as one below 1024 without privilege.
-pub(crate) fn is_free(port: u16) -> Result<bool> {
-    if is_simulated(port) {
-        return Ok(false);
-    }
-    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-        Ok(_) => Ok(true),
-        Err(e) if e.kind() == ErrorKind::AddrInUse => Ok(false),
-        Err(e) => Err(Error::preflight(format!("cannot use the TCP port {port}"))
-            .with_source(e)
-            .with_hint("ports below 1024 need privileges; choose a higher one")),
-    }
-}
-
-/// Checks that a port the user asked for is free; `flag` is the option that named it, such as
-/// `--api-port`.
-///
-/// # Errors
-/// [`Kind::Preflight`] with the port and the flag when it is taken.
+/// [`Kind::Preflight`] with the port and the flag when it is taken, or when it cannot be tried, such as
+/// one below 1024 without privilege.
 pub(crate) fn check_free(port: u16, flag: &str) -> Result<()> {
-    if is_free(port)? {
-        return Ok(());
+    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+        Ok(_) if !is_simulated(port) => Ok(()),
+        Err(e) if e.kind() != ErrorKind::AddrInUse && !is_simulated(port) => {
+            Err(Error::preflight(format!("cannot use the TCP port {port}"))
+                .with_source(e)
+                .with_hint("ports below 1024 need privileges; choose a higher one"))
+        }
+        _ => Err(
+            Error::preflight(format!("the TCP port {port} on 127.0.0.1 is taken"))
+                .with_hint(format!(
+                    "choose another one with {flag}, or leave {flag} out"
+                ))
+                .with_hint(format!("see what uses it: ss -ltnp 'sport = :{port}'")),
+        ),
     }
-    Err(
-        Error::preflight(format!("the TCP port {port} on 127.0.0.1 is taken"))
-            .with_hint(format!(
-                "choose another one with {flag}, or leave {flag} out"
-            ))
-            .with_hint(format!("see what uses it: ss -ltnp 'sport = :{port}'")),
-    )
 }
 
 /// Returns whether a test's machine in memory has the port, on which no program listens.
@@ -146,6 +135,8 @@ mod tests {
     #[test]
     fn a_listener_on_all_addresses_takes_the_port_too() {
         let socket = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-        assert!(!is_free(socket.local_addr().unwrap().port()).unwrap());
+        let port = socket.local_addr().unwrap().port();
+        let e = check_free(port, "--api-port").unwrap_err();
+        assert!(e.message().ends_with("is taken"), "{e}");
     }
 }

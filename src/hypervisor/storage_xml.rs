@@ -5,15 +5,6 @@ use roxmltree::Document;
 
 use crate::error::{Error, Kind, Result, ResultExt};
 
-/// The format of a volume's content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum VolumeFormat {
-    /// Bytes as they are; also the way to upload a file of any other format.
-    Raw,
-    /// A qcow2 image that libvirt makes.
-    Qcow2,
-}
-
 #[derive(Template)]
 #[template(path = "pool.xml")]
 struct PoolTemplate<'a> {
@@ -26,7 +17,6 @@ struct PoolTemplate<'a> {
 struct VolumeTemplate<'a> {
     name: &'a str,
     capacity: u64,
-    format: &'static str,
     backing: Option<&'a str>,
 }
 
@@ -52,27 +42,17 @@ pub(crate) fn pool(name: &str, target: &str) -> Result<String> {
         })
 }
 
-/// Returns the XML of a volume of `capacity` bytes, nothing of which is allocated yet. `backing` is
-/// the path of the qcow2 volume that an overlay is based on.
+/// Returns the XML of a volume of `capacity` bytes, nothing of which is allocated yet: a qcow2 overlay
+/// of the qcow2 volume at the path `backing`, else raw, which takes a file of any format.
 ///
 /// # Errors
 /// [`Kind::Usage`] when a text has a control character.
-pub(crate) fn volume(
-    name: &str,
-    capacity: u64,
-    format: VolumeFormat,
-    backing: Option<&str>,
-) -> Result<String> {
+pub(crate) fn volume(name: &str, capacity: u64, backing: Option<&str>) -> Result<String> {
     check_text("volume name", name)?;
     check_text("path of the backing volume", backing.unwrap_or_default())?;
-    let format = match format {
-        VolumeFormat::Raw => "raw",
-        VolumeFormat::Qcow2 => "qcow2",
-    };
     VolumeTemplate {
         name,
         capacity,
-        format,
         backing,
     }
     .render()
@@ -139,18 +119,12 @@ mod tests {
 
     #[test]
     fn raw_volume_xml() {
-        insta::assert_snapshot!(volume("node-1", 4096, VolumeFormat::Raw, None).unwrap());
+        insta::assert_snapshot!(volume("node-1", 4096, None).unwrap());
     }
 
     #[test]
     fn overlay_xml() {
-        let xml = volume(
-            "dev.qcow2",
-            1 << 34,
-            VolumeFormat::Qcow2,
-            Some("/pool/base"),
-        )
-        .unwrap();
+        let xml = volume("dev.qcow2", 1 << 34, Some("/pool/base")).unwrap();
         insta::assert_snapshot!(xml);
     }
 
@@ -165,9 +139,9 @@ mod tests {
             pool_target(&pool("p", "/a&b").unwrap()).as_deref(),
             Some("/a&b")
         );
-        let overlay = volume("v", 1, VolumeFormat::Qcow2, Some("/base")).unwrap();
+        let overlay = volume("v", 1, Some("/base")).unwrap();
         assert_eq!(backing_path(&overlay).as_deref(), Some("/base"));
-        let raw = volume("v", 1, VolumeFormat::Raw, None).unwrap();
+        let raw = volume("v", 1, None).unwrap();
         assert_eq!(backing_path(&raw), None);
         assert_eq!(pool_target("<pool/>"), None);
         assert_eq!(pool_target("nonsense"), None);
@@ -176,6 +150,6 @@ mod tests {
     #[test]
     fn control_characters_are_refused() {
         assert!(pool("p\u{1}", "/a").is_err());
-        assert!(volume("v\n", 1, VolumeFormat::Raw, None).is_err());
+        assert!(volume("v\n", 1, None).is_err());
     }
 }

@@ -9,9 +9,7 @@ use super::disk::{Content, Volume};
 use super::world::{Domain, Pool, URI, World};
 use crate::error::{Error, Result};
 use crate::fault;
-use crate::hypervisor::{
-    self, Change, DomainSpec, HostInfo, Hypervisor, POOL_MARK, PoolRemoval, State,
-};
+use crate::hypervisor::{self, Change, DomainSpec, HostInfo, Hypervisor, POOL_MARK, State};
 use crate::progress::Step;
 
 /// A connection to libvirt in memory.
@@ -92,12 +90,10 @@ impl Hypervisor for Libvirt {
         state.target(pool).map(drop)
     }
 
-    fn remove_pool(&self, pool: &str) -> Result<PoolRemoval> {
+    fn remove_pool(&self, pool: &str) -> Result<bool> {
         fault::step("remove the pool", || {
-            let volumes = self.list_volumes(pool)?;
-            if !volumes.is_empty() {
-                let names = volumes.into_iter().map(|volume| volume.name);
-                return Ok(PoolRemoval::Kept(names.collect()));
+            if !self.list_volumes(pool)?.is_empty() {
+                return Ok(false);
             }
             let mut state = self.world.state();
             if let Some(found) = state.pools.remove(pool) {
@@ -106,7 +102,7 @@ impl Hypervisor for Libvirt {
                 let _ = fs::remove_file(mark);
                 let _ = fs::remove_dir(&found.target);
             }
-            Ok(PoolRemoval::Removed)
+            Ok(true)
         })
     }
 

@@ -42,8 +42,8 @@ pub mod fsutil {
 pub mod hypervisor {
     pub use crate::hypervisor::{
         AccelChoice, AccelFacts, Acceleration, Change, Domain, DomainSpec, Foreign, HostInfo,
-        Hypervisor, Identity, Libvirt, Owner, POOL_MARK, PoolRemoval, PortForward, Saving, State,
-        default_uri, foreign, shut_down,
+        Hypervisor, Identity, Libvirt, Owner, POOL_MARK, PortForward, Saving, State, default_uri,
+        foreign, shut_down,
     };
     pub mod accel {
         pub use crate::hypervisor::accel::decide;

@@ -105,15 +105,15 @@ impl<'a> Watcher<'a> {
                     _ => self.error(message),
                 })
             }
-            BootState::Stalled { since } if !self.reached => Err(self.dead(format!(
+            BootState::Stalled(since) if !self.reached => Err(self.dead(format!(
                 "the boot of `{name}` makes no progress: its console has been silent for {} s",
                 since.as_secs()
             ))),
-            BootState::Idle { since } if !self.reached => Err(self.dead(format!(
+            BootState::Idle(since) if !self.reached => Err(self.dead(format!(
                 "the node `{name}` appears to hang: its CPUs have been idle for {} s",
                 since.as_secs()
             ))),
-            BootState::Progressing | BootState::Stalled { .. } | BootState::Idle { .. } => {
+            BootState::Progressing | BootState::Stalled(_) | BootState::Idle(_) => {
                 match domain {
                     Some(domain) if domain.state.is_active() => Ok(()),
                     // Emulation itself crashes now and then: an assertion of QEMU 10's, seen at a boot.

@@ -7,7 +7,7 @@ use virt::connect::Connect;
 
 use super::failure::{self, Answer};
 use crate::error::{Error, Result};
-use crate::hypervisor::host::{Capabilities, HostInfo, Version, is_local, meminfo};
+use crate::hypervisor::host::{HostInfo, Version, is_local, meminfo};
 use crate::units::Mebibytes;
 
 /// Time for the daemon to answer the first call; a session daemon is started by it.
@@ -18,17 +18,10 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(30);
 const CALL_DEADLINE: Duration = Duration::from_secs(120);
 
 /// A connection to libvirt. Cheap to share: calls from several threads are fine.
+#[derive(Debug)]
 pub struct Libvirt {
-    uri: String,
-    connection: Connect,
-}
-
-impl std::fmt::Debug for Libvirt {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Libvirt")
-            .field("uri", &self.uri)
-            .finish_non_exhaustive()
-    }
+    pub(super) uri: String,
+    pub(super) connection: Connect,
 }
 
 /// Returns the version of the libvirt client library that kubby runs with.
@@ -85,16 +78,8 @@ impl Libvirt {
         }
     }
 
-    pub(super) fn connected_uri(&self) -> &str {
-        &self.uri
-    }
-
     pub(super) fn is_local(&self) -> bool {
         is_local(&self.uri)
-    }
-
-    pub(super) fn connection(&self) -> Connect {
-        self.connection.clone()
     }
 
     /// Runs calls to libvirt on a thread of their own and waits for them until the deadline.
@@ -104,7 +89,7 @@ impl Libvirt {
         what: &str,
         work: impl FnOnce(&Connect) -> Answer<T> + Send + 'static,
     ) -> Result<T> {
-        let connection = self.connection();
+        let connection = self.connection.clone();
         match with_deadline(CALL_DEADLINE, move || work(&connection)) {
             Some(answer) => answer.map_err(|failure| failure.explain(what)),
             None => Err(failure::no_answer(&self.uri, what, CALL_DEADLINE)),
@@ -114,18 +99,13 @@ impl Libvirt {
     pub(super) fn host_info(&self) -> Result<HostInfo> {
         let mut info = self.call("ask about the host", |c| {
             let node = c.node_info()?;
-            let capabilities = Capabilities::parse(&c.capabilities()?)?;
             Ok(HostInfo {
-                uri: String::new(),
                 libvirt_version: Version::decode(c.lib_version()?),
                 qemu_version: Version::decode(c.hyp_version()?),
                 cpus: node.cpus,
                 memory: Mebibytes(node.memory / 1024),
                 available_memory: Mebibytes(c.free_memory()? / (1024 * 1024)),
-                domain_types: capabilities.domain_types,
-                emulator: capabilities.emulator,
-                qemu_ids: capabilities.qemu_ids,
-                security_models: capabilities.security_models,
+                ..HostInfo::of_capabilities(&c.capabilities()?)?
             })
         })?;
         info.uri.clone_from(&self.uri);

@@ -64,40 +64,32 @@ impl Libvirt {
 }
 
 fn lookup(connection: &Connect, name: &str) -> Result<Option<Handle>, virt::error::Error> {
-    match connection.lookup_domain_by_name(name) {
-        Ok(found) => Ok(Some(found)),
-        Err(e) if failure::is(&e, ErrorNumber::NoDomain) => Ok(None),
-        Err(e) => Err(e),
-    }
+    failure::found(
+        connection.lookup_domain_by_name(name),
+        ErrorNumber::NoDomain,
+    )
 }
 
 /// Returns kubby's view of a domain; `None` when the domain vanished meanwhile.
 pub(super) fn describe(handle: &Handle) -> Result<Option<Domain>, virt::error::Error> {
     let described = || {
         let (state, reason) = handle.state()?;
-        let owner = match handle.metadata(
+        let metadata = handle.metadata(
             sys::VIR_DOMAIN_METADATA_ELEMENT as i32,
             Some(NAMESPACE),
             sys::VIR_DOMAIN_AFFECT_CURRENT,
-        ) {
-            Ok(xml) => Owner::parse(&xml),
-            Err(e) if failure::is(&e, ErrorNumber::NoDomainMetadata) => None,
-            Err(e) => return Err(e),
-        };
+        );
+        let metadata = failure::found(metadata, ErrorNumber::NoDomainMetadata)?;
         Ok(Domain {
             name: handle.name()?,
             uuid: handle.uuid()?,
             state: state_of(state),
             reason: reason_of(reason).map(str::to_owned),
-            owner,
+            owner: metadata.and_then(|xml| Owner::parse(&xml)),
             cpu_time: Duration::from_nanos(handle.info()?.cpu_time),
         })
     };
-    match described() {
-        Ok(domain) => Ok(Some(domain)),
-        Err(e) if failure::is(&e, ErrorNumber::NoDomain) => Ok(None),
-        Err(e) => Err(e),
-    }
+    failure::found(described(), ErrorNumber::NoDomain)
 }
 
 /// Lists the domains with kubby's mark, sorted by name.

@@ -32,6 +32,17 @@ pub(super) fn is(error: &virt::error::Error, number: ErrorNumber) -> bool {
     error.code().is_known_and(|code| code == number)
 }
 
+/// Returns what a look-up found; `None` where it failed because there is no such object.
+pub(super) fn found<T>(
+    result: Result<T, virt::error::Error>,
+    missing: ErrorNumber,
+) -> Result<Option<T>, virt::error::Error> {
+    match result {
+        Err(e) if is(&e, missing) => Ok(None),
+        result => result.map(Some),
+    }
+}
+
 /// Returns whether the storage driver may have refused because something else uses the pool or the
 /// volume at this moment; a moment later the call may succeed. A few lasting errors have the same
 /// numbers.
@@ -115,10 +126,9 @@ fn explain(what: &str, origin: Origin, text: &str) -> Error {
             Kind::Hypervisor,
             "libvirt's daemon ended; run the command again",
         ),
-        Some((ErrorNumber::InvalidArg, ErrorDomain::Capabilities)) => {
-            (Kind::Hypervisor, "this host has no KVM; use --accel tcg")
-        }
-        _ if says(&["failed to initialize kvm", "failed to initialize KVM"]) => {
+        _ if origin == Some((ErrorNumber::InvalidArg, ErrorDomain::Capabilities))
+            || says(&["failed to initialize kvm", "failed to initialize KVM"]) =>
+        {
             (Kind::Hypervisor, "this host has no KVM; use --accel tcg")
         }
         _ if says(&["No space left on device"]) => (
@@ -167,12 +177,12 @@ fn explain_connect(uri: &str, origin: Origin, text: &str) -> Error {
         // polkit decides who may use the system's libvirt, and it is reached over D-Bus.
         (
             "libvirt cannot ask polkit whether this user may use it, as there is no system D-Bus",
-            "use your own libvirt with --connect qemu:///session, or run as root".to_owned(),
+            "use your own libvirt with --connect qemu:///session, or run as root",
         )
     } else if number == Some(NoConnect) && !uri.starts_with("qemu") {
         (
             "libvirt has no driver for it, and kubby needs QEMU's",
-            "use --connect qemu:///session".to_owned(),
+            "use --connect qemu:///session",
         )
     } else if number == Some(NoConnect)
         || says(&[
@@ -183,13 +193,12 @@ fn explain_connect(uri: &str, origin: Origin, text: &str) -> Error {
     {
         (
             "libvirt's QEMU driver is not installed",
-            "on Debian: sudo apt-get install libvirt-daemon-system qemu-system-x86, or run scripts/setup"
-                .to_owned(),
+            "on Debian: sudo apt-get install libvirt-daemon-system qemu-system-x86, or run scripts/setup",
         )
     } else if says(&["Cannot recv data", "unable to connect to server"]) {
         (
             "the host cannot be reached, or libvirt does not run there",
-            "try to log in there with ssh, without a password, and run virsh list".to_owned(),
+            "try to log in there with ssh, without a password, and run virsh list",
         )
     } else if matches!(
         number,
@@ -198,15 +207,14 @@ fn explain_connect(uri: &str, origin: Origin, text: &str) -> Error {
     {
         (
             "this user may not use libvirt",
-            "join its group, then log in again: sudo usermod -aG libvirt \"$USER\"; or use your own: --connect qemu:///session"
-                .to_owned(),
+            "join its group, then log in again: sudo usermod -aG libvirt \"$USER\"; or use your own: --connect qemu:///session",
         )
     } else if says(&["Failed to connect socket", "Connection refused"]) {
         ("libvirt's daemon does not run", restart_hint(uri))
     } else {
         (
             "libvirt refused the connection",
-            "check the URI given by --connect or LIBVIRT_DEFAULT_URI".to_owned(),
+            "check the URI given by --connect or LIBVIRT_DEFAULT_URI",
         )
     };
     Error::preflight(format!("cannot connect to {uri}: {what}"))
@@ -215,12 +223,11 @@ fn explain_connect(uri: &str, origin: Origin, text: &str) -> Error {
 }
 
 /// Returns the command that starts a daemon, or shows why it does not start.
-pub(super) fn restart_hint(uri: &str) -> String {
+pub(super) fn restart_hint(uri: &str) -> &'static str {
     if uri.ends_with("/session") {
-        "see why it does not start: virsh -c qemu:///session list".into()
+        "see why it does not start: virsh -c qemu:///session list"
     } else {
         "start it: sudo systemctl restart libvirtd; without systemd: sudo sh -c 'virtlogd -d; libvirtd -d'; or run scripts/setup"
-            .into()
     }
 }
 

@@ -3,8 +3,6 @@
 mod connection;
 mod domain;
 mod failure;
-mod forward;
-mod log;
 mod pool;
 mod saving;
 mod stream;
@@ -16,8 +14,9 @@ pub use connection::{Libvirt, default_uri};
 
 use std::path::{Path, PathBuf};
 
+use super::forward::{self, PortForward};
 use super::{
-    Change, Domain, DomainSpec, HostInfo, Hypervisor, POOL_MARK, Pool, PoolRemoval, State, Volume,
+    Change, Domain, DomainSpec, Forwarding, HostInfo, Hypervisor, POOL_MARK, Pool, State, Volume,
 };
 use crate::error::{Error, Result};
 use crate::fault;
@@ -25,7 +24,7 @@ use crate::progress::Step;
 
 impl Hypervisor for Libvirt {
     fn uri(&self) -> &str {
-        self.connected_uri()
+        &self.uri
     }
 
     fn host(&self) -> Result<HostInfo> {
@@ -45,8 +44,7 @@ impl Hypervisor for Libvirt {
     }
 
     fn find_pool(&self, pool: &str) -> Result<Option<Pool>> {
-        let what = format!("ask about the storage pool {pool}");
-        self.try_pool(&what, pool, |found| {
+        self.try_pool("ask about", pool, |found| {
             let Some(pool) = found else {
                 return Ok(None);
             };
@@ -58,8 +56,7 @@ impl Hypervisor for Libvirt {
     }
 
     fn pool_available_bytes(&self, pool: &str) -> Result<u64> {
-        let what = format!("ask for the free space of the storage pool {pool}");
-        self.with_pool(&what, pool, |pool| {
+        self.with_pool("ask for the free space of", pool, |pool| {
             // Only a look at the directory renews the figure.
             pool::refresh(&pool)?;
             Ok(pool.info()?.available)
@@ -67,24 +64,24 @@ impl Hypervisor for Libvirt {
     }
 
     fn refresh_pool(&self, pool: &str) -> Result<()> {
-        let what = format!("refresh the storage pool {pool}");
-        self.with_pool(&what, pool, |pool| Ok(pool::refresh(&pool)?))
+        self.with_pool("refresh", pool, |pool| Ok(pool::refresh(&pool)?))
     }
 
-    fn remove_pool(&self, pool: &str) -> Result<PoolRemoval> {
-        let what = format!("remove the storage pool {pool}");
+    fn remove_pool(&self, pool: &str) -> Result<bool> {
         fault::step("remove the pool", || {
-            self.try_pool(&what, pool, |found| {
+            self.try_pool("remove", pool, |found| {
                 let Some(pool) = found else {
-                    return Ok(PoolRemoval::Removed);
+                    return Ok(true);
                 };
                 if pool.is_active()? {
                     pool::refresh(&pool)?;
                     volume::remove_orphaned_markers(&pool)?;
-                    let mut left = pool.list_volumes()?;
-                    left.retain(|name| !volume::is_mark(name));
-                    if !left.is_empty() {
-                        return Ok(PoolRemoval::Kept(left));
+                    if !pool
+                        .list_volumes()?
+                        .iter()
+                        .all(|name| volume::is_mark(name))
+                    {
+                        return Ok(false);
                     }
                     volume::remove(&pool, POOL_MARK)?;
                     pool::while_busy(&pool, || pool.destroy())?;
@@ -92,7 +89,7 @@ impl Hypervisor for Libvirt {
                     let _ = pool.delete(0);
                 }
                 pool.undefine()?;
-                Ok(PoolRemoval::Removed)
+                Ok(true)
             })
         })
     }
@@ -114,7 +111,7 @@ impl Hypervisor for Libvirt {
         backing: &str,
         bytes: u64,
     ) -> Result<Change> {
-        let what = format!("make the volume {volume} over {backing} in the storage pool {pool}");
+        let what = format!("make the volume {volume} over {backing} in");
         let (volume, backing) = (volume.to_owned(), backing.to_owned());
         fault::step("make the overlay", || {
             self.with_pool(&what, pool, move |pool| {
@@ -124,7 +121,7 @@ impl Hypervisor for Libvirt {
     }
 
     fn delete_volume(&self, pool: &str, volume: &str) -> Result<Change> {
-        let what = format!("delete the volume {volume} of the storage pool {pool}");
+        let what = format!("delete the volume {volume} of");
         let volume = volume.to_owned();
         fault::step("delete a volume", || {
             self.try_pool(&what, pool, move |found| {
@@ -145,7 +142,7 @@ impl Hypervisor for Libvirt {
     }
 
     fn volume_path(&self, pool: &str, volume: &str) -> Result<PathBuf> {
-        let what = format!("find the volume {volume} of the storage pool {pool}");
+        let what = format!("find the volume {volume} of");
         let volume = volume.to_owned();
         self.with_pool(&what, pool, move |pool| {
             Ok(pool.lookup_storage_vol_by_name(&volume)?.path()?.into())
@@ -153,9 +150,8 @@ impl Hypervisor for Libvirt {
     }
 
     fn list_volumes(&self, pool: &str) -> Result<Vec<Volume>> {
-        let what = format!("list the volumes of the storage pool {pool}");
         let local = self.is_local();
-        self.try_pool(&what, pool, move |found| match found {
+        self.try_pool("list the volumes of", pool, move |found| match found {
             // A look into a folder that is gone would end the pool.
             Some(pool) if local && pool::has_no_folder(&pool)? => Ok(Vec::new()),
             Some(pool) if pool.is_active()? => volume::list(&pool),
@@ -164,7 +160,7 @@ impl Hypervisor for Libvirt {
     }
 
     fn read_log(&self, pool: &str, file: &str) -> Result<String> {
-        log::read(self, pool, file)
+        volume::read_log(self, pool, file)
     }
 
     fn find(&self, domain: &str) -> Result<Option<Domain>> {
@@ -240,6 +236,34 @@ impl Hypervisor for Libvirt {
             self.try_domain("remove", domain, |found| match found {
                 Some(domain) => domain::undefine(&domain),
                 None => Ok(Change::Nothing),
+            })
+        })
+    }
+}
+
+/// Gives commands to QEMU's human monitor; there is no other way to these settings. libvirt marks the
+/// machine as tainted by custom commands, which kubby's machines are anyway.
+const HUMAN: u32 = virt::sys::VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP;
+
+impl Forwarding for Libvirt {
+    fn forwards(&self, domain: &str) -> Result<Vec<PortForward>> {
+        let answer = self.monitor(domain, forward::LIST_COMMAND.to_owned(), HUMAN)?;
+        Ok(forward::parse_list(&answer))
+    }
+
+    fn add_forward(&self, domain: &str, forward: PortForward) -> Result<()> {
+        fault::step("add a forward", || {
+            let answer = self.monitor(domain, forward.add_command(), HUMAN)?;
+            forward::check_added(forward, &answer)
+        })
+    }
+
+    fn remove_forward(&self, domain: &str, forward: PortForward) -> Result<Change> {
+        fault::step("remove a forward", || {
+            let answer = self.monitor(domain, forward.remove_command(), HUMAN)?;
+            Ok(match forward::check_removed(&answer)? {
+                true => Change::Done,
+                false => Change::Nothing,
             })
         })
     }

@@ -18,26 +18,28 @@ use crate::hypervisor::{Change, storage_xml};
 const BUSY_DEADLINE: Duration = Duration::from_secs(100);
 
 impl Libvirt {
-    /// Runs calls on a pool, running or not, if there is one; see [`call`](Self::call).
+    /// Runs calls on a pool, running or not, if there is one; `what` completes `cannot … the storage
+    /// pool x`.
     pub(super) fn try_pool<T: Send + 'static>(
         &self,
         what: &str,
         pool: &str,
         work: impl FnOnce(Option<StoragePool>) -> Answer<T> + Send + 'static,
     ) -> Result<T> {
+        let what = format!("{what} the storage pool {pool}");
         let pool = pool.to_owned();
-        self.call(what, move |c| work(lookup(c, &pool)?))
+        self.call(&what, move |c| work(lookup(c, &pool)?))
     }
 
-    /// Runs calls on a pool that has to be there; see [`call`](Self::call).
+    /// Runs calls on a pool that has to be there; see [`try_pool`](Self::try_pool).
     pub(super) fn with_pool<T: Send + 'static>(
         &self,
         what: &str,
         pool: &str,
         work: impl FnOnce(StoragePool) -> Answer<T> + Send + 'static,
     ) -> Result<T> {
-        let pool = pool.to_owned();
-        self.call(what, move |c| work(require(c, &pool)?))
+        let missing = no_pool(pool);
+        self.try_pool(what, pool, move |found| work(found.ok_or(missing)?))
     }
 }
 
@@ -68,11 +70,8 @@ pub(super) fn refresh(pool: &StoragePool) -> Result<(), virt::error::Error> {
 }
 
 fn lookup(connection: &Connect, pool: &str) -> Result<Option<StoragePool>, virt::error::Error> {
-    match connection.lookup_storage_pool_by_name(pool) {
-        Ok(found) => Ok(Some(found)),
-        Err(e) if failure::is(&e, ErrorNumber::NoStoragePool) => Ok(None),
-        Err(e) => Err(e),
-    }
+    let pool = connection.lookup_storage_pool_by_name(pool);
+    failure::found(pool, ErrorNumber::NoStoragePool)
 }
 
 /// Returns the pool of this name.
@@ -80,11 +79,12 @@ fn lookup(connection: &Connect, pool: &str) -> Result<Option<StoragePool>, virt:
 /// # Errors
 /// When there is none; the error says how to get one.
 pub(super) fn require(connection: &Connect, pool: &str) -> Answer<StoragePool> {
-    lookup(connection, pool)?.ok_or_else(|| {
-        Error::hypervisor(format!("there is no storage pool {pool}"))
-            .with_hint("create it again: kubby start")
-            .into()
-    })
+    Ok(lookup(connection, pool)?.ok_or_else(|| no_pool(pool))?)
+}
+
+fn no_pool(pool: &str) -> Error {
+    Error::hypervisor(format!("there is no storage pool {pool}"))
+        .with_hint("create it again: kubby start")
 }
 
 /// Makes sure that there is an active pool of this name in this directory.

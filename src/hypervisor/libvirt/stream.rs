@@ -2,9 +2,8 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 
 use rustix::fs::SeekFrom;
@@ -13,7 +12,7 @@ use virt::storage_vol::StorageVol;
 use virt::stream::Stream;
 
 use super::failure::{Answer, Failure};
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::interrupt;
 
 /// The largest payload that goes in one message of libvirt's protocol; more is cut into several.
@@ -22,16 +21,15 @@ const CHUNK: usize = 262_120;
 /// A hole shorter than this is sent as zeros: a stream of its own for what follows costs more.
 const MIN_HOLE: u64 = 16 * 1024 * 1024;
 
-/// A part of a file that holds data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Segment {
-    pub offset: u64,
-    pub length: u64,
-}
+/// A part of a file that holds data: the offsets of its begin and its end.
+pub(super) type Segment = Range<u64>;
 
 /// Returns the parts of a file that must be sent; between them are zeros, which stay unallocated.
 pub(super) fn data_segments(file: &File, length: u64) -> Vec<Segment> {
-    let whole = vec![Segment { offset: 0, length }];
+    let whole = vec![Segment {
+        start: 0,
+        end: length,
+    }];
     let mut segments = Vec::new();
     let mut at = 0;
     while at < length {
@@ -49,10 +47,7 @@ pub(super) fn data_segments(file: &File, length: u64) -> Vec<Segment> {
         if end <= start {
             break;
         }
-        segments.push(Segment {
-            offset: start,
-            length: end - start,
-        });
+        segments.push(start..end);
         at = end;
     }
     merge(segments)
@@ -63,56 +58,39 @@ fn merge(segments: Vec<Segment>) -> Vec<Segment> {
     let mut merged: Vec<Segment> = Vec::new();
     for next in segments {
         match merged.last_mut() {
-            Some(last) if next.offset - (last.offset + last.length) < MIN_HOLE => {
-                last.length = next.offset + next.length - last.offset;
-            }
+            Some(last) if next.start - last.end < MIN_HOLE => last.end = next.end,
             _ => merged.push(next),
         }
     }
     merged
 }
 
-/// The receiver of a transfer's progress, and the flag that stops it.
-pub(super) struct Watch {
-    /// Gets the number of bytes of each chunk that is through.
-    pub sent: Sender<u64>,
-    /// Set when the transfer is no longer waited for.
-    pub abandoned: Arc<AtomicBool>,
-}
-
-impl Watch {
-    fn check(&self) -> Result<()> {
-        if self.abandoned.load(Ordering::Relaxed) {
-            return Err(Error::hypervisor("the transfer was given up"));
-        }
-        interrupt::check()
-    }
-}
-
-/// Writes the next `segment.length` bytes of `source` to the volume, from `segment.offset` on.
+/// Writes the next bytes of `source` to the segment of the volume. Sends
+/// the number of bytes of each chunk that is through to `sent`, until that is no longer received.
 pub(super) fn send(
     connection: &Connect,
     volume: &StorageVol,
     segment: Segment,
     source: &mut impl Read,
-    watch: &Watch,
+    sent: &Sender<u64>,
 ) -> Answer<()> {
-    if segment.length == 0 {
+    let length = segment.end - segment.start;
+    if length == 0 {
         return Ok(());
     }
     let stream = Stream::new(connection, 0)?;
-    volume.upload(&stream, segment.offset, segment.length, 0)?;
-    let sent = in_chunks(segment.length, source, watch, |mut chunk, _| {
+    volume.upload(&stream, segment.start, length, 0)?;
+    let done = in_chunks(length, source, sent, |mut chunk, _| {
         while !chunk.is_empty() {
             let sent = usize::try_from(stream.send(chunk)?).unwrap_or(0);
             chunk = &chunk[sent.min(chunk.len())..];
         }
         Ok(())
     });
-    if sent.is_err() {
+    if done.is_err() {
         // Without this the daemon would wait for the rest.
         let _ = stream.abort();
-        return sent;
+        return done;
     }
     Ok(stream.finish()?)
 }
@@ -122,10 +100,10 @@ pub(super) fn write(
     file: &File,
     segment: Segment,
     source: &mut impl Read,
-    watch: &Watch,
+    sent: &Sender<u64>,
 ) -> Answer<()> {
-    in_chunks(segment.length, source, watch, |chunk, done| {
-        file.write_all_at(chunk, segment.offset + done)
+    in_chunks(segment.end - segment.start, source, sent, |chunk, done| {
+        file.write_all_at(chunk, segment.start + done)
             .map_err(Failure::File)
     })
 }
@@ -135,17 +113,18 @@ pub(super) fn write(
 fn in_chunks(
     length: u64,
     source: &mut impl Read,
-    watch: &Watch,
+    sent: &Sender<u64>,
     mut take: impl FnMut(&[u8], u64) -> Answer<()>,
 ) -> Answer<()> {
     let mut buffer = vec![0; CHUNK];
     let mut done = 0;
     while done < length {
-        watch.check()?;
+        interrupt::check()?;
         let want = usize::try_from(length - done).unwrap_or(CHUNK).min(CHUNK);
         source.read_exact(&mut buffer[..want]).map_err(unreadable)?;
         take(&buffer[..want], done)?;
-        let _ = watch.sent.send(want as u64);
+        let waited_for = sent.send(want as u64);
+        waited_for.map_err(|_| Error::hypervisor("the transfer was given up"))?;
         done += want as u64;
     }
     Ok(())
@@ -191,7 +170,7 @@ mod tests {
 
     #[test]
     fn holes_are_left_out_and_short_ones_sent() {
-        let segment = |offset, length| Segment { offset, length };
+        let segment = |start, length| start..start + length;
         let table = [
             (vec![], vec![]),
             (vec![segment(0, MIB)], vec![segment(0, MIB)]),
@@ -211,16 +190,10 @@ mod tests {
 
     #[test]
     fn a_file_gets_its_bytes_where_they_belong_and_a_full_disk_is_reported() {
-        let watch = Watch {
-            sent: std::sync::mpsc::channel().0,
-            abandoned: Arc::default(),
-        };
+        let (sent, _receiver) = std::sync::mpsc::channel();
         let write = |file: &File, mut source: &[u8]| {
-            let segment = Segment {
-                offset: 5,
-                length: CHUNK as u64 + 7,
-            };
-            super::write(file, segment, &mut source, &watch).map_err(|e| e.explain("upload"))
+            super::write(file, 5..CHUNK as u64 + 12, &mut source, &sent)
+                .map_err(|e| e.explain("upload"))
         };
         let content: Vec<u8> = (0..=250).cycle().take(CHUNK + 7).collect();
         let file = tempfile::tempfile().unwrap();
@@ -243,12 +216,8 @@ mod tests {
         file.set_len(100 * MIB).unwrap();
         file.write_all_at(&[1; 4096], 50 * MIB).unwrap();
         let segments = data_segments(&file, 100 * MIB);
-        let total: u64 = segments.iter().map(|s| s.length).sum();
-        let holds = |at| {
-            segments
-                .iter()
-                .any(|s| s.offset <= at && at < s.offset + s.length)
-        };
+        let total: u64 = segments.iter().map(|s| s.end - s.start).sum();
+        let holds = |at| segments.iter().any(|s| s.contains(&at));
         assert!(holds(50 * MIB) && holds(50 * MIB + 4095), "{segments:?}");
         // A file system without holes sends all of it, which is right as well.
         assert!(total <= MIB || total == 100 * MIB, "{segments:?}");

@@ -3,9 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 use virt::connect::Connect;
@@ -14,12 +12,11 @@ use virt::storage_vol::StorageVol;
 use super::connection::Libvirt;
 use super::failure::{self, Answer};
 use super::pool;
-use super::stream::{self, Segment, Watch};
+use super::stream::{self, Segment};
 use super::volume::{create, lookup, marker, remove};
 use crate::error::{Kind, Result, ResultExt};
 use crate::fault;
-use crate::hypervisor::Change;
-use crate::hypervisor::storage_xml::{self, VolumeFormat};
+use crate::hypervisor::{Change, storage_xml};
 use crate::progress::Step;
 
 /// An upload that does not move for this long is given up.
@@ -35,11 +32,11 @@ pub(super) fn file(
     let unreadable = || format!("cannot read {}", source.display());
     let opened = File::open(source).context(Kind::Assets, unreadable)?;
     let length = opened.metadata().context(Kind::Assets, unreadable)?.len();
-    if !prepare(libvirt, pool, name, length, Existing::KeepComplete)? {
+    if !prepare(libvirt, pool, name, length, true)? {
         return Ok(Change::Nothing);
     }
     let segments = stream::data_segments(&opened, length);
-    let total = segments.iter().map(|s| s.length).sum();
+    let total = segments.iter().map(|s| s.end - s.start).sum();
     transfer(libvirt, pool, name, opened, segments, &mut |done| {
         step.bytes(done, Some(total))
     })?;
@@ -48,38 +45,35 @@ pub(super) fn file(
 
 pub(super) fn bytes(libvirt: &Libvirt, pool: &str, name: &str, content: &[u8]) -> Result<()> {
     let length = content.len() as u64;
-    prepare(libvirt, pool, name, length, Existing::Replace)?;
+    prepare(libvirt, pool, name, length, false)?;
     let source = Cursor::new(content.to_vec());
-    let whole = vec![Segment { offset: 0, length }];
+    let whole = vec![Segment {
+        start: 0,
+        end: length,
+    }];
     transfer(libvirt, pool, name, source, whole, &mut |_| {})
 }
 
-/// The treatment of a complete volume of the same name.
-#[derive(Clone, Copy, PartialEq)]
-enum Existing {
-    KeepComplete,
-    Replace,
-}
-
-/// Makes an empty volume for an upload; returns false when there is nothing to upload.
+/// Makes an empty volume for an upload; returns false when there is nothing to upload, because
+/// `keep_complete` is set and a complete volume of that name is there.
 fn prepare(
     libvirt: &Libvirt,
     pool: &str,
     name: &str,
     length: u64,
-    existing: Existing,
+    keep_complete: bool,
 ) -> Result<bool> {
-    let what = format!("make the volume {name} in the storage pool {pool}");
+    let what = format!("make the volume {name} in");
     let name = name.to_owned();
     libvirt.with_pool(&what, pool, move |pool| {
         // A file that libvirt's record lacks, such as one of a restored backup, would be in the way.
         pool::refresh(&pool)?;
         let complete = lookup(&pool, &name)?.is_some() && lookup(&pool, &marker(&name))?.is_some();
-        if complete && existing == Existing::KeepComplete {
+        if complete && keep_complete {
             return Ok(false);
         }
         remove(&pool, &name)?;
-        let xml = storage_xml::volume(&name, length, VolumeFormat::Raw, None)?;
+        let xml = storage_xml::volume(&name, length, None)?;
         create(&pool, &xml)?;
         Ok(true)
     })
@@ -97,18 +91,13 @@ fn transfer(
 ) -> Result<()> {
     let what = format!("upload the volume {name} to the storage pool {pool}");
     let (sent, receiver) = mpsc::channel();
-    let abandoned = Arc::new(AtomicBool::new(false));
-    let watch = Watch {
-        sent,
-        abandoned: Arc::clone(&abandoned),
-    };
     let target = Target {
-        connection: libvirt.connection(),
+        connection: libvirt.connection.clone(),
         pool: pool.to_owned(),
         name: name.to_owned(),
         local: libvirt.is_local(),
     };
-    let thread = std::thread::spawn(move || target.fill(source, segments, &watch));
+    let thread = std::thread::spawn(move || target.fill(source, segments, &sent));
     let mut done = 0;
     loop {
         match receiver.recv_timeout(STALL_DEADLINE) {
@@ -117,9 +106,8 @@ fn transfer(
                 progress(done);
             }
             Err(RecvTimeoutError::Timeout) => {
-                abandoned.store(true, Ordering::Relaxed);
-                let uri = libvirt.connected_uri();
-                return Err(failure::no_answer(uri, &what, STALL_DEADLINE));
+                // The thread ends when it finds the channel closed.
+                return Err(failure::no_answer(&libvirt.uri, &what, STALL_DEADLINE));
             }
             Err(RecvTimeoutError::Disconnected) => {
                 let answer = thread.join();
@@ -143,7 +131,7 @@ impl Target {
         &self,
         mut source: impl Read + Seek,
         segments: Vec<Segment>,
-        watch: &Watch,
+        sent: &Sender<u64>,
     ) -> Answer<()> {
         let pool = pool::require(&self.connection, &self.pool)?;
         let volume = pool.lookup_storage_vol_by_name(&self.name)?;
@@ -151,11 +139,11 @@ impl Target {
         let filled = || -> Answer<()> {
             for segment in segments {
                 source
-                    .seek(SeekFrom::Start(segment.offset))
+                    .seek(SeekFrom::Start(segment.start))
                     .context(Kind::Assets, || "cannot read the file to upload".into())?;
                 match &file {
-                    Some(file) => stream::write(file, segment, &mut source, watch)?,
-                    None => stream::send(&self.connection, &volume, segment, &mut source, watch)?,
+                    Some(file) => stream::write(file, segment, &mut source, sent)?,
+                    None => stream::send(&self.connection, &volume, segment, &mut source, sent)?,
                 }
             }
             fault::point("unmarked", "upload");
@@ -163,7 +151,7 @@ impl Target {
             if let Some(file) = self.open(&volume, File::options().read(true)) {
                 let _ = file.sync_data();
             }
-            let xml = storage_xml::volume(&marker(&self.name), 0, VolumeFormat::Raw, None)?;
+            let xml = storage_xml::volume(&marker(&self.name), 0, None)?;
             create(&pool, &xml)?;
             Ok(())
         };

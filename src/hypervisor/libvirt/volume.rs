@@ -1,16 +1,19 @@
-//! Volumes: overlays, listing, deletion, and the marks of finished uploads.
+//! Volumes: overlays, listing, deletion, the marks of finished uploads, and logs of running domains.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 
+use virt::connect::Connect;
 use virt::error::ErrorNumber;
 use virt::storage_pool::StoragePool;
 use virt::storage_vol::StorageVol;
 
+use super::connection::Libvirt;
 use super::failure::{self, Answer};
-use super::pool;
-use crate::error::{Error, Result};
-use crate::hypervisor::storage_xml::{self, VolumeFormat};
-use crate::hypervisor::{Change, POOL_MARK, Volume};
+use super::{pool, stream};
+use crate::error::{Error, Kind, Result, ResultExt};
+use crate::hypervisor::{Change, POOL_MARK, Volume, storage_xml};
 
 /// The suffix of the volume that marks another one's upload as finished. libvirt cannot rename a
 /// volume, so a finished upload needs a mark.
@@ -31,11 +34,8 @@ pub(super) fn lookup(
     pool: &StoragePool,
     name: &str,
 ) -> Result<Option<StorageVol>, virt::error::Error> {
-    match pool.lookup_storage_vol_by_name(name) {
-        Ok(volume) => Ok(Some(volume)),
-        Err(e) if failure::is(&e, ErrorNumber::NoStorageVolume) => Ok(None),
-        Err(e) => Err(e),
-    }
+    let volume = pool.lookup_storage_vol_by_name(name);
+    failure::found(volume, ErrorNumber::NoStorageVolume)
 }
 
 /// Creates a volume by its XML.
@@ -85,7 +85,7 @@ pub(super) fn create_overlay(
         let message = format!("the volume {name} exists and is based on {found}, not on {base}");
         return Err(Error::hypervisor(message).into());
     }
-    let xml = storage_xml::volume(name, bytes, VolumeFormat::Qcow2, Some(&base))?;
+    let xml = storage_xml::volume(name, bytes, Some(&base))?;
     create(pool, &xml)?;
     Ok(Change::Done)
 }
@@ -109,4 +109,50 @@ pub(super) fn list(pool: &StoragePool) -> Answer<Vec<Volume>> {
     }
     volumes.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(volumes)
+}
+
+/// The most bytes of a log that [`read_log`] returns, from its end.
+const LOG_LIMIT: u64 = 256 * 1024;
+
+/// Returns the end of a file in a pool; empty while there is none.
+pub(super) fn read_log(libvirt: &Libvirt, pool: &str, file: &str) -> Result<String> {
+    let what = format!("read {file} of the storage pool {pool}");
+    let (pool, file, local) = (pool.to_owned(), file.to_owned(), libvirt.is_local());
+    let content = libvirt.call(&what.clone(), move |c| {
+        let pool = pool::require(c, &pool)?;
+        if local {
+            match read_end(&pool::target(&pool)?.join(&file)) {
+                Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+                // The system's libvirt keeps it from us, but hands it out.
+                Err(e) if e.kind() == ErrorKind::PermissionDenied => {}
+                result => {
+                    return Ok(result.context(Kind::Hypervisor, || format!("cannot {what}"))?);
+                }
+            }
+        }
+        Ok(download_end(c, &pool, &file)?)
+    })?;
+    Ok(String::from_utf8_lossy(&content).into_owned())
+}
+
+fn read_end(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LOG_LIMIT)))?;
+    let mut content = Vec::new();
+    file.take(LOG_LIMIT).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+fn download_end(
+    connection: &Connect,
+    pool: &StoragePool,
+    file: &str,
+) -> Result<Vec<u8>, virt::error::Error> {
+    pool::refresh(pool)?;
+    let Some(volume) = lookup(pool, file)? else {
+        return Ok(Vec::new());
+    };
+    let offset = volume.info()?.capacity.saturating_sub(LOG_LIMIT);
+    stream::receive(connection, &volume, offset, LOG_LIMIT)
 }
