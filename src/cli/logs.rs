@@ -15,7 +15,7 @@ Examples:
 pub struct LogsArgs {
     /// Show the logs of these components only [default: all]
     #[arg(value_name = "COMPONENT", value_parser = clap::builder::PossibleValuesParser::new(
-        crate::provision::processes(crate::role::Role::ControlPlane).map(|(process, _)| process)))]
+        crate::provision::processes(crate::role::Role::ControlPlane).iter().copied()))]
     pub components: Vec<String>,
     /// Number of lines from the end
     #[arg(short = 'n', long, default_value_t = 100, value_name = "N")]

@@ -29,9 +29,9 @@ pub(super) fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode> {
     if args.follow {
         command.push_str(" -f");
     }
-    for (process, unit) in processes(Role::ControlPlane) {
+    for process in processes(Role::ControlPlane) {
         if args.components.is_empty() || args.components.iter().any(|c| c == process) {
-            command.push_str(&format!(" -u {unit}"));
+            command.push_str(&format!(" -u {process}"));
         }
     }
     let code = remote::exec_streaming(&cluster.target()?, &command, false).map_err(|e| {

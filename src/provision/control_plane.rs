@@ -5,7 +5,7 @@ use serde_json::json;
 use super::unit::Unit;
 use super::wanted::{
     self, Inputs, KUBERNETES_DIR, Wanted, binary, cert_option, certificate_path, key_option,
-    key_pair, key_path, paths, public, secret,
+    key_pair, key_path, public, secret,
 };
 use super::{etcd, runtime};
 use crate::network::API_PORT;
@@ -35,7 +35,7 @@ fn operator_kubeconfig(pki: &Pki) -> NodeFile {
     wanted::kubeconfig("/root/.kube/config", pki, CertName::Admin)
 }
 
-/// Rejects anonymous requests but for the health paths, which hold no data and which load
+/// Rejects anonymous requests but for the health which hold no data and which load
 /// balancers and `curl` ask without credentials.
 fn authentication_config() -> String {
     let config = json!({
@@ -87,9 +87,6 @@ fn api_server(inputs: &Inputs<'_>) -> Wanted {
     ] {
         files.extend(key_pair(pki, name));
     }
-    let reads = paths(&files);
-    // Not among what a restart follows: the API server looks at this file by itself.
-    files.push(client_authorities(pki));
     let mut command = api_server_command(inputs, &authentication);
     command.extend(serving(CertName::Apiserver));
     let unit = Unit::service("kube-apiserver", "Kubernetes API server", &command)
@@ -105,9 +102,11 @@ fn api_server(inputs: &Inputs<'_>) -> Wanted {
         .early()
         .unhurried()
         // Not after etcd: it asks for etcd only seconds after it has begun, and then waits for it.
-        .requires(&[runtime::MOUNT])
-        .reads(reads);
-    Wanted::unit(files, unit)
+        .requires(&[runtime::MOUNT]);
+    let mut wanted = Wanted::unit(files, unit);
+    // Not among what a restart follows: the API server looks at this file by itself.
+    wanted.files.push(client_authorities(pki));
+    wanted
 }
 
 fn api_server_command(inputs: &Inputs<'_>, authentication: &str) -> Vec<String> {
@@ -157,7 +156,6 @@ fn controller_manager(inputs: &Inputs<'_>) -> Wanted {
         secret(&ca_key, pki.key(CertName::Ca)),
     ];
     files.extend(key_pair(pki, CertName::ControllerManagerServing));
-    let reads = paths(&files);
     let mut command = vec![
         binary("kube-controller-manager"),
         "--allocate-node-cidrs=true".into(),
@@ -195,7 +193,6 @@ fn controller_manager(inputs: &Inputs<'_>) -> Wanted {
     .unhurried()
     .requires(&[runtime::MOUNT])
     .after(&["kube-apiserver.service"])
-    .reads(reads)
     .late();
     Wanted::unit(files, unit)
 }
@@ -208,7 +205,6 @@ fn scheduler(inputs: &Inputs<'_>) -> Wanted {
         CertName::Scheduler,
     )];
     files.extend(key_pair(inputs.pki, CertName::SchedulerServing));
-    let reads = paths(&files);
     let mut command = vec![
         binary("kube-scheduler"),
         format!("--authentication-kubeconfig={kubeconfig}"),
@@ -222,7 +218,6 @@ fn scheduler(inputs: &Inputs<'_>) -> Wanted {
         .unhurried()
         .requires(&[runtime::MOUNT])
         .after(&["kube-apiserver.service"])
-        .reads(reads)
         .late();
     Wanted::unit(files, unit)
 }

@@ -4,8 +4,7 @@
 use super::runtime;
 use super::unit::Unit;
 use super::wanted::{
-    Inputs, Wanted, binary, cert_option, certificate_path, key_option, key_pair, paths, public,
-    script,
+    Inputs, Wanted, binary, cert_option, certificate_path, key_option, key_pair, public, script,
 };
 use crate::network::{ETCD_CLIENT_URL, ETCD_PEER_URL};
 use crate::pki::CertName;
@@ -28,13 +27,6 @@ pub(super) fn wanted(inputs: &Inputs<'_>) -> Wanted {
     )];
     files.extend(key_pair(pki, CertName::EtcdServer));
     files.extend(key_pair(pki, CertName::EtcdPeer));
-    let reads = paths(&files);
-    // What a person names to etcdctl.
-    files.extend(key_pair(pki, CertName::ApiserverEtcdClient));
-    // Gives an etcd that has never run what the component volume has for it: the objects that each
-    // API server makes for itself, which costs an emulated one ten seconds. Data that is there is
-    // left alone; a failure costs no more than those seconds.
-    files.push(script(SEED_SCRIPT, include_str!("files/seed-etcd")));
     let mut command = vec![binary("etcd")];
     command.extend(inputs.node.etcd_member(DATA));
     command.extend([
@@ -66,9 +58,19 @@ pub(super) fn wanted(inputs: &Inputs<'_>) -> Wanted {
         .line("OOMScoreAdjust", "-997")
         .unhurried()
         .requires(&[runtime::MOUNT])
-        .early()
-        .reads(reads);
-    Wanted::unit(files, unit)
+        .early();
+    let mut wanted = Wanted::unit(files, unit);
+    // What a person names to etcdctl.
+    wanted
+        .files
+        .extend(key_pair(pki, CertName::ApiserverEtcdClient));
+    // Gives an etcd that has never run what the component volume has for it: the objects that each
+    // API server makes for itself, which costs an emulated one ten seconds. Data that is there is
+    // left alone; a failure costs no more than those seconds.
+    wanted
+        .files
+        .push(script(SEED_SCRIPT, include_str!("files/seed-etcd")));
+    wanted
 }
 
 #[cfg(test)]

@@ -151,8 +151,9 @@ mod tests {
     fn every_process_has_its_unit() {
         for role in [Role::ControlPlane, Role::Worker] {
             let units = wanted(role).units;
-            for (process, unit) in processes(role) {
-                assert!(units.iter().any(|u| u.name == unit), "{process}: {unit}");
+            for process in processes(role) {
+                let unit = format!("{process}.service");
+                assert!(units.iter().any(|u| u.name == unit), "{unit}");
             }
         }
     }
@@ -162,7 +163,8 @@ mod tests {
         let wanted = wanted(Role::ControlPlane);
         for unit in &wanted.units {
             let starts_pods = ["containerd.service", "buildkit.service"].contains(&&*unit.name);
-            let is_process = processes(Role::ControlPlane).any(|(_, name)| name == unit.name);
+            let process = unit.name.trim_end_matches(".service");
+            let is_process = processes(Role::ControlPlane).contains(&process);
             let unhurried = unit.lines.iter().any(|(key, _)| *key == "TimerSlackNSec");
             assert_eq!(unhurried, is_process && !starts_pods, "{}", unit.name);
         }

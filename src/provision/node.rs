@@ -5,8 +5,7 @@ use serde_json::json;
 use super::runtime;
 use super::unit::Unit;
 use super::wanted::{
-    self, Inputs, KUBERNETES_DIR, Wanted, binary, certificate_path, key_pair, key_path, paths,
-    public,
+    self, Inputs, KUBERNETES_DIR, Wanted, binary, certificate_path, key_pair, key_path, public,
 };
 use crate::assets::version::KubernetesVersion;
 use crate::network::Network;
@@ -43,7 +42,6 @@ fn kubelet(inputs: &Inputs<'_>) -> Wanted {
             pki.cert(CertName::Ca),
         ));
     }
-    let reads = paths(&files);
     let command = vec![
         binary("kubelet"),
         format!("--config={config}"),
@@ -57,8 +55,7 @@ fn kubelet(inputs: &Inputs<'_>) -> Wanted {
         .requires(&[runtime::MOUNT])
         .after(&["containerd.service"])
         // A kubelet that does not reach the API server waits for seconds before it tries again.
-        .after(api_server(inputs.role))
-        .reads(reads);
+        .after(api_server(inputs.role));
     Wanted::unit(files, unit)
 }
 
@@ -99,7 +96,6 @@ fn kube_proxy(inputs: &Inputs<'_>) -> Wanted {
         public(&config, kube_proxy_config(&kubeconfig, inputs.network)),
         wanted::kubeconfig(&kubeconfig, inputs.pki, CertName::KubeProxy),
     ];
-    let reads = paths(&files);
     let command = vec![
         binary("kube-proxy"),
         format!("--config={config}"),
@@ -110,7 +106,6 @@ fn kube_proxy(inputs: &Inputs<'_>) -> Wanted {
         .unhurried()
         .requires(&[runtime::MOUNT])
         .after(api_server(inputs.role))
-        .reads(reads)
         .late();
     Wanted::unit(files, unit)
 }

@@ -15,6 +15,7 @@ pub(crate) const FIRST_TARGET: &str = "kubby-first.target";
 const TIMER_SLACK: &str = "50ms";
 
 /// A unit of kubby in the node. All of them belong to [`TARGET`].
+#[must_use]
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Unit {
     /// File name, such as `etcd.service`.
@@ -66,21 +67,18 @@ impl Unit {
     }
 
     /// Adds a line to the section of the unit's own type.
-    #[must_use]
     pub(crate) fn line(mut self, key: &'static str, value: impl Into<String>) -> Self {
         self.lines.push((key, value.into()));
         self
     }
 
     /// Starts it after these units.
-    #[must_use]
     pub(crate) fn after(mut self, units: &[&str]) -> Self {
         self.after.extend(units.iter().map(|u| (*u).to_owned()));
         self
     }
 
     /// Starts it after these units, and not without them.
-    #[must_use]
     pub(crate) fn requires(mut self, units: &[&str]) -> Self {
         self.requires.extend(units.iter().map(|u| (*u).to_owned()));
         self.after(units)
@@ -89,34 +87,29 @@ impl Unit {
     /// Lets the kernel fire its timers up to [`TIMER_SLACK`] late if nothing else interrupts an
     /// idle processor, so that many of them share one wake-up. Children inherit it: not for what starts
     /// pods, whose timers are the user's.
-    #[must_use]
     pub(crate) fn unhurried(self) -> Self {
         self.line("TimerSlackNSec", TIMER_SLACK)
     }
 
     /// Lets it wait until the API is nearly ready, see [`Unit::late`].
-    #[must_use]
     pub(crate) fn late(mut self) -> Self {
         self.late = true;
         self
     }
 
     /// Starts it while the node boots, see [`Unit::early`].
-    #[must_use]
     pub(crate) fn early(mut self) -> Self {
         self.early = true;
         self
     }
 
     /// Lets nothing start it with the node, see [`Unit::on_demand`].
-    #[must_use]
     pub(crate) fn on_demand(mut self) -> Self {
         self.on_demand = true;
         self
     }
 
     /// Restarts it when one of these files changes.
-    #[must_use]
     pub(crate) fn reads<I: IntoIterator<Item = S>, S: Into<String>>(mut self, paths: I) -> Self {
         self.reads.extend(paths.into_iter().map(Into::into));
         self

@@ -11,27 +11,26 @@ use crate::interrupt;
 use crate::remote::{Remote, quote};
 use crate::role::Role;
 
-/// The processes of a control plane node, as `(process, unit)`.
-const PROCESSES: [(&str, &str); 7] = [
-    ("etcd", "etcd.service"),
-    ("kube-apiserver", "kube-apiserver.service"),
-    ("kube-scheduler", "kube-scheduler.service"),
-    ("kube-controller-manager", "kube-controller-manager.service"),
-    ("kubelet", "kubelet.service"),
-    ("kube-proxy", "kube-proxy.service"),
-    ("containerd", "containerd.service"),
+/// The processes of a control plane node; the unit of each has its name.
+const PROCESSES: [&str; 7] = [
+    "etcd",
+    "kube-apiserver",
+    "kube-scheduler",
+    "kube-controller-manager",
+    "kubelet",
+    "kube-proxy",
+    "containerd",
 ];
 
 /// The number of [`PROCESSES`] in front that a worker does not have.
 const CONTROL_PLANE: usize = 4;
 
-/// Returns the processes of a node of this role, as `(process, unit)`.
-pub(crate) fn processes(role: Role) -> impl ExactSizeIterator<Item = (&'static str, &'static str)> {
-    let first = match role {
-        Role::ControlPlane => 0,
-        Role::Worker => CONTROL_PLANE,
-    };
-    PROCESSES.into_iter().skip(first)
+/// Returns the processes of a node of this role.
+pub(crate) fn processes(role: Role) -> &'static [&'static str] {
+    match role {
+        Role::ControlPlane => &PROCESSES,
+        Role::Worker => &PROCESSES[CONTROL_PLANE..],
+    }
 }
 
 /// The number of restarts after which a unit counts as broken rather than as waiting.
@@ -54,12 +53,9 @@ pub(crate) fn verify(remote: &mut dyn Remote, role: Role) -> Result<()> {
         interrupt::sleep(Duration::from_secs(1))?;
         missing = look(remote, role)?;
     }
-    let Some(first) = missing.first() else {
+    let Some(unit) = missing.first() else {
         return Ok(());
     };
-    let unit = processes(role)
-        .find(|(process, _)| process == first)
-        .map_or(*first, |(_, unit)| unit);
     let journal = journal_tail(remote, unit, 25)?;
     Err(
         Error::unhealthy(format!("not running in the node: {}", missing.join(", ")))
@@ -85,10 +81,8 @@ fn missing(running: &str, role: Role) -> Vec<&'static str> {
             .lines()
             .any(|line| line == &name[..name.len().min(15)])
     };
-    processes(role)
-        .map(|(process, _)| process)
-        .filter(|process| !runs(process))
-        .collect()
+    let all = processes(role).iter().copied();
+    all.filter(|process| !runs(process)).collect()
 }
 
 /// Returns the last lines of a unit's journal.

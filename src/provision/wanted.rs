@@ -66,11 +66,12 @@ pub(crate) struct Tidy {
 }
 
 impl Wanted {
-    /// Returns a unit and the files that it reads or others need beside it.
+    /// Returns a unit and the files that it reads.
     pub(super) fn unit(files: Vec<NodeFile>, unit: Unit) -> Self {
+        let paths: Vec<_> = files.iter().map(|f| f.path.clone()).collect();
         Wanted {
             files,
-            units: vec![unit],
+            units: vec![unit.reads(paths)],
             ..Wanted::default()
         }
     }
@@ -138,11 +139,6 @@ pub(super) fn kubeconfig(path: &str, pki: &Pki, name: CertName) -> NodeFile {
         key_pem: pki.key(name),
     });
     secret(path, config)
-}
-
-/// Returns the paths of files, for a unit that reads them.
-pub(super) fn paths(files: &[NodeFile]) -> Vec<String> {
-    files.iter().map(|f| f.path.clone()).collect()
 }
 
 pub(super) fn binary(name: &str) -> String {

@@ -81,7 +81,9 @@ pub(super) fn answer(command: &str) -> Vec<u8> {
     }
     if command.contains("/comm") {
         let names = crate::provision::processes(crate::role::Role::ControlPlane);
-        let lines = names.map(|(name, _)| format!("{}\n", &name[..name.len().min(15)]));
+        let lines = names
+            .iter()
+            .map(|name| format!("{}\n", &name[..name.len().min(15)]));
         return lines.collect::<String>().into_bytes();
     }
     Vec::new()

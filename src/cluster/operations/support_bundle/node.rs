@@ -42,8 +42,8 @@ pub(super) fn collect(env: &Env<'_>, cluster: &Cluster, host: HostState, parts: 
         Err(e) => return parts.problem("node/", &e),
     };
     let mut looks: Vec<(String, String)> = vec![("node/system.txt".into(), SYSTEM.into())];
-    for (process, unit) in provision::processes(cluster.profile.first().role) {
-        let command = format!("journalctl --no-pager -o short-precise -n {LINES} -u {unit}");
+    for process in provision::processes(cluster.profile.first().role) {
+        let command = format!("journalctl --no-pager -o short-precise -n {LINES} -u {process}");
         looks.push((format!("node/journal-{process}.txt"), command));
     }
     let all = format!("journalctl --no-pager -o short-precise -b -n {LINES}");
