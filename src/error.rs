@@ -6,8 +6,11 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-/// A class of failure, with its documented exit code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+use serde::Serialize;
+
+/// A class of failure, with its documented exit code. Its name in JSON output is stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
 #[repr(u8)]
 pub enum Kind {
     /// A defect in kubby or a failure that fits no other class.
@@ -33,47 +36,15 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All kinds, for documentation and tests.
-    pub const ALL: [Kind; 10] = [
-        Kind::Internal,
-        Kind::Usage,
-        Kind::Preflight,
-        Kind::Assets,
-        Kind::Hypervisor,
-        Kind::NodeUnreachable,
-        Kind::Unhealthy,
-        Kind::State,
-        Kind::Kubeconfig,
-        Kind::Interrupted,
-    ];
-
     /// Returns the process exit code of this class; these numbers are part of kubby's interface.
     pub fn exit_code(self) -> u8 {
         self as u8
-    }
-
-    /// Returns a short stable name, as JSON output and the documentation use it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Internal => "internal",
-            Kind::Usage => "usage",
-            Kind::Preflight => "preflight",
-            Kind::Assets => "assets",
-            Kind::Hypervisor => "hypervisor",
-            Kind::NodeUnreachable => "node-unreachable",
-            Kind::Unhealthy => "unhealthy",
-            Kind::State => "state",
-            Kind::Kubeconfig => "kubeconfig",
-            Kind::Interrupted => "interrupted",
-        }
     }
 }
 
 /// An error with its class, the captured output that explains it, and hints what to do next.
 #[derive(Debug)]
-pub struct Error {
-    inner: Box<Inner>,
-}
+pub struct Error(Box<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -92,16 +63,14 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// Returns an error of class `kind`; `message` says what failed and on what, in lower case.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Error {
-            inner: Box::new(Inner {
-                kind,
-                message: message.into(),
-                details: Vec::new(),
-                hints: Vec::new(),
-                source: None,
-                dead: false,
-            }),
-        }
+        Error(Box::new(Inner {
+            kind,
+            message: message.into(),
+            details: Vec::new(),
+            hints: Vec::new(),
+            source: None,
+            dead: false,
+        }))
     }
 
     /// Makes an error of class [`Kind::Usage`].
@@ -152,7 +121,7 @@ impl Error {
     /// Adds the underlying cause; it is shown as a `caused by` line.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.inner.source = Some(source.into());
+        self.0.source = Some(source.into());
         self
     }
 
@@ -162,7 +131,7 @@ impl Error {
         let text = text.into();
         let text = text.trim_end();
         if !text.is_empty() {
-            self.inner.details.push((title.into(), text.to_owned()));
+            self.0.details.push((title.into(), text.to_owned()));
         }
         self
     }
@@ -170,7 +139,7 @@ impl Error {
     /// Adds a hint: the next command to type or the thing to change.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
-        self.inner.hints.push(hint.into());
+        self.0.hints.push(hint.into());
         self
     }
 
@@ -179,66 +148,61 @@ impl Error {
     #[must_use]
     pub fn wrapped(mut self, message: impl Into<String>) -> Self {
         let mut outer = Error::new(self.kind(), message);
-        outer.inner.details = std::mem::take(&mut self.inner.details);
-        outer.inner.hints = std::mem::take(&mut self.inner.hints);
+        outer.0.details = std::mem::take(&mut self.0.details);
+        outer.0.hints = std::mem::take(&mut self.0.hints);
         outer.with_source(self)
     }
 
     /// Marks the virtual machine as dead: it does nothing any more until it is switched off and on.
     #[must_use]
     pub fn of_dead_machine(mut self) -> Self {
-        self.inner.dead = true;
+        self.0.dead = true;
         self
     }
 
     /// Returns whether only switching the machine off and on can help, see
     /// [`of_dead_machine`](Self::of_dead_machine).
     pub fn is_of_dead_machine(&self) -> bool {
-        self.inner.dead
+        self.0.dead
     }
 
     /// Returns the class of this error.
     pub fn kind(&self) -> Kind {
-        self.inner.kind
+        self.0.kind
     }
 
     /// Returns what failed, without causes, details and hints.
     pub fn message(&self) -> &str {
-        &self.inner.message
+        &self.0.message
     }
 
     /// Returns the captured outputs as `(title, text)`.
     pub fn details(&self) -> &[(String, String)] {
-        &self.inner.details
+        &self.0.details
     }
 
     /// Returns what the user can do next.
     pub fn hints(&self) -> &[String] {
-        &self.inner.hints
+        &self.0.hints
     }
 
     /// Returns the chain of causes, nearest first.
     pub fn causes(&self) -> Vec<String> {
-        let mut out = Vec::new();
-        let mut next: Option<&(dyn StdError + 'static)> =
-            self.inner.source.as_ref().map(|s| s.as_ref() as _);
-        while let Some(cause) = next {
-            out.push(cause.to_string());
-            next = cause.source();
-        }
-        out
+        std::iter::successors(self.source(), |cause| (**cause).source())
+            .map(ToString::to_string)
+            .collect()
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.inner.message)
+        f.write_str(&self.0.message)
     }
 }
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.inner.source.as_ref().map(|s| s.as_ref() as _)
+        self.0.source.as_ref().map(|s| s.as_ref() as _)
     }
 }
 
@@ -266,11 +230,23 @@ mod tests {
 
     #[test]
     fn exit_codes_are_distinct_and_nonzero() {
-        let mut codes: Vec<u8> = Kind::ALL.iter().map(|k| k.exit_code()).collect();
+        let all = [
+            Kind::Internal,
+            Kind::Usage,
+            Kind::Preflight,
+            Kind::Assets,
+            Kind::Hypervisor,
+            Kind::NodeUnreachable,
+            Kind::Unhealthy,
+            Kind::State,
+            Kind::Kubeconfig,
+            Kind::Interrupted,
+        ];
+        let mut codes = all.map(Kind::exit_code).to_vec();
         assert!(codes.iter().all(|c| *c != 0));
         codes.sort_unstable();
         codes.dedup();
-        assert_eq!(codes.len(), Kind::ALL.len());
+        assert_eq!(codes.len(), all.len());
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub(crate) fn error_json(error: &Error) -> String {
     json(
         "Error",
         &json!({
-            "class": error.kind().name(),
+            "class": error.kind(),
             "exitCode": error.kind().exit_code(),
             "message": error.message(),
             "causes": error.causes(),
