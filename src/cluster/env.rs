@@ -39,7 +39,7 @@ impl Env<'_> {
                 "waiting for another kubby process that uses `{name}`: {holder}"
             ));
         })?;
-        fsutil::remove_unfinished(self.store.profile_dir(name).root())?;
+        fsutil::remove_unfinished(self.store.profile_dir(name).root(), true)?;
         Ok(lock)
     }
 

@@ -5,9 +5,7 @@ mod output;
 
 pub(crate) use lock::{Lock, is_locked};
 pub use output::write_atomic;
-pub(crate) use output::{
-    Digesting, Output, WholeFile, check_destination, remove_unfinished, remove_unfinished_files,
-};
+pub(crate) use output::{Digesting, Output, WholeFile, check_destination, remove_unfinished};
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};

@@ -90,28 +90,17 @@ pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     })
 }
 
-/// Removes the unfinished files from a directory tree that killed processes have left in it. No other
-/// process may work in the tree meanwhile.
+/// Removes the unfinished files that killed processes have left in a folder, and with `deep` in all
+/// folders below it, in which no other process may work meanwhile.
 ///
 /// # Errors
 /// [`Kind::Internal`] when one cannot be removed.
-pub(crate) fn remove_unfinished(dir: &Path) -> Result<()> {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_unfinished(&entry.path())?;
-        }
-    }
-    remove_unfinished_files(dir)
-}
-
-/// Removes the unfinished files from a folder, but not from the folders in it.
-///
-/// # Errors
-/// As [`remove_unfinished`].
-pub(crate) fn remove_unfinished_files(dir: &Path) -> Result<()> {
+pub(crate) fn remove_unfinished(dir: &Path, deep: bool) -> Result<()> {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
-        if !path.is_dir() && name_of(&path).starts_with(UNFINISHED) {
+        if deep && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_unfinished(&path, deep)?;
+        } else if !path.is_dir() && name_of(&path).starts_with(UNFINISHED) {
             remove_all(&path)?;
         }
     }

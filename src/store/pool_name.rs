@@ -35,7 +35,7 @@ impl Store {
         }
         // Under a lock, so that an unfinished file is a killed process's.
         let _lock = Lock::acquire(&self.locks_dir().join("_record.lock"), || {})?;
-        fsutil::remove_unfinished_files(&self.home)?;
+        fsutil::remove_unfinished(&self.home, false)?;
         if self.pool_record().exists() {
             return Ok(());
         }
