@@ -55,3 +55,8 @@ impl Answer {
         serde_json::from_str(&self.require(what)?).context(Kind::Unhealthy, fail)
     }
 }
+
+/// Returns the items of a list in the API's answers; none where there is no list.
+pub(crate) fn items(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
+}

@@ -12,10 +12,6 @@ use super::transport::{Https, Request, Transport};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::{fault, interrupt};
 
-/// The time limit of one request. A node under emulation answers in well under this even while
-/// it starts; a longer silence means that it is not there yet, and the caller asks again.
-const REQUEST_LIMIT: Duration = Duration::from_secs(5);
-
 /// The time limit of one apply: the first one of a kind makes kube-apiserver build its schema.
 const APPLY_LIMIT: Duration = Duration::from_secs(30);
 
@@ -71,22 +67,15 @@ impl ApiClient {
         }
     }
 
-    fn ask(&self, path: &str, accept: Option<&str>) -> Result<Answer> {
-        self.transport.send(&Request {
-            method: Method::GET,
-            path,
-            accept,
-            body: None,
-            limit: REQUEST_LIMIT,
-        })
-    }
-
     /// Sends `GET path`.
     ///
     /// # Errors
     /// [`Kind::Unhealthy`] when nothing answers in time.
     pub fn get(&self, path: &str) -> Result<Answer> {
-        self.ask(path, None)
+        self.transport.send(&Request {
+            path,
+            ..Request::default()
+        })
     }
 
     /// Sends `GET path` of a list, for the table that kubectl shows of it.
@@ -102,7 +91,11 @@ impl ApiClient {
     /// # Errors
     /// [`Kind::Unhealthy`] when nothing answers in time.
     pub fn get_as(&self, path: &str, accept: &str) -> Result<Answer> {
-        self.ask(path, Some(accept))
+        self.transport.send(&Request {
+            path,
+            accept: Some(accept),
+            ..Request::default()
+        })
     }
 
     /// Sends `PATCH path` with a JSON merge patch.
@@ -114,9 +107,8 @@ impl ApiClient {
             self.transport.send(&Request {
                 method: Method::PATCH,
                 path,
-                accept: None,
                 body: Some(("application/merge-patch+json", patch.to_string())),
-                limit: REQUEST_LIMIT,
+                ..Request::default()
             })
         })
     }
@@ -131,10 +123,10 @@ impl ApiClient {
             self.transport.send(&Request {
                 method: Method::PATCH,
                 path: &format!("{path}?fieldManager=kubby&force={force}"),
-                accept: None,
                 // JSON is YAML.
                 body: Some(("application/apply-patch+yaml", object.to_string())),
                 limit: APPLY_LIMIT,
+                ..Request::default()
             })
         })
     }
@@ -148,9 +140,7 @@ impl ApiClient {
             self.transport.send(&Request {
                 method: Method::DELETE,
                 path: &format!("{path}?propagationPolicy=Foreground"),
-                accept: None,
-                body: None,
-                limit: REQUEST_LIMIT,
+                ..Request::default()
             })
         })
     }

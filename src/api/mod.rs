@@ -3,14 +3,13 @@
 
 mod answer;
 mod client;
-mod list;
 mod node;
 mod path;
 mod transport;
 
 pub use answer::Answer;
+pub(crate) use answer::items;
 pub use client::ApiClient;
-pub(crate) use list::items;
 pub(crate) use node::{CONTROL_PLANE_LABEL, NodeStatus};
 pub(crate) use path::{Collection, segment, selected};
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::list::items;
+use super::answer::items;
 
 /// The label by which kubectl shows the role `control-plane`.
 pub(crate) const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";

@@ -7,7 +7,11 @@ use ureq::http::Method;
 use super::answer::Answer;
 use crate::error::{Kind, Result, ResultExt};
 
-/// A request to kube-apiserver.
+/// The time limit of one request. A node under emulation answers in well under this even while
+/// it starts; a longer silence means that it is not there yet, and the caller asks again.
+const REQUEST_LIMIT: Duration = Duration::from_secs(5);
+
+/// A request to kube-apiserver, by default `GET` without a body.
 pub(crate) struct Request<'a> {
     /// `GET`, `PATCH` or `DELETE`.
     pub(crate) method: Method,
@@ -19,6 +23,18 @@ pub(crate) struct Request<'a> {
     pub(crate) body: Option<(&'static str, String)>,
     /// The time limit.
     pub(crate) limit: Duration,
+}
+
+impl Default for Request<'_> {
+    fn default() -> Self {
+        Request {
+            method: Method::GET,
+            path: "/",
+            accept: None,
+            body: None,
+            limit: REQUEST_LIMIT,
+        }
+    }
 }
 
 /// The way to kube-apiserver: over HTTPS, and in tests to one in memory.
