@@ -145,12 +145,8 @@ fn archive(files: &[NodeFile], stage: &str) -> std::io::Result<Vec<u8>> {
         header.set_gid(0);
         header.set_mtime(0);
         let (dir, name) = file.split();
-        let dir = dir.trim_start_matches('/');
-        let path = if dir.is_empty() {
-            format!("{stage}/{name}")
-        } else {
-            format!("{dir}/{stage}/{name}")
-        };
+        let path = format!("{dir}/{stage}/{name}");
+        let path = path.trim_start_matches('/');
         tar.append_data(&mut header, path, file.content.as_slice())?;
     }
     tar.into_inner()

@@ -304,23 +304,12 @@ impl Drop for Link {
     }
 }
 
-/// Returns the number of a signal by its name in the SSH protocol (RFC 4254, section 6.10), on Linux.
+/// Returns the number of a signal by its name in the SSH protocol, which lacks the `SIG`. Servers name
+/// others with a suffix; 128 + 127 says "some".
 fn signal_number(name: &str) -> i32 {
-    match name {
-        "HUP" => 1,
-        "INT" => 2,
-        "QUIT" => 3,
-        "ILL" => 4,
-        "ABRT" => 6,
-        "FPE" => 8,
-        "KILL" => 9,
-        "USR1" => 10,
-        "SEGV" => 11,
-        "USR2" => 12,
-        "PIPE" => 13,
-        "ALRM" => 14,
-        "TERM" => 15,
-        // Servers name signals outside the protocol's list with a suffix; 128 + 127 says "some".
-        _ => 127,
-    }
+    let is_named = |number: &i32| {
+        let known = signal_hook::low_level::signal_name(*number);
+        known.and_then(|known| known.strip_prefix("SIG")) == Some(name)
+    };
+    (1..32).find(is_named).unwrap_or(127)
 }
