@@ -2,7 +2,7 @@
 //! with its state saved rather than in the middle of one.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use signal_hook::SigId;
@@ -21,10 +21,7 @@ struct State {
     listening: Mutex<Vec<SigId>>,
 }
 
-fn state() -> &'static State {
-    static STATE: OnceLock<State> = OnceLock::new();
-    STATE.get_or_init(State::default)
-}
+static STATE: LazyLock<State> = LazyLock::new(State::default);
 
 /// Installs the handlers. The first signal sets the flag, a second one ends the process at once.
 ///
@@ -36,22 +33,21 @@ pub fn install() -> Result<()> {
         let id = signal_hook::flag::register_conditional_shutdown(
             signal,
             i32::from(Kind::Interrupted.exit_code()),
-            Arc::clone(&state().requested),
+            Arc::clone(&STATE.requested),
         );
-        add(&state().impatient, id)?;
+        add(&STATE.impatient, id)?;
         listen(signal)?;
     }
     Ok(())
 }
 
 fn listen(signal: i32) -> Result<()> {
-    let state = state();
     let number = usize::try_from(signal).unwrap_or_default();
     // The number first: code that sees the flag finds it.
-    let id = signal_hook::flag::register_usize(signal, Arc::clone(&state.signal), number);
-    add(&state.listening, id)?;
-    let id = signal_hook::flag::register(signal, Arc::clone(&state.requested));
-    add(&state.listening, id)
+    let id = signal_hook::flag::register_usize(signal, Arc::clone(&STATE.signal), number);
+    add(&STATE.listening, id)?;
+    let id = signal_hook::flag::register(signal, Arc::clone(&STATE.requested));
+    add(&STATE.listening, id)
 }
 
 fn add(to: &Mutex<Vec<SigId>>, id: std::io::Result<SigId>) -> Result<()> {
@@ -74,7 +70,7 @@ fn unregister(ids: &Mutex<Vec<SigId>>) {
 /// # Errors
 /// When the operating system refuses a handler.
 pub(crate) fn be_thorough() -> Result<()> {
-    unregister(&state().impatient);
+    unregister(&STATE.impatient);
     if ignores_hangups() {
         return Ok(());
     }
@@ -92,25 +88,25 @@ fn ignores_hangups() -> bool {
 
 /// Ignores signals from now on, and forgets those that came: for cleaning up.
 pub(crate) fn ignore() {
-    unregister(&state().listening);
+    unregister(&STATE.listening);
     forget();
 }
 
 /// Forgets that the user, or an [`Alarm`], asked to stop.
 pub(crate) fn forget() {
-    state().requested.store(false, Ordering::Relaxed);
-    state().signal.store(0, Ordering::Relaxed);
+    STATE.requested.store(false, Ordering::Relaxed);
+    STATE.signal.store(0, Ordering::Relaxed);
 }
 
 /// Returns the number of the last signal that came, unless it was taken already.
 pub(crate) fn take_signal() -> Option<i32> {
-    let signal = state().signal.swap(0, Ordering::Relaxed);
+    let signal = STATE.signal.swap(0, Ordering::Relaxed);
     i32::try_from(signal).ok().filter(|signal| *signal != 0)
 }
 
 /// Returns whether the user asked to stop.
 pub fn requested() -> bool {
-    state().requested.load(Ordering::Relaxed)
+    STATE.requested.load(Ordering::Relaxed)
 }
 
 /// Fails with [`Kind::Interrupted`] when the user asked to stop; call it between steps.
@@ -155,7 +151,7 @@ impl Alarm {
     pub(crate) fn after(limit: Duration) -> Self {
         let rang = Arc::new(AtomicBool::new(false));
         let (end, ended) = mpsc::channel::<()>();
-        let (ring, requested) = (Arc::clone(&rang), Arc::clone(&state().requested));
+        let (ring, requested) = (Arc::clone(&rang), Arc::clone(&STATE.requested));
         std::thread::spawn(move || {
             if let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(limit) {
                 ring.store(true, Ordering::Relaxed);

@@ -11,7 +11,7 @@ pub(crate) const DEFAULT_PROFILE: &str = "kubby";
 /// A checked profile name: lower-case letters, digits and inner hyphens, 1 to 40 characters, so
 /// that it can be part of file, domain, volume and context names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "String")]
 pub struct ProfileName(String);
 
 impl ProfileName {
@@ -68,12 +68,6 @@ impl TryFrom<String> for ProfileName {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
         text.parse()
-    }
-}
-
-impl From<ProfileName> for String {
-    fn from(name: ProfileName) -> String {
-        name.0
     }
 }
 

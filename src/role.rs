@@ -1,7 +1,5 @@
 //! The roles of nodes in a cluster.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 /// The role of a node.
@@ -12,13 +10,4 @@ pub enum Role {
     ControlPlane,
     /// The node runs pods only.
     Worker,
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Role::ControlPlane => "control-plane",
-            Role::Worker => "worker",
-        })
-    }
 }

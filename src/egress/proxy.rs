@@ -59,8 +59,9 @@ impl Proxy {
 /// [`Kind::Usage`](crate::error::Kind::Usage) with the variable's name, and never its value.
 pub(crate) fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Proxy> {
     let value = |name: &str| {
-        let given = variable(name).filter(|v| !v.trim().is_empty());
-        given.or_else(|| variable(&name.to_ascii_lowercase()).filter(|v| !v.trim().is_empty()))
+        let names = [name.to_owned(), name.to_ascii_lowercase()];
+        let mut values = names.iter().filter_map(|name| variable(name));
+        values.find(|value| !value.trim().is_empty())
     };
     let mut proxy = Proxy::default();
     for name in ["HTTP_PROXY", "HTTPS_PROXY"] {
