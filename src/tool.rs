@@ -36,6 +36,7 @@ pub fn find(program: &str) -> Option<PathBuf> {
 }
 
 /// A program to run, built like [`Command`].
+#[must_use]
 #[derive(Debug)]
 pub struct Tool {
     program: String,
@@ -62,42 +63,36 @@ impl Tool {
     }
 
     /// Adds one argument.
-    #[must_use]
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
         self.command.arg(arg);
         self
     }
 
     /// Adds several arguments.
-    #[must_use]
     pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.command.args(args);
         self
     }
 
     /// Sets an environment variable of the program.
-    #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
         self
     }
 
     /// Sets the working directory.
-    #[must_use]
     pub fn dir(mut self, dir: impl AsRef<Path>) -> Self {
         self.command.current_dir(dir);
         self
     }
 
     /// Keeps the whole output in this file; the error names it.
-    #[must_use]
     pub fn log(mut self, file: impl AsRef<Path>) -> Self {
         self.log = Some(file.as_ref().to_owned());
         self
     }
 
     /// Ends the program with an error when it runs longer.
-    #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
         self
@@ -105,7 +100,6 @@ impl Tool {
 
     /// Ends the program with an error when `stop` is set, such as by the program beside it that has
     /// failed.
-    #[must_use]
     pub fn stop(mut self, stop: Arc<AtomicBool>) -> Self {
         self.stop = Some(stop);
         self
