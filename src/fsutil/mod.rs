@@ -152,11 +152,8 @@ pub(crate) fn resolved(path: &Path) -> PathBuf {
 /// Returns whether two paths name one place, however they are written: symbolic links are followed
 /// where both are there; else only `//`, `.` and a slash at the end make no difference.
 pub(crate) fn same_place(a: &Path, b: &Path) -> bool {
-    match (fs::canonicalize(a), fs::canonicalize(b)) {
-        (Ok(a), Ok(b)) => a == b,
-        // `==` of paths compares their components.
-        _ => a == b,
-    }
+    // `==` of paths compares their components.
+    a == b || matches!((fs::canonicalize(a), fs::canonicalize(b)), (Ok(a), Ok(b)) if a == b)
 }
 
 /// Returns the entries of `parent` that are named `prefix` and the id of a running process, and removes
