@@ -53,10 +53,11 @@ pub(crate) fn verify(remote: &mut dyn Remote, role: Role) -> Result<()> {
         interrupt::sleep(Duration::from_secs(1))?;
         missing = look(remote, role)?;
     }
-    let Some(unit) = missing.first() else {
+    let Some(process) = missing.first() else {
         return Ok(());
     };
-    let journal = journal_tail(remote, unit, 25)?;
+    let unit = format!("{process}.service");
+    let journal = journal_tail(remote, &unit, 25)?;
     Err(
         Error::unhealthy(format!("not running in the node: {}", missing.join(", ")))
             .with_detail(format!("the end of the journal of {unit}"), journal)
