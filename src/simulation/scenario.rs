@@ -104,12 +104,13 @@ impl Command {
     }
 
     /// Returns whether the command, once completed, has removed what earlier ones have left in the pool.
-    /// A suspend does so too, but not of a cluster that was suspended already.
-    fn sweeps(&self) -> bool {
-        matches!(
-            self,
-            Command::Restore(_) | Command::Prune { .. } | Command::Delete
-        )
+    /// A suspend has nothing to do where the cluster `was_suspended` before.
+    fn sweeps(&self, was_suspended: bool) -> bool {
+        match self {
+            Command::Suspend => !was_suspended,
+            Command::Restore(_) | Command::Prune { .. } | Command::Delete => true,
+            _ => false,
+        }
     }
 }
 
@@ -202,6 +203,7 @@ impl Scenario {
             .map(|(_, home)| invariants::belongings(&home.operator))
             .collect();
         let operator = &self.homes[home].operator;
+        let was_suspended = operator.store.profile_dir(name).suspended().exists();
         let (result, process) = operator.run(kill_at, |env| command.run(env, name));
         let after: Vec<String> = others()
             .map(|(_, home)| invariants::belongings(&home.operator))
@@ -213,7 +215,7 @@ impl Scenario {
         let result = result.ok();
         self.learn(home, name, command, matches!(result, Some(Ok(()))));
         match &result {
-            Some(Ok(())) => self.check_completed(home, name, command),
+            Some(Ok(())) => self.check_completed(home, name, command, was_suspended),
             _ => self.homes[home].dirty = true,
         }
         (result, process.count())
@@ -269,9 +271,15 @@ impl Scenario {
             .retain(|name, _| store.profile_dir(name).root().exists());
     }
 
-    fn check_completed(&mut self, at: usize, name: &ProfileName, command: &Command) {
+    fn check_completed(
+        &mut self,
+        at: usize,
+        name: &ProfileName,
+        command: &Command,
+        was_suspended: bool,
+    ) {
         let home = &mut self.homes[at];
-        home.dirty &= !command.sweeps();
+        home.dirty &= !command.sweeps(was_suspended);
         let domain = name.resource_name();
         let state = home.operator.complete(|env| {
             let libvirt = env.backend.libvirt(super::world::URI).unwrap();
