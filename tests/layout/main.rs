@@ -5,6 +5,7 @@ mod circles;
 mod sources;
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 
 use sources::Sources;
 
@@ -12,6 +13,9 @@ use sources::Sources;
 const FILE_LINES: usize = 400;
 /// The longest function.
 const FUNCTION_LINES: usize = 60;
+
+/// The most lines of product code: without tests, comments and blank lines. A new part raises it on purpose.
+const PRODUCT_LINES: usize = 30_500;
 
 /// The parts of `src/cluster`, each with those that its files can import beside their own.
 const CLUSTER: [(&str, &[&str]); 4] = [
@@ -125,6 +129,26 @@ fn files_and_functions_are_short() {
     assert!(long.is_empty(), "{}", shown.join("\n"));
 }
 
+/// Prints the count that docs/architecture.md gives: `cargo test --test layout product -- --nocapture`.
+#[test]
+fn the_product_is_not_longer_than_was_decided() {
+    let sources = Sources::read();
+    let product = sources.texts.iter().filter(|(file, _)| {
+        let for_tests = file.starts_with("simulation/") || *file == "process/simulated.rs";
+        !sources::is_test(file) && !for_tests
+    });
+    let lines = product.map(|(_, text)| sources::without_tests(text));
+    let lines: usize = lines
+        .map(|text| text.lines().filter(|line| !line.trim().is_empty()).count())
+        .sum();
+    let _ = writeln!(std::io::stderr(), "product code: {lines} lines");
+    assert!(lines > PRODUCT_LINES / 2, "only {lines} lines were found");
+    assert!(
+        lines <= PRODUCT_LINES,
+        "{lines} lines; see docs/architecture.md"
+    );
+}
+
 #[test]
 fn the_rules_find_what_they_look_for() {
     let mut imports = BTreeMap::new();
@@ -136,6 +160,9 @@ fn the_rules_find_what_they_look_for() {
     let text = "fn a() {\n    x\n}\n\nimpl T {\n    pub(crate) const fn b(\n    ) {\n        y\n    }\n}\n";
     let found = sources::functions(text);
     assert_eq!(found, [("a".to_owned(), 3), ("b".to_owned(), 4)]);
+    // A line of a text in a test may end like an item.
+    let text = "a;\n#[cfg(test)]\nuse b;\n#[cfg(test)]\nmod t {\n    c(\"\n1;\n\");\n}\n// e\nf;\n";
+    assert_eq!(sources::without_tests(text), "a;\n\nf;\n");
     let paths =
         sources::paths("use crate::{a, b::{c, d as e}};\nfn x() { crate::f::g(); super::h::i() }");
     let words = [

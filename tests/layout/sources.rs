@@ -55,17 +55,20 @@ fn read_folder(root: &Path, folder: &Path, texts: &mut BTreeMap<String, String>)
     }
 }
 
-/// Returns the text without comments and without the items under `#[cfg(test)]`, which rustfmt ends with a
-/// brace or semicolon in the same column.
+/// Returns the text without comments and without the items under `#[cfg(test)]`. rustfmt writes such an item
+/// in one line, or ends it with a bracket in the same column, where a text in it begins with none.
 pub fn without_tests(text: &str) -> String {
     let mut kept = String::new();
     let mut lines = text.lines().peekable();
     while let Some(line) = lines.next() {
         if line.trim_start().starts_with("#[cfg(test)]") {
             let indent = line.len() - line.trim_start().len();
+            let mut first = true;
             for line in lines.by_ref() {
                 let column = line.len() - line.trim_start().len();
-                if column == indent && (line.ends_with('}') || line.ends_with(';')) {
+                let ends = first && (line.ends_with('}') || line.ends_with(';'));
+                first &= line.trim_start().starts_with("#[");
+                if column == indent && (ends || line[column..].starts_with(['}', ']', ')'])) {
                     break;
                 }
             }
