@@ -35,7 +35,7 @@ fn operator_kubeconfig(pki: &Pki) -> NodeFile {
     wanted::kubeconfig("/root/.kube/config", pki, CertName::Admin)
 }
 
-/// Rejects anonymous requests but for the health which hold no data and which load
+/// Rejects anonymous requests but for the health paths, which hold no data and which load
 /// balancers and `curl` ask without credentials.
 fn authentication_config() -> String {
     let config = json!({

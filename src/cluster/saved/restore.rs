@@ -17,8 +17,8 @@ use crate::units::Mebibytes;
 
 /// Makes a cluster, which is off, ready to resume from a saved state: a new layer over its disk, its
 /// keys and certificates, and the settings of the profile, which is saved. From a state of another cluster
-/// it becomes a copy with an operator of its own. The caller has locked the
-/// cluster and does not hold the shared lock.
+/// it becomes a copy with an operator of its own. The caller has locked the cluster and does not hold the
+/// shared lock.
 ///
 /// # Errors
 /// [`Kind::Hypervisor`](crate::error::Kind::Hypervisor) when libvirt refuses, [`Kind::Internal`](crate::error::Kind::Internal) when the file system does.

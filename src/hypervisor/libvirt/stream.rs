@@ -65,8 +65,8 @@ fn merge(segments: Vec<Segment>) -> Vec<Segment> {
     merged
 }
 
-/// Writes the next bytes of `source` to the segment of the volume. Sends
-/// the number of bytes of each chunk that is through to `sent`, until that is no longer received.
+/// Writes the next bytes of `source` to the segment of the volume. Sends the number of bytes of each chunk
+/// that is through to `sent`, until that is no longer received.
 pub(super) fn send(
     connection: &Connect,
     volume: &StorageVol,
