@@ -136,6 +136,15 @@ impl Error {
         self
     }
 
+    /// Adds a text under a title as [`with_detail`](Self::with_detail), but before all others.
+    #[must_use]
+    pub fn with_first_detail(self, title: impl Into<String>, text: impl Into<String>) -> Self {
+        let others = self.0.details.len();
+        let mut error = self.with_detail(title, text);
+        error.0.details.rotate_left(others);
+        error
+    }
+
     /// Adds a hint: the next command to type or the thing to change.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {

@@ -146,7 +146,7 @@ fn download_inputs(request: &Request, go: Option<String>) -> Result<Inputs> {
 /// Returns the error of a build that was tried since the downloads were out of reach: it names
 /// both.
 fn neither(build: Error, download: &Error) -> Error {
-    let error = build.with_detail("it was tried because", download.message());
+    let error = build.with_first_detail("it was tried because", download.message());
     let hints = download.hints().iter();
     hints.fold(error, Error::with_hint).with_hint(
         "or bring the components along: --components DIR or --binary-mirror URL, see docs/components.md",
@@ -181,11 +181,13 @@ mod tests {
     fn a_failed_build_after_a_failed_download_tells_both() {
         let download = Error::assets("host is gone").with_hint("check the network");
         let build = Error::assets("no go")
+            .with_detail("the output", "go: not found")
             .with_hint("install go")
             .with_source("why");
         let e = neither(build, &download);
         assert_eq!(e.message(), "no go");
         assert_eq!(e.details()[0].1, "host is gone");
+        assert_eq!(e.details()[1].1, "go: not found");
         assert_eq!(e.hints()[..2], ["install go", "check the network"]);
         assert!(e.hints()[2].contains("--components"));
         assert_eq!(e.causes(), ["why"]);
