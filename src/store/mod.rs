@@ -273,6 +273,7 @@ impl Store {
         if !self.profile_names()?.is_empty() {
             return Ok(());
         }
+        self.remove_abandoned_forks()?;
         // A held lock's file stays: another process would create a new one and hold that too.
         for entry in std::fs::read_dir(self.locks_dir())
             .into_iter()
@@ -369,6 +370,15 @@ mod tests {
         store.remove_if_empty().unwrap();
         assert!(home.exists());
         fsutil::remove_all(profile.root()).unwrap();
+        // No process has this id.
+        let fork = store
+            .profiles_dir()
+            .join(format!("{FORK_STAGING}4294967295"));
+        std::fs::create_dir(&fork).unwrap();
+        std::fs::create_dir(store.fork_staging().root()).unwrap();
+        store.remove_if_empty().unwrap();
+        assert!(!fork.exists() && store.fork_staging().root().exists());
+        std::fs::remove_dir(store.fork_staging().root()).unwrap();
         store.remove_if_empty().unwrap();
         assert!(!home.exists());
     }
