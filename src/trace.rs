@@ -224,7 +224,8 @@ mod tests {
     use super::*;
     use crate::progress::Silent;
 
-    /// One test for all: there is one recording in a process, which other tests' steps are not in.
+    /// One test for all: there is one recording in a process. Other tests' stages may be in it, so this one's
+    /// names are its own.
     #[test]
     fn a_recording_has_stages_steps_and_what_they_waited_for() {
         let dir = tempfile::tempdir().unwrap();
@@ -232,15 +233,15 @@ mod tests {
         let recording = Recording::begin(&path).unwrap();
         let began = Instant::now();
         let progress = Traced(&Silent);
-        let step = progress.step("Wait for the API");
+        let step = progress.step("Wait for the test");
         step.detail("connection \"refused\"");
         step.detail("connection \"refused\"");
         step.detail("etcd is not ready");
         step.done("it is there");
-        stage("api", began);
+        stage("a test's stage", began);
         std::thread::scope(|scope| {
-            scope.spawn(|| drop(span("import images")));
-            scope.spawn(|| drop(progress.step("Boot the node")));
+            scope.spawn(|| drop(span("a test's span")));
+            scope.spawn(|| drop(progress.step("Run a test")));
         });
         recording.end().unwrap();
 
@@ -257,7 +258,7 @@ mod tests {
             assert_eq!(found.len(), 1, "{name}: {trace}");
             found[0]
         };
-        let step = one("Wait for the API");
+        let step = one("Wait for the test");
         assert_eq!(step["args"]["outcome"], "it is there");
         for name in ["connection \"refused\"", "etcd is not ready"] {
             let wait = one(name);
@@ -265,9 +266,9 @@ mod tests {
             let end = |e: &Value| e["ts"].as_u64().unwrap() + e["dur"].as_u64().unwrap();
             assert!(wait["ts"].as_u64() >= step["ts"].as_u64() && end(wait) <= end(step));
         }
-        assert_eq!(one("api")["tid"], STAGES);
-        assert_eq!(one("Boot the node")["args"]["outcome"], "failed");
-        assert_ne!(one("Boot the node")["tid"], one("import images")["tid"]);
+        assert_eq!(one("a test's stage")["tid"], STAGES);
+        assert_eq!(one("Run a test")["args"]["outcome"], "failed");
+        assert_ne!(one("Run a test")["tid"], one("a test's span")["tid"]);
         assert!(
             events
                 .iter()
