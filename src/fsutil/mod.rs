@@ -4,6 +4,8 @@ mod lock;
 mod output;
 
 pub(crate) use lock::{Lock, is_locked};
+#[cfg(test)]
+pub(crate) use output::UNFINISHED;
 pub use output::write_atomic;
 pub(crate) use output::{Digesting, Output, WholeFile, check_destination, remove_unfinished};
 

@@ -13,7 +13,7 @@ use crate::units::hex;
 use crate::{fault, interrupt};
 
 /// The prefix of the names of files that get their own name when they are complete.
-const UNFINISHED: &str = ".kubby-";
+pub(crate) const UNFINISHED: &str = ".kubby-";
 
 /// A file that gets its name when it is complete; until then it has another one in the same folder.
 #[derive(Debug)]

@@ -141,11 +141,6 @@ pub(crate) fn id() -> Option<u32> {
     current().map(|process| process.id)
 }
 
-/// Returns whether this thread's process is one that will be killed, at whatever place.
-pub(crate) fn will_be_killed() -> bool {
-    current().is_some_and(|process| process.kill_at.is_some())
-}
-
 /// Returns whether this thread's process was killed.
 pub(crate) fn is_killed() -> bool {
     current().is_some_and(|process| process.is_killed())
