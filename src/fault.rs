@@ -1,6 +1,6 @@
 //! The places at which a test can end kubby: before and after each step that changes something.
 //!
-//! Only builds with debug assertions have them. There `KUBBY_FAULT` names one,
+//! All builds but releases have them (see `build.rs`). There `KUBBY_FAULT` names one,
 //!
 //! ```text
 //! KUBBY_FAULT="after define=kill"       the first time that a start gets there: SIGKILL
@@ -26,7 +26,7 @@ pub(crate) fn point(when: &str, name: &str) {
 
 /// Does what [`point`] does; `leave` keeps this thread from cleaning up where a test only simulates
 /// that the process is killed.
-#[cfg(not(debug_assertions))]
+#[cfg(not(faults))]
 pub(crate) fn point_leaving(_when: &str, _name: &str, _leave: impl FnOnce()) {}
 
 /// Returns whether a test simulates that this process is killed: then nothing cleans up.
@@ -38,10 +38,10 @@ pub(crate) fn is_killed() -> bool {
     false
 }
 
-#[cfg(debug_assertions)]
+#[cfg(faults)]
 pub(crate) use armed::point_leaving;
 
-#[cfg(debug_assertions)]
+#[cfg(faults)]
 mod armed {
     use std::collections::HashMap;
     use std::io::Write as _;

@@ -194,7 +194,7 @@ fn target_of(name: &str, description: &str, units: &[Unit], wants: fn(&Unit) -> 
 
 /// Quotes an argument for `ExecStart=` (systemd.service(5), "Command lines").
 fn quote(arg: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,*@+".contains(c);
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '*'..=':' | '=' | '@' | '_');
     // `%` and `$` are specifiers and variables to systemd.
     let arg = arg.replace('%', "%%").replace('$', "$$");
     if !arg.is_empty() && arg.chars().all(|c| plain(c) || c == '%' || c == '$') {
