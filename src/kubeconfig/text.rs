@@ -41,7 +41,7 @@ pub(super) fn read(text: &str) -> Result<Root> {
 
 #[cfg(test)]
 thread_local! {
-    /// What was read before: the simulated life cycles read the same texts many times.
+    /// The data of texts that were read before; the simulated life cycles read the same ones many times.
     static KNOWN: std::cell::RefCell<std::collections::HashMap<String, Root>> =
         std::cell::RefCell::default();
 }
