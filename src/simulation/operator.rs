@@ -1,11 +1,10 @@
 //! Operators in memory: a home, a terminal in it, and the commands that are typed there.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::api::Api;
-use super::disk::ram_disk;
 use super::host::Libvirt;
 use super::keys;
 use super::node::Session;
@@ -24,21 +23,14 @@ use crate::progress::{Progress, Silent};
 use crate::remote::{Remote, Target};
 use crate::store::Store;
 
-/// The folder of the assets that all tests of this process share.
-static ASSETS: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
-    let dir = tempfile::tempdir_in(ram_disk()).unwrap();
-    for name in ["disk", "kernel", "initrd", "components", "kubectl"] {
-        std::fs::write(dir.path().join(name), name).unwrap();
-    }
-    dir
-});
-
 /// A home on the host in memory.
 pub(super) struct Operator {
     pub(super) world: Arc<World>,
     pub(super) store: Store,
     /// The kubeconfig of the user.
     pub(super) kubeconfig: PathBuf,
+    /// The folder of the assets, which all homes share.
+    assets: PathBuf,
 }
 
 /// The parts that one process reaches.
@@ -46,15 +38,22 @@ struct Terminal {
     world: Arc<World>,
     process: Arc<Process>,
     kubeconfig: PathBuf,
+    assets: PathBuf,
 }
 
 impl Operator {
-    /// Returns a home in a folder; the kubeconfig is the folder's.
+    /// Returns a home in a folder; the kubeconfig and the assets are the folder's.
     pub(super) fn new(world: &Arc<World>, root: &Path, home: &str) -> Self {
+        let assets = root.join("assets");
+        std::fs::create_dir_all(&assets).unwrap();
+        for name in ["disk", "kernel", "initrd", "components", "kubectl"] {
+            std::fs::write(assets.join(name), name).unwrap();
+        }
         Operator {
             world: Arc::clone(world),
             store: Store::at(&root.join(home), &root.join("cache")),
             kubeconfig: root.join("kube/config"),
+            assets,
         }
     }
 
@@ -70,6 +69,7 @@ impl Operator {
             world: Arc::clone(&self.world),
             process: Arc::clone(&process),
             kubeconfig: self.kubeconfig.clone(),
+            assets: self.assets.clone(),
         };
         let env = Env {
             store: &self.store,
@@ -145,7 +145,7 @@ impl Backend for Terminal {
     }
 
     fn temporary_folder(&self) -> PathBuf {
-        ASSETS.path().to_owned()
+        self.assets.clone()
     }
 
     fn host_facts(&self) -> HostFacts {
@@ -166,7 +166,7 @@ impl Backend for Terminal {
         request: &AssetRequest<'_>,
         _: &dyn Progress,
     ) -> Result<(NodeImage, ComponentSet)> {
-        let file = |name: &str| ASSETS.path().join(name);
+        let file = |name: &str| self.assets.join(name);
         let image = NodeImage {
             key: "image".into(),
             disk: file("disk"),
