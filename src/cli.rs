@@ -5,6 +5,7 @@ mod certs;
 mod groups;
 mod image;
 mod logs;
+mod node;
 mod run;
 mod saving;
 mod service;
@@ -21,6 +22,7 @@ pub(crate) use addon::AddonCommand;
 pub(crate) use certs::CertsCommand;
 pub(crate) use image::ImageCommand;
 pub(crate) use logs::LogsArgs;
+pub(crate) use node::NodeCommand;
 pub(crate) use run::RunArgs;
 pub(crate) use saving::{ForkArgs, SnapshotCommand, TemplateCommand};
 pub(crate) use service::{ServiceArgs, ServiceCommand};
@@ -202,6 +204,9 @@ Examples:
   kubby ssh -t -- htop                run one command on a terminal
   kubby ssh -- tar c /etc >etc.tar    copy a folder")]
     Ssh {
+        /// Node to use [default: the first control plane]
+        #[arg(long, value_name = "NAME")]
+        node: Option<String>,
         /// Run the command on a terminal
         #[arg(short, long)]
         tty: bool,
@@ -215,10 +220,16 @@ Examples:
     },
     /// Show logs of the components or the serial console
     Logs(LogsArgs),
+    /// List, add, delete, start and stop the cluster's nodes
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Print the address at which this host reaches the node
     Ip,
     /// Print the ports on 127.0.0.1 that lead to the node
     Port {
+        /// Node to use [default: the first control plane]
+        #[arg(long, value_name = "NAME")]
+        node: Option<String>,
         /// Print this port only, as a bare number
         #[arg(value_enum)]
         name: Option<PortName>,

@@ -118,6 +118,13 @@ impl Error {
         Error::new(Kind::State, message)
     }
 
+    /// Says what the error is about, in front of its message.
+    #[must_use]
+    pub(crate) fn about(mut self, what: &str) -> Self {
+        self.0.message = format!("{what}: {}", self.0.message);
+        self
+    }
+
     /// Adds the underlying cause; it is shown as a `caused by` line.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {

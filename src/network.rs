@@ -1,8 +1,9 @@
 //! The addresses and names by which nodes, their programs and pods reach each other.
 //!
-//! Each machine has a user-mode network of its own, in which all of them have the same address. The
-//! network files of the node image (`images/node/root/etc`) and the DNS add-on repeat some of these
-//! values; tests compare them.
+//! Each machine has a user-mode network of its own, in which all of them have the same address. In its
+//! cluster a node has another one, on its loopback interface, which other nodes reach through WireGuard:
+//! `provision/links.rs`. It is the same in every copy of the cluster. The network files of the node image
+//! (`images/node/root/etc`) and the DNS add-on repeat some of these values; tests compare them.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -10,6 +11,7 @@ use std::net::Ipv4Addr;
 /// The name of a cluster's first node: the same in every cluster, so that a copy needs no renaming.
 pub(crate) const NODE_NAME: &str = "kubby";
 /// A machine's address in its user-mode network.
+#[cfg(test)]
 const MACHINE_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 /// The host's loopback as a node sees it: QEMU leads connections there to 127.0.0.1.
 pub(crate) const HOST_IN_NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
@@ -19,11 +21,15 @@ pub(crate) const NAME_SERVER_ALIASES: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 101);
 pub(crate) const API_PORT: u16 = 6443;
 /// The URL at which components reach kube-apiserver, the same in every node.
 pub(crate) const API_URL: &str = "https://127.0.0.1:6443";
+/// The port at which a node expects other nodes' packets.
+pub(crate) const LINK_PORT: u16 = 51820;
 /// The port of the SSH server in a node.
 pub(crate) const SSH_PORT: u16 = 22;
 /// The URL at which etcd's clients with a certificate reach it in its node, such as `etcdctl`.
 pub(crate) const ETCD_CLIENT_URL: &str = "https://127.0.0.1:2379";
-/// The URL at which etcd members reach each other.
+/// The port at which etcd members reach each other.
+pub(crate) const ETCD_PEER_PORT: u16 = 2380;
+/// The URL at which the only etcd member of a cluster would be reached by others.
 pub(crate) const ETCD_PEER_URL: &str = "https://127.0.0.1:2380";
 
 /// A range of IPv4 addresses, written like `10.244.0.0/16`.
@@ -54,6 +60,8 @@ impl fmt::Display for Cidr {
 /// The network that all nodes of a cluster share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
+    /// The addresses of nodes.
+    pub nodes: Cidr,
     /// The addresses of pods in the whole cluster.
     pub pods: Cidr,
     /// The addresses of Services.
@@ -62,10 +70,11 @@ pub struct Network {
     pub domain: String,
 }
 
-/// The addresses that kubeadm uses as well.
+/// The addresses that kubeadm uses as well; those of nodes follow those of pods.
 impl Default for Network {
     fn default() -> Self {
         Network {
+            nodes: Cidr::new(Ipv4Addr::new(10, 245, 0, 0), 24),
             pods: Cidr::new(Ipv4Addr::new(10, 244, 0, 0), 16),
             services: Cidr::new(Ipv4Addr::new(10, 96, 0, 0), 12),
             domain: "cluster.local".to_owned(),
@@ -96,21 +105,31 @@ impl Network {
 
     /// Returns the first node of a cluster.
     pub fn first_node(&self) -> NodeNetwork {
+        self.node(NODE_NAME, FIRST_NUMBER)
+    }
+
+    /// Returns the node with this name and number.
+    pub fn node(&self, name: &str, number: u8) -> NodeNetwork {
+        let before = u32::from(number - FIRST_NUMBER);
         NodeNetwork {
-            name: NODE_NAME.to_owned(),
-            ip: MACHINE_IP,
-            // The first part that kube-controller-manager hands out.
-            pods: Cidr::new(self.pods.first, 24),
+            name: name.to_owned(),
+            ip: self.nodes.address(number.into()),
+            pods: Cidr::new(self.pods.address(before << 8), 24),
         }
     }
 }
+
+/// The number of a cluster's first node.
+pub(crate) const FIRST_NUMBER: u8 = 1;
+/// The highest number of a node.
+pub(crate) const LAST_NUMBER: u8 = 254;
 
 /// The name and addresses of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeNetwork {
     /// The name of its Node object and of its host.
     pub name: String,
-    /// The address that it has in its cluster.
+    /// The address that it has in its cluster, on its loopback interface.
     pub ip: Ipv4Addr,
     /// The addresses of its pods.
     pub pods: Cidr,
@@ -128,6 +147,22 @@ impl NodeNetwork {
             format!("--initial-advertise-peer-urls={ETCD_PEER_URL}"),
             format!("--initial-cluster={name}={ETCD_PEER_URL}"),
         ]
+    }
+
+    /// Returns the options that say which member an etcd is that joins others. The members that it meets are
+    /// in its environment, since they change, and count only before it has data.
+    pub fn joining_etcd_member(&self, data: &str) -> [String; 4] {
+        [
+            format!("--name={}", self.name),
+            format!("--data-dir={data}"),
+            format!("--advertise-client-urls={ETCD_CLIENT_URL}"),
+            format!("--initial-advertise-peer-urls={}", self.etcd_peer_url()),
+        ]
+    }
+
+    /// Returns the URL at which other members reach the etcd of this node.
+    pub fn etcd_peer_url(&self) -> String {
+        format!("https://{}:{ETCD_PEER_PORT}", self.ip)
     }
 }
 
@@ -148,7 +183,11 @@ mod tests {
             network.token_issuer(),
             "https://kubernetes.default.svc.cluster.local"
         );
+        assert_eq!(node.ip.to_string(), "10.245.0.1");
         assert_eq!(node.pods.to_string(), "10.244.0.0/24");
+        let last = network.node("last", LAST_NUMBER);
+        assert_eq!(last.ip.to_string(), "10.245.0.254");
+        assert_eq!(last.pods.to_string(), "10.244.253.0/24");
         assert_eq!(
             node.etcd_member("/d"),
             [

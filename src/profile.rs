@@ -14,6 +14,7 @@ use crate::egress;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil;
 use crate::hypervisor::{Acceleration, PortForward, Protocol};
+use crate::network::{Network, NodeNetwork};
 use crate::role::Role;
 use crate::store::ProfileDir;
 use migrate::Refusal;
@@ -41,6 +42,10 @@ pub struct Profile {
     pub spec: ClusterSpec,
     /// The assets that the cluster consists of.
     pub assets: Assets,
+    /// The port on 127.0.0.1 of the program that leads to whichever control plane is ready; a cluster with one
+    /// control plane has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<u16>,
     /// The nodes, the first control plane first. Never empty.
     #[serde(rename = "node")]
     pub nodes: Vec<NodeProfile>,
@@ -87,6 +92,8 @@ pub struct NodeProfile {
     pub name: String,
     /// The node's role.
     pub role: Role,
+    /// The number from which its addresses follow; no other node of the cluster has it.
+    pub number: u8,
     /// The UUID of the libvirt domain: a domain of the same name with another UUID is not ours.
     pub uuid: String,
     /// The volume with the node's disk.
@@ -117,8 +124,12 @@ pub struct Assets {
 pub struct Ports {
     /// To the node's SSH server.
     pub ssh: u16,
-    /// To kube-apiserver.
-    pub api: u16,
+    /// To kube-apiserver; a worker has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<u16>,
+    /// The UDP port at which the other nodes reach it; the only node of a cluster has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<u16>,
 }
 
 /// A port on 127.0.0.1 that leads to a port of a Service, kept so that the same Service has the
@@ -152,6 +163,11 @@ impl ServiceForward {
 }
 
 impl NodeProfile {
+    /// Returns its name and addresses in the cluster's network.
+    pub(crate) fn addresses(&self) -> NodeNetwork {
+        Network::default().node(&self.name, self.number)
+    }
+
     /// Returns the domain's UUID.
     ///
     /// # Errors
@@ -177,16 +193,46 @@ impl Profile {
         &mut self.nodes[0]
     }
 
+    /// Returns its nodes of a role, in their order.
+    pub(crate) fn of_role(&self, role: Role) -> impl Iterator<Item = &NodeProfile> {
+        self.nodes.iter().filter(move |node| node.role == role)
+    }
+
+    /// Returns whether it has several control planes.
+    pub(crate) fn has_several_control_planes(&self) -> bool {
+        self.of_role(Role::ControlPlane).count() > 1
+    }
+
+    /// Returns the same with some of its nodes only, which are given by their indices.
+    pub(crate) fn with_nodes(&self, nodes: &[usize]) -> Self {
+        Profile {
+            nodes: nodes.iter().map(|node| self.nodes[*node].clone()).collect(),
+            ..self.clone()
+        }
+    }
+
     /// Returns all ports on the host's loopback that this cluster uses when it runs.
     pub fn host_ports(&self) -> Vec<u16> {
         let nodes = self.nodes.iter();
-        let own = nodes.flat_map(|node| [node.ports.api, node.ports.ssh]);
-        own.chain(self.forwards.iter().map(|f| f.host)).collect()
+        let own = nodes.flat_map(|node| {
+            let ports = node.ports;
+            [ports.api, Some(ports.ssh), ports.link]
+        });
+        own.flatten()
+            .chain(self.forwards.iter().map(|f| f.host))
+            .chain(self.endpoint)
+            .collect()
     }
 
     /// Returns the URL of kube-apiserver on this host.
     pub fn server(&self) -> String {
-        format!("https://127.0.0.1:{}", self.first().ports.api)
+        format!("https://127.0.0.1:{}", self.api_port())
+    }
+
+    /// Returns the port on the host's loopback that leads to kube-apiserver.
+    pub fn api_port(&self) -> u16 {
+        let own = self.first().ports.api;
+        self.endpoint.or(own).unwrap_or_default()
     }
 
     /// Returns the version of Kubernetes.
@@ -237,18 +283,18 @@ impl Profile {
         } else {
             migrate::migrate(table)?.try_into().map_err(damaged)?
         };
-        profile.with_a_node().map_err(Refusal::Damaged)
-    }
-
-    /// Returns the profile if it has a node, which everything else relies on.
-    fn with_a_node(self) -> Result<Self, String> {
-        match self.nodes.first() {
-            Some(first) if first.role == Role::ControlPlane => Ok(self),
-            _ => Err("its first node is not a control plane".into()),
+        match profile.nodes.first() {
+            Some(first) if first.role == Role::ControlPlane && first.ports.api.is_some() => {
+                Ok(profile)
+            }
+            _ => Err(Refusal::Damaged(
+                "its first node is not a control plane".into(),
+            )),
         }
     }
 
-    /// Reads a profile that is a part of something else, of this or of an earlier version.
+    /// Reads a profile that is a part of something else, of this or of an earlier version. It may have a
+    /// worker only, as that of a worker's template.
     ///
     /// # Errors
     /// The deserializer's own, with the reason.
@@ -259,7 +305,10 @@ impl Profile {
             Refusal::Damaged(why) => D::Error::custom(why),
         })?;
         let profile: Self = table.try_into().map_err(D::Error::custom)?;
-        profile.with_a_node().map_err(D::Error::custom)
+        match profile.nodes.is_empty() {
+            true => Err(D::Error::custom("it has no node")),
+            false => Ok(profile),
+        }
     }
 
     /// Writes the profile's file atomically, 0600. A file of an earlier version stays beside it,
@@ -301,6 +350,7 @@ pub(crate) fn example() -> Profile {
         name: "dev".parse().unwrap(),
         connect: "qemu:///session".into(),
         kubeconfig: "/home/u/.kube/config".into(),
+        endpoint: None,
         spec: ClusterSpec {
             kubernetes_version: "v1.37.2".into(),
             addons: vec!["dns".into()],
@@ -314,6 +364,7 @@ pub(crate) fn example() -> Profile {
         nodes: vec![NodeProfile {
             name: crate::network::NODE_NAME.into(),
             role: Role::ControlPlane,
+            number: crate::network::FIRST_NUMBER,
             uuid: "c2f6e8e2-8f3a-4c6a-9a52-3b1f3c1b7f10".into(),
             disk: "kubby-dev.disk-1.qcow2".into(),
             machine: MachineSpec {
@@ -325,7 +376,8 @@ pub(crate) fn example() -> Profile {
             },
             ports: Ports {
                 ssh: 40001,
-                api: 40002,
+                api: Some(40002),
+                link: None,
             },
         }],
         forwards: vec![ServiceForward {

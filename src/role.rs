@@ -11,3 +11,21 @@ pub enum Role {
     /// The node runs pods only.
     Worker,
 }
+
+impl Role {
+    /// Returns its name for people, as minikube's users know it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Role::ControlPlane => "Control Plane",
+            Role::Worker => "Worker",
+        }
+    }
+
+    /// Returns its name in profiles, labels and results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::ControlPlane => "control-plane",
+            Role::Worker => "worker",
+        }
+    }
+}

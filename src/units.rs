@@ -52,6 +52,48 @@ impl fmt::Display for Mebibytes {
     }
 }
 
+/// A share in percent, as `--loss` takes it: `10`, `0.5%`.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default)]
+pub struct Percent(pub f32);
+
+impl FromStr for Percent {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = text.trim().trim_end_matches('%').trim_end().parse().ok();
+        number
+            .filter(|share| (0.0..=100.0).contains(share))
+            .map(Percent)
+            .ok_or_else(|| format!("`{text}` is not a share; write it like 10% or 0.5"))
+    }
+}
+
+/// A time in milliseconds, as `--delay` takes it: `100`, `100ms`, `2s`; at most a minute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Milliseconds(pub u32);
+
+impl FromStr for Milliseconds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.trim().trim_end_matches(|c: char| !c.is_ascii_digit());
+        let factor = match &text.trim()[digits.len()..] {
+            "" | "ms" => Some(1),
+            "s" => Some(1000),
+            _ => None,
+        };
+        let number: Option<u32> = digits.parse().ok();
+        let time = number
+            .zip(factor)
+            .and_then(|(n, factor)| n.checked_mul(factor));
+        time.filter(|time| *time <= 60_000)
+            .map(Milliseconds)
+            .ok_or_else(|| {
+                format!("`{text}` is not a time of at most a minute; write it like 100ms or 2s")
+            })
+    }
+}
+
 /// Returns a number of bytes for people: `575 MiB`, `1.2 GiB`.
 pub(crate) fn human_bytes(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()
@@ -74,6 +116,26 @@ pub(crate) fn human_time(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shares_parse() {
+        for (text, share) in [("10", 10.0), ("0.5%", 0.5), ("100 %", 100.0), ("0", 0.0)] {
+            assert_eq!(text.parse(), Ok(Percent(share)), "{text}");
+        }
+        for text in ["", "%", "-1", "101", "NaN", "ten"] {
+            assert!(text.parse::<Percent>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn delays_parse() {
+        for (text, time) in [("0", 0), ("100ms", 100), ("2s", 2000), ("60s", 60_000)] {
+            assert_eq!(text.parse(), Ok(Milliseconds(time)), "{text}");
+        }
+        for text in ["", "ms", "-1", "1.5s", "61s", "99999999999s", "1 h", "5€"] {
+            assert!(text.parse::<Milliseconds>().is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn sizes_parse() {

@@ -6,10 +6,12 @@
 
 use kubby::testing::error::Kind;
 use kubby::testing::hypervisor::{
-    Change, Foreign, Hypervisor, Identity, Libvirt, State, foreign, shut_down,
+    Change, Foreign, Hypervisor, Identity, Libvirt, Saving, State, foreign, shut_down,
 };
 use std::path::Path;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 fn open() -> Libvirt {
@@ -98,6 +100,38 @@ fn a_domain_lives_from_definition_to_removal() {
     assert_eq!(libvirt.undefine(name).unwrap(), Change::Nothing);
     assert_eq!(libvirt.destroy(name).unwrap(), Change::Nothing);
     assert_eq!(libvirt.find(name).unwrap(), None);
+}
+
+#[test]
+fn a_domain_that_vanishes_during_a_call_is_none() {
+    const NAME: &str = "vanishing";
+    let (asking, removing) = (open(), open());
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let xml = domain_xml(NAME, Uuid::new_v4(), &mark("p", "/home/other"));
+                removing.define_xml(NAME, &xml).unwrap();
+                removing.undefine(NAME).unwrap();
+            }
+        });
+        let limit = Instant::now() + Duration::from_secs(1);
+        let (mut there, mut gone) = (0, 0);
+        while Instant::now() < limit {
+            let look = || -> kubby::testing::error::Result<bool> {
+                asking.list_owned()?;
+                Ok(asking.find(NAME)?.is_some() | asking.root_disk(NAME)?.is_some())
+            };
+            let found = look().inspect_err(|_| stop.store(true, Ordering::Relaxed));
+            *if found.unwrap() {
+                &mut there
+            } else {
+                &mut gone
+            } += 1;
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(there > 10 && gone > 10, "{there} {gone}");
+    });
 }
 
 #[test]

@@ -4,7 +4,7 @@ set -eu
 
 # What a node starts by itself. containerd waits for kubby, which configures it first.
 systemctl enable kubby-seed kubby-modules kubby-clock ssh nftables systemd-networkd systemd-resolved
-systemctl disable containerd systemd-networkd-wait-online
+systemctl disable containerd haproxy systemd-networkd-wait-online
 
 # Not for a node: package updates and file system checks in the background would take the CPU from
 # the cluster at times of their own, and some of these only cost time at boot.

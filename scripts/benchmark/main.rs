@@ -6,6 +6,7 @@ mod archive;
 mod copies;
 mod kubeadm;
 mod machine;
+mod nodes;
 mod observe;
 mod plot;
 mod process;
@@ -23,6 +24,7 @@ use kubby::testing::error::{Error, Kind, Result, ResultExt};
 use kubby::testing::{interrupt, ui};
 
 use kubeadm::Yardstick;
+use nodes::Nodes;
 use report::Report;
 use sample::{Sample, TOTAL};
 use site::{Site, Wishes};
@@ -81,6 +83,8 @@ enum What {
     Suspend,
     /// A fork of a cluster under load
     Fork,
+    /// Clusters of three nodes, and one node more
+    Nodes,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -164,6 +168,10 @@ impl Run<'_> {
         if self.can(What::Warm, starts::available(site)) {
             warm = self.prepared("warm", || Warm::prepare(site));
         }
+        let mut three = None;
+        if self.can(What::Nodes, nodes::available(site)) {
+            three = self.prepared("nodes", || Nodes::prepare(site));
+        }
         let suspend = self.can(What::Suspend, site.has("suspend", None));
         let fork = self.can(What::Fork, site.has("fork", None));
         for round in 1..=self.args.rounds {
@@ -184,6 +192,10 @@ impl Run<'_> {
             }
             if fork {
                 self.one("fork", round, || copies::fork(site, round));
+            }
+            if let Some(three) = &three {
+                self.one("3 nodes cold", round, || three.cold(round));
+                self.several("3 nodes", || three.warm(round));
             }
         }
         if let Some(warm) = &warm {

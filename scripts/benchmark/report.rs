@@ -41,7 +41,7 @@ type Ratio = (
 );
 
 /// What is compared. Each round is compared with itself.
-const RATIOS: [Ratio; 8] = [
+const RATIOS: [Ratio; 13] = [
     ("cold / floor", ("cold", TOTAL), ("floor", TOTAL)),
     (
         "cold kubectl / floor",
@@ -62,6 +62,27 @@ const RATIOS: [Ratio; 8] = [
     ),
     ("warm / cold", ("warm", TOTAL), ("cold", TOTAL)),
     ("suspend / floor", ("suspend", TOTAL), ("floor", TOTAL)),
+    (
+        "3 nodes cold / cold",
+        ("3 nodes cold", TOTAL),
+        ("cold", "command done"),
+    ),
+    (
+        "3 nodes warm / floor",
+        ("3 nodes warm", TOTAL),
+        ("floor", TOTAL),
+    ),
+    ("node add / floor", ("node add", TOTAL), ("floor", TOTAL)),
+    (
+        "3 nodes fork / floor",
+        ("3 nodes fork", TOTAL),
+        ("floor", TOTAL),
+    ),
+    (
+        "3 nodes resume / floor",
+        ("3 nodes resume", TOTAL),
+        ("floor", TOTAL),
+    ),
 ];
 
 /// The ratios of what was measured.

@@ -17,4 +17,5 @@ pub(crate) use definition::{Addon, builtin, default_names};
 pub use folder::read;
 pub(crate) use folder::{Folder, forget, is_folder, keep, kept};
 pub(crate) use inventory::names as applied_names;
+pub(crate) use object::Object;
 pub(crate) use wait::Rollouts;

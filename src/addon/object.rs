@@ -42,6 +42,23 @@ impl fmt::Display for ObjectRef {
 pub struct Object(Value);
 
 impl Object {
+    /// Gives a Deployment two replicas on two nodes, so that it survives the loss of one. Other kinds stay.
+    pub(crate) fn double(&mut self) {
+        if self.0["kind"] != "Deployment" {
+            return;
+        }
+        let spec = &mut self.0["spec"];
+        spec["replicas"] = 2.into();
+        spec["template"]["spec"]["topologySpreadConstraints"] = json!([{
+            "maxSkew": 1,
+            // Otherwise both would be on the first node, before there are others.
+            "minDomains": 2,
+            "topologyKey": "kubernetes.io/hostname",
+            "whenUnsatisfiable": "DoNotSchedule",
+            "labelSelector": spec["selector"],
+        }]);
+    }
+
     /// Checks a document of a manifest.
     ///
     /// # Errors

@@ -102,8 +102,9 @@ fn condition<'a>(status: &'a Value, name: &str) -> Option<(&'a str, String)> {
 }
 
 /// Judges whether all pods of a PodList that have not ended are ready, and were started after the boot
-/// of the node: until the kubelet has checked a pod, the API reports its state before the boot.
-pub(super) fn back_since(pods: &Value, booted: OffsetDateTime) -> Progress {
+/// of their node, if that is among `boots`: until the kubelet has checked a pod, the API reports its state
+/// before the boot.
+pub(super) fn back_since(pods: &Value, boots: &[(String, OffsetDateTime)]) -> Progress {
     for pod in items(&pods["items"]) {
         let metadata = &pod["metadata"];
         let phase = pod["status"]["phase"].as_str();
@@ -112,10 +113,15 @@ pub(super) fn back_since(pods: &Value, booted: OffsetDateTime) -> Progress {
             continue;
         }
         let name = metadata["name"].as_str().unwrap_or_default();
+        let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
+        let booted = boots.iter().find(|(name, _)| name == node);
         let is_of_before = |container: &Value| {
             let began = container["state"]["running"]["startedAt"].as_str();
             let began = began.and_then(|began| OffsetDateTime::parse(began, &Rfc3339).ok());
-            began.is_some_and(|began| began < booted)
+            let booted = booted.map(|(_, time)| *time);
+            began
+                .zip(booted)
+                .is_some_and(|(began, booted)| began < booted)
         };
         if items(&pod["status"]["containerStatuses"]).any(is_of_before) {
             return Progress::Waiting(format!("pod {name} is not back since the boot"));
@@ -245,12 +251,13 @@ mod tests {
     #[test]
     fn pods_of_before_a_boot_do_not_count() {
         let booted = OffsetDateTime::parse("2026-11-02T10:00:05Z", &Rfc3339).unwrap();
+        let boots = [("kubby".to_owned(), booted)];
         let pod = |began: &str, ready: &str| {
-            json!({"metadata": {"name": "dns-1"}, "status": {"phase": "Running",
+            json!({"metadata": {"name": "dns-1"}, "spec": {"nodeName": "kubby"}, "status": {"phase": "Running",
                 "conditions": [{"type": "Ready", "status": ready, "reason": "Probe"}],
                 "containerStatuses": [{"state": {"running": {"startedAt": began}}}]}})
         };
-        let judge = |pod: Value| back_since(&json!({"items": [pod]}), booted);
+        let judge = |pod: Value| back_since(&json!({"items": [pod]}), &boots);
         let waits = |pod: Value, why: &str| match judge(pod) {
             Progress::Waiting(text) => assert!(text.contains(why), "{text}"),
             other => panic!("{other:?}"),
@@ -276,6 +283,10 @@ mod tests {
         let mut begins = pod("2026-11-02T10:00:30Z", "False");
         begins["status"]["phase"] = json!("Pending");
         waits(begins, "not Ready: Probe");
-        assert_eq!(back_since(&json!({}), booted), Progress::Done);
+        assert_eq!(back_since(&json!({}), &boots), Progress::Done);
+        // Its node has run on.
+        let mut elsewhere = pod("2026-11-02T10:00:04Z", "True");
+        elsewhere["spec"]["nodeName"] = json!("worker-1");
+        assert_eq!(judge(elsewhere), Progress::Done);
     }
 }

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 pub(crate) struct Rollouts {
     resources: Resources,
     open: Vec<Open>,
-    since: Option<OffsetDateTime>,
+    since: Vec<(String, OffsetDateTime)>,
 }
 
 struct Open {
@@ -38,15 +38,16 @@ impl Rollouts {
         Rollouts {
             open: open.collect(),
             resources: Resources::default(),
-            since: None,
+            since: Vec::new(),
         }
     }
 
-    /// Counts only pods that were started after the node's boot. A node that lost its power could not
-    /// report to the API that its pods are gone, so that all seems ready there for a while.
+    /// Counts only pods that were started after the boot of their node, for these nodes. A node that lost
+    /// its power could not report to the API that its pods are gone, so that all seems ready there for a
+    /// while.
     #[must_use]
-    pub(crate) fn since(mut self, booted: Option<OffsetDateTime>) -> Self {
-        self.since = booted;
+    pub(crate) fn since(mut self, boots: Vec<(String, OffsetDateTime)>) -> Self {
+        self.since = boots;
         self
     }
 
@@ -64,10 +65,11 @@ impl Rollouts {
             let answer = api.get(&path)?;
             let object = answer.value();
             let mut judged = rollout::judge(&object);
-            if let (Progress::Done, Some(since)) = (&judged, self.since)
+            if judged == Progress::Done
+                && !self.since.is_empty()
                 && let Some(pods) = pods_of(api, &open.object, &object)?
             {
-                judged = rollout::back_since(&pods, since);
+                judged = rollout::back_since(&pods, &self.since);
             }
             match judged {
                 _ if answer.status == 404 => {}

@@ -136,10 +136,22 @@ impl ApiClient {
     /// # Errors
     /// [`Kind::Unhealthy`] when nothing answers in time.
     pub fn delete(&self, path: &str) -> Result<Answer> {
+        self.delete_with(path, "propagationPolicy=Foreground")
+    }
+
+    /// Removes a pod without waiting for the kubelet, whose node is gone.
+    ///
+    /// # Errors
+    /// As [`ApiClient::delete`].
+    pub(crate) fn forget_pod(&self, path: &str) -> Result<Answer> {
+        self.delete_with(path, "gracePeriodSeconds=0")
+    }
+
+    fn delete_with(&self, path: &str, options: &str) -> Result<Answer> {
         fault::step("delete an object", || {
             self.transport.send(&Request {
                 method: Method::DELETE,
-                path: &format!("{path}?propagationPolicy=Foreground"),
+                path: &format!("{path}?{options}"),
                 ..Request::default()
             })
         })

@@ -10,7 +10,7 @@ mod transport;
 pub use answer::Answer;
 pub(crate) use answer::items;
 pub use client::ApiClient;
-pub(crate) use node::{CONTROL_PLANE_LABEL, NodeStatus};
+pub(crate) use node::{NodeStatus, role_label};
 pub(crate) use path::{Collection, segment, selected};
 #[cfg(test)]
 pub(crate) use transport::{Request, Transport};

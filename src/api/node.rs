@@ -3,9 +3,12 @@
 use serde_json::Value;
 
 use super::answer::items;
+use crate::role::Role;
 
-/// The label by which kubectl shows the role `control-plane`.
-pub(crate) const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
+/// Returns the label by which kubectl shows a node's role.
+pub(crate) fn role_label(role: Role) -> String {
+    format!("node-role.kubernetes.io/{}", role.name())
+}
 
 /// The parts of a Node object that kubby uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,8 +19,10 @@ pub struct NodeStatus {
     pub reason: String,
     /// The kubelet's version with `v`.
     pub kubelet_version: String,
-    /// Whether it has the role label `control-plane`.
-    pub control_plane: bool,
+    /// The names of its labels.
+    pub labels: Vec<String>,
+    /// The addresses of its pods, once it has some.
+    pub pods: Option<String>,
 }
 
 impl NodeStatus {
@@ -26,7 +31,7 @@ impl NodeStatus {
         let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
         let mut conditions = items(&node["status"]["conditions"]);
         let ready = conditions.find(|c| c["type"] == "Ready");
-        let labels = &node["metadata"]["labels"];
+        let labels = node["metadata"]["labels"].as_object();
         NodeStatus {
             ready: ready.is_some_and(|c| c["status"] == "True"),
             reason: ready.map_or_else(
@@ -34,7 +39,12 @@ impl NodeStatus {
                 |c| format!("{}: {}", text(&c["reason"]), text(&c["message"])),
             ),
             kubelet_version: text(&node["status"]["nodeInfo"]["kubeletVersion"]),
-            control_plane: labels.get(CONTROL_PLANE_LABEL).is_some(),
+            labels: labels
+                .into_iter()
+                .flatten()
+                .map(|(name, _)| name.clone())
+                .collect(),
+            pods: node["spec"]["podCIDR"].as_str().map(str::to_owned),
         }
     }
 }
@@ -57,7 +67,7 @@ mod tests {
             },
         }));
         assert!(!node.ready);
-        assert!(node.control_plane);
+        assert_eq!(node.labels, [role_label(Role::ControlPlane)]);
         assert_eq!(node.reason, "KubeletNotReady: cni");
         assert_eq!(node.kubelet_version, "v1.37.2");
     }
@@ -65,6 +75,6 @@ mod tests {
     #[test]
     fn a_fresh_node_is_not_ready() {
         let node = NodeStatus::of(&json!({}));
-        assert!(!node.ready && !node.control_plane);
+        assert!(!node.ready && node.labels.is_empty() && node.pods.is_none());
     }
 }

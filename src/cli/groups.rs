@@ -8,7 +8,7 @@ use clap::Command;
 const GROUPS: [(&str, &str); 5] = [
     (
         "Clusters",
-        "start status list stop pause suspend resume delete run",
+        "start status list stop pause suspend resume delete run node",
     ),
     ("Saved states", "snapshot fork template"),
     (

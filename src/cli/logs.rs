@@ -17,6 +17,9 @@ pub struct LogsArgs {
     #[arg(value_name = "COMPONENT", value_parser = clap::builder::PossibleValuesParser::new(
         crate::provision::processes(crate::role::Role::ControlPlane).iter().copied()))]
     pub components: Vec<String>,
+    /// Node to use [default: the first control plane]
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
     /// Number of lines from the end
     #[arg(short = 'n', long, default_value_t = 100, value_name = "N")]
     pub lines: u32,

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use crate::addon::{self, Addon, Folder};
+use crate::addon::{self, Addon, Folder, Object};
 use crate::api::ApiClient;
 use crate::assets::components;
 use crate::cluster::spec::ClusterArgs;
@@ -20,23 +20,34 @@ use crate::trace;
 /// # Errors
 /// [`Kind::State`](crate::error::Kind::State) when one cannot be read any more.
 pub(crate) fn enabled(profile: &Profile, dir: &ProfileDir) -> Result<Vec<Addon>> {
-    profile
+    let find = |name: &String| match addon::kept(dir, name)? {
+        Some(own) => Ok(own),
+        None => addon::find(name).map_err(|e| {
+            Error::state(format!(
+                "the add-on `{name}` of the cluster `{}` is gone",
+                profile.name
+            ))
+            .with_source(e)
+            .with_hint(format!("kubby addon disable{} {name}", profile.name.flag()))
+        }),
+    };
+    let mut addons: Vec<Addon> = profile
         .spec
         .addons
         .iter()
-        .map(|name| match addon::kept(dir, name)? {
-            Some(own) => Ok(own),
-            None => addon::find(name).map_err(|e| {
-                Error::state(format!(
-                    "the add-on `{name}` of the cluster `{}` is gone",
-                    profile.name
-                ))
-                .with_source(e)
-                .with_hint(format!("kubby addon disable{} {name}", profile.name.flag()))
-            }),
-        })
-        .collect()
+        .map(find)
+        .collect::<Result<_>>()?;
+    if profile.has_several_control_planes() {
+        let own = addons.iter_mut().filter(|addon| addon.folder.is_none());
+        let dns = own.filter(|addon| addon.name == DNS);
+        dns.flat_map(|addon| &mut addon.objects)
+            .for_each(Object::double);
+    }
+    Ok(addons)
 }
+
+/// The add-on without which pods find no Service.
+const DNS: &str = "dns";
 
 /// Reads what the user names: an add-on of kubby, or a folder of their own.
 ///

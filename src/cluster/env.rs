@@ -7,6 +7,7 @@ use crate::api::ApiClient;
 use crate::assets::components::{self, ComponentSet};
 use crate::assets::node_image::{self, NodeImage};
 use crate::egress::HostFacts;
+use crate::endpoint::Endpoint;
 use crate::error::{Error, Result};
 use crate::fsutil::{self, Lock};
 use crate::hypervisor::{self, AccelFacts, HostInfo, Hypervisor, Libvirt};
@@ -72,6 +73,18 @@ pub trait Backend: Send + Sync {
 
     /// Gathers the facts for and against KVM on a host.
     fn acceleration_facts(&self, host: &HostInfo) -> AccelFacts;
+
+    /// Checks that endpoints can run on this host.
+    ///
+    /// # Errors
+    /// As [`Endpoint::require_program`].
+    fn can_have_endpoints(&self) -> Result<()>;
+
+    /// Makes the endpoint of a cluster run; see [`Endpoint::ensure`].
+    ///
+    /// # Errors
+    /// As [`Endpoint::ensure`].
+    fn ensure_endpoint(&self, endpoint: &Endpoint, config: &str) -> Result<bool>;
 
     /// Connects to a node over SSH with one attempt.
     ///
@@ -173,6 +186,14 @@ impl Backend for Real {
 
     fn host_facts(&self) -> HostFacts {
         HostFacts::read()
+    }
+
+    fn can_have_endpoints(&self) -> Result<()> {
+        Endpoint::require_program().map(drop)
+    }
+
+    fn ensure_endpoint(&self, endpoint: &Endpoint, config: &str) -> Result<bool> {
+        endpoint.ensure(config)
     }
 
     fn api(&self, port: u16, ca: &str, certificate: &str, key: &str) -> Result<ApiClient> {

@@ -6,8 +6,10 @@
 
 pub(crate) mod addons;
 pub(crate) mod context;
+pub(crate) mod counts;
 pub(crate) mod env;
 pub(crate) mod node;
+pub(crate) mod nodes;
 pub(crate) mod operations;
 pub(crate) mod saved;
 pub(crate) mod spec;
@@ -25,7 +27,7 @@ use crate::fsutil::{self, Lock};
 use crate::hypervisor::Acceleration;
 use crate::name::ProfileName;
 use crate::pki::{CertName, Pki};
-use crate::profile::Profile;
+use crate::profile::{NodeProfile, Profile};
 use crate::remote::Target;
 use crate::store::{ProfileDir, Store};
 
@@ -90,15 +92,55 @@ impl Cluster {
     /// # Errors
     /// [`Kind::State`] when its keys are missing.
     pub fn node(&self) -> Result<Node> {
-        let node = self.profile.first();
+        self.node_of(self.profile.first())
+    }
+
+    /// Returns all nodes.
+    ///
+    /// # Errors
+    /// [`Kind::State`] when keys of one are missing.
+    pub(crate) fn nodes(&self) -> Result<Vec<Node>> {
+        let nodes = self.profile.nodes.iter();
+        nodes.map(|node| self.node_of(node)).collect()
+    }
+
+    fn node_of(&self, node: &NodeProfile) -> Result<Node> {
         Ok(Node {
             name: node.name.clone(),
             role: node.role,
             cluster: self.profile.name.clone(),
             acceleration: self.acceleration(),
             programs: fsutil::folder_of(&self.profile.assets.kubectl).to_owned(),
-            target: self.target()?,
+            target: self.target_of(node)?,
         })
+    }
+
+    /// Returns the node with this name, or the first one where none is named.
+    ///
+    /// # Errors
+    /// [`Kind::State`] for a name that no node has.
+    pub(crate) fn find_node(&self, name: Option<&str>) -> Result<&NodeProfile> {
+        let Some(name) = name else {
+            return Ok(self.profile.first());
+        };
+        let mut nodes = self.profile.nodes.iter();
+        nodes.find(|node| node.name == name).ok_or_else(|| {
+            let nodes = self.profile.nodes.iter();
+            let names: Vec<&str> = nodes.map(|node| node.name.as_str()).collect();
+            Error::state(format!(
+                "the cluster `{}` has no node named `{name}`",
+                self.profile.name
+            ))
+            .with_hint(format!("its nodes are: {}", names.join(", ")))
+        })
+    }
+
+    /// Returns the folder with a node's keys, certificates and marks: the first one's is the cluster's own.
+    pub(crate) fn node_dir(&self, node: &NodeProfile) -> ProfileDir {
+        match node.name == self.profile.first().name {
+            true => self.dir.clone(),
+            false => self.dir.node(&node.name),
+        }
     }
 
     /// Returns how the first node's machine is run.
@@ -116,21 +158,29 @@ impl Cluster {
     /// # Errors
     /// [`Kind::State`] when the cluster's keys are missing.
     pub fn target(&self) -> Result<Target> {
-        self.target_with(&self.dir)
+        self.target_of(self.profile.first())
+    }
+
+    /// Returns a node's SSH server, with the keys of both sides.
+    ///
+    /// # Errors
+    /// As [`Cluster::target`].
+    pub(crate) fn target_of(&self, node: &NodeProfile) -> Result<Target> {
+        self.target_with(node, &self.node_dir(node))
     }
 
     /// Returns the same with the keys of another folder.
     ///
     /// # Errors
     /// As [`Cluster::target`].
-    pub(crate) fn target_with(&self, keys: &ProfileDir) -> Result<Target> {
+    pub(crate) fn target_with(&self, node: &NodeProfile, keys: &ProfileDir) -> Result<Target> {
         let public = keys.host_key().with_extension("pub");
         let host_key = std::fs::read_to_string(&public).context(Kind::State, || {
             format!("cannot read the node's host key {}", public.display())
         })?;
         Ok(Target {
             host: "127.0.0.1".into(),
-            port: self.profile.first().ports.ssh,
+            port: node.ports.ssh,
             user: "root".into(),
             private_key: keys.ssh_key(),
             host_key: host_key.trim().to_owned(),
@@ -142,12 +192,23 @@ impl Cluster {
     /// # Errors
     /// [`Kind::State`] when the cluster's certificates are missing or damaged.
     pub fn api(&self, backend: &dyn Backend) -> Result<ApiClient> {
+        self.api_on(backend, self.profile.api_port())
+    }
+
+    /// Returns the same for the kube-apiserver of one control plane.
+    ///
+    /// # Errors
+    /// As [`Cluster::api`].
+    pub(crate) fn api_of(&self, backend: &dyn Backend, node: &NodeProfile) -> Result<ApiClient> {
+        self.api_on(backend, node.ports.api.unwrap_or_default())
+    }
+
+    fn api_on(&self, backend: &dyn Backend, port: u16) -> Result<ApiClient> {
         let read = |name: &str| {
             let path = self.dir.pki().join(name);
             std::fs::read_to_string(&path)
                 .context(Kind::State, || format!("cannot read {}", path.display()))
         };
-        let port = self.profile.first().ports.api;
         backend.api(
             port,
             &read("ca.crt")?,
@@ -162,7 +223,7 @@ impl Cluster {
     /// [`Kind::State`] when a certificate is damaged.
     pub(crate) fn api_with(&self, backend: &dyn Backend, pki: &Pki) -> Result<ApiClient> {
         backend.api(
-            self.profile.first().ports.api,
+            self.profile.api_port(),
             pki.cert(CertName::Ca),
             pki.cert(CertName::Admin),
             pki.key(CertName::Admin),

@@ -14,9 +14,9 @@ use crate::cluster::machine::ports::AskedPorts;
 use crate::cluster::machine::room;
 use crate::egress::{self, EgressArgs};
 use crate::error::{Error, Result};
-use crate::hypervisor::{AccelChoice, Acceleration, HostInfo, ports};
+use crate::hypervisor::{self, AccelChoice, Acceleration, HostInfo};
 use crate::name::ProfileName;
-use crate::network::NODE_NAME;
+use crate::network::{FIRST_NUMBER, NODE_NAME};
 use crate::profile::{Assets, ClusterSpec, FILE_VERSION, MachineSpec, NodeProfile, Ports, Profile};
 use crate::role::Role;
 use crate::units::Mebibytes;
@@ -27,13 +27,28 @@ pub struct ClusterArgs {
     /// Kubernetes version, v1.34.0 or newer [default: v1.37.2]
     #[arg(long, value_name = "VERSION")]
     pub kubernetes_version: Option<KubernetesVersion>,
+    /// Number of control planes; of three the loss of any one is survived [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=MOST_CONTROL_PLANES))]
+    pub control_planes: Option<u8>,
+    /// Number of nodes in all: the control planes, the others workers [default: 1]
+    #[arg(long, value_name = "N", conflicts_with = "workers", value_parser = clap::value_parser!(u8).range(1..=MOST_NODES))]
+    pub nodes: Option<u8>,
+    /// Number of workers [default: 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..MOST_NODES))]
+    pub workers: Option<u8>,
+    /// Number of virtual CPUs of each worker [default: as --cpus]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
+    pub worker_cpus: Option<u32>,
+    /// Memory of each worker, in MiB or with a unit [default: 2GiB]
+    #[arg(long, value_name = "SIZE")]
+    pub worker_memory: Option<Mebibytes>,
     /// Number of virtual CPUs [default: up to 4, as many as the host can spare]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
     pub cpus: Option<u32>,
-    /// Memory of the node, in MiB or with a unit [default: 4GiB, less on small hosts]
+    /// Memory of the control plane, in MiB or with a unit [default: 4GiB, less on small hosts]
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<Mebibytes>,
-    /// Size of the node's disk, whose file grows as it fills [default: 20GiB]
+    /// Size of each node's disk, whose file grows as it fills [default: 20GiB]
     #[arg(long, value_name = "SIZE")]
     pub disk: Option<Mebibytes>,
     /// Hardware virtualisation or emulation
@@ -108,6 +123,12 @@ impl ClusterArgs {
     }
 }
 
+/// The most control planes of a cluster: each write waits for the majority of them.
+pub(crate) const MOST_CONTROL_PLANES: i64 = 7;
+
+/// The most nodes of a cluster.
+pub(crate) const MOST_NODES: i64 = 32;
+
 /// Returns the profile of a new cluster.
 ///
 /// # Errors
@@ -128,7 +149,7 @@ pub(crate) fn new_profile(
         disk_mib: room::USUAL_DISK.0,
         kernel_args: Vec::new(),
     });
-    room::check_sizes(&machine, host)?;
+    room::check_sizes(&machine, "--", host)?;
     let mut spec = ClusterSpec {
         kubernetes_version: args
             .kubernetes_version
@@ -144,13 +165,15 @@ pub(crate) fn new_profile(
         name: name.clone(),
         connect: host.uri.clone(),
         kubeconfig,
+        endpoint: None,
         spec,
         assets: Assets::default(),
         nodes: vec![NodeProfile {
             name: NODE_NAME.to_owned(),
             role: Role::ControlPlane,
+            number: FIRST_NUMBER,
             uuid: uuid::Uuid::new_v4().to_string(),
-            disk: names::new_disk(name),
+            disk: names::new_disk(name, NODE_NAME),
             machine,
             ports,
         }],
@@ -175,18 +198,20 @@ pub(crate) fn change_profile(
     // Not a setting of the machine: it can change while that runs.
     profile.spec.egress.update(egress);
     let node = profile.first();
+    let (endpoint, api) = api_ports(profile, args.ports.api_port);
     let mut wanted = NodeProfile {
         machine: args.machine(&node.machine),
         ports: Ports {
-            api: args.ports.api_port.unwrap_or(node.ports.api),
+            api,
             ssh: args.ports.ssh_port.unwrap_or(node.ports.ssh),
+            link: node.ports.link,
         },
         ..node.clone()
     };
     if args.accel.is_some() {
         wanted.machine.acceleration = acceleration;
     }
-    if wanted == *node {
+    if wanted == *node && endpoint == profile.endpoint {
         return Ok(());
     }
     if running {
@@ -199,17 +224,31 @@ pub(crate) fn change_profile(
             profile.name.flag()
         )));
     }
-    room::check_sizes(&wanted.machine, host)?;
+    room::check_sizes(&wanted.machine, "--", host)?;
     for (port, old, flag) in [
+        (endpoint, profile.endpoint, "--api-port"),
         (wanted.ports.api, node.ports.api, "--api-port"),
-        (wanted.ports.ssh, node.ports.ssh, "--ssh-port"),
+        (Some(wanted.ports.ssh), Some(node.ports.ssh), "--ssh-port"),
     ] {
-        if port != old {
-            ports::check_free(port, flag)?;
+        if let Some(port) = port.filter(|_| port != old) {
+            hypervisor::ports::check_free(port, flag)?;
         }
     }
     *profile.first_mut() = wanted;
+    profile.endpoint = endpoint;
     Ok(())
+}
+
+/// Returns the ports of the endpoint and of the first node's own API server, if `asked` is to be the one that
+/// kubectl knows.
+fn api_ports(profile: &Profile, asked: Option<u16>) -> (Option<u16>, Option<u16>) {
+    let (endpoint, own) = (profile.endpoint, profile.first().ports.api);
+    match (endpoint, asked) {
+        (None, _) => (None, asked.or(own)),
+        // The two change places.
+        (Some(_), Some(_)) if asked == own => (asked, endpoint),
+        (Some(_), _) => (asked.or(endpoint), own),
+    }
 }
 
 /// Checks the settings that never change.
@@ -312,5 +351,17 @@ mod tests {
         };
         let e = change_profile(&mut profile, &disk, &egress, tcg, &host, false).unwrap_err();
         assert_eq!(e.kind(), Kind::Usage);
+    }
+
+    #[test]
+    fn the_port_that_is_asked_for_is_the_one_that_kubectl_knows() {
+        let mut profile = crate::profile::example();
+        profile.first_mut().ports.api = Some(1);
+        assert_eq!(api_ports(&profile, None), (None, Some(1)));
+        assert_eq!(api_ports(&profile, Some(9)), (None, Some(9)));
+        profile.endpoint = Some(2);
+        assert_eq!(api_ports(&profile, None), (Some(2), Some(1)));
+        assert_eq!(api_ports(&profile, Some(9)), (Some(9), Some(1)));
+        assert_eq!(api_ports(&profile, Some(1)), (Some(1), Some(2)));
     }
 }

@@ -67,12 +67,13 @@ mod tests {
 
     /// The fields of a profile that do not change a template's key: they say which cluster it is, where
     /// it is and how the host reaches it. Every other field does.
-    const NOT_IN_KEY: [&str; 14] = [
+    const NOT_IN_KEY: [&str; 17] = [
         "version",
         "kubby",
         "name",
         "connect",
         "kubeconfig",
+        "endpoint",
         "assets.kubectl",
         // A part of the plan, whose digest is in the key.
         "assets.pause_image",
@@ -81,24 +82,29 @@ mod tests {
         "node.disk",
         "node.ports.ssh",
         "node.ports.api",
+        "node.ports.link",
+        "node.number",
         // The user's data, of which a template has none.
         "forward",
         "forward.host",
     ];
 
     /// The fields of a profile that a restore leaves as they are.
-    const NOT_RESTORED: [&str; 13] = [
+    const NOT_RESTORED: [&str; 16] = [
         "version",
         "kubby",
         "name",
         "connect",
         "kubeconfig",
+        "endpoint",
         "node.name",
         "node.role",
         "node.uuid",
         "node.disk",
         "node.ports.ssh",
         "node.ports.api",
+        "node.ports.link",
+        "node.number",
         "forward",
         "forward.host",
     ];
@@ -116,6 +122,8 @@ mod tests {
             kubectl: "/kubectl".into(),
         };
         profile.first_mut().machine.kernel_args = vec!["quiet".into()];
+        profile.first_mut().ports.link = Some(40003);
+        profile.endpoint = Some(40004);
         profile
     }
 

@@ -37,7 +37,7 @@ fn table(all: &[Certificate]) -> String {
     let none = || "-".to_owned();
     let row = |row: &Certificate| {
         [
-            row.name.to_owned(),
+            row.name.clone(),
             row.subject.clone().unwrap_or_else(none),
             row.authority.unwrap_or("itself").to_owned(),
             row.ends_at.map_or_else(none, human_time),

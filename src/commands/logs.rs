@@ -11,7 +11,6 @@ use crate::cluster::Cluster;
 use crate::cluster::operations::{console, support_bundle};
 use crate::error::Result;
 use crate::provision::processes;
-use crate::role::Role;
 use crate::{remote, ui};
 
 /// Runs the command.
@@ -20,8 +19,9 @@ pub(super) fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode> {
         return bundle(context, file);
     }
     let cluster = Cluster::open(&context.store, &context.global.profile)?;
+    let node = cluster.find_node(args.node.as_deref())?;
     if args.console {
-        let text = console::console(&context.env(), &cluster, args.lines as usize)?;
+        let text = console::console(&context.env(), &cluster, node, args.lines as usize)?;
         ui::print(&format!("{}\n", text.trim_end()))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -29,12 +29,12 @@ pub(super) fn run(context: &Context, args: &LogsArgs) -> Result<ExitCode> {
     if args.follow {
         command.push_str(" -f");
     }
-    for process in processes(Role::ControlPlane) {
+    for process in processes(node.role) {
         if args.components.is_empty() || args.components.iter().any(|c| c == process) {
             command.push_str(&format!(" -u {process}"));
         }
     }
-    let code = remote::exec_streaming(&cluster.target()?, &command, false).map_err(|e| {
+    let code = remote::exec_streaming(&cluster.target_of(node)?, &command, false).map_err(|e| {
         e.with_hint(format!(
             "kubby logs{} --console shows the serial console, which needs no SSH",
             cluster.profile.name.flag()

@@ -12,6 +12,7 @@ mod image;
 mod kubectl;
 mod list;
 mod logs;
+mod node;
 mod node_image;
 mod pause;
 mod port;
@@ -84,10 +85,13 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Dashboard(args) => dashboard::run(&context()?, &args),
         Command::Addon(command) => addon::run(&context()?, &command),
         Command::Certs(command) => certs::run(&context()?, &command),
-        Command::Ssh { tty, command } => ssh::run(&context()?, &command, tty),
+        Command::Ssh { node, tty, command } => {
+            ssh::run(&context()?, node.as_deref(), &command, tty)
+        }
+        Command::Node(command) => node::run(&context()?, command),
         Command::Logs(args) => logs::run(&context()?, &args),
         Command::Ip => port::ip(&context()?),
-        Command::Port { name } => port::run(&context()?, name),
+        Command::Port { node, name } => port::run(&context()?, node.as_deref(), name),
         Command::Image(command) => image::run(&context()?, command),
         Command::NodeImage(NodeImageCommand::Build { force, export }) => {
             node_image::build(&context()?, force, export.as_deref())

@@ -15,12 +15,12 @@ pub(super) fn run(context: &Context, command: &SnapshotCommand) -> Result<ExitCo
     let profile = &context.global.profile;
     match command {
         SnapshotCommand::Save { name } => {
-            let saved = snapshots::save(&context.env(), profile, name)?;
+            let bytes = snapshots::save(&context.env(), profile, name)?.memory();
             let data = json!({
                 "profile": profile,
                 "snapshot": name,
-                "memory": saved.memory.is_some(),
-                "bytes": saved.memory.map_or(0, |memory| memory.allocated),
+                "memory": bytes.is_some(),
+                "bytes": bytes.unwrap_or_default(),
             });
             context.report("SnapshotSave", &data, "")
         }

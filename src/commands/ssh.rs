@@ -8,9 +8,14 @@ use crate::error::{Error, Result};
 use crate::remote;
 
 /// Runs the command and returns the remote exit code.
-pub(super) fn run(context: &Context, command: &[String], tty: bool) -> Result<ExitCode> {
+pub(super) fn run(
+    context: &Context,
+    node: Option<&str>,
+    command: &[String],
+    tty: bool,
+) -> Result<ExitCode> {
     let cluster = Cluster::open(&context.store, &context.global.profile)?;
-    let target = cluster.target()?;
+    let target = cluster.target_of(cluster.find_node(node)?)?;
     let hint = |e: Error| {
         let flag = cluster.profile.name.flag();
         e.with_hint(format!(

@@ -22,6 +22,19 @@ fn text(status: &Status) -> String {
         "{}\nhost: {:?}\nkubelet: {:?}\napiserver: {:?}\nkubeconfig: {:?}\n",
         status.context, status.host, status.kubelet, status.apiserver, status.kubeconfig
     );
+    if status.nodes.len() > 1 {
+        for node in &status.nodes {
+            text.push_str(&format!("\n{}\ntype: {}\n", node.name, node.role.title()));
+            text.push_str(&format!(
+                "host: {:?}\nkubelet: {:?}\n",
+                node.host, node.kubelet
+            ));
+            if let Some(state) = node.apiserver {
+                text.push_str(&format!("apiserver: {state:?}\n"));
+            }
+        }
+        text.push('\n');
+    }
     if !status.certificates_due.is_empty() {
         text.push_str(&format!(
             "certificates: to be renewed by kubby start{}: {}\n",

@@ -10,6 +10,7 @@ use crate::cli::TemplateCommand;
 use crate::cluster::saved::template_file;
 use crate::cluster::saved::templates::{self, Row};
 use crate::error::Result;
+use crate::role::Role;
 use crate::units::{Mebibytes, human_bytes, human_time};
 
 /// Runs the command.
@@ -55,6 +56,14 @@ pub(super) fn run(context: &Context, command: &TemplateCommand) -> Result<ExitCo
     }
 }
 
+/// Returns how many nodes a template is of; a single worker can join any cluster.
+fn nodes(roles: &[Role]) -> String {
+    match roles {
+        [Role::Worker] => "worker".to_owned(),
+        roles => roles.len().to_string(),
+    }
+}
+
 fn table(all: &[Row], bytes: u64) -> String {
     if all.is_empty() {
         return "There are no warm templates; the next `kubby start` saves one.\n".to_owned();
@@ -64,6 +73,7 @@ fn table(all: &[Row], bytes: u64) -> String {
         [
             row.key.clone(),
             row.kubernetes_version.clone(),
+            nodes(&row.nodes),
             row.cpus.to_string(),
             Mebibytes(row.memory_mib).to_string(),
             row.addons.join(","),
@@ -80,6 +90,7 @@ fn table(all: &[Row], bytes: u64) -> String {
     let header = [
         "TEMPLATE",
         "KUBERNETES",
+        "NODES",
         "CPUS",
         "MEMORY",
         "ADD-ONS",

@@ -11,6 +11,7 @@ use crate::cluster::env::Env;
 use crate::cluster::machine::Machine;
 use crate::cluster::machine::host::Host;
 use crate::cluster::{Cluster, context};
+use crate::endpoint::Endpoint;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil::{self, Lock};
 use crate::kubeconfig;
@@ -53,6 +54,8 @@ pub(super) enum Repair {
     },
     /// Writes a cluster's context again.
     WriteContext { profile: ProfileName },
+    /// Starts the program again that leads to a cluster's control planes.
+    StartEndpoint { profile: ProfileName },
 }
 
 impl Repair {
@@ -89,6 +92,11 @@ impl Repair {
                 kubeconfig::uninstall(file, context, &owner)?;
                 let file = file.display();
                 Ok(format!("removed the context `{context}` from {file}"))
+            }
+            Repair::StartEndpoint { profile } => {
+                let _lock = own(store, profile)?;
+                Endpoint::of(&store.profile_dir(profile)).start_again()?;
+                Ok("started HAProxy, which leads to the control planes".into())
             }
             Repair::WriteContext { profile } => {
                 let _lock = own(store, profile)?;

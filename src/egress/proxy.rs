@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use super::address::Address;
 use crate::error::{Error, Result};
-use crate::network::{HOST_IN_NODE, Network, NodeNetwork};
+use crate::network::{HOST_IN_NODE, Network};
 
 /// Proxies as the node uses them.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -31,14 +31,14 @@ impl std::fmt::Debug for Proxy {
 impl Proxy {
     /// Returns lines `NAME=value` for a program's environment in a node, which may hold passwords.
     /// The addresses of the cluster are reached without a proxy.
-    pub(crate) fn environment(&self, network: &Network, node: &NodeNetwork) -> Vec<String> {
+    pub(crate) fn environment(&self, network: &Network) -> Vec<String> {
         if self.proxies.is_empty() {
             return Vec::new();
         }
         let own = [
             "localhost".to_owned(),
             Ipv4Addr::LOCALHOST.to_string(),
-            node.ip.to_string(),
+            network.nodes.to_string(),
             HOST_IN_NODE.to_string(),
             network.services.to_string(),
             network.pods.to_string(),
@@ -122,11 +122,11 @@ mod tests {
 
     fn lines(proxy: &Proxy) -> Vec<String> {
         let network = Network::default();
-        proxy.environment(&network, &network.first_node())
+        proxy.environment(&network)
     }
 
     const OWN: &str =
-        "localhost,127.0.0.1,10.0.2.15,10.0.2.2,10.96.0.0/12,10.244.0.0/16,.svc,.cluster.local";
+        "localhost,127.0.0.1,10.245.0.0/24,10.0.2.2,10.96.0.0/12,10.244.0.0/16,.svc,.cluster.local";
 
     #[test]
     fn without_proxies_nothing_is_set() {

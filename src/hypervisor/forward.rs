@@ -57,6 +57,14 @@ impl PortForward {
         }
     }
 
+    /// Returns a UDP port of the host that leads to one of the guest.
+    pub fn udp(host: u16, guest: u16) -> Self {
+        PortForward {
+            protocol: Protocol::Udp,
+            ..PortForward::tcp(host, guest)
+        }
+    }
+
     /// Returns the rule as QEMU writes it. Only numbers are put in, so nothing has to be quoted;
     /// without an address of the guest QEMU takes its own network's first, which the node has.
     pub(super) fn rule(self) -> String {

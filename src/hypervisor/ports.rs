@@ -1,4 +1,4 @@
-//! Free TCP ports on 127.0.0.1 for a node's SSH and API.
+//! Free ports on 127.0.0.1 for a node's SSH, API and links.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Result, ResultExt};
 /// More tries than this mean that the range of free ports is used up.
 const TRIES: usize = 1000;
 
-/// Finds `count` different free ports that are not in `avoid`, which holds what other profiles
+/// Finds `count` different ports, free for TCP and UDP, that are not in `avoid`, which holds what other profiles
 /// have recorded and may use again when they start.
 ///
 /// # Errors
@@ -34,7 +34,8 @@ pub fn find_free(count: usize, avoid: &BTreeSet<u16>) -> Result<Vec<u16>> {
             })?
             .port();
         held.push(socket);
-        if !avoid.contains(&port) && !is_simulated(port) {
+        let free = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        if free && !avoid.contains(&port) && !is_simulated(port) {
             found.push(port);
         }
     }

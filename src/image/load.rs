@@ -79,6 +79,7 @@ pub(crate) fn load(
     for image in &passed.images {
         store.await_names(&image.id, &image.names)?;
     }
+    store.record(passed.images.iter().flat_map(|image| &image.names))?;
     let mut summary = human_bytes(source.done);
     if passed.spared > 0 {
         let spared = human_bytes(passed.spared);

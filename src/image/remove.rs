@@ -37,7 +37,23 @@ pub(crate) fn remove(node: &Node, texts: &[String], force: bool) -> Result<Vec<R
             store.untag(&removed.names)?;
         }
     }
+    store.forget(plan.iter().flat_map(|removed| &removed.names))?;
     Ok(plan)
+}
+
+/// Removes from another node those names of what was removed from the first that it has.
+///
+/// # Errors
+/// As [`remove`].
+pub(crate) fn remove_too(node: &Node, removed: &[Removed], force: bool) -> Result<()> {
+    let images = ImageStore::connect(node)?.images()?;
+    let has = |name: &&String| images.iter().any(|image| image.names.contains(name));
+    let names = removed.iter().flat_map(|r| &r.names).filter(has);
+    let names: Vec<String> = names.cloned().collect();
+    match names.is_empty() {
+        true => Ok(()),
+        false => remove(node, &names, force).map(drop),
+    }
 }
 
 fn plan(

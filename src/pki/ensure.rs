@@ -47,6 +47,28 @@ pub fn ensure(dir: &Path, spec: &PkiSpec) -> Result<Pki> {
     Ok(pki)
 }
 
+/// Does the same for the certificates that each node has of its own, in a directory of that node, and
+/// returns them together with those of its cluster, whose directory is `dir`.
+///
+/// # Errors
+/// As [`ensure`].
+pub(crate) fn ensure_node(
+    dir: &Path,
+    cluster: &Pki,
+    node_dir: &Path,
+    spec: &PkiSpec,
+) -> Result<Pki> {
+    fsutil::create_private_dir(&node_dir.join("etcd"))?;
+    let mut pki = cluster.unchanged();
+    for name in CertName::of_node(spec.role) {
+        if let Some(authority) = name.authority() {
+            let authority = ensure_authority(dir, authority, spec, &mut pki)?;
+            ensure_leaf(node_dir, name, &authority, spec, &mut pki)?;
+        }
+    }
+    Ok(pki)
+}
+
 /// An authority that is ready to sign.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,

@@ -18,7 +18,8 @@ mod tests;
 
 pub(crate) use check::NOT_YET_VALID;
 pub use ensure::ensure;
+pub(crate) use ensure::ensure_node;
 pub use keys::{Pki, load};
 pub use names::{CertName, PkiSpec};
-pub(crate) use renew::{forget_operator, renew};
-pub(crate) use survey::{Found, expiry_fault, survey};
+pub(crate) use renew::{forget_operator, renew, renew_node};
+pub(crate) use survey::{Found, expiry_fault, survey, survey_node};

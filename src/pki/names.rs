@@ -3,26 +3,35 @@
 use rcgen::ExtendedKeyUsagePurpose as Purpose;
 use time::OffsetDateTime;
 
-use crate::network::{Network, NodeNetwork};
+use crate::network::{FIRST_NUMBER, NODE_NAME, Network, NodeNetwork};
+use crate::role::Role;
 
 /// The network and the time that the certificates of a cluster depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PkiSpec {
     /// The network of the cluster.
     pub network: Network,
-    /// The control plane node.
+    /// The node whose certificates are meant.
     pub node: NodeNetwork,
+    /// Its role.
+    pub role: Role,
     /// The time to count validity from.
     pub now: OffsetDateTime,
 }
 
 impl PkiSpec {
-    /// Returns what the certificates of a cluster depend on that has its first node only.
+    /// Returns what the certificates of a cluster and of its first node depend on.
     pub fn of_first_node(now: OffsetDateTime) -> Self {
+        PkiSpec::of_node(NODE_NAME, FIRST_NUMBER, Role::ControlPlane, now)
+    }
+
+    /// Returns what the certificates of one of a cluster's nodes depend on.
+    pub fn of_node(name: &str, number: u8, role: Role, now: OffsetDateTime) -> Self {
         let network = Network::default();
         PkiSpec {
-            node: network.first_node(),
+            node: network.node(name, number),
             network,
+            role,
             now,
         }
     }
@@ -158,6 +167,21 @@ impl CertName {
                 | CertName::KubeletClient
                 | CertName::KubeletServing
         )
+    }
+
+    /// Returns whether a node of this role needs one of its own.
+    pub(super) fn is_of(self, role: Role) -> bool {
+        match role {
+            Role::ControlPlane => self.is_of_node(),
+            Role::Worker => matches!(self, CertName::KubeletClient | CertName::KubeletServing),
+        }
+    }
+
+    /// Returns the certificates that a node of this role has of its own, in the order of
+    /// [`CertName::ALL`].
+    pub(super) fn of_node(role: Role) -> Vec<CertName> {
+        let all = CertName::ALL.into_iter();
+        all.filter(|name| name.is_of(role)).collect()
     }
 
     /// Returns the authority that signs it; `None` for an authority, which signs itself.

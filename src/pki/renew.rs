@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::ensure::ensure;
+use super::ensure::{ensure, ensure_node};
 use super::files;
 use super::keys::Pki;
 use super::names::{CertName, PkiSpec};
@@ -35,18 +35,44 @@ pub(crate) fn renew(dir: &Path, spec: &PkiSpec, names: &[CertName]) -> Result<Pk
     // Nothing is taken away that could not be made again.
     let first = ensure(dir, spec)?;
     for name in names {
-        if *name == CertName::OperatorCa {
-            forget_operator(dir)?;
-            continue;
-        }
-        fsutil::remove_all(&dir.join(files::cert(*name)))?;
-        if name.authority().is_some() {
-            fsutil::remove_all(&dir.join(files::key(*name)))?;
+        match name {
+            CertName::OperatorCa => forget_operator(dir)?,
+            name => forget(dir, *name)?,
         }
     }
-    let mut pki = ensure(dir, spec)?;
+    Ok(joined(first, ensure(dir, spec)?))
+}
+
+/// Does the same for those of these certificates that a further node has of its own.
+///
+/// # Errors
+/// As [`ensure_node`].
+pub(crate) fn renew_node(
+    dir: &Path,
+    cluster: &Pki,
+    node_dir: &Path,
+    spec: &PkiSpec,
+    names: &[CertName],
+) -> Result<Pki> {
+    let first = ensure_node(dir, cluster, node_dir, spec)?;
+    let of_node = CertName::of_node(spec.role);
+    for name in names.iter().filter(|name| of_node.contains(name)) {
+        forget(node_dir, *name)?;
+    }
+    Ok(joined(first, ensure_node(dir, cluster, node_dir, spec)?))
+}
+
+fn forget(dir: &Path, name: CertName) -> Result<()> {
+    fsutil::remove_all(&dir.join(files::cert(name)))?;
+    match name.authority() {
+        Some(_) => fsutil::remove_all(&dir.join(files::key(name))),
+        None => Ok(()),
+    }
+}
+
+fn joined(first: Pki, mut pki: Pki) -> Pki {
     pki.changed.extend(first.changed);
     pki.changed.sort_unstable();
     pki.changed.dedup();
-    Ok(pki)
+    pki
 }

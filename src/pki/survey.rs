@@ -29,16 +29,29 @@ pub(crate) struct Found {
 /// # Errors
 /// [`crate::error::Kind::Internal`] when a file that is there cannot be read.
 pub(crate) fn survey(dir: &Path, spec: &PkiSpec) -> Result<Vec<Found>> {
-    let read = |name: CertName| -> Result<Option<String>> { files::look(dir, &files::cert(name)) };
+    look_at(dir, dir, &CertName::ALL, spec)
+}
+
+/// Returns the certificates that a further node has of its own, as they are in a directory of that node;
+/// the directory of the cluster, `dir`, has their authorities.
+///
+/// # Errors
+/// As [`survey`].
+pub(crate) fn survey_node(dir: &Path, node_dir: &Path, spec: &PkiSpec) -> Result<Vec<Found>> {
+    look_at(dir, node_dir, &CertName::of_node(spec.role), spec)
+}
+
+fn look_at(dir: &Path, of: &Path, names: &[CertName], spec: &PkiSpec) -> Result<Vec<Found>> {
     let mut all = Vec::new();
-    for name in CertName::ALL {
-        let cert = read(name)?;
-        let key = files::look(dir, &files::key(name))?;
+    for name in names.iter().copied() {
+        let cert = files::look(of, &files::cert(name))?;
+        let key = files::look(of, &files::key(name))?;
         let pem = cert.as_deref().and_then(check::decode);
         let authority = match name.authority() {
-            Some(authority) => read(authority)?.as_deref().and_then(check::decode),
+            Some(authority) => files::look(dir, &files::cert(authority))?,
             None => None,
         };
+        let authority = authority.as_deref().and_then(check::decode);
         let fault = match (&cert, &pem, key.as_deref().and_then(parse_key)) {
             (None, ..) => Some("it is missing"),
             (Some(_), None, _) => Some("it is damaged"),

@@ -4,16 +4,22 @@
 use toml::{Table, Value};
 
 use crate::name::ProfileName;
-use crate::network::NODE_NAME;
+use crate::network::{FIRST_NUMBER, NODE_NAME};
 
 /// The version of the profile file that this kubby writes.
-pub const FILE_VERSION: u32 = 3;
+pub const FILE_VERSION: u32 = 5;
 
 /// Changes a file of one version to the next one, but for the number; or says what is wrong in it.
 type Step = fn(&mut Table) -> Result<(), String>;
 
 /// The steps, in the order of the versions that they start from.
-const STEPS: [Step; FILE_VERSION as usize - 1] = [name_disk_and_addons, list_nodes];
+const STEPS: [Step; FILE_VERSION as usize - 1] = [
+    name_disk_and_addons,
+    list_nodes,
+    number_nodes,
+    // Version 5 may name an endpoint.
+    |_| Ok(()),
+];
 
 /// The reason why a file cannot be used.
 #[derive(Debug)]
@@ -81,5 +87,15 @@ fn list_nodes(table: &mut Table) -> Result<(), String> {
     node.insert("machine".into(), machine.into());
     table.insert("spec".into(), spec.into());
     table.insert("node".into(), vec![Value::from(node)].into());
+    Ok(())
+}
+
+/// Version 3 knew clusters of one node only. Version 4 numbers the nodes.
+fn number_nodes(table: &mut Table) -> Result<(), String> {
+    let nodes = table.get_mut("node").and_then(Value::as_array_mut);
+    for node in nodes.into_iter().flatten().filter_map(Value::as_table_mut) {
+        node.entry("number")
+            .or_insert_with(|| i64::from(FIRST_NUMBER).into());
+    }
     Ok(())
 }

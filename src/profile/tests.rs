@@ -26,8 +26,8 @@ fn a_newer_file_is_told_from_a_damaged_one() {
         ("version = 1\nname = \"../dev\"\n", "damaged"),
         ("version = \"1\"\n", "damaged"),
         (
-            "version = 4\n",
-            "newer kubby (file version 4; this one knows up to 3)",
+            "version = 6\n",
+            "newer kubby (file version 6; this one knows up to 5)",
         ),
         ("version = ", "damaged"),
         ("\0\0", "damaged"),
@@ -40,7 +40,7 @@ fn a_newer_file_is_told_from_a_damaged_one() {
 }
 
 /// Files as earlier versions of kubby wrote them: each form of a version, with what it added.
-const EARLIER: [(u32, &str, &str); 7] = [
+const EARLIER: [(u32, &str, &str); 9] = [
     (1, "first", include_str!("golden/v1-first.toml")),
     (1, "forwards", include_str!("golden/v1-with-forwards.toml")),
     (1, "addons", include_str!("golden/v1-with-addons.toml")),
@@ -48,6 +48,8 @@ const EARLIER: [(u32, &str, &str); 7] = [
     (1, "disk", include_str!("golden/v1-with-disk.toml")),
     (2, "whole", include_str!("golden/v2-whole.toml")),
     (2, "least", include_str!("golden/v2-least.toml")),
+    (3, "whole", include_str!("golden/v3-whole.toml")),
+    (4, "workers", include_str!("golden/v4-workers.toml")),
 ];
 
 fn folder_with(tmp: &tempfile::TempDir, text: &str) -> ProfileDir {
@@ -64,18 +66,18 @@ fn files_of_earlier_kubbys_are_read() {
         let dir = folder_with(&tmp, text);
         let profile = Profile::load(&dir).unwrap().unwrap();
         assert_eq!(profile.version, FILE_VERSION, "{form}");
-        assert_eq!(profile.nodes.len(), 1);
+        assert_eq!(profile.nodes.len(), 1 + usize::from(form == "workers"));
         let node = profile.first();
         assert_eq!(
             (node.name.as_str(), node.role),
             ("kubby", Role::ControlPlane)
         );
         assert_eq!(node.uuid, "a00d7d26-c236-4246-a45c-5501537002d4");
-        assert_eq!((node.ports.ssh, node.ports.api), (39307, 34395));
+        assert_eq!((node.ports.ssh, node.ports.api), (39307, Some(34395)));
         let disk = match form {
             "first" => "kubby.disk.qcow2",
             "least" => "kubby.disk-601c721f2765.qcow2",
-            "disk" | "whole" => "kubby-dev.disk-601c721f2765.qcow2",
+            "disk" | "whole" | "workers" => "kubby-dev.disk-601c721f2765.qcow2",
             _ => "kubby-dev.disk.qcow2",
         };
         assert_eq!(node.disk, disk, "{form}");
@@ -107,7 +109,7 @@ fn files_of_earlier_kubbys_are_read() {
             _ => &["dns", "storage"],
         };
         assert_eq!(profile.spec.addons, addons, "{form}");
-        let whole = form == "whole";
+        let whole = ["whole", "workers"].contains(&form);
         assert_eq!(profile.forwards.is_empty(), !whole && form != "forwards");
         assert_eq!(
             node.machine.kernel_args.is_empty(),

@@ -1,10 +1,10 @@
 //! Brings the node to what the plan wants: compares, pushes what differs, starts the units.
 
 use super::runtime;
-use super::unit::{FIRST_TARGET, TARGET};
-use super::wanted::{COMPONENTS_DIR, Tidy, Wanted};
+use super::unit::{FIRST_TARGET, TARGET, UNITS};
+use super::wanted::{COMPONENTS_DIR, Wanted};
 use crate::error::{Error, Result};
-use crate::remote::{self, Remote};
+use crate::remote::Remote;
 use crate::trace;
 
 /// The changes that [`apply`] made.
@@ -48,13 +48,19 @@ pub(crate) fn apply(remote: &mut dyn Remote, wanted: &Wanted) -> Result<Applied>
     let units: Vec<&str> = wanted.units.iter().map(|u| u.name.as_str()).collect();
     let actions = wanted.actions.iter();
     let due = actions.filter(|a| paths.iter().any(|p| p == a.path));
-    let mut before: Vec<String> = due.map(|a| a.command.to_owned()).collect();
-    before.extend(wanted.tidy.iter().map(|t| tidy(t, wanted)));
+    let mut before: Vec<String> = Vec::new();
+    for action in due {
+        // Several files may need the same command.
+        if !before.iter().any(|command| command == action.command) {
+            before.push(action.command.to_owned());
+        }
+    }
+    before.extend(wanted.tidy.iter().map(|tidy| tidy.script(wanted)));
     let restarted = start(
         remote,
         &affected,
         &units,
-        paths.is_empty(),
+        !paths.iter().any(|path| path.starts_with(UNITS)),
         &before.join("\n"),
     )?;
     Ok(Applied {
@@ -80,6 +86,23 @@ fn mount(remote: &mut dyn Remote) -> Result<()> {
     remote
         .run(&script)?
         .require("mounting the component volume")
+        .map(drop)
+}
+
+/// Lets the kernel of a worker read the programs that it starts as it joins a cluster.
+///
+/// # Errors
+/// [`Kind::NodeUnreachable`](crate::error::Kind::NodeUnreachable) when SSH fails, [`Kind::Unhealthy`](crate::error::Kind::Unhealthy) when they cannot be read.
+pub(crate) fn read_programs(remote: &mut dyn Remote) -> Result<()> {
+    let programs = ["kubelet", "kube-proxy"].map(super::wanted::binary);
+    let script = format!(
+        "cat {} {} >/dev/null",
+        programs.join(" "),
+        super::balancer::PROGRAM
+    );
+    remote
+        .run(&script)?
+        .require("reading the programs")
         .map(drop)
 }
 
@@ -110,34 +133,17 @@ pub(crate) fn settled(remote: &mut dyn Remote, restarted: &[String]) -> Result<b
     Ok(!restarted.iter().any(|unit| jobs.contains(unit.as_str())))
 }
 
-/// Removes files that an earlier plan has left, by the shell's own means: nothing is run for it.
-fn tidy(tidy: &Tidy, wanted: &Wanted) -> String {
-    let keep: Vec<String> = wanted
-        .files
-        .iter()
-        .map(|f| remote::quote(&f.path))
-        .collect();
-    format!(
-        "for file in {}; do\n[ -f \"$file\" ] || continue\n\
-         IFS= read -r line < \"$file\" || continue\n[ \"$line\" = {} ] || continue\n\
-         case \"$file\" in {}) ;; *) rm -f -- \"$file\" ;; esac\ndone",
-        tidy.pattern,
-        remote::quote(tidy.mark),
-        keep.join("|"),
-    )
-}
-
 /// Starts the units; of those in `affected`, the ones that run are restarted.
 fn start(
     remote: &mut dyn Remote,
     affected: &[String],
     units: &[&str],
-    unchanged: bool,
+    units_unchanged: bool,
     before: &str,
 ) -> Result<Vec<String>> {
     // systemd finds new unit files by itself; reading changed ones again costs a second under
     // emulation, so it is done only when systemd says that it is needed.
-    let enable = if unchanged {
+    let enable = if units_unchanged {
         format!(
             "systemctl is-enabled --quiet {TARGET} || systemctl enable --quiet --no-reload {TARGET}"
         )
@@ -281,38 +287,6 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_plan_has_left_goes() {
-        let dir = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| {
-            let path = dir.path().join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(&path, text).unwrap();
-            path
-        };
-        let kept = write("a b/hosts.toml", "# ours\nserver\n");
-        let stale = write("c/hosts.toml", "# ours\nserver\n");
-        let foreign = write("d/hosts.toml", "server\n");
-        let wanted = Wanted {
-            files: vec![NodeFile::new(kept.display().to_string(), 0o644, "x")],
-            ..Wanted::default()
-        };
-        let pattern = format!("{}/*/*", dir.path().display()).leak();
-        let script = tidy(
-            &Tidy {
-                pattern,
-                mark: "# ours",
-            },
-            &wanted,
-        );
-        let status = std::process::Command::new("sh")
-            .args(["-euc", &script])
-            .status()
-            .unwrap();
-        assert!(status.success());
-        assert!(kept.exists() && foreign.exists() && !stale.exists());
-    }
-
-    #[test]
     fn an_optional_file_without_content_need_not_be_there() {
         let mut node = Node::default();
         let mut wanted = wanted();
@@ -330,17 +304,15 @@ mod tests {
 
     #[test]
     fn an_action_is_for_its_file() {
-        let action = |path| crate::provision::wanted::Action {
-            path,
-            command: "reload it",
-        };
+        let action = |path| crate::provision::wanted::Action::new(path, "reload it");
         for (path, done) in [("/etc/a", true), ("/etc/other", false)] {
             let mut node = Node::default();
             let mut wanted = wanted();
-            wanted.actions.push(action(path));
+            wanted.actions.extend([action(path), action(path)]);
             apply(&mut node, &wanted).unwrap();
             let script = node.commands.join("\n");
             assert_eq!(script.contains("\nreload it\n"), done, "{script}");
+            assert_eq!(script.matches("reload it").count(), usize::from(done));
         }
     }
 

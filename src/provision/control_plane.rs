@@ -7,7 +7,7 @@ use super::wanted::{
     self, Inputs, KUBERNETES_DIR, Wanted, binary, cert_option, certificate_path, key_option,
     key_pair, key_path, public, secret,
 };
-use super::{etcd, runtime};
+use super::{etcd, links, runtime};
 use crate::network::API_PORT;
 use crate::pki::{CertName, Pki};
 use crate::remote::NodeFile;
@@ -101,8 +101,14 @@ fn api_server(inputs: &Inputs<'_>) -> Wanted {
         .line("Environment", "GOGC=400 GOMEMLIMIT=768MiB")
         .early()
         .unhurried()
+        .after(&[links::UNIT])
         // Not after etcd: it asks for etcd only seconds after it has begun, and then waits for it.
         .requires(&[runtime::MOUNT]);
+    // In vain before its etcd has a vote.
+    let unit = match inputs.is_first() {
+        true => unit,
+        false => unit.only_with(etcd::VOTER),
+    };
     let mut wanted = Wanted::unit(files, unit);
     // Not among what a restart follows: the API server looks at this file by itself.
     wanted.files.push(client_authorities(pki));
@@ -146,6 +152,12 @@ fn api_server_command(inputs: &Inputs<'_>, authentication: &str) -> Vec<String> 
     ]
 }
 
+/// Returns the option that lets replicas choose a leader. One alone has no others to agree with, and would wait
+/// for its old lease after a restart.
+fn leader_election(inputs: &Inputs<'_>) -> String {
+    format!("--leader-elect={}", inputs.has_several())
+}
+
 fn controller_manager(inputs: &Inputs<'_>) -> Wanted {
     let pki = inputs.pki;
     let kubeconfig = format!("{KUBERNETES_DIR}/controller-manager.conf");
@@ -158,7 +170,8 @@ fn controller_manager(inputs: &Inputs<'_>) -> Wanted {
     files.extend(key_pair(pki, CertName::ControllerManagerServing));
     let mut command = vec![
         binary("kube-controller-manager"),
-        "--allocate-node-cidrs=true".into(),
+        // kubby says which pods' addresses each node has, since it also makes the routes.
+        "--allocate-node-cidrs=false".into(),
         format!("--authentication-kubeconfig={kubeconfig}"),
         format!("--authorization-kubeconfig={kubeconfig}"),
         "--bind-address=127.0.0.1".into(),
@@ -173,8 +186,7 @@ fn controller_manager(inputs: &Inputs<'_>) -> Wanted {
         "--kube-api-burst=300".into(),
         "--kube-api-qps=200".into(),
         format!("--kubeconfig={kubeconfig}"),
-        // One replica: no others to agree with, and no wait for an old lease after a restart.
-        "--leader-elect=false".into(),
+        leader_election(inputs),
         cert_option("requestheader-client-ca-file", CertName::FrontProxyCa),
         cert_option("root-ca-file", CertName::Ca),
         format!(
@@ -211,7 +223,7 @@ fn scheduler(inputs: &Inputs<'_>) -> Wanted {
         format!("--authorization-kubeconfig={kubeconfig}"),
         "--bind-address=127.0.0.1".into(),
         format!("--kubeconfig={kubeconfig}"),
-        "--leader-elect=false".into(),
+        leader_election(inputs),
     ];
     command.extend(serving(CertName::SchedulerServing));
     let unit = Unit::service("kube-scheduler", "Kubernetes scheduler", &command)

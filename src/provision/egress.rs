@@ -1,9 +1,10 @@
 //! The node's way to the world: registries, proxies, private authorities and name servers, as
 //! the host has them. Where nothing is set, nothing is written and nothing runs.
 
+use super::line::FIREWALL_RELOAD;
 use super::wanted::{Action, Inputs, Tidy, Wanted, public, secret};
 use crate::egress::{Dns, Egress};
-use crate::network::{HOST_IN_NODE, Network, NodeNetwork};
+use crate::network::{HOST_IN_NODE, Network};
 
 /// The environment of containerd; only root reads it, since a proxy's URL may hold a password.
 pub(super) const CONTAINERD_ENVIRONMENT: &str = "/etc/kubby/containerd.env";
@@ -30,7 +31,7 @@ pub(super) fn wanted(inputs: &Inputs<'_>) -> Wanted {
     let mut files = vec![
         secret(
             CONTAINERD_ENVIRONMENT,
-            containerd_environment(egress, inputs.network, inputs.node),
+            containerd_environment(egress, inputs.network),
         ),
         public(AUTHORITIES, egress.certificates.concat()),
         public(FIREWALL, firewall(egress)),
@@ -50,14 +51,8 @@ pub(super) fn wanted(inputs: &Inputs<'_>) -> Wanted {
         files,
         optional: vec![CONTAINERD_ENVIRONMENT, AUTHORITIES, FIREWALL, NETWORK],
         actions: vec![
-            Action {
-                path: FIREWALL,
-                command: "systemctl reload-or-restart nftables.service",
-            },
-            Action {
-                path: NETWORK,
-                command: "networkctl reload",
-            },
+            Action::new(FIREWALL, FIREWALL_RELOAD),
+            Action::new(NETWORK, "networkctl reload"),
         ],
         tidy: vec![Tidy {
             pattern: "/etc/containerd/certs.d/*/*",
@@ -68,8 +63,8 @@ pub(super) fn wanted(inputs: &Inputs<'_>) -> Wanted {
 }
 
 /// Returns lines for systemd's `EnvironmentFile=`. The values hold no quotes and no backslashes.
-fn containerd_environment(egress: &Egress, network: &Network, node: &NodeNetwork) -> String {
-    let mut lines = egress.proxy.environment(network, node);
+fn containerd_environment(egress: &Egress, network: &Network) -> String {
+    let mut lines = egress.proxy.environment(network);
     if !egress.certificates.is_empty() {
         // Read in addition to the one bundle that Go finds by itself.
         lines.push(format!("SSL_CERT_DIR={AUTHORITIES_DIR}"));
@@ -151,7 +146,7 @@ mod tests {
 
     fn environment(egress: &Egress) -> String {
         let network = Network::default();
-        containerd_environment(egress, &network, &network.first_node())
+        containerd_environment(egress, &network)
     }
 
     #[test]

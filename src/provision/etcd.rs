@@ -1,12 +1,15 @@
 //! etcd: a socket that only root reaches, TLS on both sides of its ports, loopback only, every
 //! acknowledged write on disk.
 
+use super::line::FIREWALL_RELOAD;
+use super::links;
 use super::runtime;
 use super::unit::Unit;
 use super::wanted::{
-    Inputs, Wanted, binary, cert_option, certificate_path, key_option, key_pair, public, script,
+    Action, Inputs, Wanted, binary, cert_option, certificate_path, key_option, key_pair, public,
+    script,
 };
-use crate::network::{ETCD_CLIENT_URL, ETCD_PEER_URL};
+use crate::network::{ETCD_CLIENT_URL, ETCD_PEER_PORT, ETCD_PEER_URL};
 use crate::pki::CertName;
 
 /// The socket at which kube-apiserver reaches etcd: in a folder of root's with mode 0700, so the
@@ -15,7 +18,16 @@ use crate::pki::CertName;
 pub(super) const SOCKET_URL: &str = "unix:///run/etcd/etcd.sock";
 
 /// Its data in the node.
-const DATA: &str = "/var/lib/etcd";
+pub(super) const DATA: &str = "/var/lib/etcd";
+
+/// The members that a new etcd joins, as its environment.
+pub(super) const MEMBERS: &str = "/etc/kubby/etcd.env";
+
+/// The sign that an etcd that joined others has its vote.
+pub(super) const VOTER: &str = "/etc/kubby/etcd-voter";
+
+/// The rules in front of the port of members; `nftables.conf` includes it.
+const FIREWALL: &str = "/etc/kubby/nftables.d/etcd.nft";
 
 const SEED_SCRIPT: &str = "/usr/local/lib/kubby/seed-etcd";
 
@@ -27,11 +39,60 @@ pub(super) fn wanted(inputs: &Inputs<'_>) -> Wanted {
     )];
     files.extend(key_pair(pki, CertName::EtcdServer));
     files.extend(key_pair(pki, CertName::EtcdPeer));
+    let unit = Unit::service("etcd", "etcd, the store of Kubernetes", &command(inputs))
+        .line("Type", "notify")
+        .line("TimeoutStartSec", "300")
+        .line("StateDirectory", "etcd")
+        .line("StateDirectoryMode", "0700")
+        .line("RuntimeDirectory", "etcd")
+        .line("RuntimeDirectoryMode", "0700")
+        .line("OOMScoreAdjust", "-997")
+        .unhurried()
+        .requires(&[runtime::MOUNT])
+        .early();
+    let unit = match inputs.is_first() {
+        true => {
+            let unit = unit.line("ExecStartPre", format!("-{SEED_SCRIPT}"));
+            match inputs.has_several() {
+                true => unit.after(&[links::UNIT]),
+                false => unit,
+            }
+        }
+        // Without the others it would begin a cluster of its own.
+        false => unit
+            .line("EnvironmentFile", MEMBERS)
+            .only_with(MEMBERS)
+            .after(&[links::UNIT]),
+    };
+    let mut wanted = Wanted::unit(files, unit);
+    wanted.files.push(public(FIREWALL, firewall(inputs)));
+    wanted.optional.push(FIREWALL);
+    wanted.actions.push(Action::new(FIREWALL, FIREWALL_RELOAD));
+    // What a person names to etcdctl.
+    wanted
+        .files
+        .extend(key_pair(pki, CertName::ApiserverEtcdClient));
+    if !inputs.is_first() {
+        return wanted;
+    }
+    // Gives an etcd that has never run what the component volume has for it: the objects that each
+    // API server makes for itself, which costs an emulated one ten seconds. Data that is there is
+    // left alone; a failure costs no more than those seconds.
+    wanted
+        .files
+        .push(script(SEED_SCRIPT, include_str!("files/seed-etcd")));
+    wanted
+}
+
+fn command(inputs: &Inputs<'_>) -> Vec<String> {
     let mut command = vec![binary("etcd")];
-    command.extend(inputs.node.etcd_member(DATA));
+    match inputs.is_first() {
+        true => command.extend(inputs.node.etcd_member(DATA)),
+        false => command.extend(inputs.node.joining_etcd_member(DATA)),
+    }
+    command.extend(peers(inputs));
     command.extend([
         format!("--listen-client-urls={SOCKET_URL},{ETCD_CLIENT_URL}"),
-        format!("--listen-peer-urls={ETCD_PEER_URL}"),
         cert_option("cert-file", CertName::EtcdServer),
         key_option("key-file", CertName::EtcdServer),
         "--client-cert-auth=true".into(),
@@ -47,30 +108,35 @@ pub(super) fn wanted(inputs: &Inputs<'_>) -> Wanted {
         "--warning-apply-duration=2s".into(),
         "--warning-unary-request-duration=5s".into(),
     ]);
-    let unit = Unit::service("etcd", "etcd, the store of Kubernetes", &command)
-        .line("Type", "notify")
-        .line("TimeoutStartSec", "300")
-        .line("StateDirectory", "etcd")
-        .line("StateDirectoryMode", "0700")
-        .line("RuntimeDirectory", "etcd")
-        .line("RuntimeDirectoryMode", "0700")
-        .line("ExecStartPre", format!("-{SEED_SCRIPT}"))
-        .line("OOMScoreAdjust", "-997")
-        .unhurried()
-        .requires(&[runtime::MOUNT])
-        .early();
-    let mut wanted = Wanted::unit(files, unit);
-    // What a person names to etcdctl.
-    wanted
-        .files
-        .extend(key_pair(pki, CertName::ApiserverEtcdClient));
-    // Gives an etcd that has never run what the component volume has for it: the objects that each
-    // API server makes for itself, which costs an emulated one ten seconds. Data that is there is
-    // left alone; a failure costs no more than those seconds.
-    wanted
-        .files
-        .push(script(SEED_SCRIPT, include_str!("files/seed-etcd")));
-    wanted
+    command
+}
+
+/// Returns the options about other members. An emulated node may be late by more than the tenth of a second
+/// that is usual between signs of life.
+fn peers(inputs: &Inputs<'_>) -> Vec<String> {
+    if !inputs.has_several() {
+        return vec![format!("--listen-peer-urls={ETCD_PEER_URL}")];
+    }
+    let own = inputs.node.etcd_peer_url();
+    vec![
+        format!("--listen-peer-urls={ETCD_PEER_URL},{own}"),
+        "--heartbeat-interval=300".into(),
+        "--election-timeout=3000".into(),
+    ]
+}
+
+/// Lets only other control planes reach the port of members, besides the node itself: not pods.
+fn firewall(inputs: &Inputs<'_>) -> String {
+    if !inputs.has_several() {
+        return String::new();
+    }
+    let members = inputs.control_planes.iter().map(|node| node.ip.to_string());
+    let members = members.collect::<Vec<_>>().join(", ");
+    format!(
+        "# The members of etcd.\n\
+         add chain inet kubby etcd {{ type filter hook input priority filter; policy accept; }}\n\
+         add rule inet kubby etcd iifname != \"lo\" tcp dport {ETCD_PEER_PORT} ip saddr != {{ {members} }} drop\n"
+    )
 }
 
 #[cfg(test)]

@@ -5,23 +5,33 @@
 //! so that running it again repairs what is missing and touches nothing else.
 
 mod apply;
+mod balancer;
 mod control_plane;
 mod egress;
 mod etcd;
+mod line;
+mod links;
+mod members;
 mod node;
 mod runtime;
 mod unit;
 mod verify;
 mod wanted;
 
-pub(crate) use apply::{apply, settled, start_all};
+pub(crate) use apply::{apply, read_programs, settled, start_all};
 pub(crate) use control_plane::operator_files;
+pub(crate) use line::{Cut, Line, has_line_fault};
+pub(crate) use links::{are_links, peers_of};
+pub(crate) use members::{
+    Member, add_member, admission, forget_member_data, hand_over_lead, has_member_data, members,
+    members_file, move_member, promote_member, remove_member, serve,
+};
 pub(crate) use runtime::{
     BUILDKIT_SOCKET, CONTAINERD_SOCKET, NO_ARCHIVE, SEEDED_IMAGES, import_command,
 };
 pub(crate) use unit::Unit;
 pub(crate) use verify::{booted_at, crash_looping, journal_tail, processes, verify};
-pub(crate) use wanted::{COMPONENTS_DIR, Inputs, Wanted};
+pub(crate) use wanted::{COMPONENTS_DIR, Inputs, Links, Peer, Wanted};
 
 use sha2::{Digest, Sha256};
 
@@ -32,10 +42,15 @@ use crate::units::hex;
 /// Returns everything that is wanted in the node, in the order in which it is started.
 pub(crate) fn plan(inputs: &Inputs<'_>) -> Wanted {
     let mut all = egress::wanted(inputs);
+    all.add(links::wanted(inputs));
+    all.add(line::wanted());
     all.add(runtime::wanted(inputs));
-    if inputs.role == Role::ControlPlane {
-        all.add(etcd::wanted(inputs));
-        all.add(control_plane::wanted(inputs));
+    match inputs.role {
+        Role::ControlPlane => {
+            all.add(etcd::wanted(inputs));
+            all.add(control_plane::wanted(inputs));
+        }
+        Role::Worker => all.add(balancer::wanted(inputs)),
     }
     all.add(node::wanted(inputs));
     let targets = [unit::target(&all.units), unit::first_target(&all.units)];
@@ -45,7 +60,7 @@ pub(crate) fn plan(inputs: &Inputs<'_>) -> Wanted {
     all
 }
 
-/// Returns a digest of all that a plan says; one made with [`Pki::blank`](crate::pki::Pki::blank) leaves keys and
+/// Returns a digest of all that a plan says; one made with [`Pki::made_up`](crate::pki::Pki::made_up) leaves keys and
 /// certificates out.
 pub(crate) fn digest(wanted: &Wanted) -> String {
     let mut digest = Sha256::new();
@@ -57,6 +72,16 @@ pub(crate) fn digest(wanted: &Wanted) -> String {
         digest.update(file.mode.to_be_bytes());
     }
     hex(&digest.finalize())
+}
+
+/// Returns the part of a plan that another plan shares with it. What the plans of two nodes share
+/// shows nothing of either.
+pub(crate) fn common(one: Wanted, other: &Wanted) -> Wanted {
+    let shared = |file: &NodeFile| other.files.contains(file);
+    Wanted {
+        files: one.files.into_iter().filter(shared).collect(),
+        ..one
+    }
 }
 
 /// Returns the files that a new node may have before it is reached: all but those that need a
@@ -92,6 +117,8 @@ mod tests {
             network: &network,
             node: &network.first_node(),
             role,
+            links: &Links::default(),
+            control_planes: &[network.first_node()],
             pki,
             pause_image: "registry.k8s.io/pause:3.10.2",
             version: crate::assets::version::DEFAULT,
@@ -192,6 +219,51 @@ mod tests {
     #[test]
     fn the_plan_of_a_worker() {
         insta::assert_snapshot!(readable(&wanted(Role::Worker)));
+    }
+
+    #[test]
+    fn a_further_control_plane_waits_for_its_admission() {
+        let network = Network::default();
+        let all = [network.first_node(), network.node("control-plane-2", 2)];
+        let texts = |node: &crate::network::NodeNetwork| {
+            let plan = plan(&Inputs {
+                network: &network,
+                node,
+                role: Role::ControlPlane,
+                links: &Links::default(),
+                control_planes: &all,
+                pki: &Pki::made_up(""),
+                pause_image: "pause",
+                version: crate::assets::version::DEFAULT,
+                egress: &Egress::default(),
+            });
+            let text = |name: &str| {
+                let found = plan.files.iter().find(|file| file.path.ends_with(name));
+                found.map(|file| String::from_utf8_lossy(&file.content).into_owned())
+            };
+            [
+                "etcd.service",
+                "kube-apiserver.service",
+                "kube-scheduler.service",
+                "etcd.nft",
+                "seed-etcd",
+            ]
+            .map(|name| text(name).unwrap_or_default())
+        };
+        let [etcd, api, scheduler, firewall, seed] = texts(&all[1]);
+        let condition = "ConditionPathExists=/etc/kubby/etcd";
+        assert!(etcd.contains(&format!("{condition}.env\n")), "{etcd}");
+        assert!(api.contains(&format!("{condition}-voter\n")), "{api}");
+        assert!(etcd.contains("https://10.245.0.2:2380") && !etcd.contains("seed-etcd"));
+        assert!(scheduler.contains("--leader-elect=true"));
+        assert!(
+            firewall.contains("{ 10.245.0.1, 10.245.0.2 } drop"),
+            "{firewall}"
+        );
+        assert_eq!(seed, "");
+        let [etcd, api, _, _, seed] = texts(&all[0]);
+        assert!(!etcd.contains(condition) && !api.contains(condition));
+        assert!(etcd.contains("https://10.245.0.1:2380") && !seed.is_empty());
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use super::runtime;
 use super::unit::Unit;
 use super::wanted::{
     self, Inputs, KUBERNETES_DIR, Wanted, binary, certificate_path, key_pair, key_path, public,
 };
+use super::{balancer, links, runtime};
 use crate::assets::version::KubernetesVersion;
 use crate::network::Network;
 use crate::pki::CertName;
@@ -18,11 +18,11 @@ pub(super) fn wanted(inputs: &Inputs<'_>) -> Wanted {
     all
 }
 
-/// Returns the unit of the API server where the node has one.
+/// Returns the unit that has the API for the node's programs: the API server, or what leads to one.
 fn api_server(role: Role) -> &'static [&'static str] {
     match role {
         Role::ControlPlane => &["kube-apiserver.service"],
-        Role::Worker => &[],
+        Role::Worker => &[balancer::UNIT],
     }
 }
 
@@ -45,15 +45,19 @@ fn kubelet(inputs: &Inputs<'_>) -> Wanted {
     let command = vec![
         binary("kubelet"),
         format!("--config={config}"),
-        format!("--hostname-override={}", inputs.node.name),
+        "--hostname-override=${NODE_NAME}".to_owned(),
         format!("--kubeconfig={kubeconfig}"),
-        format!("--node-ip={}", inputs.node.ip),
+        "--node-ip=${NODE_IP}".to_owned(),
     ];
     let unit = Unit::service("kubelet", "Kubernetes node agent", &command)
+        .line("EnvironmentFile", links::NODE_ENVIRONMENT)
         .line("OOMScoreAdjust", "-999")
         .unhurried()
+        .only_with(&kubeconfig)
+        .reads([links::NODE_ENVIRONMENT])
         .requires(&[runtime::MOUNT])
-        .after(&["containerd.service"])
+        // No pod without the firewall.
+        .after(&["containerd.service", "nftables.service", links::UNIT])
         // A kubelet that does not reach the API server waits for seconds before it tries again.
         .after(api_server(inputs.role));
     Wanted::unit(files, unit)
@@ -99,11 +103,14 @@ fn kube_proxy(inputs: &Inputs<'_>) -> Wanted {
     let command = vec![
         binary("kube-proxy"),
         format!("--config={config}"),
-        format!("--hostname-override={}", inputs.node.name),
+        "--hostname-override=${NODE_NAME}".to_owned(),
     ];
     let unit = Unit::service("kube-proxy", "Kubernetes network proxy", &command)
+        .line("EnvironmentFile", links::NODE_ENVIRONMENT)
         .line("OOMScoreAdjust", "-998")
         .unhurried()
+        .only_with(&kubeconfig)
+        .reads([links::NODE_ENVIRONMENT])
         .requires(&[runtime::MOUNT])
         .after(api_server(inputs.role))
         .late();

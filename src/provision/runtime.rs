@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::egress;
+use super::links;
 use super::unit::Unit;
 use super::wanted::{COMPONENTS_DIR, Inputs, Wanted, binary, public, script};
 use crate::network::Cidr;
@@ -27,7 +28,6 @@ pub(crate) const BUILDKIT_SOCKET: &str = "/run/buildkit/buildkitd.sock";
 
 const CNI_CONFIG: &str = "/etc/cni/net.d/10-kubby.conflist";
 const CONTAINERD_CONFIG: &str = "/etc/containerd/config.toml";
-const MASQUERADE: &str = "/etc/cni/masquerade.nft";
 const CRICTL_CONFIG: &str = "/etc/crictl.yaml";
 const BUILDKIT_CONFIG: &str = "/etc/buildkit/buildkitd.toml";
 const IMPORT_SCRIPT: &str = "/usr/local/lib/kubby/import-images";
@@ -37,18 +37,10 @@ const SEED_SCRIPT: &str = "/usr/local/lib/kubby/seed-images";
 pub(crate) const SEEDED_IMAGES: &str = "/run/kubby-seeded-images";
 
 pub(super) fn wanted(inputs: &Inputs<'_>) -> Wanted {
-    let pods = inputs.node.pods;
+    let mtu = (!inputs.links.peers.is_empty()).then_some(links::MTU);
     Wanted {
         files: vec![
-            public(CNI_CONFIG, cni_config(pods)),
-            // Pods go out under the node's address, by one rule for all of them: the bridge plugin
-            // would have a chain for each pod and run iptables half a dozen times for it, which an
-            // emulated node takes a third of a second for. As there, not between pods and not to
-            // multicast groups.
-            public(
-                MASQUERADE,
-                include_str!("files/masquerade.nft").replace("@PODS@", &pods.to_string()),
-            ),
+            public(CNI_CONFIG, cni_config(inputs.node.pods, mtu)),
             public(
                 CONTAINERD_CONFIG,
                 include_str!("files/containerd.toml").replace("@PAUSE_IMAGE@", inputs.pause_image),
@@ -104,7 +96,6 @@ fn containerd() -> Unit {
     .line("ExecStartPre", "-/sbin/modprobe overlay")
     .line("ExecStartPre", format!("-{SEED_SCRIPT}"))
     .line("ExecStartPre", FORGET_NETWORKS)
-    .line("ExecStartPre", format!("/usr/sbin/nft -f {MASQUERADE}"))
     // Containers outlive a restart of containerd, as their shims do.
     .line("KillMode", "process")
     .line("Delegate", "yes")
@@ -116,7 +107,6 @@ fn containerd() -> Unit {
     )
     .reads([
         CONTAINERD_CONFIG,
-        MASQUERADE,
         egress::CONTAINERD_ENVIRONMENT,
         egress::AUTHORITIES,
     ])
@@ -194,8 +184,9 @@ const FORGET_NETWORKS: &str =
     "-/bin/sh -c 'mkdir /run/kubby-networks 2>/dev/null && rm -rf /var/lib/cni/results'";
 
 /// Returns the CNI configuration (cniVersion at most 1.0.0 for Debian's containerd 1.7).
-fn cni_config(pods: Cidr) -> String {
-    let config = json!({
+/// `mtu` is the largest packet that reaches other nodes, if there are any.
+fn cni_config(pods: Cidr, mtu: Option<u16>) -> String {
+    let mut config = json!({
         "cniVersion": "1.0.0",
         "name": "kubby",
         "plugins": [
@@ -215,6 +206,9 @@ fn cni_config(pods: Cidr) -> String {
             {"type": "portmap", "capabilities": {"portMappings": true}},
         ],
     });
+    if let Some(mtu) = mtu {
+        config["plugins"][0]["mtu"] = json!(mtu);
+    }
     format!("{config:#}\n")
 }
 

@@ -10,6 +10,9 @@ pub(crate) const TARGET: &str = "kubby.target";
 /// itself as soon as its seed has brought it.
 pub(crate) const FIRST_TARGET: &str = "kubby-first.target";
 
+/// The folder of units' files in the node.
+pub(super) const UNITS: &str = "/etc/systemd/system/";
+
 /// The delay that timers may have, see [`Unit::unhurried`]. Kubernetes has hundreds of them that
 /// look for work every tenth of a second or so, and none that counts milliseconds.
 const TIMER_SLACK: &str = "50ms";
@@ -38,6 +41,8 @@ pub(crate) struct Unit {
     pub early: bool,
     /// It is not started with the node, but by the command that needs it.
     pub on_demand: bool,
+    /// A file without which it is left alone: a machine that belongs to no cluster yet lacks it.
+    pub condition: Option<String>,
 }
 
 impl Unit {
@@ -109,6 +114,12 @@ impl Unit {
         self
     }
 
+    /// Lets it be while this file is not there, see [`Unit::condition`].
+    pub(crate) fn only_with(mut self, path: &str) -> Self {
+        self.condition = Some(path.to_owned());
+        self
+    }
+
     /// Restarts it when one of these files changes.
     pub(crate) fn reads<I: IntoIterator<Item = S>, S: Into<String>>(mut self, paths: I) -> Self {
         self.reads.extend(paths.into_iter().map(Into::into));
@@ -117,7 +128,7 @@ impl Unit {
 
     /// Returns the path of the unit's file in the node.
     pub(crate) fn path(&self) -> String {
-        format!("/etc/systemd/system/{}", self.name)
+        format!("{UNITS}{}", self.name)
     }
 
     /// Returns the unit's file.
@@ -134,6 +145,9 @@ impl Unit {
             if !units.is_empty() {
                 let _ = writeln!(text, "{key}={}", units.join(" "));
             }
+        }
+        if let Some(path) = &self.condition {
+            let _ = writeln!(text, "ConditionPathExists={path}");
         }
         if self.section == "Unit" {
             for (key, value) in &self.lines {
@@ -195,8 +209,9 @@ fn target_of(name: &str, description: &str, units: &[Unit], wants: fn(&Unit) -> 
 /// Quotes an argument for `ExecStart=` (systemd.service(5), "Command lines").
 fn quote(arg: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '*'..=':' | '=' | '@' | '_');
-    // `%` and `$` are specifiers and variables to systemd.
+    // `%` and `$` are specifiers and variables to systemd; of these, the node's own are meant.
     let arg = arg.replace('%', "%%").replace('$', "$$");
+    let arg = arg.replace("$${NODE_", "${NODE_");
     if !arg.is_empty() && arg.chars().all(|c| plain(c) || c == '%' || c == '$') {
         return arg;
     }

@@ -6,13 +6,33 @@ use crate::egress::Egress;
 use crate::kubeconfig::{self, ComponentConfig};
 use crate::network::{API_URL, Network, NodeNetwork};
 use crate::pki::{CertName, Pki};
-use crate::remote::NodeFile;
+use crate::remote::{NodeFile, quote};
 use crate::role::Role;
 
 /// The folder in the node where the component volume is mounted.
 pub(crate) const COMPONENTS_DIR: &str = "/opt/kubby";
 /// Kubernetes' configuration in the node.
 pub(crate) const KUBERNETES_DIR: &str = "/etc/kubernetes";
+/// Another node, as this one reaches it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// Its name and addresses.
+    pub node: NodeNetwork,
+    /// Its public key, Base64.
+    pub public_key: String,
+    /// The UDP port on the host's 127.0.0.1 that leads to it.
+    pub port: u16,
+}
+
+/// The links of one node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Links {
+    /// The node's private key, Base64; empty for the only node of a cluster.
+    pub private_key: String,
+    /// The other nodes.
+    pub peers: Vec<Peer>,
+}
+
 /// The inputs of a plan.
 pub(crate) struct Inputs<'a> {
     /// The network of the cluster.
@@ -21,6 +41,10 @@ pub(crate) struct Inputs<'a> {
     pub node: &'a NodeNetwork,
     /// The node's part in the cluster.
     pub role: Role,
+    /// The links to the other nodes.
+    pub links: &'a Links,
+    /// The control planes of the cluster, this node included if it is one.
+    pub control_planes: &'a [NodeNetwork],
     /// Keys and certificates of the cluster.
     pub pki: &'a Pki,
     /// The sandbox image, as the component volume has it.
@@ -29,6 +53,18 @@ pub(crate) struct Inputs<'a> {
     pub version: KubernetesVersion,
     /// The node's registries, proxies, authorities and name servers.
     pub egress: &'a Egress,
+}
+
+impl Inputs<'_> {
+    /// Returns whether the node is the cluster's first, whose etcd begins the cluster.
+    pub(super) fn is_first(&self) -> bool {
+        self.control_planes.first() == Some(self.node)
+    }
+
+    /// Returns whether there are several control planes, which choose the one that leads.
+    pub(super) fn has_several(&self) -> bool {
+        self.control_planes.len() > 1
+    }
 }
 
 /// The files and units that a concern wants in the node.
@@ -55,6 +91,13 @@ pub(crate) struct Action {
     pub command: &'static str,
 }
 
+impl Action {
+    /// Returns the command for when the file at `path` has changed.
+    pub(super) const fn new(path: &'static str, command: &'static str) -> Self {
+        Action { path, command }
+    }
+}
+
 /// Files whose names depend on what they are about, so that the plan cannot name those of an
 /// earlier plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +106,23 @@ pub(crate) struct Tidy {
     pub pattern: &'static str,
     /// Their first line; a file without it is not kubby's.
     pub mark: &'static str,
+}
+
+impl Tidy {
+    /// Returns the script that removes files that an earlier plan has left, by the shell's own means: nothing is
+    /// run for it.
+    pub(super) fn script(&self, wanted: &Wanted) -> String {
+        let files = wanted.files.iter();
+        let keep: Vec<String> = files.map(|file| quote(&file.path)).collect();
+        format!(
+            "for file in {}; do\n[ -f \"$file\" ] || continue\n\
+             IFS= read -r line < \"$file\" || continue\n[ \"$line\" = {} ] || continue\n\
+             case \"$file\" in {}) ;; *) rm -f -- \"$file\" ;; esac\ndone",
+            self.pattern,
+            quote(self.mark),
+            keep.join("|"),
+        )
+    }
 }
 
 impl Wanted {
@@ -143,4 +203,38 @@ pub(super) fn kubeconfig(path: &str, pki: &Pki, name: CertName) -> NodeFile {
 
 pub(super) fn binary(name: &str) -> String {
     format!("{COMPONENTS_DIR}/bin/{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_earlier_plan_has_left_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let kept = write("a b/hosts.toml", "# ours\nserver\n");
+        let stale = write("c/hosts.toml", "# ours\nserver\n");
+        let foreign = write("d/hosts.toml", "server\n");
+        let wanted = Wanted {
+            files: vec![NodeFile::new(kept.display().to_string(), 0o644, "x")],
+            ..Wanted::default()
+        };
+        let pattern = format!("{}/*/*", dir.path().display()).leak();
+        let tidy = Tidy {
+            pattern,
+            mark: "# ours",
+        };
+        let status = std::process::Command::new("sh")
+            .args(["-euc", &tidy.script(&wanted)])
+            .status()
+            .unwrap();
+        assert!(status.success());
+        assert!(kept.exists() && foreign.exists() && !stale.exists());
+    }
 }

@@ -109,7 +109,7 @@ impl fmt::Debug for Output {
 }
 
 /// A node that runs commands and takes files.
-pub trait Remote {
+pub trait Remote: Send {
     /// Runs a shell command with `stdin` as its standard input, to its end.
     ///
     /// A status other than 0 is not an error here, see [`Output::require`]. `limit` bounds the

@@ -10,7 +10,7 @@ use super::world::World;
 use crate::addon;
 use crate::api::{Answer, Request, Transport};
 use crate::error::{Error, Result};
-use crate::network::{API_PORT, NODE_NAME};
+use crate::network::API_PORT;
 
 /// The way to a node's API through a port of the host.
 pub(super) struct Api {
@@ -65,6 +65,9 @@ fn answer(status: u16, value: &Value) -> Answer {
 
 fn respond(content: &mut Content, request: &Request<'_>) -> Answer {
     let (path, _) = request.path.split_once('?').unwrap_or((request.path, ""));
+    if is_node(path) && request.method.as_str() != "GET" {
+        return answer(200, &json!({}));
+    }
     match request.method.as_str() {
         "GET" => get(content, path),
         "DELETE" => match Arc::make_mut(&mut content.objects).remove(path) {
@@ -74,13 +77,16 @@ fn respond(content: &mut Content, request: &Request<'_>) -> Answer {
         _ => {
             let (_, body) = request.body.as_ref().unwrap();
             let object: Value = serde_json::from_str(body).unwrap();
-            if path == format!("/api/v1/nodes/{NODE_NAME}") {
-                return answer(200, &object);
-            }
             Arc::make_mut(&mut content.objects).insert(path.to_owned(), object);
             answer(200, &json!({}))
         }
     }
+}
+
+/// Returns whether a path is that of a Node object: all that are asked for are there.
+fn is_node(path: &str) -> bool {
+    let name = path.strip_prefix("/api/v1/nodes/");
+    name.is_some_and(|name| !name.contains('/'))
 }
 
 fn get(content: &Content, path: &str) -> Answer {
@@ -93,7 +99,7 @@ fn get(content: &Content, path: &str) -> Answer {
         });
         return answer(200, &object);
     }
-    if path == format!("/api/v1/nodes/{NODE_NAME}") {
+    if is_node(path) {
         return answer(
             200,
             &json!({
@@ -105,13 +111,14 @@ fn get(content: &Content, path: &str) -> Answer {
             }),
         );
     }
-    if path == format!("/api/v1/nodes/{NODE_NAME}/proxy/healthz") {
+    if path.starts_with("/api/v1/nodes/") && path.ends_with("/proxy/healthz") {
         return Answer {
             status: 200,
             body: "ok".into(),
         };
     }
-    if path.ends_with("/pods") || path.ends_with("/services") {
+    let lists = ["/pods", "/services", "/persistentvolumes"];
+    if lists.iter().any(|list| path.ends_with(list)) {
         return answer(200, &json!({"items": []}));
     }
     let is_there = [

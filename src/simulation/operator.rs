@@ -15,6 +15,7 @@ use crate::assets::node_image::NodeImage;
 use crate::cluster::env::{AssetRequest, Backend, Env};
 use crate::cluster::spec::{ClusterArgs, StartOptions};
 use crate::egress::HostFacts;
+use crate::endpoint::Endpoint;
 use crate::error::Result;
 use crate::hypervisor::{AccelFacts, HostInfo, Hypervisor, KvmDevice};
 use crate::pki::{Pki, PkiSpec};
@@ -150,6 +151,14 @@ impl Backend for Terminal {
 
     fn host_facts(&self) -> HostFacts {
         HostFacts::default()
+    }
+
+    fn can_have_endpoints(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn ensure_endpoint(&self, _: &Endpoint, _: &str) -> Result<bool> {
+        Ok(false)
     }
 
     fn api(&self, port: u16, ca: &str, certificate: &str, _key: &str) -> Result<ApiClient> {

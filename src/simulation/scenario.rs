@@ -4,17 +4,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::disk::ram_disk;
 use super::invariants::{self, OWN_KUBECONFIG, STRANGER};
 use super::keys;
 use super::operator::{Operator, options};
 use super::world::{Domain, Pool, World};
+use crate::cluster::Cluster;
+use crate::cluster::counts::WORKER;
 use crate::cluster::env::Env;
+use crate::cluster::operations::nodes::Deletion;
 use crate::cluster::operations::throwaway::Throwaway;
-use crate::cluster::operations::{certs, delete, pause, stop, throwaway};
+use crate::cluster::operations::{certs, delete, nodes, pause, stop, throwaway};
 use crate::cluster::saved::fork::fork;
 use crate::cluster::saved::{snapshots, suspend, templates};
+use crate::cluster::spec::ClusterArgs;
 use crate::cluster::start;
 use crate::doctor;
 use crate::error::Result;
@@ -52,6 +57,9 @@ pub(super) enum Command {
     },
     Sweep,
     Repair,
+    AddNode,
+    /// Deletes the last node.
+    DeleteNode,
     Delete,
 }
 
@@ -88,6 +96,17 @@ impl Command {
             }
             Command::Sweep => throwaway::sweep(env).map(drop),
             Command::Repair => doctor::repair_home(env).map(drop),
+            Command::AddNode => nodes::add(env, name, WORKER, ClusterArgs::default()).map(drop),
+            Command::DeleteNode => {
+                let node = Cluster::open(env.store, name)?.profile.nodes.pop();
+                let node = node.map(|node| node.name).unwrap_or_default();
+                let asked = Deletion {
+                    force: true,
+                    delete_data: false,
+                    limit: Duration::from_secs(1),
+                };
+                nodes::delete(env, name, &node, &asked)
+            }
             Command::Delete => {
                 if throwaway::sweep(env)?.contains(name) {
                     return Ok(());
@@ -286,7 +305,7 @@ impl Scenario {
             libvirt.find(&domain).unwrap().map(|domain| domain.state)
         });
         match command {
-            Command::Start { .. } | Command::Resume => {
+            Command::Start { .. } | Command::Resume | Command::AddNode | Command::DeleteNode => {
                 assert_eq!(state, Some(State::Running));
                 self.check_started(at, name);
             }
@@ -301,7 +320,10 @@ impl Scenario {
             _ => {}
         }
         let home = &self.homes[at];
-        if matches!(command, Command::Start { .. } | Command::Fork { .. }) {
+        if matches!(
+            command,
+            Command::Start { .. } | Command::Fork { .. } | Command::AddNode
+        ) {
             invariants::check_ports(&home.operator);
         }
         if !home.dirty && command.changes_volumes() {

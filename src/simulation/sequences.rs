@@ -55,7 +55,7 @@ fn profile(random: &mut Random, home: usize) -> ProfileName {
 
 fn command(random: &mut Random, home: usize) -> Command {
     let snapshot = |random: &mut Random| random.of(&["s1", "s2"]).parse().unwrap();
-    match random.below(34) {
+    match random.below(38) {
         0..=9 => Command::Start {
             addons: random.one_in(40),
             boot: !random.one_in(3),
@@ -82,6 +82,8 @@ fn command(random: &mut Random, home: usize) -> Command {
         },
         30 => Command::Sweep,
         31 => Command::Repair,
+        32..=34 => Command::AddNode,
+        35 => Command::DeleteNode,
         _ => Command::Delete,
     }
 }

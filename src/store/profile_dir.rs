@@ -40,6 +40,19 @@ impl ProfileDir {
     pub fn host_key(&self) -> PathBuf {
         self.root.join("ssh/host_ed25519")
     }
+    /// The folder of a node beside the first, laid out as this one: with keys, certificates and marks of
+    /// its own.
+    pub fn node(&self, name: &str) -> ProfileDir {
+        ProfileDir::at(self.root.join("nodes").join(name))
+    }
+    /// The files of the program that leads to the control planes.
+    pub fn endpoint(&self) -> PathBuf {
+        self.root.join("endpoint")
+    }
+    /// The node's private key for its links to other nodes, Base64, 0600.
+    pub fn link_key(&self) -> PathBuf {
+        self.root.join("link.key")
+    }
     /// Add-ons of the user's own, as they were when they were enabled.
     pub fn addons(&self) -> PathBuf {
         self.root.join("addons")

@@ -45,6 +45,11 @@ impl Unpacked {
         Unpacked(files)
     }
 
+    /// Returns all files with their texts.
+    pub fn all(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.0.iter()
+    }
+
     #[track_caller]
     pub fn text(&self, name: &str) -> &str {
         let names: Vec<&String> = self.0.keys().collect();

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use kubby::testing::profile::FILE_VERSION;
 use serde_json::Value;
 
 use crate::env::Env;
@@ -101,7 +102,7 @@ fn of_version_1(profile: &str) -> String {
     let mut moved = vec![nodes.remove(0), table.remove("spec").expect("settings")];
     let node = moved[0].as_table_mut().expect("a node");
     let machine = node.remove("machine").expect("a machine");
-    node.retain(|key, _| !["name", "role"].contains(&key));
+    node.retain(|key, _| !["name", "role", "number"].contains(&key));
     moved.push(machine);
     for part in moved {
         table.extend(part.try_into::<toml::Table>().expect("a table"));
@@ -114,12 +115,13 @@ fn an_earlier_profile_is_taken_over(env: &Env) {
     let name = &env.profile;
     let path = folder(env, name).join("profile.toml");
     let text = std::fs::read_to_string(&path).expect("the profile");
-    assert!(text.starts_with("version = 3\n"), "{text}");
+    let version = format!("version = {FILE_VERSION}\n");
+    assert!(text.starts_with(&version), "{text}");
     let earlier = of_version_1(&text);
     std::fs::write(&path, &earlier).expect("the profile");
     let (run, result) = start(env, name);
     assert_eq!(result["wasRunning"], true, "{result}");
-    run.says("had version 1 and now has version 3");
+    run.says(&format!("had version 1 and now has version {FILE_VERSION}"));
     assert_eq!(std::fs::read_to_string(&path).expect("the profile"), text);
     let kept = std::fs::read_to_string(path.with_extension("toml.v1"));
     assert_eq!(kept.expect("the earlier one"), earlier);

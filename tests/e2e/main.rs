@@ -24,6 +24,7 @@ mod bad_input;
 mod bundle;
 mod certs;
 mod cluster;
+mod control_planes;
 mod dashboard;
 mod doctor;
 mod egress;
@@ -36,6 +37,7 @@ mod images;
 mod kubectl;
 mod lifecycle;
 mod looking;
+mod nodes;
 mod ordinary;
 mod outside;
 mod ownership;
@@ -103,6 +105,17 @@ static GROUPS: &[Group] = &[
         ],
     )
     .with_cluster(),
+    Group::new(
+        "nodes",
+        &[
+            nodes::TESTS,
+            nodes::links::TESTS,
+            nodes::changes::TESTS,
+            nodes::saved::TESTS,
+        ],
+    )
+    .with_own_home(),
+    Group::new("control-planes", control_planes::TESTS),
     Group::new("matrix", &[faults::matrix::TESTS]),
     Group::new("crowd", &[faults::crowd::TESTS]),
     Group::new(

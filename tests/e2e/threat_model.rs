@@ -15,7 +15,10 @@ pub fn tests() -> BTreeSet<String> {
     let paths = words.filter_map(|word| word.strip_prefix("tests/e2e/"));
     paths
         .filter_map(|path| path.split_once(".rs::"))
-        .map(|(file, test)| format!("{}::{test}", file.replace('/', "::")))
+        .map(|(file, test)| {
+            let module = file.strip_suffix("/mod").unwrap_or(file);
+            format!("{}::{test}", module.replace('/', "::"))
+        })
         .collect()
 }
 

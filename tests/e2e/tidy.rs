@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use kubby::testing::hypervisor::POOL_MARK;
 
@@ -58,6 +59,7 @@ pub fn end_group(env: &Env, unfinished_before: &[String]) -> Vec<String> {
     }
     left.extend(domains(env).iter().map(|name| format!("domain {name}")));
     left.extend(contexts(env));
+    left.extend(endpoints(env));
     let unfinished = unfinished(&env.cache()).into_iter();
     left.extend(unfinished.filter(|path| !unfinished_before.contains(path)));
     remove_domains(env);
@@ -160,6 +162,25 @@ fn path_text(path: &Path) -> String {
 fn remove_domains(env: &Env) {
     for name in domains(env) {
         let _: [Run; 2] = [["destroy", &name], ["undefine", &name]].map(|args| env.virsh(&args));
+    }
+}
+
+/// Says which programs still lead to control planes. One that was replaced has ten seconds for its connections.
+fn endpoints(env: &Env) -> Vec<String> {
+    let home = path_text(&env.home());
+    let of_home = |entry: fs::DirEntry| {
+        let line = fs::read(entry.path().join("cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        (line.contains("haproxy") && line.contains(&home)).then_some(line)
+    };
+    let end = Instant::now() + Duration::from_secs(15);
+    loop {
+        let all = fs::read_dir("/proc").expect("/proc").flatten();
+        let left: Vec<String> = all.filter_map(of_home).collect();
+        if left.is_empty() || Instant::now() > end {
+            return left;
+        }
+        std::thread::sleep(Duration::from_millis(300));
     }
 }
 

@@ -6,7 +6,7 @@ use crate::cluster::machine::host::BaseVolumes;
 use crate::cluster::machine::names;
 use crate::error::Result;
 use crate::hypervisor::{Acceleration, DomainSpec, Owner};
-use crate::profile::Profile;
+use crate::profile::{NodeProfile, Profile};
 use crate::units::Mebibytes;
 
 /// Returns the domain of a machine.
@@ -16,9 +16,10 @@ use crate::units::Mebibytes;
 fn spec(
     machine: &Machine<'_>,
     profile: &Profile,
+    node: &NodeProfile,
     acceleration: Acceleration,
 ) -> Result<DomainSpec> {
-    let (host, node) = (machine.host, profile.first());
+    let host = machine.host;
     let base = BaseVolumes::of(&profile.assets);
     let path = |volume: &str| -> Result<String> {
         let path = host.libvirt().volume_path(host.pool(), volume)?;
@@ -36,7 +37,7 @@ fn spec(
     Ok(DomainSpec {
         name: machine.names.domain.clone(),
         uuid: node.uuid()?,
-        title: format!("kubby {}", profile.name),
+        title: format!("kubby {}, node {}", profile.name, node.name),
         description: format!(
             "A Kubernetes node of kubby; `kubby delete{}` removes it",
             profile.name.flag()
@@ -57,7 +58,7 @@ fn spec(
         seed: path(&machine.names.seed)?,
         console_log: file(&machine.names.console),
         channel,
-        forwards: names::own_forwards(node).to_vec(),
+        forwards: names::own_forwards(node),
     })
 }
 
@@ -69,10 +70,11 @@ fn spec(
 pub(crate) fn define(
     machine: &Machine<'_>,
     profile: &Profile,
+    node: &NodeProfile,
     acceleration: Acceleration,
 ) -> Result<DomainSpec> {
     machine.find()?;
-    let spec = spec(machine, profile, acceleration)?;
+    let spec = spec(machine, profile, node, acceleration)?;
     machine.host.libvirt().define(&spec)?;
     Ok(spec)
 }

@@ -4,6 +4,7 @@
 pub(crate) mod domain;
 pub(crate) mod host;
 pub(crate) mod keys;
+pub(crate) mod links;
 pub(crate) mod names;
 pub(crate) mod pool_owner;
 pub(crate) mod ports;
@@ -42,6 +43,17 @@ impl<'a> Machine<'a> {
         Machine::of_node(host, profile, profile.first())
     }
 
+    /// Returns the machines of all of a cluster's nodes, in their order.
+    ///
+    /// # Errors
+    /// As [`Machine::of`].
+    pub(crate) fn all(host: &'a Host<'a>, profile: &Profile) -> Result<Vec<Self>> {
+        let nodes = profile.nodes.iter();
+        nodes
+            .map(|node| Machine::of_node(host, profile, node))
+            .collect()
+    }
+
     /// Returns the machine of one of a cluster's nodes.
     ///
     /// # Errors
@@ -59,7 +71,7 @@ impl<'a> Machine<'a> {
         })
     }
 
-    /// Returns the machine of a cluster whose profile is lost or does not exist yet: the domain's mark
+    /// Returns the first machine of a cluster whose profile is lost or does not exist yet: the domain's mark
     /// alone says whose it is.
     pub(crate) fn without_profile(host: &'a Host<'a>, profile: &ProfileName) -> Self {
         Machine {
@@ -68,6 +80,28 @@ impl<'a> Machine<'a> {
             profile: profile.clone(),
             uuid: None,
         }
+    }
+
+    /// Returns that machine, and those of further nodes whose domains have names and marks of this cluster.
+    ///
+    /// # Errors
+    /// [`Kind::Hypervisor`](crate::error::Kind::Hypervisor) when libvirt does not answer.
+    pub(crate) fn all_without_profile(
+        host: &'a Host<'a>,
+        profile: &ProfileName,
+    ) -> Result<Vec<Self>> {
+        let first = Machine::without_profile(host, profile);
+        let further = format!("{}.", first.names.domain);
+        let domains = host.libvirt().list_owned()?.into_iter();
+        let domains = domains.filter(|domain| domain.name.starts_with(&further));
+        let others = domains.map(|domain| Machine {
+            names: Names::of_domain(domain.name),
+            ..first.clone()
+        });
+        let others: Vec<_> = others
+            .filter(|m| matches!(m.foreign_owner(), Ok(None)))
+            .collect();
+        Ok([first].into_iter().chain(others).collect())
     }
 
     /// Checks that libvirt has no domain with this machine's name, which a new cluster gets.

@@ -2,7 +2,7 @@
 
 use crate::hypervisor::PortForward;
 use crate::name::ProfileName;
-use crate::network::{API_PORT, NODE_NAME, SSH_PORT};
+use crate::network::{API_PORT, LINK_PORT, NODE_NAME, SSH_PORT};
 use crate::profile::NodeProfile;
 
 /// The names of one machine's objects in libvirt and of its files in the pool's folder.
@@ -24,16 +24,13 @@ impl Names {
         Names::of_domain(profile.resource_name())
     }
 
-    /// Returns the names of a node's machine. Those of further nodes contain a dot, which no profile's
-    /// name does, so that they are never another profile's.
+    /// Returns the names of a node's machine.
     pub(crate) fn of_node(profile: &ProfileName, node: &NodeProfile) -> Self {
-        match node.name.as_str() {
-            NODE_NAME => Names::of(profile),
-            name => Names::of_domain(format!("{}.{name}", profile.resource_name())),
-        }
+        Names::of_domain(domain(profile, &node.name))
     }
 
-    fn of_domain(domain: String) -> Self {
+    /// Returns the names of the machine with this domain.
+    pub(super) fn of_domain(domain: String) -> Self {
         Names {
             seed: format!("{domain}.seed.tar"),
             console: format!("{domain}.console.log"),
@@ -43,17 +40,27 @@ impl Names {
     }
 }
 
-/// Returns a new name for a disk of a cluster, which no other disk has: an earlier disk of the same
-/// cluster may still exist, because templates, snapshots or forks build on it.
-pub(crate) fn new_disk(profile: &ProfileName) -> String {
+/// Returns a new name for a node's disk, which no other disk has: an earlier disk of the same node may
+/// still exist, because templates, snapshots or forks build on it.
+pub(crate) fn new_disk(profile: &ProfileName, node: &str) -> String {
     let id = uuid::Uuid::new_v4().simple().to_string();
-    format!("{}.disk-{}.qcow2", profile.resource_name(), &id[..12])
+    format!("{}.disk-{}.qcow2", domain(profile, node), &id[..12])
 }
 
-/// Returns the forwards from ports of the host to a node's SSH server and kube-apiserver.
-pub(crate) fn own_forwards(node: &NodeProfile) -> [PortForward; 2] {
-    [
-        PortForward::tcp(node.ports.ssh, SSH_PORT),
-        PortForward::tcp(node.ports.api, API_PORT),
-    ]
+/// Returns the name of a node's domain. Those of further nodes contain a dot, which no profile's name
+/// does, so that they are never another profile's.
+fn domain(profile: &ProfileName, node: &str) -> String {
+    match node {
+        NODE_NAME => profile.resource_name(),
+        name => format!("{}.{name}", profile.resource_name()),
+    }
+}
+
+/// Returns the forwards from ports of the host to a node's SSH server, kube-apiserver and link.
+pub(crate) fn own_forwards(node: &NodeProfile) -> Vec<PortForward> {
+    let ports = node.ports;
+    let ssh = PortForward::tcp(ports.ssh, SSH_PORT);
+    let api = ports.api.map(|port| PortForward::tcp(port, API_PORT));
+    let link = ports.link.map(|port| PortForward::udp(port, LINK_PORT));
+    [Some(ssh), api, link].into_iter().flatten().collect()
 }

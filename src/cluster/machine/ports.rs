@@ -5,9 +5,10 @@
 use clap::Args;
 
 use crate::error::{Error, Result};
-use crate::hypervisor::ports;
+use crate::hypervisor::{Protocol, ports};
 use crate::name::ProfileName;
 use crate::profile::{Ports, Profile};
+use crate::role::Role;
 use crate::store::Store;
 
 /// The ports that the user asked for by number.
@@ -21,12 +22,18 @@ pub struct AskedPorts {
     pub ssh_port: Option<u16>,
 }
 
-/// Chooses the ports of a new cluster.
+/// Chooses the ports of a node of this role, none of which is in `taken`, and adds them to that list.
+/// `link` says whether the cluster has other nodes.
 ///
 /// # Errors
 /// [`Kind::Preflight`](crate::error::Kind::Preflight) for a port that is taken.
-pub(crate) fn choose(store: &Store, name: &ProfileName, asked: AskedPorts) -> Result<Ports> {
-    let mut taken = of_others(store, name)?;
+pub(crate) fn choose(
+    taken: &mut Vec<(u16, ProfileName)>,
+    name: &ProfileName,
+    role: Role,
+    link: bool,
+    asked: AskedPorts,
+) -> Result<Ports> {
     let mut choose = |asked: Option<u16>, flag: &str| -> Result<u16> {
         let port = match asked {
             Some(port) => port,
@@ -45,30 +52,37 @@ pub(crate) fn choose(store: &Store, name: &ProfileName, asked: AskedPorts) -> Re
         Ok(port)
     };
     Ok(Ports {
-        api: choose(asked.api_port, "--api-port")?,
+        api: match role {
+            Role::ControlPlane => Some(choose(asked.api_port, "--api-port")?),
+            Role::Worker => None,
+        },
         ssh: choose(asked.ssh_port, "--ssh-port")?,
+        link: link.then(|| choose(None, "")).transpose()?,
     })
 }
 
-/// Replaces the ports of a profile that other programs have taken since the last start, unless the
-/// user asked for them by number. Returns the old and new numbers.
+/// Replaces those ports of a node that other programs have taken since its last start, unless the user
+/// asked for them by number. Returns the old and new numbers.
 ///
 /// # Errors
 /// [`Kind::Preflight`](crate::error::Kind::Preflight) for a port that was asked for and is taken, or when there is no free one.
 pub(crate) fn replace_taken(
     store: &Store,
     profile: &mut Profile,
+    node: usize,
     asked: AskedPorts,
 ) -> Result<Vec<(u16, u16)>> {
     let others = of_others(store, &profile.name)?;
     let mut avoid: Vec<u16> = others.into_iter().map(|(port, _)| port).collect();
     avoid.extend(profile.host_ports());
-    let ports = &mut profile.first_mut().ports;
+    let has = &mut profile.nodes[node].ports;
+    let api = has.api.as_mut();
     let mut replaced = Vec::new();
     for (port, asked, flag) in [
-        (&mut ports.api, asked.api_port, "--api-port"),
-        (&mut ports.ssh, asked.ssh_port, "--ssh-port"),
+        (api, asked.api_port, "--api-port"),
+        (Some(&mut has.ssh), asked.ssh_port, "--ssh-port"),
     ] {
+        let Some(port) = port else { continue };
         match ports::check_free(*port, flag) {
             Ok(()) => {}
             Err(e) if asked.is_some() => return Err(e),
@@ -80,7 +94,24 @@ pub(crate) fn replace_taken(
             }
         }
     }
+    if let Some(port) = &mut has.link
+        && !ports::can_be_had(Protocol::Udp, *port)
+    {
+        let new = free(avoid.iter().copied())?;
+        replaced.push((*port, new));
+        *port = new;
+    }
     Ok(replaced)
+}
+
+/// Returns a free port that no profile has recorded.
+///
+/// # Errors
+/// [`Kind::Preflight`](crate::error::Kind::Preflight) when there is none.
+pub(crate) fn choose_one(store: &Store, profile: &Profile) -> Result<u16> {
+    let others = of_others(store, &profile.name)?;
+    let others = others.into_iter().map(|(port, _)| port);
+    free(others.chain(profile.host_ports()))
 }
 
 /// Returns the ports that other profiles have recorded, and may use again when they start.

@@ -8,7 +8,7 @@ use crate::units::Mebibytes;
 use super::host::Host;
 
 /// Kubernetes itself does not fit into less memory.
-const LEAST_MEMORY: Mebibytes = Mebibytes(2048);
+pub(crate) const LEAST_MEMORY: Mebibytes = Mebibytes(2048);
 /// The node image with a few container images does not fit into less disk.
 const LEAST_DISK: Mebibytes = Mebibytes(6 * 1024);
 /// The default memory where the host has plenty.
@@ -22,11 +22,12 @@ const TOO_LITTLE_LEFT: Mebibytes = Mebibytes(512);
 /// More virtual CPUs than this do not make a start faster.
 const USUAL_CPUS: u32 = 4;
 
-/// Checks the sizes of a machine against what Kubernetes needs and what the host has.
+/// Checks the sizes of a machine against what Kubernetes needs and what the host has. `of` begins the names
+/// of sizes in errors: `--` where they are flags.
 ///
 /// # Errors
 /// [`Kind::Usage`](crate::error::Kind::Usage) for sizes that are too small, [`Kind::Preflight`](crate::error::Kind::Preflight) for more than the host has.
-pub(crate) fn check_sizes(machine: &MachineSpec, host: &HostInfo) -> Result<()> {
+pub(crate) fn check_sizes(machine: &MachineSpec, of: &str, host: &HostInfo) -> Result<()> {
     let (memory, disk) = (Mebibytes(machine.memory_mib), Mebibytes(machine.disk_mib));
     let few = |flag: &str, has: Mebibytes, least: Mebibytes| {
         Err(
@@ -41,20 +42,24 @@ pub(crate) fn check_sizes(machine: &MachineSpec, host: &HostInfo) -> Result<()> 
         .with_hint(format!("choose a smaller {flag}")))
     };
     if memory < LEAST_MEMORY {
-        return few("--memory", memory, LEAST_MEMORY);
+        return few(&format!("{of}memory"), memory, LEAST_MEMORY);
     }
     if disk < LEAST_DISK {
-        return few("--disk", disk, LEAST_DISK);
+        return few(&format!("{of}disk"), disk, LEAST_DISK);
     }
     if machine.cpus > host.cpus {
         return many(
-            "--cpus",
+            &format!("{of}cpus"),
             machine.cpus.to_string(),
             format!("{} CPUs", host.cpus),
         );
     }
     if memory > host.memory {
-        return many("--memory", memory.to_string(), host.memory.to_string());
+        return many(
+            &format!("{of}memory"),
+            memory.to_string(),
+            host.memory.to_string(),
+        );
     }
     Ok(())
 }
@@ -86,30 +91,60 @@ pub(crate) fn check_memory_left(
     }))
 }
 
-/// Returns a warning where one more emulated node would make more running nodes than the host has
+/// Checks that the host has memory left for this many nodes beside the first one. A worker touches about half
+/// of its least memory.
+///
+/// # Errors
+/// [`Kind::Preflight`](crate::error::Kind::Preflight) when it has not.
+pub(crate) fn check_nodes_fit(
+    control_planes: usize,
+    workers: usize,
+    host: &HostInfo,
+) -> Result<()> {
+    let all = |nodes: usize, each: u64| each.saturating_mul(nodes.try_into().unwrap_or(u64::MAX));
+    let of_control_planes = all(control_planes, USUALLY_TOUCHED.0);
+    let needed = Mebibytes(of_control_planes.saturating_add(all(workers, LEAST_MEMORY.0 / 2)));
+    let available = host.available_memory;
+    if !host.is_local() || needed <= available {
+        return Ok(());
+    }
+    let nodes = match control_planes {
+        0 => format!("{workers} workers"),
+        _ => format!("{} more nodes", control_planes + workers),
+    };
+    Err(Error::preflight(format!(
+        "{nodes} need about {needed} of memory, and the host has {available} left"
+    ))
+    .with_hint("ask for fewer nodes; kubby suspend -p NAME frees a cluster's memory"))
+}
+
+/// Returns a warning where `more` emulated nodes would make more running nodes than the host has
 /// processors. If the domains cannot be listed, there is no warning.
 pub(crate) fn crowd(
     host: &Host<'_>,
     acceleration: Acceleration,
     processors: u32,
+    more: usize,
 ) -> Option<String> {
     let mut all = host.libvirt().list_owned().unwrap_or_default();
     all.retain(|domain| domain.state == State::Running);
     let owners = all.iter().filter_map(|domain| domain.owner.as_ref());
     let own = owners.filter(|owner| owner.home == host.store().home());
-    let own: Vec<String> = own.map(|owner| owner.profile.clone()).collect();
-    check_processors_left(acceleration, processors, all.len(), &own)
+    let mut own: Vec<String> = own.map(|owner| owner.profile.clone()).collect();
+    own.sort_unstable();
+    own.dedup();
+    check_processors_left(acceleration, processors, all.len() + more, &own)
 }
 
-/// Returns the warning of [`crowd`] for `running` nodes, of which those of the profiles `own`
+/// Returns the warning of [`crowd`] for `nodes` in all, of which those of the profiles `own` run and
 /// can be paused by this home. An emulated node uses half a processor or more even when it is idle.
 fn check_processors_left(
     acceleration: Acceleration,
     processors: u32,
-    running: usize,
+    nodes: usize,
     own: &[String],
 ) -> Option<String> {
-    if acceleration == Acceleration::Kvm || running < processors as usize {
+    if acceleration == Acceleration::Kvm || nodes <= processors as usize {
         return None;
     }
     let remedy = match own {
@@ -118,9 +153,8 @@ fn check_processors_left(
     };
     let unit = if processors == 1 { "CPU" } else { "CPUs" };
     Some(format!(
-        "{} emulated nodes will share {processors} {unit}, and each uses half a CPU even when idle: expect slow \
+        "{nodes} emulated nodes will share {processors} {unit}, and each uses half a CPU even when idle: expect slow \
          starts{remedy}",
-        running + 1,
     ))
 }
 
@@ -158,10 +192,10 @@ mod tests {
     fn more_emulated_nodes_than_processors_are_warned_of() {
         let (kvm, tcg) = (Acceleration::Kvm, Acceleration::Tcg);
         let own = ["a".to_owned(), "b".to_owned()];
-        assert_eq!(check_processors_left(tcg, 2, 1, &own[..1]), None);
-        assert_eq!(check_processors_left(tcg, 4, 2, &own), None);
-        assert_eq!(check_processors_left(kvm, 2, 2, &own), None);
-        let warning = check_processors_left(tcg, 2, 3, &own).unwrap();
+        assert_eq!(check_processors_left(tcg, 2, 2, &own[..1]), None);
+        assert_eq!(check_processors_left(tcg, 4, 3, &own), None);
+        assert_eq!(check_processors_left(kvm, 2, 3, &own), None);
+        let warning = check_processors_left(tcg, 2, 4, &own).unwrap();
         assert!(
             warning.starts_with("4 emulated nodes will share 2 CPUs"),
             "{warning}"
@@ -170,7 +204,7 @@ mod tests {
             warning.ends_with("kubby pause -p NAME pauses one: a, b"),
             "{warning}"
         );
-        let warning = check_processors_left(tcg, 1, 1, &[]).unwrap();
+        let warning = check_processors_left(tcg, 1, 2, &[]).unwrap();
         assert!(warning.ends_with("expect slow starts"), "{warning}");
     }
 
@@ -190,5 +224,20 @@ mod tests {
         assert!(check(here, 2047).unwrap().is_some());
         assert_eq!(check(here, 2048).unwrap(), None);
         assert_eq!(check("qemu+ssh://host/system", 511).unwrap(), None);
+    }
+
+    #[test]
+    fn workers_need_memory_too() {
+        let check = |workers, available| {
+            let host = HostInfo {
+                available_memory: Mebibytes(available),
+                ..crate::hypervisor::host::example()
+            };
+            check_nodes_fit(0, workers, &host).is_ok()
+        };
+        assert!(check(0, 0));
+        assert!(check(2, 2048));
+        assert!(!check(2, 2047));
+        assert!(!check(usize::MAX, 1 << 40));
     }
 }

@@ -93,16 +93,15 @@ impl Running<'_> {
         if !addon.images.is_empty() {
             step.detail("importing its images");
             let limit = self.cluster.deadline(CONNECT_LIMIT);
-            let mut node = self.env.backend.connect(&self.cluster.target()?, limit)?;
-            import(node.as_mut(), &[addon])?;
+            for node in self.cluster.nodes()? {
+                let mut session = self.env.backend.connect(&node.target, limit)?;
+                import(session.as_mut(), &[addon])?;
+            }
         }
-        for archive in &folder.archives {
-            image::load(
-                &self.cluster.node()?,
-                &archive.to_string_lossy(),
-                &[],
-                progress,
-            )?;
+        for node in self.cluster.nodes()? {
+            for archive in &folder.archives {
+                image::load(&node, &archive.to_string_lossy(), &[], progress)?;
+            }
         }
         step.detail("applying its manifests");
         let began = Instant::now();

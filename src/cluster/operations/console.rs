@@ -6,14 +6,20 @@ use crate::cluster::machine::Machine;
 use crate::cluster::machine::host::Host;
 use crate::error::Result;
 use crate::hypervisor;
+use crate::profile::NodeProfile;
 
 /// Returns the last `lines` that the machine has written since its last start, without control
 /// sequences, which the reader's terminal would obey.
 ///
 /// # Errors
 /// [`crate::error::Kind::Hypervisor`] when libvirt cannot be asked.
-pub(crate) fn console(env: &Env<'_>, cluster: &Cluster, lines: usize) -> Result<String> {
+pub(crate) fn console(
+    env: &Env<'_>,
+    cluster: &Cluster,
+    node: &NodeProfile,
+    lines: usize,
+) -> Result<String> {
     let host = Host::open(env, &cluster.profile.connect)?;
-    let text = Machine::of(&host, &cluster.profile)?.console()?;
+    let text = Machine::of_node(&host, &cluster.profile, node)?.console()?;
     Ok(hypervisor::console::tail(&text, lines))
 }

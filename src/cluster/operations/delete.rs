@@ -5,6 +5,7 @@ use crate::cluster::env::Env;
 use crate::cluster::machine::Machine;
 use crate::cluster::machine::host::Host;
 use crate::cluster::saved::garbage;
+use crate::endpoint::Endpoint;
 use crate::error::{Kind, Result};
 use crate::fsutil::{self, Lock};
 use crate::hypervisor::Foreign;
@@ -44,7 +45,7 @@ pub(crate) fn delete_locked(env: &Env<'_>, name: &ProfileName, lock: Lock) -> Re
     let uri = recorded.unwrap_or_else(|| env.backend.default_uri());
     let step = progress.step(&format!("Delete the cluster `{name}`"));
     let machine = match Host::open(env, &uri) {
-        Ok(host) => remove_machine(env, &host, name, profile.as_ref(), existed)?,
+        Ok(host) => remove_machines(env, &host, name, profile.as_ref(), existed)?,
         // Without a profile there is no sign that libvirt ever had anything of it.
         Err(_) if !existed => false,
         Err(e) => {
@@ -53,6 +54,7 @@ pub(crate) fn delete_locked(env: &Env<'_>, name: &ProfileName, lock: Lock) -> Re
             ));
         }
     };
+    Endpoint::of(&dir).stop()?;
     let context = remove_context(env, name, profile.as_ref())?;
     fsutil::remove_all(dir.root())?;
     drop(lock);
@@ -69,8 +71,8 @@ pub(crate) fn delete_locked(env: &Env<'_>, name: &ProfileName, lock: Lock) -> Re
     Ok(any)
 }
 
-/// Removes the domain, the machine's files and the volumes that nothing else needs.
-fn remove_machine(
+/// Removes the domains, the machines' files and the volumes that nothing else needs.
+fn remove_machines(
     env: &Env<'_>,
     host: &Host<'_>,
     name: &ProfileName,
@@ -78,21 +80,34 @@ fn remove_machine(
     existed: bool,
 ) -> Result<bool> {
     // Where the profile's file is lost there is no UUID to compare with, and the mark alone counts.
-    let known = profile.and_then(|profile| Machine::of(host, profile).ok());
-    let machine = known.unwrap_or_else(|| Machine::without_profile(host, name));
+    let known = profile.and_then(|profile| Machine::all(host, profile).ok());
+    let machines = match known {
+        Some(machines) => machines,
+        None => Machine::all_without_profile(host, name)?,
+    };
     let mut any = false;
-    let foreign = machine.foreign_owner()?;
-    let is_earlier = matches!(foreign, Some(Foreign::Earlier(_)));
-    match foreign {
-        None => any |= machine.undefine()?,
-        Some(why @ Foreign::Home(_)) if !existed => {
-            // The user means that other home's cluster, and this terminal cannot touch it.
-            return Err(machine.refuse(&why));
+    let mut own = Vec::new();
+    for machine in &machines {
+        match machine.foreign_owner()? {
+            None => {
+                any |= machine.undefine()?;
+                own.push(machine);
+            }
+            Some(why @ Foreign::Home(_)) if !existed => {
+                // The user means that other home's cluster, and this terminal cannot touch it.
+                return Err(machine.refuse(&why));
+            }
+            Some(why) => {
+                env.progress.warn(&format!(
+                    "the domain `{}` stays, because it is not this cluster's: {why}",
+                    machine.names.domain
+                ));
+                // Its files are also those of an earlier cluster's machine with the same name.
+                if !matches!(why, Foreign::Earlier(_)) {
+                    own.push(machine);
+                }
+            }
         }
-        Some(why) => env.progress.warn(&format!(
-            "the domain `{}` stays, because it is not this cluster's: {why}",
-            machine.names.domain
-        )),
     }
     let _shared = env.lock_shared()?;
     let has_pool = match host.has_pool_to_empty() {
@@ -104,8 +119,7 @@ fn remove_machine(
         has_pool => has_pool?,
     };
     if has_pool {
-        // They are also those of an earlier cluster's machine with the same name.
-        if !is_earlier {
+        for machine in own {
             any |= machine.remove_own_files()?;
         }
         any |= garbage::sweep(host, Some(name))?;

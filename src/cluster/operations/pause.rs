@@ -1,4 +1,4 @@
-//! `kubby pause`: stopping the CPUs of a cluster's machine, whose memory stays allocated.
+//! `kubby pause`: stopping the CPUs of a cluster's machines, whose memory stays allocated.
 
 use crate::cluster::Cluster;
 use crate::cluster::env::Env;
@@ -6,7 +6,7 @@ use crate::cluster::machine::Machine;
 use crate::cluster::machine::host::Host;
 use crate::cluster::saved::suspend;
 use crate::error::Result;
-use crate::hypervisor::Change;
+use crate::hypervisor::{Change, Domain};
 use crate::name::ProfileName;
 
 /// Pauses a cluster. Returns whether it was running.
@@ -16,9 +16,22 @@ use crate::name::ProfileName;
 pub(crate) fn pause(env: &Env<'_>, name: &ProfileName) -> Result<bool> {
     let (cluster, _lock) = Cluster::open_locked(env, name)?;
     let host = Host::open(env, &cluster.profile.connect)?;
-    let domain = Machine::of(&host, &cluster.profile)?.require_active()?;
+    let machines = Machine::all(&host, &cluster.profile)?;
+    let domains = machines.iter().map(Machine::find);
+    let mut domains: Vec<Domain> = domains
+        .collect::<Result<Vec<_>>>()?
+        .into_iter()
+        .flatten()
+        .collect();
+    domains.retain(|domain| domain.state.is_active());
+    if domains.is_empty() {
+        machines[0].require_active()?;
+    }
     let step = env.progress.step(&format!("Pause the cluster `{name}`"));
-    let paused = host.libvirt().pause(&domain.name)? == Change::Done;
+    let mut paused = false;
+    for domain in &domains {
+        paused |= host.libvirt().pause(&domain.name)? == Change::Done;
+    }
     if paused {
         step.done("");
     } else {

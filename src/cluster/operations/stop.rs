@@ -7,14 +7,16 @@ use crate::cluster::env::Env;
 use crate::cluster::machine::Machine;
 use crate::cluster::machine::host::Host;
 use crate::cluster::saved::{garbage, suspend};
+use crate::endpoint::Endpoint;
 use crate::error::Result;
 use crate::fsutil;
 use crate::hypervisor::{self, Domain, State};
 use crate::name::ProfileName;
+use crate::parallel;
 
 /// The limit for a node to shut down, times the acceleration's factor: databases in it need time to
 /// write what they hold.
-const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 
 /// Stops a cluster; its data stays. Powers it off after `timeout`, or with `force` at once. Returns
 /// whether it was running or suspended.
@@ -30,12 +32,19 @@ pub(crate) fn stop(
 ) -> Result<bool> {
     let (cluster, _lock) = Cluster::open_locked(env, name)?;
     let host = Host::open(env, &cluster.profile.connect)?;
-    let machine = Machine::of(&host, &cluster.profile)?;
+    let machines = Machine::all(&host, &cluster.profile)?;
     let step = env.progress.step(&format!("Stop the cluster `{name}`"));
-    match machine.find()? {
-        Some(domain) if domain.state.is_active() => {
+    let mut found = Vec::new();
+    for machine in &machines {
+        found.extend(machine.find()?.map(|domain| (machine, domain)));
+    }
+    let active = found.iter().filter(|(_, domain)| domain.state.is_active());
+    let active: Vec<_> = active.collect();
+    Endpoint::of(&cluster.dir).stop()?;
+    match found.first() {
+        _ if !active.is_empty() => {
             let limit = timeout.unwrap_or_else(|| cluster.deadline(SHUTDOWN_LIMIT));
-            step.done(stop_machine(env, &machine, &domain, force, limit)?);
+            step.done(stop_machines(env, &active, force, limit)?);
             Ok(true)
         }
         _ if suspend::is_suspended(&cluster) => {
@@ -60,8 +69,31 @@ pub(crate) fn stop(
     }
 }
 
+/// Ends machines at the same time; returns a note for the user.
+fn stop_machines(
+    env: &Env<'_>,
+    machines: &[&(&Machine<'_>, Domain)],
+    force: bool,
+    limit: Duration,
+) -> Result<String> {
+    if let [(machine, domain)] = machines {
+        return stop_machine(env, machine, domain, force, limit);
+    }
+    let stop = |(machine, domain): &'_ (&Machine<'_>, Domain)| {
+        let note = stop_machine(env, machine, domain, force, limit)?;
+        Ok(match note.is_empty() {
+            true => note,
+            false => format!("{}: {note}", domain.name),
+        })
+    };
+    let notes = parallel::each(machines.iter().copied(), "stopping a machine", stop);
+    let notes: Vec<String> = notes.into_iter().collect::<Result<_>>()?;
+    let notes: Vec<String> = notes.into_iter().filter(|note| !note.is_empty()).collect();
+    Ok(notes.join("; "))
+}
+
 /// Ends a machine; returns a note for the user.
-fn stop_machine(
+pub(crate) fn stop_machine(
     env: &Env<'_>,
     machine: &Machine<'_>,
     domain: &Domain,

@@ -9,7 +9,7 @@ use crate::cluster::machine::{Machine, room};
 use crate::cluster::saved::restore;
 use crate::cluster::saved::save::{Save, SaveReason};
 use crate::cluster::saved::state::SavedDir;
-use crate::cluster::saved::{identity, snapshots, support};
+use crate::cluster::saved::{snapshots, support};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil;
 use crate::name::{ProfileName, SnapshotName};
@@ -51,7 +51,8 @@ pub(crate) fn fork(
     support::require(&info)?;
     if to_start {
         // Its start checks as well, but the source would have been paused in vain by then.
-        let memory = Mebibytes(source.profile.first().machine.memory_mib);
+        let nodes = source.profile.nodes.iter();
+        let memory = Mebibytes(nodes.map(|node| node.machine.memory_mib).sum());
         room::check_memory_left(Some(memory), &info)?;
     }
     Machine::without_profile(&host, new).require_absent()?;
@@ -85,39 +86,43 @@ fn make(
     let dir = env.store.fork_staging();
     fsutil::create_private_dir(dir.root())?;
     let origin = SavedDir::at(dir.fork_origin());
-    let (saved, folder) = match from {
+    let (parts, folder) = match from {
         Some(snapshot) => {
-            let (saved, folder) = snapshots::require(source, snapshot)?;
-            support::check(&saved, host.target(), &host.info()?)?;
-            (saved, folder)
+            let (parts, folder) = snapshots::require(source, snapshot)?;
+            support::check_all(&parts, host.target(), &host.info()?)?;
+            (parts, folder)
         }
         None => {
-            let machine = Machine::of(host, &source.profile)?;
-            snapshots::check_source(source, &machine)?;
+            let machines = Machine::all(host, &source.profile)?;
+            snapshots::check_source(source, &machines)?;
             let save = Save {
                 env,
-                machine: &machine,
+                machines: machines.iter().enumerate().collect(),
                 step,
                 reason: SaveReason::Fork,
             };
-            let keys = identity::keys_of_node(source);
-            (save.write(source, &keys, &origin)?, origin.clone())
+            let written = save.write(source, &origin)?;
+            (written.parts, origin.clone())
         }
     };
-    let mut profile = saved.profile.clone();
+    let mut profile = parts[0].profile.clone();
     profile.name = new.clone();
     // The source keeps its forwards; `kubby service` opens others for the fork.
     profile.forwards.clear();
+    profile.endpoint = None;
     // A context in the source's own file would be deleted with the source.
     if source.profile.kubeconfig == source.dir.kubeconfig() {
         profile.kubeconfig = env.store.profile_dir(new).kubeconfig();
     }
-    profile.first_mut().uuid = uuid::Uuid::new_v4().to_string();
-    profile.first_mut().ports = {
-        let _shared = env.lock_shared()?;
-        ports::choose(env.store, new, AskedPorts::default())?
-    };
+    let several = profile.nodes.len() > 1;
+    let shared = env.lock_shared()?;
+    let mut taken = ports::of_others(env.store, new)?;
+    for node in &mut profile.nodes {
+        node.uuid = uuid::Uuid::new_v4().to_string();
+        node.ports = ports::choose(&mut taken, new, node.role, several, AskedPorts::default())?;
+    }
+    drop(shared);
     let mut fork = Cluster { profile, dir };
-    restore::restore(env, host, &mut fork, &saved, &folder)?;
+    restore::restore(env, host, &mut fork, &parts, &folder)?;
     fsutil::remove_all(&origin.root)
 }

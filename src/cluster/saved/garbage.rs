@@ -64,7 +64,7 @@ fn saved_dirs(
             dirs.push(SavedDir::at(profile.suspended()));
         }
     }
-    Ok(dirs)
+    Ok(dirs.into_iter().flat_map(SavedDir::with_nodes).collect())
 }
 
 /// Returns the folders of saved states that are unfinished, or left by a killed process: saving holds
@@ -178,8 +178,10 @@ pub(crate) fn unneeded(
     let mut needed = Needed::default();
     let forks = store.forks_in_progress();
     for fork in &forks {
-        let made = Profile::load(fork)?.map(|profile| profile.first().disk.clone());
-        needed.volumes.extend(made);
+        let nodes = Profile::load(fork)?
+            .into_iter()
+            .flat_map(|profile| profile.nodes);
+        needed.volumes.extend(nodes.map(|node| node.disk));
     }
     for name in store.profile_names()? {
         if Some(&name) == without {

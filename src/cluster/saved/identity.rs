@@ -8,8 +8,10 @@ use crate::cluster::env::Env;
 use crate::cluster::machine::{Machine, keys};
 use crate::error::{Kind, Result};
 use crate::pki::Pki;
-use crate::provision;
+use crate::profile::NodeProfile;
+use crate::provision::{self, Wanted};
 use crate::remote::{NodeFile, Remote, quote};
+use crate::role::Role;
 use crate::store::ProfileDir;
 use crate::trace;
 
@@ -40,7 +42,14 @@ const CLOCK_ATTEMPTS: usize = 4;
 ///
 /// # Errors
 /// [`Kind::State`] when a key is missing, [`Kind::Interrupted`] on Ctrl-C.
-pub(crate) fn send(machine: &Machine<'_>, cluster: &Cluster, pki: &Pki) -> Result<bool> {
+pub(crate) fn send(
+    machine: &Machine<'_>,
+    cluster: &Cluster,
+    node: &NodeProfile,
+    pki: Option<&Pki>,
+    wanted: &Wanted,
+) -> Result<bool> {
+    let dir = cluster.node_dir(node);
     let _span = trace::span("send the node its identity");
     // With the shell's own means, since each process takes the node a while. The files exist already,
     // so their modes stay.
@@ -48,16 +57,21 @@ pub(crate) fn send(machine: &Machine<'_>, cluster: &Cluster, pki: &Pki) -> Resul
         let content = String::from_utf8_lossy(&file.content);
         format!("printf %s {} > {}\n", quote(&content), quote(&file.path))
     };
-    let is_copy = cluster.dir.handover().exists();
+    let is_copy = dir.handover().exists();
     let mut script = String::from("umask 077\n");
-    if is_copy {
+    if let Some(pki) = pki.filter(|_| is_copy && node.role == Role::ControlPlane) {
         // First of all, since kube-apiserver needs a moment to notice that they are new.
         script.extend(provision::operator_files(pki).iter().map(write));
     }
     script += &clock_script();
     script.push('\n');
+    if let Some((files, command)) = provision::peers_of(wanted) {
+        // The others have new keys and ports.
+        script.extend(files.into_iter().map(write));
+        script += &format!("{command}\n");
+    }
     if is_copy {
-        script.extend(keys::files(&cluster.dir)?.iter().map(write));
+        script.extend(keys::files(&dir)?.iter().map(write));
         script += RELOAD;
     }
     run_on_channel(machine, cluster, script)
@@ -86,12 +100,13 @@ fn run_on_channel(machine: &Machine<'_>, cluster: &Cluster, mut script: String) 
 
 /// Sets the clock of a node that was paused for a moment. If the node does not listen, its clock is
 /// slow by that moment until its next start.
-pub(crate) fn correct_clock(env: &Env<'_>, machine: &Machine<'_>, cluster: &Cluster) {
+pub(crate) fn correct_clock(env: &Env<'_>, machine: &Machine<'_>, cluster: &Cluster, node: usize) {
+    let node = &cluster.profile.nodes[node];
     if matches!(run_on_channel(machine, cluster, clock_script()), Ok(true)) {
         return;
     }
     let by_ssh = || -> Result<()> {
-        let target = cluster.target_with(&keys_of_node(cluster))?;
+        let target = cluster.target_with(node, &keys_of_node(cluster, node))?;
         let mut node = env.backend.connect(&target, cluster.deadline(ATTEMPT))?;
         set_clock(node.as_mut())
     };
@@ -140,11 +155,12 @@ fn clock_script() -> String {
 
 /// Returns the folder with the keys that the node has now: its own, unless it is a copy that has not
 /// received them.
-pub(crate) fn keys_of_node(cluster: &Cluster) -> ProfileDir {
-    let borrowed = ProfileDir::at(cluster.dir.handover());
+pub(crate) fn keys_of_node(cluster: &Cluster, node: &NodeProfile) -> ProfileDir {
+    let dir = cluster.node_dir(node);
+    let borrowed = ProfileDir::at(dir.handover());
     if borrowed.root().exists() {
         borrowed
     } else {
-        cluster.dir.clone()
+        dir
     }
 }

@@ -1,7 +1,8 @@
-//! Saving a cluster as it is at this moment, into a saved state.
+//! Saving the machines of a cluster as they are at this moment, into a saved state.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 
@@ -15,9 +16,10 @@ use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fault;
 use crate::fsutil;
 use crate::hypervisor::{Hypervisor, State, saved_stream};
+use crate::profile::{NodeProfile, Profile};
 use crate::progress::Step;
-use crate::store::ProfileDir;
-use crate::units::Mebibytes;
+use crate::role::Role;
+use crate::units::{Mebibytes, human_bytes};
 
 /// The space that stays free on the disk beside a saved state.
 const SPARE: Mebibytes = Mebibytes(64);
@@ -34,155 +36,279 @@ pub(crate) enum SaveReason {
     Suspend,
 }
 
-/// Saves a cluster.
+/// Saves machines of a cluster.
 pub(crate) struct Save<'a> {
     pub(crate) env: &'a Env<'a>,
-    pub(crate) machine: &'a Machine<'a>,
+    /// The machines with the indices of their nodes: those of all nodes, or a worker's that belongs to no
+    /// cluster yet.
+    pub(crate) machines: Vec<(usize, &'a Machine<'a>)>,
     pub(crate) step: &'a Step,
     pub(crate) reason: SaveReason,
 }
 
-/// Resumes a machine when it is dropped.
-struct Paused<'a> {
-    libvirt: &'a dyn Hypervisor,
-    domain: &'a str,
-    resume: bool,
+/// The saved states that were written.
+#[derive(Debug)]
+pub(crate) struct Written {
+    /// The saved states of the nodes, in their order.
+    pub(crate) parts: Vec<Saved>,
+    /// The time between the moments at which the first and the last machine stood still.
+    pub(crate) skew: Duration,
 }
 
-impl Drop for Paused<'_> {
-    fn drop(&mut self) {
-        if self.resume && !fault::is_killed() {
-            let _ = self.libvirt.resume(self.domain);
+impl Written {
+    /// Returns the bytes that the memory takes on the disk; nothing where no machine ran.
+    pub(crate) fn memory(&self) -> Option<u64> {
+        state::memory_of(&self.parts)
+    }
+
+    /// Returns the sizes for the user.
+    pub(crate) fn summary(&self) -> String {
+        let Some(bytes) = self.memory() else {
+            return "only the disk, because the machine is off".into();
+        };
+        match self.parts.len() {
+            1 => human_bytes(bytes),
+            count => format!(
+                "{}, {count} machines paused within {} ms",
+                human_bytes(bytes),
+                self.skew.as_millis()
+            ),
         }
     }
 }
 
+/// Resumes machines when it is dropped.
+struct Paused<'a> {
+    libvirt: &'a dyn Hypervisor,
+    domains: Vec<&'a str>,
+}
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        if !fault::is_killed() {
+            for domain in &self.domains {
+                let _ = self.libvirt.resume(domain);
+            }
+        }
+    }
+}
+
+/// A machine that is saved.
+struct Part<'a> {
+    node: usize,
+    machine: &'a Machine<'a>,
+    state: State,
+    id: String,
+    /// Its disk as it is saved.
+    disk: String,
+}
+
+impl Part<'_> {
+    /// The files of its memory and its devices.
+    fn files(&self) -> [PathBuf; 2] {
+        state::file_names(&self.id).map(|name| self.machine.host.file(&name))
+    }
+}
+
 impl Save<'_> {
-    /// Saves a cluster that runs or is stopped into a folder that does not exist yet. `keys` is the
-    /// folder with the keys that the node has at this moment.
+    /// Saves machines that run or are off into a folder that does not exist yet, with the keys that their
+    /// nodes have at this moment.
     ///
     /// # Errors
     /// [`Kind::Preflight`] when there is no room, [`Kind::Hypervisor`] when libvirt or QEMU refuses;
     /// the cluster is as before then, and nothing half-made is left.
-    pub(crate) fn write(
-        &self,
-        cluster: &mut Cluster,
-        keys: &ProfileDir,
-        into: &SavedDir,
-    ) -> Result<Saved> {
-        let host = self.machine.host;
-        let state = self.machine.state()?;
-        if let Some(disk) = self.machine.disk()? {
-            cluster.profile.first_mut().disk = disk;
-        }
+    pub(crate) fn write(&self, cluster: &mut Cluster, into: &SavedDir) -> Result<Written> {
+        let parts = self.parts(cluster)?;
+        let host = parts[0].machine.host;
         // No other process knows the files until the manifest is there: a sweep has to wait.
         let _shared = self.env.lock_shared()?;
         if !host.has_own_pool()? {
             return Err(Error::state("the cluster has no storage pool"));
         }
-        let partial = into.root.with_extension(UNFINISHED);
-        fsutil::remove_all(&partial)?;
-        let mut unfinished = Unfinished(vec![partial.clone()]);
-        stage(&cluster.dir, keys, &partial)?;
-        let profile = cluster.profile.clone();
-        let frozen = profile.first().disk.clone();
-        let id = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
-        let memory = if state.is_active() {
-            let files = state::file_names(&id).map(|name| host.file(&name));
-            unfinished.0.extend(files.iter().cloned());
-            Some(self.memory(cluster, state, &files)?)
-        } else {
+        let partial = SavedDir::at(into.root.with_extension(UNFINISHED));
+        fsutil::remove_all(&partial.root)?;
+        let mut unfinished = Unfinished(vec![partial.root.clone()]);
+        for (index, part) in parts.iter().enumerate() {
+            let node = &cluster.profile.nodes[part.node];
+            stage(
+                cluster,
+                node,
+                parts.len() > 1,
+                &partial.part(index, &node.name),
+            )?;
+        }
+        let nodes: Vec<usize> = parts.iter().map(|part| part.node).collect();
+        let profile = cluster.profile.with_nodes(&nodes);
+        let active: Vec<&Part<'_>> = parts.iter().filter(|p| p.state.is_active()).collect();
+        unfinished
+            .0
+            .extend(active.iter().flat_map(|part| part.files()));
+        let (memories, skew) = self.memories(cluster, &active)?;
+        for part in parts.iter().filter(|part| !part.state.is_active()) {
             if self.reason != SaveReason::Suspend {
-                self.freeze_off(cluster)?;
+                self.freeze_off(cluster, part)?;
             }
-            None
-        };
-        let saved = Saved {
-            format: FORMAT,
-            id,
-            created: OffsetDateTime::now_utc().unix_timestamp(),
-            host: HostMark::of(&host.info()?),
-            memory,
-            disk_stamp: Stamp::require(&host.file(&frozen))?,
-            disk: frozen,
-            profile,
-        };
-        SavedDir::at(partial.clone()).save(&saved)?;
-        fsutil::rename(&partial, &into.root).context(Kind::Internal, || {
+        }
+        let saved = manifests(&parts, &profile, memories)?;
+        partial.save_all(&saved)?;
+        fsutil::rename(&partial.root, &into.root).context(Kind::Internal, || {
             format!("cannot move the saved state to {}", into.root.display())
         })?;
         unfinished.0.clear();
-        Ok(saved)
+        Ok(Written { parts: saved, skew })
     }
 
-    /// Saves memory, devices and disk of a machine that runs or is paused.
-    fn memory(&self, cluster: &mut Cluster, state: State, files: &[PathBuf; 2]) -> Result<Memory> {
-        let (host, libvirt) = (self.machine.host, self.machine.host.libvirt());
-        let domain = &self.machine.names.domain;
+    /// Looks at the machines, and records the disks that libvirt has for them.
+    fn parts(&self, cluster: &mut Cluster) -> Result<Vec<Part<'_>>> {
+        let parts = self.machines.iter().map(|(node, machine)| {
+            let state = machine.state()?;
+            if let Some(disk) = machine.disk()? {
+                cluster.profile.nodes[*node].disk = disk;
+            }
+            Ok(Part {
+                node: *node,
+                machine,
+                state,
+                id: uuid::Uuid::new_v4().simple().to_string()[..12].to_owned(),
+                disk: cluster.profile.nodes[*node].disk.clone(),
+            })
+        });
+        let parts: Vec<_> = parts.collect::<Result<_>>()?;
+        match parts.is_empty() {
+            true => Err(Error::internal("there is no machine to save")),
+            false => Ok(parts),
+        }
+    }
+
+    /// Saves memory, devices and disks of machines that run or are paused. All of them stand still
+    /// meanwhile.
+    fn memories(
+        &self,
+        cluster: &mut Cluster,
+        parts: &[&Part<'_>],
+    ) -> Result<(Vec<Memory>, Duration)> {
+        let Some(first) = parts.first() else {
+            return Ok((Vec::new(), Duration::ZERO));
+        };
+        let (host, libvirt) = (first.machine.host, first.machine.host.libvirt());
         // The memory takes at most its whole size; pages of zeros take nothing.
-        let memory = Mebibytes(cluster.profile.first().machine.memory_mib);
-        host.require_room(
-            memory.bytes() + SPARE.bytes(),
-            "to save the machine's memory",
-        )?;
-        let [pages, devices] = files;
-        libvirt.create_state_file(pages)?;
-        libvirt.create_state_file(devices)?;
+        let sizes = parts
+            .iter()
+            .map(|part| &cluster.profile.nodes[part.node].machine);
+        let size: u64 = sizes
+            .map(|m| Mebibytes(m.memory_mib).bytes() + SPARE.bytes())
+            .sum();
+        host.require_room(size, "to save the machine's memory")?;
+        for file in parts.iter().flat_map(|part| part.files()) {
+            libvirt.create_state_file(&file)?;
+        }
         self.step.detail("memory");
         let mut paused = Paused {
             libvirt,
-            domain,
-            resume: state != State::Paused,
+            domains: Vec::new(),
         };
-        libvirt.pause(domain)?;
-        if self.reason != SaveReason::Suspend {
-            self.freeze(cluster)?;
+        let began = Instant::now();
+        for part in parts {
+            let domain = &part.machine.names.domain;
+            if part.state != State::Paused {
+                paused.domains.push(domain);
+            }
+            libvirt.pause(domain)?;
         }
-        libvirt.save_memory(domain, pages)?;
-        paused.resume &= self.reason != SaveReason::Suspend;
-        let continues = paused.resume;
+        let skew = began.elapsed();
+        for part in parts.iter().filter(|_| self.reason != SaveReason::Suspend) {
+            self.freeze(cluster, part)?;
+        }
+        for part in parts {
+            let [pages, _] = part.files();
+            libvirt.save_memory(&part.machine.names.domain, &pages)?;
+        }
+        if self.reason == SaveReason::Suspend {
+            paused.domains.clear();
+        }
+        let continues = !paused.domains.is_empty();
         drop(paused);
-        if continues {
-            identity::correct_clock(self.env, self.machine, cluster);
+        for part in parts
+            .iter()
+            .filter(|p| continues && p.state != State::Paused)
+        {
+            identity::correct_clock(self.env, part.machine, cluster, part.node);
         }
         self.step.detail("checksums");
-        describe(pages, devices, self.reason != SaveReason::Fork)
+        let described = parts.iter().map(|part| {
+            let [pages, devices] = part.files();
+            describe(&pages, &devices, self.reason != SaveReason::Fork)
+        });
+        Ok((described.collect::<Result<_>>()?, skew))
     }
 
-    /// Lets the machine, which is paused, continue in a new layer over its disk.
-    fn freeze(&self, cluster: &mut Cluster) -> Result<()> {
-        let overlay = names::new_disk(cluster.name());
-        let machine = self.machine;
+    /// Lets a machine, which is paused, continue in a new layer over its disk.
+    fn freeze(&self, cluster: &mut Cluster, part: &Part<'_>) -> Result<()> {
+        let overlay = names::new_disk(cluster.name(), &cluster.profile.nodes[part.node].name);
+        let machine = part.machine;
         let path = machine.host.file(&overlay);
         machine
             .host
             .libvirt()
             .switch_disk(&machine.names.domain, &path)?;
-        cluster.profile.first_mut().disk = overlay;
+        cluster.profile.nodes[part.node].disk = overlay;
         cluster.save()
     }
 
     /// Gives a machine that is off a new layer over its disk. The disk in the domain's definition
     /// counts, so that is changed before the profile.
-    fn freeze_off(&self, cluster: &mut Cluster) -> Result<()> {
-        let overlay = names::new_disk(cluster.name());
-        let host = self.machine.host;
-        let node = cluster.profile.first_mut();
+    fn freeze_off(&self, cluster: &mut Cluster, part: &Part<'_>) -> Result<()> {
+        let overlay = names::new_disk(cluster.name(), &cluster.profile.nodes[part.node].name);
+        let node = &mut cluster.profile.nodes[part.node];
         let size = Mebibytes(node.machine.disk_mib);
-        host.create_overlay(&overlay, &node.disk, size)?;
+        part.machine
+            .host
+            .create_overlay(&overlay, &node.disk, size)?;
         node.disk = overlay;
-        domain::define(self.machine, &cluster.profile, cluster.acceleration())?;
+        let profile = &cluster.profile;
+        let node = &profile.nodes[part.node];
+        domain::define(part.machine, profile, node, cluster.acceleration())?;
         cluster.save()
     }
 }
 
-/// Copies the files that a cluster has beside its machine: keys, certificates, the user's own add-ons.
-fn stage(from: &ProfileDir, from_keys: &ProfileDir, to: &Path) -> Result<()> {
-    let to = ProfileDir::at(to.to_owned());
+/// Returns the manifests of machines, with the memory of those that ran.
+fn manifests(parts: &[Part<'_>], profile: &Profile, memories: Vec<Memory>) -> Result<Vec<Saved>> {
+    let host = parts[0].machine.host;
+    let mark = HostMark::of(&host.info()?);
+    let created = OffsetDateTime::now_utc().unix_timestamp();
+    let mut memories = memories.into_iter();
+    let saved = parts.iter().enumerate().map(|(index, part)| {
+        Ok(Saved {
+            format: FORMAT,
+            id: part.id.clone(),
+            created,
+            host: mark.clone(),
+            memory: match part.state.is_active() {
+                true => memories.next(),
+                false => None,
+            },
+            disk_stamp: Stamp::require(&host.file(&part.disk))?,
+            disk: part.disk.clone(),
+            profile: match index {
+                0 => profile.clone(),
+                _ => profile.with_nodes(&[index]),
+            },
+        })
+    });
+    saved.collect()
+}
+
+/// Copies the files that a node has beside its machine: keys, certificates, and with the first node the
+/// user's own add-ons. A worker that is saved alone belongs to no cluster yet.
+fn stage(cluster: &Cluster, node: &NodeProfile, whole: bool, to: &SavedDir) -> Result<()> {
+    let (from, to) = (cluster.node_dir(node), to.files());
     fsutil::create_private_dir(to.root())?;
-    fsutil::copy_private(&from.pki(), &to.pki())?;
-    fsutil::copy_private(&from.addons(), &to.addons())?;
-    keys::copy(from_keys, &to)
+    if whole || node.role == Role::ControlPlane {
+        fsutil::copy_private(&from.pki(), &to.pki())?;
+        fsutil::copy_private(&from.addons(), &to.addons())?;
+    }
+    keys::copy(&identity::keys_of_node(cluster, node), &to)
 }
 
 /// Makes the devices' file from QEMU's stream, and describes both files.

@@ -4,13 +4,13 @@ use crate::cluster::Cluster;
 use crate::cluster::env::Env;
 use crate::cluster::machine::host::Host;
 use crate::cluster::machine::{Machine, domain};
-use crate::cluster::saved::save::{Save, SaveReason};
-use crate::cluster::saved::state::{Saved, SavedDir};
-use crate::cluster::saved::{garbage, identity, restore, support, suspend};
+use crate::cluster::saved::save::{Save, SaveReason, Written};
+use crate::cluster::saved::state::{self, Saved, SavedDir};
+use crate::cluster::saved::{garbage, restore, support, suspend};
+use crate::endpoint::Endpoint;
 use crate::error::{Error, Result};
 use crate::fsutil;
 use crate::name::{ProfileName, SnapshotName};
-use crate::units::human_bytes;
 
 /// One row of `kubby snapshot list`.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -37,10 +37,10 @@ fn dir_of(cluster: &Cluster, name: &SnapshotName) -> SavedDir {
 ///
 /// # Errors
 /// [`Kind::State`](crate::error::Kind::State) if there is none of that name, or it is damaged.
-pub(crate) fn require(cluster: &Cluster, name: &SnapshotName) -> Result<(Saved, SavedDir)> {
+pub(crate) fn require(cluster: &Cluster, name: &SnapshotName) -> Result<(Vec<Saved>, SavedDir)> {
     let dir = dir_of(cluster, name);
-    match dir.load()? {
-        Some(saved) => Ok((saved, dir)),
+    match dir.load_all()? {
+        Some(parts) => Ok((parts, dir)),
         None => Err(Error::state(format!(
             "the cluster `{}` has no snapshot named `{name}`",
             cluster.name()
@@ -54,7 +54,7 @@ pub(crate) fn require(cluster: &Cluster, name: &SnapshotName) -> Result<(Saved, 
 /// # Errors
 /// [`Kind::State`](crate::error::Kind::State) if there is no such cluster, or it has a snapshot of that name;
 /// [`Kind::Preflight`](crate::error::Kind::Preflight) if machines cannot be saved here, or there is no room.
-pub(crate) fn save(env: &Env<'_>, name: &ProfileName, snapshot: &SnapshotName) -> Result<Saved> {
+pub(crate) fn save(env: &Env<'_>, name: &ProfileName, snapshot: &SnapshotName) -> Result<Written> {
     let (mut cluster, _lock) = Cluster::open_locked(env, name)?;
     let dir = dir_of(&cluster, snapshot);
     if dir.root.exists() {
@@ -67,49 +67,38 @@ pub(crate) fn save(env: &Env<'_>, name: &ProfileName, snapshot: &SnapshotName) -
         )));
     }
     let host = Host::open(env, &cluster.profile.connect)?;
-    let machine = Machine::of(&host, &cluster.profile)?;
+    let machines = Machine::all(&host, &cluster.profile)?;
     support::require(&host.info()?)?;
-    check_source(&cluster, &machine)?;
+    check_source(&cluster, &machines)?;
     fsutil::create_private_dir(&cluster.dir.snapshots())?;
     let step = env
         .progress
         .step(&format!("Save the snapshot `{snapshot}`"));
     let save = Save {
         env,
-        machine: &machine,
+        machines: machines.iter().enumerate().collect(),
         step: &step,
         reason: SaveReason::Keep,
     };
-    let keys = identity::keys_of_node(&cluster);
-    let saved = save.write(&mut cluster, &keys, &dir)?;
-    step.done(match &saved.memory {
-        Some(memory) => human_bytes(memory.allocated),
-        None => "only the disk, because the machine is off".into(),
-    });
-    Ok(saved)
+    let written = save.write(&mut cluster, &dir)?;
+    step.done(written.summary());
+    Ok(written)
 }
 
-/// Checks that a cluster can be saved: it has a disk, and is not suspended.
+/// Checks that a cluster can be saved: its nodes have disks, and it is not suspended.
 ///
 /// # Errors
 /// [`Kind::State`](crate::error::Kind::State) otherwise.
-pub(crate) fn check_source(cluster: &Cluster, machine: &Machine<'_>) -> Result<()> {
+pub(crate) fn check_source(cluster: &Cluster, machines: &[Machine<'_>]) -> Result<()> {
     let (name, flag) = (cluster.name(), cluster.flag());
-    machine.find()?;
+    for machine in machines {
+        machine.find()?;
+    }
     if suspend::is_suspended(cluster) {
         return Err(Error::state(format!("the cluster `{name}` is suspended"))
             .with_hint(format!("kubby resume{flag}")));
     }
-    machine.host.has_own_pool()?;
-    // The next start makes the disk of a machine that never ran again.
-    let never_ran = cluster.dir.never_ran().exists();
-    if never_ran || !machine.host.volumes()?.has(&cluster.profile.first().disk) {
-        return Err(
-            Error::state(format!("the cluster `{name}` has no disk yet"))
-                .with_hint(format!("kubby start{flag}")),
-        );
-    }
-    Ok(())
+    support::require_disks(cluster, machines)
 }
 
 /// Lists the snapshots of a cluster, the oldest first.
@@ -126,19 +115,19 @@ pub(crate) fn list(env: &Env<'_>, name: &ProfileName) -> Result<Vec<Snapshot>> {
         let Some(name) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else {
             continue;
         };
-        let loaded = SavedDir::at(entry.path()).load();
+        let loaded = SavedDir::at(entry.path()).load_all();
         let problem = match &loaded {
-            Ok(Some(saved)) => support::check(saved, host.target(), &info).err(),
+            Ok(Some(parts)) => support::check_all(parts, host.target(), &info).err(),
             Ok(None) => Some(Error::state("it has no manifest")),
             Err(e) => Some(Error::state(e.message().to_owned())),
         };
-        let saved = loaded.ok().flatten();
-        let memory = saved.as_ref().and_then(|saved| saved.memory.as_ref());
+        let parts = loaded.ok().flatten().unwrap_or_default();
+        let memory = state::memory_of(&parts);
         all.push(Snapshot {
             name,
-            created: saved.as_ref().map(|saved| saved.created),
+            created: parts.first().map(|saved| saved.created),
             memory: memory.is_some(),
-            bytes: memory.map_or(0, |memory| memory.allocated),
+            bytes: memory.unwrap_or_default(),
             problem: problem.map(|e| e.message().to_owned()),
         });
     }
@@ -155,17 +144,24 @@ pub(crate) fn list(env: &Env<'_>, name: &ProfileName) -> Result<Vec<Snapshot>> {
 pub(crate) fn restore(env: &Env<'_>, name: &ProfileName, snapshot: &SnapshotName) -> Result<()> {
     let (mut cluster, _lock) = Cluster::open_locked(env, name)?;
     let host = Host::open(env, &cluster.profile.connect)?;
-    let machine = Machine::of(&host, &cluster.profile)?;
-    let (saved, dir) = require(&cluster, snapshot)?;
-    support::check(&saved, host.target(), &host.info()?)?;
+    let (parts, dir) = require(&cluster, snapshot)?;
+    support::check_all(&parts, host.target(), &host.info()?)?;
     host.has_own_pool()?;
     let step = env
         .progress
         .step(&format!("Restore the snapshot `{snapshot}`"));
-    // The domain's definition names the disk that is given up, and counts as long as it exists.
-    machine.undefine()?;
-    restore::restore(env, &host, &mut cluster, &saved, &dir)?;
-    domain::define(&machine, &cluster.profile, cluster.acceleration())?;
+    // The definition of a domain names the disk that is given up, and counts as long as it exists.
+    for machine in Machine::all(&host, &cluster.profile)? {
+        machine.undefine()?;
+    }
+    Endpoint::of(&cluster.dir).stop()?;
+    restore::restore(env, &host, &mut cluster, &parts, &dir)?;
+    for (machine, node) in Machine::all(&host, &cluster.profile)?
+        .iter()
+        .zip(&cluster.profile.nodes)
+    {
+        domain::define(machine, &cluster.profile, node, cluster.acceleration())?;
+    }
     let _shared = env.lock_shared()?;
     garbage::sweep(&host, None)?;
     step.done("");

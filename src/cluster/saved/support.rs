@@ -4,6 +4,8 @@ use std::path::Path;
 
 use time::OffsetDateTime;
 
+use crate::cluster::Cluster;
+use crate::cluster::machine::Machine;
 use crate::cluster::machine::host::reaches_files;
 use crate::cluster::saved::state::{HostMark, Saved};
 use crate::error::{Error, Result};
@@ -55,6 +57,38 @@ pub(crate) fn check(saved: &Saved, pool: &Path, host: &HostInfo) -> Result<()> {
         )));
     }
     saved.check(pool)
+}
+
+/// Checks the saved states of all nodes of a cluster.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn check_all(parts: &[Saved], pool: &Path, host: &HostInfo) -> Result<()> {
+    parts.iter().try_for_each(|saved| check(saved, pool, host))
+}
+
+/// Checks that all nodes of a cluster have disks.
+///
+/// # Errors
+/// [`Kind::State`](crate::error::Kind::State) otherwise.
+pub(crate) fn require_disks(cluster: &Cluster, machines: &[Machine<'_>]) -> Result<()> {
+    let (name, flag) = (cluster.name(), cluster.flag());
+    for (machine, node) in machines.iter().zip(&cluster.profile.nodes) {
+        machine.host.has_own_pool()?;
+        // The next start makes the disk of a machine that never ran again.
+        let never_ran = cluster.node_dir(node).never_ran().exists();
+        if never_ran || !machine.host.volumes()?.has(&node.disk) {
+            return Err(Error::state(match machines.len() {
+                1 => format!("the cluster `{name}` has no disk yet"),
+                _ => format!(
+                    "the node `{}` of the cluster `{name}` has no disk yet",
+                    node.name
+                ),
+            })
+            .with_hint(format!("kubby start{flag}")));
+        }
+    }
+    Ok(())
 }
 
 /// Checks that the certificates of a template last long enough: each copy would have to restart with

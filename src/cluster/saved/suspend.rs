@@ -1,4 +1,4 @@
-//! `kubby suspend`: saving a cluster's memory to disk and powering its machine off.
+//! `kubby suspend`: saving a cluster's memory to disk and powering its machines off.
 
 use std::fs;
 
@@ -6,14 +6,14 @@ use crate::cluster::Cluster;
 use crate::cluster::env::Env;
 use crate::cluster::machine::Machine;
 use crate::cluster::machine::host::Host;
-use crate::cluster::saved::save::{Save, SaveReason};
-use crate::cluster::saved::state::{Saved, SavedDir, Stamp};
-use crate::cluster::saved::{garbage, identity, support};
+use crate::cluster::saved::save::{Save, SaveReason, Written};
+use crate::cluster::saved::state::{SavedDir, Stamp};
+use crate::cluster::saved::{garbage, support};
+use crate::endpoint::Endpoint;
 use crate::error::Result;
 use crate::fsutil;
-use crate::hypervisor::State;
+use crate::hypervisor::{Domain, State};
 use crate::name::ProfileName;
-use crate::units::human_bytes;
 
 /// Returns whether a cluster that is off has saved memory to resume from.
 pub(crate) fn is_suspended(cluster: &Cluster) -> bool {
@@ -29,48 +29,64 @@ pub(crate) fn is_suspended(cluster: &Cluster) -> bool {
 pub(crate) fn suspend(env: &Env<'_>, name: &ProfileName) -> Result<bool> {
     let (mut cluster, _lock) = Cluster::open_locked(env, name)?;
     let host = Host::open(env, &cluster.profile.connect)?;
-    let machine = Machine::of(&host, &cluster.profile)?;
+    let machines = Machine::all(&host, &cluster.profile)?;
     let step = env.progress.step(&format!("Suspend the cluster `{name}`"));
-    if is_suspended(&cluster) && !machine.state()?.is_active() {
+    let domains = machines
+        .iter()
+        .map(Machine::find)
+        .collect::<Result<Vec<_>>>()?;
+    let active: Vec<Domain> = domains
+        .into_iter()
+        .flatten()
+        .filter(|d| d.state.is_active())
+        .collect();
+    if is_suspended(&cluster) && active.is_empty() {
+        Endpoint::of(&cluster.dir).stop()?;
         step.skipped("it is suspended already");
         return Ok(false);
     }
     support::require(&host.info()?)?;
-    let domain = machine.require_active()?;
+    if active.is_empty() {
+        machines[0].require_active()?;
+    }
+    support::require_disks(&cluster, &machines)?;
     let dir = SavedDir::at(cluster.dir.suspended());
     fsutil::remove_all(&dir.root)?;
     let save = Save {
         env,
-        machine: &machine,
+        machines: machines.iter().enumerate().collect(),
         step: &step,
         reason: SaveReason::Suspend,
     };
-    let saved = match save_and_end(&save, &mut cluster, &dir) {
-        Ok(saved) => saved,
+    let written = match save_and_end(&save, &mut cluster, &dir) {
+        Ok(written) => written,
         Err(e) => {
             let _ = fsutil::remove_all(&dir.root);
             // A machine that was paused before stays paused; others continue.
-            if domain.state != State::Paused {
+            for domain in active.iter().filter(|domain| domain.state != State::Paused) {
                 let _ = host.libvirt().resume(&domain.name);
             }
             return Err(e);
         }
     };
+    Endpoint::of(&cluster.dir).stop()?;
     let _shared = env.lock_shared()?;
     garbage::sweep(&host, None)?;
-    let size = saved.memory.map_or(0, |memory| memory.allocated);
-    step.done(human_bytes(size));
+    step.done(written.summary());
     Ok(true)
 }
 
-fn save_and_end(save: &Save<'_>, cluster: &mut Cluster, dir: &SavedDir) -> Result<Saved> {
-    let keys = identity::keys_of_node(cluster);
-    let mut saved = save.write(cluster, &keys, dir)?;
-    save.machine.power_off()?;
-    // QEMU's last writes to the disk belong to it.
-    if let Some(stamp) = Stamp::of(&save.machine.host.file(&saved.disk)) {
-        saved.disk_stamp = stamp;
+fn save_and_end(save: &Save<'_>, cluster: &mut Cluster, dir: &SavedDir) -> Result<Written> {
+    let mut written = save.write(cluster, dir)?;
+    for (_, machine) in &save.machines {
+        machine.power_off()?;
     }
-    dir.save(&saved)?;
-    Ok(saved)
+    for ((_, machine), saved) in save.machines.iter().zip(&mut written.parts) {
+        // QEMU's last writes to the disk belong to it.
+        if let Some(stamp) = Stamp::of(&machine.host.file(&saved.disk)) {
+            saved.disk_stamp = stamp;
+        }
+    }
+    dir.save_all(&written.parts)?;
+    Ok(written)
 }

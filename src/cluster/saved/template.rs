@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fsutil;
 
 /// A template that a start can use or save.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Template {
     /// The digest of everything that went into it.
     pub(crate) key: String,

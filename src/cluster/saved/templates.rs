@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::fsutil;
 use crate::name::ProfileName;
 use crate::profile::Profile;
+use crate::role::Role;
 use crate::store::Store;
 
 /// One row of `kubby template list`.
@@ -24,14 +25,16 @@ pub(crate) struct Row {
     pub created: Option<i64>,
     /// Kubernetes version with `v`.
     pub kubernetes_version: String,
-    /// Virtual CPUs.
+    /// The roles of its nodes, the first node's first.
+    pub nodes: Vec<Role>,
+    /// Virtual CPUs of the first node.
     pub cpus: u32,
-    /// Memory of the machine in MiB.
+    /// Memory of the first node in MiB.
     #[serde(rename = "memoryMiB")]
     pub memory_mib: u64,
     /// The add-ons in it.
     pub addons: Vec<String>,
-    /// The bytes that it takes on the disk: memory, devices, and the disk's layer.
+    /// The bytes that it takes on the disk: memory, devices, and the disks' layers.
     pub bytes: u64,
     /// The clusters that run on its memory now.
     pub used_by: Vec<ProfileName>,
@@ -44,7 +47,7 @@ pub(crate) struct Row {
 struct Found {
     key: String,
     dir: SavedDir,
-    saved: Result<Option<Saved>>,
+    saved: Result<Option<Vec<Saved>>>,
 }
 
 fn all(store: &Store) -> Vec<Found> {
@@ -52,7 +55,7 @@ fn all(store: &Store) -> Vec<Found> {
         .filter_map(|dir| {
             Some(Found {
                 key: dir.root.file_name()?.to_str()?.to_owned(),
-                saved: dir.load(),
+                saved: dir.load_all(),
                 dir,
             })
         })
@@ -64,13 +67,18 @@ fn all(store: &Store) -> Vec<Found> {
 impl Found {
     /// Returns why no start can use it.
     fn problem(&self, host: &Host<'_>) -> Result<Option<String>> {
-        let saved = match &self.saved {
-            Ok(Some(saved)) => saved,
+        let parts = match &self.saved {
+            Ok(Some(parts)) => parts,
             Ok(None) => return Ok(Some("it is not complete".into())),
             Err(e) => return Ok(Some(e.message().to_owned())),
         };
-        let problem = support::check(saved, host.target(), &host.info()?)
-            .and_then(|()| support::check_certificates(&self.dir.files()))
+        let saved = &parts[0];
+        let certificates = || match saved.profile.first().role {
+            Role::ControlPlane => support::check_certificates(&self.dir.files()),
+            Role::Worker => Ok(()),
+        };
+        let problem = support::check_all(parts, host.target(), &host.info()?)
+            .and_then(|()| certificates())
             .err();
         let other = saved.profile.kubby != env!("CARGO_PKG_VERSION");
         Ok(problem
@@ -81,7 +89,7 @@ impl Found {
     /// Returns the connection of the libvirt that has its files.
     fn uri(&self, env: &Env<'_>) -> String {
         match &self.saved {
-            Ok(Some(saved)) => saved.profile.connect.clone(),
+            Ok(Some(parts)) => parts[0].profile.connect.clone(),
             _ => env.backend.default_uri(),
         }
     }
@@ -114,21 +122,24 @@ pub(crate) fn list(env: &Env<'_>) -> Result<Vec<Row>> {
     for found in all(env.store) {
         let host = Host::open(env, &found.uri(env))?;
         let problem = found.problem(&host)?;
-        let saved = found.saved.ok().flatten();
-        let profile = saved.as_ref().map(|saved| &saved.profile);
+        let parts = found.saved.ok().flatten().unwrap_or_default();
+        let saved = parts.first();
+        let profile = saved.map(|saved| &saved.profile);
         let machine = profile.map(|p| &p.first().machine);
-        let mut bytes = 0;
+        let mut bytes = state::memory_of(&parts).unwrap_or_default();
         let mut used_by = Vec::new();
-        if let Some(saved) = &saved {
+        if let Some(saved) = saved {
             let volumes = host.volumes()?;
-            let disk = volumes.all().iter().find(|v| v.name == saved.disk);
-            bytes = disk.map_or(0, |v| v.allocation)
-                + saved.memory.as_ref().map_or(0, |memory| memory.allocated);
+            let is_disk = |name: &String| parts.iter().any(|saved| saved.disk == *name);
+            let disks = volumes.all().iter().filter(|v| is_disk(&v.name));
+            bytes += disks.map(|v| v.allocation).sum::<u64>();
             used_by = users(&host, &saved.id)?;
         }
+        let nodes = profile.map(|p| p.nodes.iter().map(|node| node.role).collect());
         rows.push(Row {
             key: found.key,
-            created: saved.as_ref().map(|saved| saved.created),
+            created: saved.map(|saved| saved.created),
+            nodes: nodes.unwrap_or_default(),
             kubernetes_version: profile
                 .map(|p| p.spec.kubernetes_version.clone())
                 .unwrap_or_default(),

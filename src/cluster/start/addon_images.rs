@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 
-use crate::cluster::Cluster;
+use crate::cluster::node::Node;
 use crate::error::{Error, Result};
 use crate::image::{self, Loaded};
 use crate::progress::{Progress, Silent};
@@ -16,24 +16,23 @@ pub(crate) struct Loading {
 }
 
 impl Loading {
-    /// Begins to load; in a node that has just booted it waits until containerd runs.
-    ///
-    /// # Errors
-    /// [`Kind::State`](crate::error::Kind::State) when the node's keys are missing.
-    pub(crate) fn begin(cluster: &Cluster, archives: &[PathBuf]) -> Result<Loading> {
-        if archives.is_empty() {
-            return Ok(Loading::default());
+    /// Begins to load into these nodes; in a node that has just booted it waits until containerd runs.
+    pub(crate) fn begin(nodes: Vec<Node>, archives: &[PathBuf]) -> Loading {
+        if nodes.is_empty() || archives.is_empty() {
+            return Loading::default();
         }
-        let (node, archives) = (cluster.node()?, archives.to_vec());
+        let archives = archives.to_vec();
         // Not scoped: another error meanwhile ends the start, which need not wait for this.
         let load = move || {
-            let load =
-                |archive: &PathBuf| image::load(&node, &archive.to_string_lossy(), &[], &Silent);
-            archives.iter().map(load).collect()
+            let all = archives
+                .iter()
+                .flat_map(|archive| nodes.iter().map(move |n| (n, archive)));
+            all.map(|(node, archive)| image::load(node, &archive.to_string_lossy(), &[], &Silent))
+                .collect()
         };
-        Ok(Loading {
+        Loading {
             thread: Some(std::thread::spawn(load)),
-        })
+        }
     }
 
     /// Waits until all of them are loaded, and reports them.

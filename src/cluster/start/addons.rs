@@ -18,7 +18,7 @@ pub(super) fn run(start: &mut Start<'_>) -> Result<Flow> {
         return Ok(Flow::Next);
     }
     let progress = start.env.progress;
-    let (api, plan) = (start.api()?, start.plan()?);
+    let (api, plan) = (start.api()?, start.plan(0)?);
     let takes_objects = |api: &ApiClient| api.takes_objects().map(Some);
     let deadline = Instant::now() + start.limit(HEALTH_LIMIT);
     let step = progress.step("Wait for the API");

@@ -1,4 +1,4 @@
-//! The step that gets the images into the storage pool, and says which template fits.
+//! The step that gets the images into the storage pool, and says which templates fit.
 
 use crate::assets::components::{self, ComponentSet};
 use crate::assets::download::Limits;
@@ -12,6 +12,7 @@ use crate::cluster::start::context::{Flow, Start};
 use crate::cluster::start::template;
 use crate::error::{Error, Result};
 use crate::interrupt;
+use crate::role::Role;
 use crate::units::{Mebibytes, human_bytes};
 
 /// Gets the images unless the machine runs or resumes, which needs none.
@@ -45,6 +46,11 @@ pub(super) fn get(start: &mut Start<'_>) -> Result<()> {
     drop(shared);
     if start.created {
         start.template = template::find(start)?;
+    }
+    for node in 1..start.nodes.len() {
+        if start.nodes[node].created && start.profile_of(node).role == Role::Worker {
+            start.nodes[node].template = template::find_worker(start, node)?;
+        }
     }
     Ok(())
 }

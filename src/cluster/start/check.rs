@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::addon::{self, Folder};
+use crate::cluster::counts::NodeCounts;
 use crate::cluster::env::Env;
 use crate::cluster::machine::host::Host;
 use crate::cluster::machine::watch::Watcher;
@@ -13,13 +14,14 @@ use crate::cluster::spec::{self, ClusterArgs, StartOptions};
 use crate::cluster::start::addon_images::Loading;
 use crate::cluster::start::context::{NodeStart, Origin, Start};
 use crate::cluster::start::timing::Stopwatch;
-use crate::cluster::{Cluster, addons, context, throwaway_mark};
+use crate::cluster::{Cluster, addons, context, nodes, throwaway_mark};
 use crate::egress::{self, Egress, HostFacts};
 use crate::error::Result;
 use crate::fsutil;
-use crate::hypervisor::{Acceleration, HostInfo};
+use crate::hypervisor::{Acceleration, HostInfo, State};
 use crate::name::ProfileName;
 use crate::profile::{self, FILE_VERSION, Profile};
+use crate::role::Role;
 use crate::store::ProfileDir;
 use crate::units::Mebibytes;
 
@@ -48,35 +50,37 @@ pub(super) fn begin<'a>(
     let (acceleration, reason) = spec::acceleration(args.accel, existing.as_ref(), &info, &facts)?;
     let created = existing.is_none() || dir.never_ran().exists();
     let asked = addons::asked(args, existing.as_ref())?;
-    let running = match &existing {
-        Some(profile) if !created => settle_machine(&Machine::of(host, profile)?)?,
-        _ => false,
+    let running = match (&existing, created) {
+        (Some(profile), false) => settle_machines(host, profile, &dir)?,
+        (Some(profile), true) => vec![false; profile.nodes.len()],
+        (None, _) => Vec::new(),
     };
-    if !running {
-        let has = existing.as_ref().map(|p| p.first().machine.memory_mib);
-        let memory = room::check_memory_left(args.memory.or(has.map(Mebibytes)), &info)?;
-        let crowd = room::crowd(host, acceleration, info.cpus);
-        for warning in memory.iter().chain(&crowd) {
-            env.progress.warn(warning);
-        }
+    let first_runs = running.first() == Some(&true);
+    for warning in check_room(host, args, existing.as_ref(), &running, acceleration, &info)? {
+        env.progress.warn(&warning);
     }
     let cluster = match existing {
         Some(profile) => {
             let mut cluster = Cluster { profile, dir };
             throwaway_mark::clear_abandoned(&cluster.dir)?;
-            settle_disk(env, host, &mut cluster)?;
-            let fixed = running || suspend::is_suspended(&cluster);
+            (0..cluster.profile.nodes.len())
+                .try_for_each(|node| settle_disk(env, host, &mut cluster, node))?;
+            let fixed = first_runs || suspend::is_suspended(&cluster);
             let profile = &mut cluster.profile;
             spec::change_profile(profile, args, egress, acceleration, &info, fixed)?;
             report_migration(env, &cluster.dir);
-            cluster.save()?;
+            let _shared = env.lock_shared()?;
+            add_nodes(env, &mut cluster, args, &info, first_runs)?;
             cluster
         }
         None => create(env, name, kubeconfig, args, egress, acceleration, &info)?,
     };
     let mut start = new_start(env, options, host, host_facts, cluster, info, acceleration)?;
     start.created = created;
-    start.was_running = running;
+    for (node, runs) in start.nodes.iter_mut().zip(running) {
+        node.runs = runs;
+    }
+    start.was_running = start.nodes.iter().all(|node| node.runs);
     start.archives = asked.iter().flat_map(|f| f.archives.clone()).collect();
     settle_addons(&mut start.cluster, &asked, &args.no_addon)?;
     let machine = &start.cluster.profile.first().machine;
@@ -124,10 +128,19 @@ fn new_start<'a>(
                 Machine::of_node(host, &cluster.profile, node)?,
                 acceleration,
             ),
+            created: cluster.node_dir(node).never_ran().exists(),
+            template: None,
+            copy_of: None,
+            boots: 1,
+            runs: false,
             identity_sent: false,
             session: None,
             late_started: false,
+            joined: false,
             booted: None,
+            compared: false,
+            pki: None,
+            wanted: None,
         })
     });
     Ok(Start {
@@ -140,6 +153,7 @@ fn new_start<'a>(
         was_running: false,
         nodes: nodes.collect::<Result<_>>()?,
         template: None,
+        settled: false,
         archives: Vec::new(),
         loading: Loading::default(),
         changed: Vec::new(),
@@ -148,10 +162,7 @@ fn new_start<'a>(
         renewed: Vec::new(),
         timing: Stopwatch::start(),
         began: Instant::now(),
-        boots: 1,
-        pki: None,
         egress,
-        wanted: None,
         cluster,
     })
 }
@@ -159,10 +170,87 @@ fn new_start<'a>(
 /// Checks that neither the domain nor the pool of these names is another's.
 fn check_owners(host: &Host<'_>, name: &ProfileName, existing: Option<&Profile>) -> Result<()> {
     match existing {
-        Some(profile) => drop(Machine::of(host, profile)?.find()?),
+        Some(profile) => {
+            for node in &profile.nodes {
+                Machine::of_node(host, profile, node)?.find()?;
+            }
+        }
         None => Machine::without_profile(host, name).require_absent()?,
     }
     host.refuse_foreign_pool()
+}
+
+/// Checks that the host can carry the machines that are started; returns warnings.
+fn check_room(
+    host: &Host<'_>,
+    args: &ClusterArgs,
+    existing: Option<&Profile>,
+    running: &[bool],
+    acceleration: Acceleration,
+    info: &HostInfo,
+) -> Result<Vec<String>> {
+    let first_runs = running.first() == Some(&true);
+    let alone = NodeCounts {
+        control_planes: 1,
+        workers: 0,
+    };
+    let has = existing.map_or(alone, NodeCounts::of);
+    let asked = args.counts_beside(has)?;
+    let further = |role: Role, asked: usize, has: usize| {
+        let nodes = existing.iter().flat_map(|profile| &profile.nodes);
+        let others = nodes.zip(running).skip(1);
+        let run = others.filter(|(node, runs)| node.role == role && **runs);
+        asked.max(has) - run.count()
+    };
+    let control_planes = further(Role::ControlPlane, asked.control_planes, has.control_planes) - 1;
+    let workers = further(Role::Worker, asked.workers, has.workers);
+    let mut warnings = Vec::new();
+    if asked.control_planes > has.control_planes && asked.control_planes.is_multiple_of(2) {
+        let (all, fewer) = (asked.control_planes, asked.control_planes - 1);
+        warnings.push(format!(
+            "{all} control planes survive the loss of no more of them than {fewer} do"
+        ));
+    }
+    if !first_runs {
+        let has = existing.map(|p| p.first().machine.memory_mib);
+        warnings.extend(room::check_memory_left(
+            args.memory.or(has.map(Mebibytes)),
+            info,
+        )?);
+    }
+    room::check_nodes_fit(control_planes, workers, info)?;
+    let more = control_planes + workers + usize::from(!first_runs);
+    if more > 0 {
+        warnings.extend(room::crowd(host, acceleration, info.cpus, more));
+    }
+    Ok(warnings)
+}
+
+/// Returns which of a cluster's machines run, or can continue. A machine that never ran will be made again.
+fn settle_machines(host: &Host<'_>, profile: &Profile, dir: &ProfileDir) -> Result<Vec<bool>> {
+    let cluster = Cluster {
+        profile: profile.clone(),
+        dir: dir.clone(),
+    };
+    let machines = Machine::all(host, profile)?;
+    let mut running = Vec::new();
+    let mut states = Vec::new();
+    for (machine, node) in machines.iter().zip(&profile.nodes) {
+        let never_ran = cluster.node_dir(node).never_ran().exists();
+        running.push(!never_ran && settle_machine(machine)?);
+        states.push(machine.state()?);
+    }
+    // Saved memory that exists has not run since: machines that were loaded, or not powered off yet, when a
+    // process was killed are as they were saved, and all of them are loaded together.
+    let paused = |(runs, state): (&bool, &State)| !runs || *state == State::Paused;
+    let some = running.contains(&true) && running.contains(&false);
+    if some && suspend::is_suspended(&cluster) && running.iter().zip(&states).all(paused) {
+        for machine in &machines {
+            machine.power_off()?;
+        }
+        running.fill(false);
+    }
+    Ok(running)
 }
 
 /// Returns whether the machine runs, or can continue. One that was killed while it was loaded never
@@ -181,21 +269,55 @@ fn settle_machine(machine: &Machine<'_>) -> Result<bool> {
 /// Records the disk that libvirt has for a machine that ran. Removes what a start has made that was cut
 /// short before the machine ran: keys of a template and a disk over another one's are of no use to a start
 /// that begins in another way.
-fn settle_disk(env: &Env<'_>, host: &Host<'_>, cluster: &mut Cluster) -> Result<()> {
-    let machine = Machine::of(host, &cluster.profile)?;
-    if !cluster.dir.never_ran().exists() {
+fn settle_disk(env: &Env<'_>, host: &Host<'_>, cluster: &mut Cluster, node: usize) -> Result<()> {
+    let profile = &cluster.profile.nodes[node];
+    let machine = Machine::of_node(host, &cluster.profile, profile)?;
+    let dir = cluster.node_dir(profile);
+    if !dir.never_ran().exists() {
         if let Some(disk) = machine.disk()? {
-            cluster.profile.first_mut().disk = disk;
+            cluster.profile.nodes[node].disk = disk;
         }
         return Ok(());
     }
     machine.power_off()?;
     let _shared = env.lock_shared()?;
-    for volume in [&cluster.profile.first().disk, &machine.names.seed] {
+    for volume in [&profile.disk, &machine.names.seed] {
         host.delete_volume(volume)?;
     }
-    fsutil::remove_all(&cluster.dir.pki())?;
-    keys::end_handover(&cluster.dir)
+    fsutil::remove_all(&dir.pki())?;
+    keys::end_handover(&dir)
+}
+
+/// Records the nodes that the flags ask for and the profile lacks, and saves the profile. Their machines are
+/// made later. The caller holds the shared lock: two starts never choose the same free port.
+fn add_nodes(
+    env: &Env<'_>,
+    cluster: &mut Cluster,
+    args: &ClusterArgs,
+    info: &HostInfo,
+    runs: bool,
+) -> Result<()> {
+    let before = cluster.profile.nodes.len();
+    grow(env, &mut cluster.profile, args, info)?;
+    nodes::settle_endpoint(env.store, &mut cluster.profile, runs)?;
+    for node in &cluster.profile.nodes[before..] {
+        let dir = cluster.node_dir(node);
+        // An earlier node of this name may have left its folder. The mark comes before the profile,
+        // without which it means nothing.
+        fsutil::remove_all(dir.root())?;
+        fsutil::create_private_dir(dir.root())?;
+        fsutil::write_atomic(&dir.never_ran(), b"", 0o600)?;
+    }
+    cluster.save()
+}
+
+/// Adds the nodes that the flags ask for to a profile.
+fn grow(env: &Env<'_>, profile: &mut Profile, args: &ClusterArgs, info: &HostInfo) -> Result<()> {
+    nodes::add(env.store, profile, args, info)?;
+    match profile.has_several_control_planes() {
+        true => env.backend.can_have_endpoints(),
+        false => Ok(()),
+    }
 }
 
 fn report_migration(env: &Env<'_>, dir: &ProfileDir) {
@@ -221,15 +343,18 @@ fn create(
     let dir = env.store.profile_dir(name);
     // A folder without a profile is left over from a fork that was cut short.
     throwaway_mark::empty_folder(&dir)?;
-    // Under one lock until it is saved: two starts never choose the same free port.
     let _shared = env.lock_shared()?;
-    let ports = ports::choose(env.store, name, args.ports)?;
+    let mut taken = ports::of_others(env.store, name)?;
+    let ports = ports::choose(&mut taken, name, Role::ControlPlane, false, args.ports)?;
     let profile = spec::new_profile(name, kubeconfig, args, egress, acceleration, info, ports)?;
+    // What the host cannot carry is refused before anything is made.
+    grow(env, &mut profile.clone(), args, info)?;
     // Before the profile, without which it means nothing.
     fsutil::create_private_dir(dir.root())?;
     fsutil::write_atomic(&dir.never_ran(), b"", 0o600)?;
-    profile.save(&dir)?;
-    Ok(Cluster { profile, dir })
+    let mut cluster = Cluster { profile, dir };
+    add_nodes(env, &mut cluster, args, info, false)?;
+    Ok(cluster)
 }
 
 /// Records the cluster's add-ons.

@@ -16,7 +16,7 @@ pub(super) fn run(start: &mut Start<'_>, node: usize) -> Result<Flow> {
     if start.nodes[node].identity_sent {
         return Ok(Flow::Next);
     }
-    let wanted = start.plan()?;
+    let wanted = start.plan(node)?;
     let step = start.env.progress.step("Configure Kubernetes");
     let applied = provision::apply(start.nodes[node].session()?, &wanted)?;
     match applied.changed.len() {
@@ -25,7 +25,9 @@ pub(super) fn run(start: &mut Start<'_>, node: usize) -> Result<Flow> {
     }
     start.changed.extend(applied.changed);
     start.stage("configure");
-    start.loading = Loading::begin(&start.cluster, &start.archives)?;
+    if node == 0 && start.nodes[0].origin != Origin::Copied {
+        start.loading = Loading::begin(vec![start.cluster.node()?], &start.archives);
+    }
     settle(start, node, &wanted, &applied.restarted)?;
     let state = &mut start.nodes[node];
     if state.origin == Origin::Booted {

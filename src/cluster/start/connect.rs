@@ -13,6 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::hypervisor::console;
 use crate::interrupt;
 use crate::pki::Pki;
+use crate::profile::NodeProfile;
 use crate::progress::Step;
 use crate::provision;
 use crate::remote::{Remote, Target};
@@ -41,12 +42,13 @@ pub(super) fn run(start: &mut Start<'_>, node: usize) -> Result<Flow> {
         Origin::Copied => COPY_LIMIT,
         _ => BOOT_LIMIT,
     });
-    start.pki()?;
-    let pki = start.pki.as_ref();
+    start.pki(node)?;
+    let pki = start.nodes[node].pki.clone();
     let connecting = Connecting {
         env: &start.env,
         cluster: &start.cluster,
-        pki: pki.ok_or_else(|| Error::internal("there are no certificates"))?,
+        node: &start.cluster.profile.nodes[node],
+        pki: &pki.ok_or_else(|| Error::internal("there are no certificates"))?,
     };
     let watcher = &mut start.nodes[node].watcher;
     let mut session = connecting.connect(watcher, &step, limit)?;
@@ -64,6 +66,7 @@ pub(super) fn run(start: &mut Start<'_>, node: usize) -> Result<Flow> {
 pub(super) struct Connecting<'a> {
     pub(super) env: &'a Env<'a>,
     pub(super) cluster: &'a Cluster,
+    pub(super) node: &'a NodeProfile,
     pub(super) pki: &'a Pki,
 }
 
@@ -78,12 +81,13 @@ impl Connecting<'_> {
         step: &Step,
         limit: Duration,
     ) -> Result<Box<dyn Remote>> {
-        let own = self.cluster.target()?;
-        let borrowed = ProfileDir::at(self.cluster.dir.handover());
+        let own = self.cluster.target_of(self.node)?;
+        let dir = self.cluster.node_dir(self.node);
+        let borrowed = ProfileDir::at(dir.handover());
         if !borrowed.root().exists() {
             return self.connect_when_ready(&own, watcher, step, limit);
         }
-        let original = self.cluster.target_with(&borrowed)?;
+        let original = self.cluster.target_with(self.node, &borrowed)?;
         // A node whose keys were written, but which was cut short before it had read its own.
         let between = Target {
             host_key: original.host_key.clone(),
@@ -97,11 +101,11 @@ impl Connecting<'_> {
                     Ok(mut session) => {
                         session.set_target(&own);
                         if !has_own {
-                            let mut files = keys::files(&self.cluster.dir)?.to_vec();
+                            let mut files = keys::files(&dir)?.to_vec();
                             files.extend(provision::operator_files(self.pki));
                             identity::install(session.as_mut(), &files)?;
                         }
-                        keys::end_handover(&self.cluster.dir)?;
+                        keys::end_handover(&dir)?;
                         watcher.reached();
                         return Ok(session);
                     }
@@ -112,6 +116,27 @@ impl Connecting<'_> {
             }
             watcher.look()?;
         }
+    }
+
+    /// Connects to a node, and sets the clock of one that did not boot: it stood still while the machine was
+    /// paused or saved.
+    ///
+    /// # Errors
+    /// As [`Connecting::connect`].
+    pub(super) fn connect_after(
+        &self,
+        origin: Origin,
+        watcher: &mut Watcher<'_>,
+        step: &Step,
+        limit: Duration,
+    ) -> Result<Box<dyn Remote>> {
+        if origin == Origin::Booted {
+            watcher.before_ssh()?;
+            return self.connect(watcher, step, limit);
+        }
+        let mut session = self.connect(watcher, step, limit)?;
+        identity::set_clock(session.as_mut())?;
+        Ok(session)
     }
 
     fn connect_when_ready(
@@ -152,9 +177,10 @@ impl Connecting<'_> {
         limit: Duration,
     ) -> Result<Box<dyn Remote>> {
         let attempt = self.cluster.deadline(ATTEMPT);
-        match when_keys_are_read(self.env.backend, &self.cluster.target()?, attempt) {
+        let target = self.cluster.target_of(self.node)?;
+        match when_keys_are_read(self.env.backend, &target, attempt) {
             Ok(session) => {
-                keys::end_handover(&self.cluster.dir)?;
+                keys::end_handover(&self.cluster.node_dir(self.node))?;
                 watcher.reached();
                 Ok(session)
             }

@@ -6,31 +6,41 @@ use std::time::{Duration, Instant};
 
 use crate::addon::{Addon, Rollouts};
 use crate::cluster::addons;
-use crate::cluster::env::Backend;
 use crate::cluster::machine::watch::Watcher;
 use crate::cluster::start::connect::Connecting;
 use crate::cluster::start::context::{CONNECT, Flow, HEALTH_LIMIT, Start};
+use crate::cluster::start::join::{self, Joins};
 use crate::cluster::start::timing::Stopwatch;
-use crate::cluster::start::wait::Waiting;
+use crate::cluster::start::wait::{OnDemand, Waiting};
 use crate::error::{Error, Result};
+use crate::profile::NodeProfile;
 use crate::progress::{Progress, Silent, Step};
 use crate::provision::{self, Wanted};
-use crate::remote::{Output, Remote, Target};
 use crate::trace;
 
 /// Checks the health of the cluster. A resumed node in which something has to be changed goes back to
 /// the steps that connect to it and configure it.
 pub(super) fn run(start: &mut Start<'_>) -> Result<Flow> {
-    if start.nodes[0].identity_sent {
-        return check_resumed(start);
+    match start.nodes[0].identity_sent {
+        true => check_all_resumed(start),
+        false => check_first(start),
     }
-    let api = start.api()?;
-    let plan = start.plan()?;
+}
+
+/// Checks the first node, and the cluster through its API: its own, not that of another control plane.
+fn check_first(start: &mut Start<'_>) -> Result<Flow> {
+    let api = start
+        .cluster
+        .api_of(start.env.backend, start.profile_of(0))?;
+    let plan = start.plan(0)?;
+    let profile = start.profile_of(0).clone();
     let deadline = Instant::now() + start.limit(HEALTH_LIMIT);
     let addons = addons::enabled(&start.cluster.profile, &start.cluster.dir)?;
     let progress = start.env.progress;
+    let alone = start.nodes.len() == 1;
     let node = &mut start.nodes[0];
-    let mut rollouts = Rollouts::of(&addons).since(node.booted);
+    let boots = node.booted.map(|booted| (profile.name.clone(), booted));
+    let mut rollouts = alone.then(|| Rollouts::of(&addons).since(boots.into_iter().collect()));
     let mut waiting = Waiting {
         api: &api,
         remote: match &mut node.session {
@@ -44,25 +54,32 @@ pub(super) fn run(start: &mut Start<'_>) -> Result<Flow> {
     };
     start.node_version = check(
         &mut waiting,
+        &profile,
         node.late_started,
-        &mut rollouts,
+        rollouts.as_mut(),
         progress,
         &mut start.timing,
     )?;
-    let step = progress.step("Verify the processes");
-    let role = start.cluster.profile.first().role;
-    provision::verify(start.nodes[0].session()?, role)?;
-    step.done(format!("{} run", provision::processes(role).len()));
+    verify(start)?;
     start.stage("verify");
     Ok(Flow::Next)
 }
 
-/// Waits until the API, the node, the controllers and the add-ons are ready; returns the kubelet's
-/// version.
+fn verify(start: &mut Start<'_>) -> Result<()> {
+    let step = start.env.progress.step("Verify the processes");
+    let role = start.profile_of(0).role;
+    provision::verify(start.nodes[0].session()?, role)?;
+    step.done(format!("{} run", provision::processes(role).len()));
+    Ok(())
+}
+
+/// Waits until the API, the node, the controllers and the add-ons, if given, are ready; returns the
+/// kubelet's version. Add-ons have pods on all nodes, so that where there are workers these come first.
 fn check(
     waiting: &mut Waiting<'_, '_>,
+    profile: &NodeProfile,
     late_started: bool,
-    rollouts: &mut Rollouts,
+    rollouts: Option<&mut Rollouts>,
     progress: &dyn Progress,
     timing: &mut Stopwatch,
 ) -> Result<String> {
@@ -82,49 +99,61 @@ fn check(
     step.done("");
     timing.end("ready");
     let step = progress.step("Wait for the node");
-    let node = waiting.node_ready(&step)?;
+    let node = waiting.node_ready(profile, &step)?;
     step.done("Ready");
     timing.end("node");
     let step = progress.step("Wait for the controllers");
     waiting.takes_pods(&step)?;
     step.done("pods are admitted");
     timing.end("controllers");
-    let step = progress.step("Wait for the add-ons");
-    waiting.addons(rollouts, &step)?;
-    step.done("ready");
-    timing.end("rollouts");
+    if let Some(rollouts) = rollouts {
+        let step = progress.step("Wait for the add-ons");
+        waiting.addons(rollouts, &step)?;
+        step.done("ready");
+        timing.end("rollouts");
+    }
     Ok(node.kubelet_version)
 }
 
-/// An SSH session that is opened when something is asked over it, which is only after a failed check, for
-/// the journals.
-struct OnDemand<'a> {
-    backend: &'a dyn Backend,
-    target: Target,
-    limit: Duration,
-    session: Option<Box<dyn Remote>>,
-}
-
-impl Remote for OnDemand<'_> {
-    fn exec(&mut self, command: &str, stdin: &[u8], limit: Option<Duration>) -> Result<Output> {
-        // A session that fails is replaced by a new one for the next command.
-        let mut session = match self.session.take() {
-            Some(session) => session,
-            None => self.backend.connect(&self.target, self.limit)?,
-        };
-        let output = session.exec(command, stdin, limit)?;
-        self.session = Some(session);
-        Ok(output)
+/// Checks the first node, and the others that resumed with it, at the same time.
+fn check_all_resumed(start: &mut Start<'_>) -> Result<Flow> {
+    let others = 1..start.nodes.len();
+    let resumed: Vec<usize> = others.filter(|n| start.nodes[*n].identity_sent).collect();
+    let joins = Joins::prepare(start, &resumed)?;
+    let mut others = start.nodes.split_off(1);
+    let (flow, joined) = std::thread::scope(|scope| {
+        let joined = scope.spawn(|| joins.run(&mut others));
+        let flow = check_resumed(start);
+        // Nodes beside a first one that is not as it should be need not be waited for.
+        let good = matches!(flow, Ok(Flow::Next));
+        joins.cancel.store(!good, Ordering::Relaxed);
+        (flow, joined.join().unwrap_or_default())
+    });
+    start.nodes.append(&mut others);
+    let flow = flow?;
+    // Those that failed are connected to and compared, now that the first node is healthy; all of them where
+    // that node was not as it should be.
+    let failed = join::record(start, joined)?;
+    let again = failed.into_iter().map(|(index, _)| index);
+    let again: Vec<usize> = match flow {
+        Flow::Next => again.collect(),
+        Flow::BackTo(_) => (1..start.nodes.len()).collect(),
+    };
+    for index in again {
+        start.nodes[index].identity_sent = false;
+        start.nodes[index].joined = false;
     }
+    Ok(flow)
 }
 
 /// Checks a resumed node through the API and over SSH at the same time.
 fn check_resumed(start: &mut Start<'_>) -> Result<Flow> {
-    let wanted = start.plan()?;
+    let wanted = start.plan(0)?;
     let limit = start.limit(HEALTH_LIMIT);
     let connecting = &Connecting {
         env: &start.env,
         cluster: &start.cluster,
+        node: start.profile_of(0),
         pki: start.known_pki()?,
     };
     let watcher = &start.nodes[0].watcher;
@@ -181,16 +210,11 @@ fn check_api(
 ) -> Result<String> {
     let (backend, cluster) = (connecting.env.backend, connecting.cluster);
     let addons: Vec<Addon> = addons::enabled(&cluster.profile, &cluster.dir)?;
-    let mut remote = OnDemand {
-        backend,
-        target: cluster.target()?,
-        limit,
-        session: None,
-    };
+    let mut remote = OnDemand::new(backend, cluster.target_of(connecting.node)?, limit);
     // It does not boot: a node with nothing to do rests, and writes nothing to its console.
     watcher.reached();
     let mut waiting = Waiting {
-        api: &cluster.api_with(backend, connecting.pki)?,
+        api: &cluster.api_of(backend, connecting.node)?,
         remote: &mut remote,
         units: &wanted.units,
         watcher,
@@ -198,8 +222,17 @@ fn check_api(
         cancel: Some(cancel),
     };
     let step = connecting.env.progress.step("Check the API");
-    let (mut rollouts, mut timing) = (Rollouts::of(&addons), Stopwatch::start());
-    let version = check(&mut waiting, true, &mut rollouts, &Silent, &mut timing);
+    let alone = cluster.profile.nodes.len() == 1;
+    let mut rollouts = alone.then(|| Rollouts::of(&addons));
+    let mut timing = Stopwatch::start();
+    let version = check(
+        &mut waiting,
+        connecting.node,
+        true,
+        rollouts.as_mut(),
+        &Silent,
+        &mut timing,
+    );
     match &version {
         Ok(_) => step.done("Ready"),
         Err(_) if cancel.load(Ordering::Relaxed) => step.skipped("will be checked again"),
@@ -216,7 +249,7 @@ fn compare(
     step: &Step,
     limit: Duration,
 ) -> Result<Vec<String>> {
-    let role = connecting.cluster.profile.first().role;
+    let role = connecting.node.role;
     let mut session = connecting.connect_with_identity(watcher, step, limit)?;
     let span = trace::span("compare the files");
     let changed = session.changed(&wanted.files, &wanted.optional)?;

@@ -8,10 +8,15 @@ mod check;
 mod configure;
 mod connect;
 pub(crate) mod context;
+mod control_planes;
+pub(crate) mod endpoint;
 mod health;
 mod identity;
+mod join;
 mod kubeconfig;
 mod machines;
+mod members;
+mod node_images;
 mod retry;
 pub(crate) mod services;
 pub(crate) mod template;
@@ -34,29 +39,25 @@ use crate::profile::Profile;
 
 use context::{CONNECT, Flow, MACHINES, Origin, Start};
 
-/// The scope of a step.
-enum Scope {
-    /// It runs once for the cluster.
-    Cluster(fn(&mut Start<'_>) -> Result<Flow>),
-    /// It runs for each node, whose index it gets.
-    EachNode(fn(&mut Start<'_>, usize) -> Result<Flow>),
-}
+/// A step, which says with which one to continue.
+type Step = fn(&mut Start<'_>) -> Result<Flow>;
 
 /// The steps of a start, after [`check::begin`] has checked the host and settled the profile.
-const STEPS: &[(&str, Scope)] = &[
-    ("Get the images", Scope::Cluster(assets::run)),
-    (MACHINES, Scope::EachNode(machines::run)),
-    ("Send the identity", Scope::EachNode(identity::run)),
-    (CONNECT, Scope::EachNode(connect::run)),
-    ("Configure Kubernetes", Scope::EachNode(configure::run)),
-    ("Apply the add-ons", Scope::Cluster(addons::run)),
-    ("Check the cluster's health", Scope::Cluster(health::run)),
-    ("Save a warm template", Scope::Cluster(template::run)),
-    ("Open the ports of Services", Scope::Cluster(services::run)),
-    (
-        "Write the kubeconfig context",
-        Scope::Cluster(kubeconfig::run),
-    ),
+const STEPS: &[(&str, Step)] = &[
+    ("Get the images", assets::run),
+    (MACHINES, machines::run),
+    ("Open the API's address", endpoint::run),
+    ("Send the identity", identity::run),
+    (CONNECT, |start| connect::run(start, 0)),
+    ("Configure Kubernetes", |start| configure::run(start, 0)),
+    ("Bring back the control planes", control_planes::run),
+    ("Apply the add-ons", addons::run),
+    ("Check the cluster's health", health::run),
+    ("Join the other nodes", join::run),
+    ("Lead to all control planes", endpoint::run),
+    ("Save a warm template", template::run),
+    ("Open the ports of Services", services::run),
+    ("Write the kubeconfig context", kubeconfig::run),
 ];
 
 /// The result of a start.
@@ -68,7 +69,7 @@ pub(crate) struct Started {
     pub created: bool,
     /// The virtual machine was running before this start.
     pub was_running: bool,
-    /// The virtual machine is a copy of a warm template.
+    /// The first virtual machine is a copy of a warm template.
     pub from_template: bool,
     /// Paths in the node that were written.
     pub changed: Vec<String>,
@@ -121,7 +122,7 @@ fn start_locked(
     Ok(Started {
         created: start.created,
         was_running: start.was_running,
-        from_template: start.nodes.iter().any(|node| node.origin == Origin::Copied),
+        from_template: start.nodes[0].origin == Origin::Copied,
         changed: start.changed,
         renewed: start.renewed,
         current_context: start.current_context,
@@ -135,9 +136,9 @@ fn start_locked(
 /// that dies.
 fn run(start: &mut Start<'_>) -> Result<()> {
     let mut next = 0;
-    while let Some((_, scope)) = STEPS.get(next) {
+    while let Some((_, step)) = STEPS.get(next) {
         interrupt::check()?;
-        let flow = match run_step(scope, start) {
+        let flow = match step(start) {
             Ok(flow) => flow,
             Err(e) if e.kind() == Kind::Interrupted => return Err(e),
             Err(e) => retry::prepare(start, e)?,
@@ -148,22 +149,6 @@ fn run(start: &mut Start<'_>) -> Result<()> {
         };
     }
     Ok(())
-}
-
-/// Runs a step for the cluster or for each of its nodes. The first node that has to go back to an
-/// earlier step takes the others along: each looks first and changes only what differs.
-fn run_step(scope: &Scope, start: &mut Start<'_>) -> Result<Flow> {
-    match scope {
-        Scope::Cluster(run) => run(start),
-        Scope::EachNode(run) => {
-            for node in 0..start.nodes.len() {
-                if let back @ Flow::BackTo(_) = run(start, node)? {
-                    return Ok(back);
-                }
-            }
-            Ok(Flow::Next)
-        }
-    }
 }
 
 fn position(title: &str) -> Result<usize> {

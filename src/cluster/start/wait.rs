@@ -3,17 +3,18 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::addon::Rollouts;
-use crate::api::{ApiClient, CONTROL_PLANE_LABEL, NodeStatus};
+use crate::api::{self, ApiClient, NodeStatus};
+use crate::cluster::env::Backend;
 use crate::cluster::machine::watch::Watcher;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
-use crate::network::NODE_NAME;
+use crate::profile::NodeProfile;
 use crate::progress::Step;
 use crate::provision::{self, Unit};
-use crate::remote::Remote;
+use crate::remote::{Output, Remote, Target};
 
 /// The interval at which the API is asked: a fiftieth of the time so far, within these bounds. A
 /// request costs an emulated node 10 to 20 ms of a processor, and a slow one has none to spare.
@@ -54,29 +55,39 @@ impl Waiting<'_, '_> {
         self.until(&what, "kube-apiserver.service", step, ask)
     }
 
-    /// Waits for the node's condition `Ready`, and gives it its role on the way.
+    /// Creates the Node object of a node whose kubelet has not begun yet, and which need not wait for it then.
     ///
     /// # Errors
     /// As [`Waiting::api`].
-    pub(super) fn node_ready(&mut self, step: &Step) -> Result<NodeStatus> {
-        self.until("the node is not Ready", "kubelet.service", step, |api| {
-            let Some(node) = api.node(NODE_NAME)? else {
+    pub(super) fn register(&mut self, node: &NodeProfile, step: &Step) -> Result<()> {
+        let what = format!("does not take the node `{}`", node.name);
+        self.api(&what, step, |api| register(api, node).map(Some))
+    }
+
+    /// Waits for a node's condition `Ready`, and gives it its role and the addresses of its pods on the
+    /// way.
+    ///
+    /// # Errors
+    /// As [`Waiting::api`].
+    pub(super) fn node_ready(&mut self, node: &NodeProfile, step: &Step) -> Result<NodeStatus> {
+        let (name, label) = (&node.name, api::role_label(node.role));
+        let what = format!("the node `{name}` is not Ready");
+        self.until(&what, "kubelet.service", step, |api| {
+            let Some(status) = api.node(name)? else {
                 return Err(Error::unhealthy("the kubelet has not registered the node"));
             };
-            if !node.control_plane {
-                // A kubelet cannot give itself this label: only the administrator can.
-                let patch = json!({"metadata": {"labels": {CONTROL_PLANE_LABEL: ""}}});
-                let labelled = api.merge_patch(&format!("/api/v1/nodes/{NODE_NAME}"), &patch)?;
-                if !labelled.is_ok() {
+            if !status.labels.contains(&label) || status.pods.is_none() {
+                let patched = api.merge_patch(&node_path(name), &node_settings(node))?;
+                if !patched.is_ok() {
                     return Ok(None);
                 }
             }
-            if node.ready {
+            if status.ready {
                 // After a restart the condition is still the old one for a while: only the kubelet itself
                 // knows that it is back.
-                return Ok(api.kubelet_healthy(NODE_NAME)?.then_some(node));
+                return Ok(api.kubelet_healthy(name)?.then_some(status));
             }
-            Err(Error::unhealthy(node.reason))
+            Err(Error::unhealthy(status.reason))
         })
     }
 
@@ -157,6 +168,69 @@ impl Waiting<'_, '_> {
             }
             interrupt::sleep(ask_after(started.elapsed()))?;
         }
+    }
+}
+
+/// An SSH session that is opened when something is asked over it, which is only after a failed check, for
+/// the journals.
+pub(super) struct OnDemand<'a> {
+    backend: &'a dyn Backend,
+    target: Target,
+    limit: Duration,
+    session: Option<Box<dyn Remote>>,
+}
+
+impl<'a> OnDemand<'a> {
+    /// Returns a session with this target that connects within `limit`.
+    pub(super) fn new(backend: &'a dyn Backend, target: Target, limit: Duration) -> Self {
+        OnDemand {
+            backend,
+            target,
+            limit,
+            session: None,
+        }
+    }
+}
+
+impl Remote for OnDemand<'_> {
+    fn exec(&mut self, command: &str, stdin: &[u8], limit: Option<Duration>) -> Result<Output> {
+        // A session that fails is replaced by a new one for the next command.
+        let mut session = match self.session.take() {
+            Some(session) => session,
+            None => self.backend.connect(&self.target, self.limit)?,
+        };
+        let output = session.exec(command, stdin, limit)?;
+        self.session = Some(session);
+        Ok(output)
+    }
+}
+
+fn node_path(name: &str) -> String {
+    format!("/api/v1/nodes/{name}")
+}
+
+/// Returns the parts of a Node object that the administrator sets: a kubelet cannot give itself its role.
+fn node_settings(node: &NodeProfile) -> Value {
+    let pods = node.addresses().pods.to_string();
+    json!({
+        "metadata": {"labels": {api::role_label(node.role): ""}},
+        "spec": {"podCIDR": pods, "podCIDRs": [pods]},
+    })
+}
+
+/// Creates a Node object unless there is one.
+fn register(api: &ApiClient, node: &NodeProfile) -> Result<()> {
+    if api.node(&node.name)?.is_some() {
+        return Ok(());
+    }
+    let mut object = node_settings(node);
+    object["apiVersion"] = "v1".into();
+    object["kind"] = "Node".into();
+    object["metadata"]["name"] = node.name.as_str().into();
+    let answer = api.apply(&node_path(&node.name), &object, false)?;
+    match answer.is_ok() {
+        true => Ok(()),
+        false => answer.require_json("creating the Node object").map(drop),
     }
 }
 

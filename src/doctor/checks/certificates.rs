@@ -2,10 +2,12 @@
 
 use time::{Duration, OffsetDateTime};
 
+use crate::cluster::Cluster;
+use crate::cluster::operations::certs;
 use crate::doctor::context::{DoctorContext, Seen};
-use crate::doctor::finding::{Finding, explain, or};
+use crate::doctor::finding::{Finding, State, explain, or};
 use crate::pki::{self, CertName};
-use crate::profile::ProfileName;
+use crate::profile::{Profile, ProfileName};
 use crate::units::human_time;
 
 /// `start` renews certificates that end sooner.
@@ -15,7 +17,10 @@ pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     let now = OffsetDateTime::now_utc();
     // A start that was interrupted early has made none yet.
     let made = s.settled().filter(|(seen, _)| seen.dir.pki().exists());
-    let found = made.map(|(seen, _)| of(seen, now));
+    let found = made.map(|(seen, profile)| match of(seen, now) {
+        found if found.state == State::Ok => of_workers(seen, profile, now).unwrap_or(found),
+        found => found,
+    });
     or(found, Finding::ok("there are none yet"))
 }
 
@@ -42,9 +47,39 @@ fn judge(
     let Some((certificate, end)) = first else {
         return Finding::ok(format!("`{name}` has none yet"));
     };
-    let (what, at) = (certificate.stem(), human_time(end.unix_timestamp()));
-    let flag = name.flag();
-    let remedy = if certificate.authority().is_none() {
+    judge_end(
+        name,
+        certificate.stem(),
+        certificate.authority().is_none(),
+        end,
+        now,
+    )
+}
+
+/// Returns a finding about the certificates that workers have of their own; none where they are valid for long
+/// enough, or not made yet.
+fn of_workers(seen: &Seen, profile: &Profile, now: OffsetDateTime) -> Option<Finding> {
+    let cluster = Cluster {
+        profile: profile.clone(),
+        dir: seen.dir.clone(),
+    };
+    let all = certs::of_further_nodes(&cluster).ok()?.into_iter();
+    let ends = all.filter_map(|certificate| Some((certificate.ends_at?, certificate.name)));
+    let (end, what) = ends.min()?;
+    let end = OffsetDateTime::from_unix_timestamp(end).ok()?;
+    let found = judge_end(&seen.name, &what, false, end, now);
+    (found.state != State::Ok).then_some(found)
+}
+
+fn judge_end(
+    name: &ProfileName,
+    what: &str,
+    is_authority: bool,
+    end: OffsetDateTime,
+    now: OffsetDateTime,
+) -> Finding {
+    let (at, flag) = (human_time(end.unix_timestamp()), name.flag());
+    let remedy = if is_authority {
         format!("kubby start{flag} renews it, and keeps its key")
     } else {
         format!("kubby certs renew{flag} renews it, and so does kubby start{flag}")
@@ -62,7 +97,6 @@ fn judge(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::finding::State;
 
     #[test]
     fn ends_are_judged() {

@@ -5,6 +5,7 @@ pub(super) mod clock;
 pub(super) mod clusters;
 pub(super) mod confinement;
 pub(super) mod disk;
+pub(super) mod endpoints;
 pub(super) mod firewall;
 pub(super) mod kubeconfig;
 pub(super) mod libvirt;

@@ -40,6 +40,7 @@ mod tests {
             key: key.into(),
             created: None,
             kubernetes_version: String::new(),
+            nodes: vec![],
             cpus: 1,
             memory_mib: 1,
             addons: vec![],

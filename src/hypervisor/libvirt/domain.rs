@@ -12,7 +12,7 @@ use virt::error::ErrorNumber;
 use virt::sys;
 
 use super::connection::Libvirt;
-use super::failure::{self, Answer};
+use super::failure::{self, Answer, Failure};
 use crate::error::{Error, Result};
 use crate::hypervisor::objects::Owner;
 use crate::hypervisor::owner::NAMESPACE;
@@ -32,16 +32,25 @@ impl Libvirt {
         })
     }
 
-    /// Runs calls on a domain, if there is one; `verb` completes `cannot … the domain x`.
+    /// Runs calls on a domain; `verb` completes `cannot … the domain x`. Returns `None` where there is no such
+    /// domain, also where it vanished during the calls: other homes remove theirs at any time.
     pub(super) fn try_domain<T: Send + 'static>(
         &self,
         verb: &str,
         name: &str,
-        work: impl FnOnce(Option<Handle>) -> Answer<T> + Send + 'static,
-    ) -> Result<T> {
+        work: impl FnOnce(Handle) -> Answer<T> + Send + 'static,
+    ) -> Result<Option<T>> {
         let what = format!("{verb} the domain {name}");
         let name = name.to_owned();
-        self.call(&what, move |c| work(lookup(c, &name)?))
+        self.call(&what, move |c| {
+            let Some(domain) = lookup(c, &name)? else {
+                return Ok(None);
+            };
+            match work(domain) {
+                Err(Failure::Libvirt(e)) if failure::is(&e, ErrorNumber::NoDomain) => Ok(None),
+                answer => answer.map(Some),
+            }
+        })
     }
 
     /// Runs calls on a domain that has to be there; see [`try_domain`](Self::try_domain).
@@ -51,8 +60,8 @@ impl Libvirt {
         name: &str,
         work: impl FnOnce(Handle) -> Answer<T> + Send + 'static,
     ) -> Result<T> {
-        let missing = Error::hypervisor(format!("there is no domain {name}"));
-        self.try_domain(verb, name, move |found| work(found.ok_or(missing)?))
+        let missing = || Error::hypervisor(format!("there is no domain {name}"));
+        self.try_domain(verb, name, work)?.ok_or_else(missing)
     }
 
     /// Gives QEMU's monitor a command and returns its answer.
@@ -70,33 +79,37 @@ fn lookup(connection: &Connect, name: &str) -> Result<Option<Handle>, virt::erro
     )
 }
 
-/// Returns kubby's view of a domain; `None` when the domain vanished meanwhile.
-pub(super) fn describe(handle: &Handle) -> Result<Option<Domain>, virt::error::Error> {
-    let described = || {
-        let (state, reason) = handle.state()?;
-        let metadata = handle.metadata(
-            sys::VIR_DOMAIN_METADATA_ELEMENT as i32,
-            Some(NAMESPACE),
-            sys::VIR_DOMAIN_AFFECT_CURRENT,
-        );
-        let metadata = failure::found(metadata, ErrorNumber::NoDomainMetadata)?;
-        Ok(Domain {
-            name: handle.name()?,
-            uuid: handle.uuid()?,
-            state: state_of(state),
-            reason: reason_of(reason).map(str::to_owned),
-            owner: metadata.and_then(|xml| Owner::parse(&xml)),
-            cpu_time: Duration::from_nanos(handle.info()?.cpu_time),
-        })
-    };
-    failure::found(described(), ErrorNumber::NoDomain)
+/// Returns kubby's view of a domain.
+pub(super) fn describe(handle: &Handle) -> Result<Domain, virt::error::Error> {
+    let (state, reason) = handle.state()?;
+    let metadata = handle.metadata(
+        sys::VIR_DOMAIN_METADATA_ELEMENT as i32,
+        Some(NAMESPACE),
+        sys::VIR_DOMAIN_AFFECT_CURRENT,
+    );
+    let metadata = failure::found(metadata, ErrorNumber::NoDomainMetadata)?;
+    Ok(Domain {
+        name: handle.name()?,
+        uuid: handle.uuid()?,
+        state: state_of(state),
+        reason: reason_of(reason).map(str::to_owned),
+        owner: metadata.and_then(|xml| Owner::parse(&xml)),
+        cpu_time: cpu_time(handle)?,
+    })
+}
+
+/// Returns the processor time of a domain; none when its process ended while libvirt asked for it.
+fn cpu_time(handle: &Handle) -> Result<Duration, virt::error::Error> {
+    let info = failure::found(handle.info(), ErrorNumber::OperationFailed)?;
+    Ok(info.map_or(Duration::ZERO, |info| Duration::from_nanos(info.cpu_time)))
 }
 
 /// Lists the domains with kubby's mark, sorted by name.
 pub(super) fn list_owned(connection: &Connect) -> Answer<Vec<Domain>> {
     let mut owned = Vec::new();
     for handle in connection.list_all_domains(0)? {
-        owned.extend(describe(&handle)?.filter(|d| d.owner.is_some()));
+        let found = failure::found(describe(&handle), ErrorNumber::NoDomain)?;
+        owned.extend(found.filter(|domain| domain.owner.is_some()));
     }
     owned.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(owned)

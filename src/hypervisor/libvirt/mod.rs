@@ -164,15 +164,12 @@ impl Hypervisor for Libvirt {
     }
 
     fn find(&self, domain: &str) -> Result<Option<Domain>> {
-        self.try_domain("ask about", domain, |found| {
-            let found = found.map(|domain| domain::describe(&domain));
-            Ok(found.transpose()?.flatten())
-        })
+        self.try_domain("ask about", domain, |domain| Ok(domain::describe(&domain)?))
     }
 
     fn definition(&self, domain: &str) -> Result<Option<String>> {
-        self.try_domain("ask for the definition of", domain, |found| {
-            Ok(found.map(|domain| domain.xml_desc(0)).transpose()?)
+        self.try_domain("ask for the definition of", domain, |domain| {
+            Ok(domain.xml_desc(0)?)
         })
     }
 
@@ -224,19 +221,19 @@ impl Hypervisor for Libvirt {
 
     fn destroy(&self, domain: &str) -> Result<Change> {
         fault::step("destroy", || {
-            self.try_domain("stop", domain, |found| match found {
-                Some(domain) if domain.is_active()? => Ok(domain::ended(domain.destroy())?),
-                _ => Ok(Change::Nothing),
-            })
+            let stopped =
+                self.try_domain("stop", domain, |domain| match domain.is_active()? {
+                    true => Ok(domain::ended(domain.destroy())?),
+                    false => Ok(Change::Nothing),
+                })?;
+            Ok(stopped.unwrap_or(Change::Nothing))
         })
     }
 
     fn undefine(&self, domain: &str) -> Result<Change> {
         fault::step("undefine", || {
-            self.try_domain("remove", domain, |found| match found {
-                Some(domain) => domain::undefine(&domain),
-                None => Ok(Change::Nothing),
-            })
+            let removed = self.try_domain("remove", domain, |domain| domain::undefine(&domain))?;
+            Ok(removed.unwrap_or(Change::Nothing))
         })
     }
 }

@@ -73,6 +73,7 @@ pub(crate) fn build(node: &Node, options: &BuildOptions, progress: &dyn Progress
     run(&buildctl, &socket, &result, &plan, options)?;
     let id = result_id(&result)?;
     store.await_names(&id, &options.names)?;
+    store.record(&options.names)?;
     for name in &options.names {
         name.warn_if_always_pulled(progress);
     }

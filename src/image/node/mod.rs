@@ -6,6 +6,7 @@
 mod list;
 
 use std::collections::HashSet;
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ use crate::wait;
 
 /// `ctr` in the namespace of Kubernetes.
 const CTR: &str = "ctr --namespace k8s.io";
+/// The names of images that came from this host and from no registry, one a line.
+const LOADED: &str = "/var/lib/kubby/loaded-images";
 /// The time limit of the SSH connection.
 const CONNECT: Duration = Duration::from_secs(30);
 /// The time limit of a single request, with hardware virtualisation.
@@ -199,6 +202,42 @@ impl ImageStore {
         }
     }
 
+    /// Records that these images came from this host, and writes them to the disk: containerd unpacks layers
+    /// without that, and a power cut would leave empty files in images that look whole.
+    ///
+    /// # Errors
+    /// As [`ImageStore::images`].
+    pub(crate) fn record<'a>(
+        &mut self,
+        names: impl IntoIterator<Item = &'a Reference>,
+    ) -> Result<()> {
+        let command = format!("cat >> {LOADED} && sync --file-system /var/lib/containerd");
+        self.run_with_lines(&command, names, "writing the images to the disk")
+    }
+
+    /// Forgets names that [`ImageStore::record`] has recorded.
+    ///
+    /// # Errors
+    /// As [`ImageStore::images`].
+    pub(crate) fn forget<'a>(&mut self, names: impl IntoIterator<Item = &'a String>) -> Result<()> {
+        let command = format!(
+            "[ -e {LOADED} ] || exit 0\n\
+             grep -vxFf /dev/stdin {LOADED} > {LOADED}.new || [ $? = 1 ]\nmv {LOADED}.new {LOADED}"
+        );
+        self.run_with_lines(&command, names, "forgetting the names of images")
+    }
+
+    fn run_with_lines(
+        &mut self,
+        command: &str,
+        lines: impl IntoIterator<Item = impl Display>,
+        what: &str,
+    ) -> Result<()> {
+        let lines: String = lines.into_iter().map(|line| format!("{line}\n")).collect();
+        let output = self.ssh.exec(command, lines.as_bytes(), Some(self.limit))?;
+        output.require(what).map(drop)
+    }
+
     fn run(&mut self, command: &str, what: &str) -> Result<String> {
         let output = self.ssh.exec(command, &[], Some(self.limit))?;
         Ok(output.require(what)?.text())
@@ -216,6 +255,18 @@ impl ImageStore {
         }
         Ok(output.require(what)?.text())
     }
+}
+
+/// Returns the names that [`ImageStore::record`] has recorded in a node; there may be no such images any more.
+///
+/// # Errors
+/// [`crate::error::Kind::NodeUnreachable`] when SSH fails.
+pub(crate) fn recorded(remote: &mut dyn Remote) -> Result<Vec<Reference>> {
+    let output = remote.run(&format!("cat {LOADED} 2>/dev/null"))?.text();
+    let mut names: Vec<&str> = output.lines().collect();
+    names.sort_unstable();
+    names.dedup();
+    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
 }
 
 fn crictl(arguments: &str) -> String {

@@ -120,7 +120,7 @@ fn openssl_accepts_every_chain_for_its_purpose() {
     for host in ["kubernetes.default.svc", "localhost", "kubby"] {
         assert!(serves("-verify_hostname", host), "{host}");
     }
-    for ip in ["127.0.0.1", "::1", "10.0.2.15", "10.96.0.1"] {
+    for ip in ["127.0.0.1", "::1", "10.245.0.1", "10.96.0.1"] {
         assert!(serves("-verify_ip", ip), "{ip}");
     }
     let (ok, public) = openssl(&["pkey", "-in", "sa.key", "-pubout"]);

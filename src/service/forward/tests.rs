@@ -44,7 +44,11 @@ fn profile() -> Profile {
         forwards: vec![],
         ..crate::profile::example()
     };
-    profile.first_mut().ports = Ports { ssh: 1, api: 2 };
+    profile.first_mut().ports = Ports {
+        ssh: 1,
+        api: Some(2),
+        link: None,
+    };
     profile
 }
 

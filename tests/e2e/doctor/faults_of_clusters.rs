@@ -12,7 +12,7 @@ use super::{Fault, Undo, nothing};
 
 pub fn all<'a>(place: &'a Place<'_>) -> Vec<Fault<'a>> {
     let kubeconfig = place.env.kubeconfig();
-    let port = place.profile.first().ports.api;
+    let port = place.profile.api_port();
     let elsewhere = place.env.root().join("another-kubeconfig");
     vec![
         Fault::new("clusters", "is damaged", move || {

@@ -73,7 +73,7 @@ fn clock<'a>(place: &'a Place<'_>) -> Fault<'a> {
 
 /// Another program listens on the port of the cluster, which is off.
 fn port<'a>(place: &'a Place<'_>) -> Fault<'a> {
-    let port = place.profile.first().ports.api;
+    let port = place.profile.api_port();
     Fault::new("ports", format!("the port {port} of"), move || {
         let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port");
         Box::new(move || drop(listener))

@@ -50,6 +50,7 @@ impl<'e> Place<'e> {
             name: name.clone(),
             connect: uri().into(),
             kubeconfig: env.kubeconfig(),
+            endpoint: None,
             spec: ClusterSpec {
                 kubernetes_version: "v1.37.2".into(),
                 addons: Vec::new(),
@@ -63,6 +64,7 @@ impl<'e> Place<'e> {
             nodes: vec![NodeProfile {
                 name: "kubby".into(),
                 role: Role::ControlPlane,
+                number: 1,
                 uuid: uuid::Uuid::new_v4().to_string(),
                 disk: format!("{}.disk-1.qcow2", name.resource_name()),
                 machine: MachineSpec {
@@ -73,8 +75,9 @@ impl<'e> Place<'e> {
                     kernel_args: Vec::new(),
                 },
                 ports: Ports {
-                    api: ports[0],
+                    api: Some(ports[0]),
                     ssh: ports[1],
+                    link: None,
                 },
             }],
             forwards: Vec::new(),

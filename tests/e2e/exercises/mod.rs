@@ -28,6 +28,12 @@ pub fn apply(env: &Env, name: &str, text: &str) -> PathBuf {
     path
 }
 
+/// Applies manifests whose pods have [`images::BUSYBOX`], in the place of the word `BUSYBOX`.
+pub fn apply_busybox(env: &Env, name: &str, text: &str) -> PathBuf {
+    images::load_busybox(env);
+    apply(env, name, &text.replace("BUSYBOX", images::BUSYBOX))
+}
+
 /// Deletes what [`apply`] has brought.
 pub fn delete(env: &Env, path: &std::path::Path) {
     env.kubectl(&["delete", "--grace-period=1", "-f", &path.to_string_lossy()])

@@ -1,9 +1,6 @@
 //! Exercise 4 and what a conformance suite asks of pods.
 
-use std::path::PathBuf;
-
-use super::images::{self, BUSYBOX};
-use super::{LIMIT, delete, exec, get, rolled_out, wait_for};
+use super::{LIMIT, apply_busybox, delete, exec, get, rolled_out, wait_for};
 use crate::env::Env;
 use crate::group::Test;
 use crate::program::eventually;
@@ -15,12 +12,6 @@ pub const TESTS: &[Test] = tests![
     volumes_fit_their_pods,
     a_claim_beyond_the_disk_says_so,
 ];
-
-/// Applies manifests whose pods have an image of small tools.
-fn apply(env: &Env, name: &str, text: &str) -> PathBuf {
-    images::load_busybox(env);
-    super::apply(env, name, &text.replace("BUSYBOX", BUSYBOX))
-}
 
 const FIVE: &str = "
 apiVersion: apps/v1
@@ -48,7 +39,7 @@ spec: {selector: {app: web}, ports: [{port: 80}]}
 ";
 
 fn five_replicas_heal_and_roll(env: &Env) {
-    let path = apply(env, "web", FIVE);
+    let path = apply_busybox(env, "web", FIVE);
     rolled_out(env, "deployment/web");
     assert_eq!(
         get(env, &["deployment", "web"], "{.status.readyReplicas}"),
@@ -148,7 +139,7 @@ spec:
 ";
 
 fn a_pod_of_many_parts_runs(env: &Env) {
-    let path = apply(env, "parts", PARTS);
+    let path = apply_busybox(env, "parts", PARTS);
     wait_for(env, "jsonpath={.status.phase}=Succeeded", &["pod/parts"]);
     let log = env.kubectl(&["logs", "parts"]).ok().stdout;
     for part in [
@@ -201,7 +192,7 @@ spec:
 ";
 
 fn limits_are_kept(env: &Env) {
-    let path = apply(env, "limits", HUNGRY);
+    let path = apply_busybox(env, "limits", HUNGRY);
     eventually(LIMIT, "the kernel ends what is over its limit", || {
         let reason = get(
             env,
@@ -276,11 +267,11 @@ fn volumes_fit_their_pods(env: &Env) {
             .count(),
         1
     );
-    let volumes = apply(env, "volumes", VOLUMES);
+    let volumes = apply_busybox(env, "volumes", VOLUMES);
     wait_for(env, "jsonpath={.status.phase}=Succeeded", &["pod/writer"]);
     assert_eq!(env.kubectl(&["logs", "writer"]).ok().stdout.trim(), "1234");
     // Another pod, another user, the same data.
-    let reader = apply(env, "reader", READER);
+    let reader = apply_busybox(env, "reader", READER);
     wait_for(env, "jsonpath={.status.phase}=Succeeded", &["pod/reader"]);
     let log = env.kubectl(&["logs", "reader"]).ok().stdout;
     assert_eq!(log.split_whitespace().collect::<Vec<_>>(), ["kept", "999"]);
@@ -320,7 +311,7 @@ spec:
 ";
 
 fn a_claim_beyond_the_disk_says_so(env: &Env) {
-    let path = apply(env, "too-big", TOO_BIG);
+    let path = apply_busybox(env, "too-big", TOO_BIG);
     eventually(LIMIT, "the claim's events say why", || {
         let claim = env.kubectl(&["describe", "pvc", "too-big"]).ok().stdout;
         let said = claim.contains("ProvisioningFailed")

@@ -32,6 +32,9 @@ fn an_ordinary_users_commands_touch_only_their_own(_: &Env) {
 /// The number of cells that are tried at a time: commands wait for libvirt rather than compute.
 const WORKERS: usize = 3;
 
+/// The number of faults of one command that a message has room for.
+const SHOWN: usize = 8;
+
 /// A user's test of a part of the table.
 struct Stage<'a> {
     actor: &'a Actor<'a>,
@@ -198,6 +201,11 @@ impl<'a> Stage<'a> {
                 run.code,
                 run.took
             );
+        }
+        if wrong.len() > SHOWN {
+            let more = wrong.len() - SHOWN;
+            wrong.truncate(SHOWN);
+            wrong.push(format!("and {more} more"));
         }
         let wrong = (!wrong.is_empty()).then(|| wrong.join("\n  "));
         let wrong = wrong

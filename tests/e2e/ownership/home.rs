@@ -131,6 +131,7 @@ impl<'a> Home<'a> {
             kubby: env!("CARGO_PKG_VERSION").into(),
             connect: self.actor.uri.into(),
             kubeconfig: kubeconfig.into(),
+            endpoint: None,
             spec: ClusterSpec {
                 kubernetes_version: "v1.37.2".into(),
                 addons: Vec::new(),
@@ -144,6 +145,7 @@ impl<'a> Home<'a> {
             nodes: vec![NodeProfile {
                 name: "kubby".into(),
                 role: Role::ControlPlane,
+                number: 1,
                 uuid: uuid::Uuid::new_v4().to_string(),
                 disk: format!("{}.disk-1.qcow2", name.resource_name()),
                 machine: MachineSpec {
@@ -154,8 +156,9 @@ impl<'a> Home<'a> {
                     kernel_args: Vec::new(),
                 },
                 ports: Ports {
-                    api: 39_001,
+                    api: Some(39_001),
                     ssh: 39_002,
+                    link: None,
                 },
             }],
             forwards: Vec::new(),

@@ -137,7 +137,14 @@ pub fn template(env: &Env) -> Value {
 pub fn template_parts(env: &Env) -> BTreeSet<String> {
     let folders = std::fs::read_dir(env.home().join("templates"));
     let folders = folders.into_iter().flatten().flatten();
-    let manifests = folders.map(|folder| folder.path().join("manifest.json"));
+    let with_nodes = |folder: PathBuf| {
+        let nodes = std::fs::read_dir(folder.join("nodes"));
+        let nodes = nodes.into_iter().flatten().flatten();
+        let nodes: Vec<PathBuf> = nodes.map(|node| node.path()).collect();
+        [folder].into_iter().chain(nodes)
+    };
+    let folders = folders.flat_map(|folder| with_nodes(folder.path()));
+    let manifests = folders.map(|folder| folder.join("manifest.json"));
     let parts = |path: PathBuf| {
         let text = std::fs::read_to_string(path).ok()?;
         let saved: Value = serde_json::from_str(&text).ok()?;

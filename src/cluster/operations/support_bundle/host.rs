@@ -26,7 +26,7 @@ pub(super) fn collect(
     parts.add("versions.txt", Ok(versions(profile, info)));
     parts.add("host.json", Ok(facts(env.store, info)));
     match &host {
-        Ok((host, _)) => machine(host, name, profile.is_some(), parts),
+        Ok((host, _)) => machines(host, name, profile.is_some(), parts),
         Err(e) => parts.problem("domain.xml, volumes.txt and console.txt", e),
     }
     if profile.is_some() {
@@ -41,20 +41,32 @@ pub(super) fn collect(
     state
 }
 
-fn machine(host: &Host<'_>, name: &ProfileName, exists: bool, parts: &mut Parts) {
-    let machine = Machine::without_profile(host, name);
-    match host.libvirt().definition(&machine.names.domain) {
-        Ok(None) => parts.missing("domain.xml", "libvirt has no such domain"),
-        xml => parts.add("domain.xml", xml.map(Option::unwrap_or_default)),
+fn machines(host: &Host<'_>, name: &ProfileName, exists: bool, parts: &mut Parts) {
+    match Machine::all_without_profile(host, name) {
+        Ok(machines) => machines
+            .iter()
+            .for_each(|m| machine(m, name, exists, parts)),
+        Err(e) => parts.problem("domain.xml and console.txt", &e),
     }
     parts.add("volumes.txt", volumes(host));
+}
+
+fn machine(machine: &Machine<'_>, name: &ProfileName, exists: bool, parts: &mut Parts) {
+    let domain = &machine.names.domain;
+    let node = domain.strip_prefix(&format!("{}.", name.resource_name()));
+    let folder = node.map_or_else(String::new, |node| format!("nodes/{node}/"));
+    let file = |name: &str| format!("{folder}{name}");
+    match machine.host.libvirt().definition(domain) {
+        Ok(None) => parts.missing(&file("domain.xml"), "libvirt has no such domain"),
+        xml => parts.add(&file("domain.xml"), xml.map(Option::unwrap_or_default)),
+    }
     if exists {
         let text = machine.console().map(|text| match text.trim() {
             // A resumed machine has little to write.
             "" => "Nothing was written since the machine's last start.\n".to_owned(),
             _ => console::tail(&text, usize::MAX),
         });
-        parts.add("console.txt", text);
+        parts.add(&file("console.txt"), text);
     }
 }
 

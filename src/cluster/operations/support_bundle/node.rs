@@ -1,4 +1,4 @@
-//! The parts of a bundle that the node has: journals and lists of processes, over SSH.
+//! The parts of a bundle that nodes have: journals and lists of processes, over SSH.
 
 use std::time::Duration;
 
@@ -6,9 +6,10 @@ use super::parts::Parts;
 use crate::cluster::Cluster;
 use crate::cluster::env::Env;
 use crate::cluster::operations::status::HostState;
+use crate::profile::NodeProfile;
 use crate::provision;
 
-/// The limit for connecting to the node.
+/// The limit for connecting to a node.
 const CONNECT: Duration = Duration::from_secs(20);
 
 /// The limit for each command.
@@ -27,28 +28,45 @@ echo \"== $look\"; $look; echo; done 2>&1";
 const CONTAINERS: &str =
     "for look in 'crictl ps -a' 'crictl images'; do echo \"== $look\"; $look; echo; done 2>&1";
 
-/// Looks at everything, as long as the node answers.
+/// Looks at everything on all nodes, as long as they answer.
 pub(super) fn collect(env: &Env<'_>, cluster: &Cluster, host: HostState, parts: &mut Parts) {
-    if host != HostState::Running {
-        let why = format!("the node does not run: its machine is {host:?}");
-        return parts.missing("node/", &why);
+    for (index, node) in cluster.profile.nodes.iter().enumerate() {
+        let folder = match index {
+            0 => "node/".to_owned(),
+            _ => format!("nodes/{}/", node.name),
+        };
+        if index == 0 && host != HostState::Running {
+            let why = format!("the node does not run: its machine is {host:?}");
+            parts.missing(&folder, &why);
+        } else {
+            collect_from(env, cluster, node, &folder, parts);
+        }
     }
-    let ssh = cluster.target().and_then(|target| {
+}
+
+fn collect_from(
+    env: &Env<'_>,
+    cluster: &Cluster,
+    node: &NodeProfile,
+    folder: &str,
+    parts: &mut Parts,
+) {
+    let ssh = cluster.target_of(node).and_then(|target| {
         let limit = CONNECT.min(parts.left());
         env.backend.connect(&target, limit)
     });
     let mut ssh = match ssh {
         Ok(ssh) => ssh,
-        Err(e) => return parts.problem("node/", &e),
+        Err(e) => return parts.problem(folder, &e),
     };
-    let mut looks: Vec<(String, String)> = vec![("node/system.txt".into(), SYSTEM.into())];
-    for process in provision::processes(cluster.profile.first().role) {
+    let mut looks: Vec<(String, String)> = vec![(format!("{folder}system.txt"), SYSTEM.into())];
+    for process in provision::processes(node.role) {
         let command = format!("journalctl --no-pager -o short-precise -n {LINES} -u {process}");
-        looks.push((format!("node/journal-{process}.txt"), command));
+        looks.push((format!("{folder}journal-{process}.txt"), command));
     }
     let all = format!("journalctl --no-pager -o short-precise -b -n {LINES}");
-    looks.push(("node/journal.txt".into(), all));
-    looks.push(("node/containers.txt".into(), CONTAINERS.into()));
+    looks.push((format!("{folder}journal.txt"), all));
+    looks.push((format!("{folder}containers.txt"), CONTAINERS.into()));
     for (name, command) in looks {
         if !parts.go_on(&name) {
             return;

@@ -77,8 +77,14 @@ impl Redactor {
     /// With those of a cluster's folder and of this process's environment.
     pub(super) fn new(dir: &ProfileDir) -> Self {
         let mut redactor = Redactor::default();
-        redactor.add_keys(&dir.pki());
-        redactor.add_keys(&dir.root().join("ssh"));
+        let others = std::fs::read_dir(dir.root().join("nodes"));
+        let others = others.into_iter().flatten().flatten();
+        let others = others.map(|entry| ProfileDir::at(entry.path()));
+        for dir in [dir.clone()].into_iter().chain(others) {
+            redactor.add_keys(&dir.pki());
+            redactor.add_keys(&dir.root().join("ssh"));
+            redactor.add(&std::fs::read_to_string(dir.link_key()).unwrap_or_default());
+        }
         for (name, value) in std::env::vars() {
             redactor.add_variable(&name, &value);
         }

@@ -4,6 +4,10 @@
 //! were in force) and files in the storage pool: the disk's frozen layer and, of a machine that
 //! ran, its memory and its devices. Templates, snapshots and suspended clusters are all saved
 //! states; they differ in where the folder is and in what becomes of the machine afterwards.
+//!
+//! A cluster of several nodes has one saved state for each of them: the first node's folder holds the
+//! others' in `nodes`, as a profile's folder does. The first one's profile has all nodes, and its manifest
+//! is written last.
 
 mod digest;
 mod stamp;
@@ -149,7 +153,50 @@ impl SavedDir {
         ProfileDir::at(self.root.clone())
     }
 
-    /// Reads the manifest; nothing where there is no saved state.
+    /// Returns the folder of another node of the same cluster.
+    fn node(&self, name: &str) -> SavedDir {
+        SavedDir::at(self.files().node(name).root().to_owned())
+    }
+
+    /// Returns the folder of the saved state of a node, which is given with its place in the cluster.
+    pub(crate) fn part(&self, index: usize, node: &str) -> SavedDir {
+        match index {
+            0 => self.clone(),
+            _ => self.node(node),
+        }
+    }
+
+    /// Returns this folder and those of the other nodes.
+    pub(crate) fn with_nodes(self) -> Vec<SavedDir> {
+        let others = std::fs::read_dir(self.root.join("nodes"));
+        let others = others.into_iter().flatten().flatten();
+        let others: Vec<_> = others.map(|entry| SavedDir::at(entry.path())).collect();
+        [self].into_iter().chain(others).collect()
+    }
+
+    /// Reads the manifests of all nodes, the first one's first; nothing where there is no saved state.
+    ///
+    /// # Errors
+    /// As [`SavedDir::load`], and [`Kind::State`] where that of a node is missing.
+    pub(crate) fn load_all(&self) -> Result<Option<Vec<Saved>>> {
+        let Some(first) = self.load()? else {
+            return Ok(None);
+        };
+        let others = first.profile.nodes[1..].iter().map(|node| {
+            let saved = self.node(&node.name).load()?;
+            saved.ok_or_else(|| {
+                Error::state(format!(
+                    "the saved state {} lacks the node `{}`",
+                    self.root.display(),
+                    node.name
+                ))
+            })
+        });
+        let others = others.collect::<Result<Vec<_>>>()?;
+        Ok(Some([first].into_iter().chain(others).collect()))
+    }
+
+    /// Reads the manifest of the first node; nothing where there is no saved state.
     ///
     /// # Errors
     /// [`Kind::State`] for a manifest that is damaged or of another version.
@@ -197,6 +244,19 @@ impl SavedDir {
         serde_json::from_str(&text).map(Some).map_err(damaged)
     }
 
+    /// Writes the manifests of all nodes; the first one's is the last thing that makes the whole complete.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when the file system refuses.
+    pub(crate) fn save_all(&self, parts: &[Saved]) -> Result<()> {
+        let mut last_first = parts.iter().enumerate().rev();
+        last_first.try_for_each(|(index, saved)| {
+            let dir = self.part(index, saved.node());
+            fsutil::create_private_dir(&dir.root)?;
+            dir.save(saved)
+        })
+    }
+
     /// Writes the manifest, the last thing that makes a saved state whole.
     ///
     /// # Errors
@@ -224,7 +284,18 @@ pub(crate) fn id_of(file: &str) -> Option<&str> {
     name.strip_suffix(".mem").or(name.strip_suffix(".dev"))
 }
 
+/// Returns the bytes that the memory of machines takes on the disk; nothing where none of them ran.
+pub(crate) fn memory_of(parts: &[Saved]) -> Option<u64> {
+    let sizes = parts.iter().flat_map(|saved| &saved.memory);
+    sizes.map(|memory| memory.allocated).reduce(|a, b| a + b)
+}
+
 impl Saved {
+    /// Returns the node that was saved.
+    pub(crate) fn node(&self) -> &str {
+        &self.profile.first().name
+    }
+
     /// The memory's and the devices' file.
     pub(crate) fn files(&self, pool: &Path) -> [PathBuf; 2] {
         file_names(&self.id).map(|name| pool.join(name))

@@ -96,6 +96,7 @@ fn gather(
     let Some(saved) = dir.load()? else {
         return Err(Error::state(format!("the template {key} is not complete")));
     };
+    require_one_node(key, &saved)?;
     let host = Host::open(env, &saved.profile.connect)?;
     let info = host.info()?;
     support::require(&info)?;
@@ -142,6 +143,16 @@ fn gather(
         members,
     };
     Ok((header, open))
+}
+
+fn require_one_node(key: &str, saved: &Saved) -> Result<()> {
+    match saved.profile.nodes.len() {
+        1 => Ok(()),
+        count => Err(Error::state(format!(
+            "the template {key} has {count} nodes, and only those of one node can be exported yet"
+        ))
+        .with_hint("kubby template list")),
+    }
 }
 
 /// The cache entries that the template's machine was made of, with the folder of each in the file.
