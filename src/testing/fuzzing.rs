@@ -149,8 +149,11 @@ pub fn template_header(bytes: &[u8]) {
             continue;
         };
         let assets = &header.saved.profile.assets;
-        for name in [&header.key, &assets.node_image, &assets.components] {
-            assert!(is_plain(name), "{name}");
+        let parts = header.parts().map(|saved| saved.node().to_owned());
+        let mut names: Vec<String> = parts.collect();
+        names.extend([&header.key, &assets.node_image, &assets.components].map(String::clone));
+        for name in names {
+            assert!(is_plain(&name), "{name}");
         }
         for member in &header.members {
             let place = Place::of(&member.path).expect("each has its place");

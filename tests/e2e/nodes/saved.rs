@@ -8,7 +8,11 @@ use crate::exercises::{self, LIMIT};
 use crate::group::Test;
 use crate::program::eventually;
 
-pub const TESTS: &[Test] = tests![saved_states_have_all_nodes, the_next_cluster_is_a_copy];
+pub const TESTS: &[Test] = tests![
+    saved_states_have_all_nodes,
+    the_next_cluster_is_a_copy,
+    templates_are_used_elsewhere,
+];
 
 /// Writes numbers to a volume on a worker's disk, one after the other, and acknowledges each on its output when
 /// it is on the disk.
@@ -146,4 +150,48 @@ fn the_next_cluster_is_a_copy(env: &Env) {
     assert_ne!(key(&next, "worker-1"), key(&next, "worker-2"));
     assert_ne!(key(&next, "worker-1"), key(&env.profile, "worker-1"));
     env.kubby_on(&next, &["delete"]).ok();
+}
+
+/// The templates of three nodes and of a worker are exported to files and imported in another home, where a cluster
+/// starts from them and gets one worker more.
+fn templates_are_used_elsewhere(env: &Env) {
+    cluster(env);
+    // Those who are not at work here leave the processors to the others.
+    env.kubby(&["pause"]).ok();
+    let other = env.elsewhere("other-host");
+    let templates = env.kubby(&["template", "list", "-o", "json"]).ok().json();
+    let templates = templates["templates"].as_array().expect("templates");
+    for (nodes, file) in [(3, "three.tar.zst"), (1, "worker.tar.zst")] {
+        let of =
+            |row: &&serde_json::Value| row["nodes"].as_array().is_some_and(|n| n.len() == nodes);
+        let row = templates.iter().find(of).expect("the template");
+        let (key, path) = (row["key"].as_str().expect("a key"), env.root().join(file));
+        let path = path.to_str().expect("a path");
+        let exported = env.kubby(&["template", "export", key, "--file", path]).ok();
+        let imported = other.kubby(&["template", "import", path]).ok();
+        let size = std::fs::metadata(path).expect("the file").len() >> 20;
+        note!(
+            "a template of {nodes} nodes: {size} MiB, export {:.1} s, import {:.1} s",
+            exported.took.as_secs_f64(),
+            imported.took.as_secs_f64()
+        );
+        std::fs::remove_file(path).expect("removed");
+    }
+    let there = other.kubby(&["template", "list", "-o", "json"]).ok().json();
+    for row in there["templates"].as_array().expect("templates") {
+        assert_eq!(row["problem"], serde_json::Value::Null, "{there}");
+    }
+    let start = ["start", "--workers", "2", "--memory", "3GiB", "-o", "json"];
+    let started = other.kubby(&start).ok();
+    assert_eq!(started.json()["fromTemplate"], true, "{}", started.stderr);
+    let added = other.kubby(&["node", "add"]).ok();
+    added.says("Start from the warm template");
+    let nodes = other.kubby(&["kubectl", "--", "get", "nodes", "--no-headers"]);
+    let nodes = nodes.ok().stdout;
+    assert_eq!(nodes.matches(" Ready ").count(), 4, "{nodes}");
+    other.kubby(&["delete"]).ok();
+    other.kubby(&["template", "prune", "--all"]).ok();
+    assert!(!other.home().exists());
+    env.kubby(&["resume"]).ok();
+    pods_answer_across_nodes(env);
 }

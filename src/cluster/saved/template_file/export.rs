@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::header::{Base, FORMAT, HEADER, Header, Member};
-use super::place::{BESIDE, COMPONENTS, DEVICES, DISK, LEVEL, MEMORY, NODE_IMAGE};
+use super::place::{BESIDE, COMPONENTS, DEVICES, DISK, LEVEL, MEMORY, NODE_IMAGE, machine};
 use crate::assets::{components, node_image};
 use crate::cluster::env::Env;
 use crate::cluster::machine::host::{BaseVolumes, Host};
@@ -72,18 +72,32 @@ pub(crate) fn export(
     Ok(Exported { key, bytes, sha256 })
 }
 
-/// Returns the members that are the template's own, with their paths on this host.
-fn own_paths(host: &Host<'_>, saved: &Saved, dir: &SavedDir) -> Result<Vec<(String, PathBuf)>> {
-    let mut paths = vec![(DISK.to_owned(), host.file(&saved.disk))];
-    let files = saved.files(host.target());
-    paths.extend([MEMORY, DEVICES].map(str::to_owned).into_iter().zip(files));
+/// A member's name, its file on this host, and its digest where that is known.
+type Source = (String, PathBuf, Option<String>);
+
+/// Returns the members that are the template's own.
+fn own_sources(host: &Host<'_>, parts: &[Saved], dir: &SavedDir) -> Result<Vec<Source>> {
+    let mut sources = Vec::new();
+    let mut manifests = Vec::new();
+    for (node, saved) in parts.iter().enumerate() {
+        let name = |file: &str| format!("{}/{file}", machine(node));
+        let [memory, devices] = saved.files(host.target());
+        let known = saved.memory.as_ref();
+        let digests = known.map(|m| (m.digest.clone(), m.devices_digest.clone()));
+        let (of_memory, of_devices) = digests.unwrap_or_default();
+        sources.push((name(DISK), host.file(&saved.disk), None));
+        sources.push((name(MEMORY), memory, of_memory));
+        sources.push((name(DEVICES), devices, of_devices));
+        manifests.push(dir.part(node, saved.node()).root.join(state::MANIFEST));
+    }
     for path in files_below(&dir.root)? {
-        // The manifest is in the header.
-        if path != Path::new(state::MANIFEST) {
-            paths.push((member_name(BESIDE, &path), dir.root.join(&path)));
+        let file = dir.root.join(&path);
+        // The manifests are in the header.
+        if !manifests.contains(&file) {
+            sources.push((member_name(BESIDE, &path), file, None));
         }
     }
-    Ok(paths)
+    Ok(sources)
 }
 
 /// The members of a template: open files, and what they must be.
@@ -93,39 +107,31 @@ fn gather(
     dir: &SavedDir,
     images: bool,
 ) -> Result<(Header, Vec<(String, File)>)> {
-    let Some(saved) = dir.load()? else {
+    let Some(parts) = dir.load_all()? else {
         return Err(Error::state(format!("the template {key} is not complete")));
     };
-    require_one_node(key, &saved)?;
+    let saved = &parts[0];
     let host = Host::open(env, &saved.profile.connect)?;
     let info = host.info()?;
     support::require(&info)?;
-    support::check(&saved, host.target(), &info)?;
+    support::check_all(&parts, host.target(), &info)?;
     let base = BaseVolumes::of(&saved.profile.assets);
     let base = Base {
         disk: digest(&host.file(&base.disk))?,
         components: digest(&host.file(&base.components))?,
     };
-    let mut paths = own_paths(&host, &saved, dir)?;
+    let mut sources = own_sources(&host, &parts, dir)?;
     if images {
-        for (folder, entry) in cached(env.store, &saved)? {
+        for (folder, entry) in cached(env.store, saved)? {
             for path in files_below(&entry)? {
-                paths.push((member_name(folder, &path), entry.join(&path)));
+                sources.push((member_name(folder, &path), entry.join(&path), None));
             }
         }
     }
     let mut members = Vec::new();
     let mut open = Vec::new();
-    for (name, path) in paths {
+    for (name, path, known) in sources {
         interrupt::check()?;
-        let known = saved
-            .memory
-            .as_ref()
-            .and_then(|memory| match name.as_str() {
-                MEMORY => memory.digest.clone(),
-                DEVICES => memory.devices_digest.clone(),
-                _ => None,
-            });
         let fail = || format!("cannot read {}", path.display());
         let file = File::open(&path).context(Kind::State, fail)?;
         members.push(Member {
@@ -135,24 +141,19 @@ fn gather(
         });
         open.push((name, file));
     }
+    let mut parts = parts.into_iter();
+    let Some(saved) = parts.next() else {
+        return Err(Error::internal("a template has no node"));
+    };
     let header = Header {
         format: FORMAT,
         key: key.to_owned(),
         saved,
+        others: parts.collect(),
         base,
         members,
     };
     Ok((header, open))
-}
-
-fn require_one_node(key: &str, saved: &Saved) -> Result<()> {
-    match saved.profile.nodes.len() {
-        1 => Ok(()),
-        count => Err(Error::state(format!(
-            "the template {key} has {count} nodes, and only those of one node can be exported yet"
-        ))
-        .with_hint("kubby template list")),
-    }
 }
 
 /// The cache entries that the template's machine was made of, with the folder of each in the file.

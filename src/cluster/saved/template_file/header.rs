@@ -1,5 +1,6 @@
 //! The file's first member: what the template is, and what every other member must be.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,7 @@ use super::place::Place;
 use crate::assets::{components, node_image};
 use crate::cluster::saved::state::Saved;
 use crate::error::{Error, Result};
+use crate::name;
 
 /// The version of the file's format.
 pub(crate) const FORMAT: u32 = 1;
@@ -28,10 +30,52 @@ pub(crate) struct Header {
     pub key: String,
     /// The template's manifest, as it was on the host that exported it.
     pub saved: Saved,
+    /// The manifests of its other nodes, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Saved>,
     /// The volumes that the disk's layer was made over.
     pub base: Base,
     /// All other members, in their order.
     pub members: Vec<Member>,
+}
+
+impl Header {
+    /// Returns the manifests of all nodes, the first one's first.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &Saved> {
+        std::iter::once(&self.saved).chain(&self.others)
+    }
+
+    /// Returns whether the manifests are those of the nodes in the first one's profile, and every machine is
+    /// whole. The nodes' names become names of folders.
+    fn is_whole(&self) -> bool {
+        let nodes = &self.saved.profile.nodes;
+        let mut names = BTreeSet::new();
+        let mut each = nodes.iter().zip(self.parts()).enumerate();
+        let good = each.all(|(index, (node, saved))| {
+            let alone = index == 0 || saved.profile.nodes.len() == 1;
+            let memory = saved.memory.as_ref();
+            alone
+                && saved.profile.nodes.first() == Some(node)
+                && name::checked(&node.name, "a node").is_ok()
+                && names.insert(&node.name)
+                && memory.is_some_and(|m| m.digest.is_some() && m.devices_digest.is_some())
+        });
+        let members: Option<Vec<Place>> = self.members.iter().map(|m| Place::of(&m.path)).collect();
+        let Some(members) = members else {
+            return false;
+        };
+        let count = self.parts().count();
+        let has = |place: fn(usize) -> Place| (0..count).all(|node| members.contains(&place(node)));
+        let belongs = |place: &Place| match place {
+            Place::Memory(node) | Place::Devices(node) | Place::Disk(node) => *node < count,
+            Place::Beside(_) | Place::NodeImage(_) | Place::Components(_) => true,
+        };
+        good && nodes.len() == count
+            && [Place::Memory, Place::Devices, Place::Disk]
+                .into_iter()
+                .all(has)
+            && members.iter().all(belongs)
+    }
 }
 
 /// Digests of the volumes that a machine was saved over. Its memory has parts of them, so volumes
@@ -81,15 +125,7 @@ pub(crate) fn read<R: Read>(entries: &mut tar::Entries<'_, R>, label: &str) -> R
         )));
     }
     let header: Header = serde_json::from_slice(&text).map_err(|e| foreign().with_source(e))?;
-    let whole = header
-        .saved
-        .memory
-        .as_ref()
-        .is_some_and(|memory| memory.digest.is_some() && memory.devices_digest.is_some());
-    let members: Option<Vec<Place>> = header.members.iter().map(|m| Place::of(&m.path)).collect();
-    let needed = [Place::Memory, Place::Devices, Place::Disk];
-    let complete = members.is_some_and(|members| needed.iter().all(|n| members.contains(n)));
-    if !whole || !complete || !is_key(&header.key) {
+    if !header.is_whole() || !is_key(&header.key) {
         return Err(foreign());
     }
     // These become names of folders and volumes before the images themselves are looked at.
@@ -117,6 +153,7 @@ mod tests {
             format: FORMAT,
             key: "83b4e03c5055f63d".into(),
             saved: crate::cluster::saved::state::tests::example(tmp.path()),
+            others: Vec::new(),
             base: Base {
                 disk: "d".into(),
                 components: "c".into(),
@@ -158,6 +195,57 @@ mod tests {
         }
         let member = archive(|h| h.members[0].path = "beside/../../x".into());
         assert!(read_from(&member).is_err());
+    }
+
+    /// Makes the header one of two nodes.
+    fn add_worker(header: &mut Header) {
+        let mut worker = header.saved.clone();
+        worker.profile.nodes[0].name = "worker-1".into();
+        let node = worker.profile.nodes[0].clone();
+        header.saved.profile.nodes.push(node);
+        header.others.push(worker);
+        for file in ["memory", "devices", "disk.qcow2"] {
+            let mut member = header.members[0].clone();
+            member.path = format!("machine-2/{file}");
+            header.members.push(member);
+        }
+    }
+
+    #[test]
+    fn the_manifests_are_those_of_the_nodes() {
+        let two = |change: fn(&mut Header)| {
+            read_from(&archive(|header| {
+                add_worker(header);
+                change(header);
+            }))
+        };
+        assert_eq!(two(|_| {}).unwrap().parts().count(), 2);
+        let changes: [fn(&mut Header); 9] = [
+            |h| h.others.clear(),
+            |h| drop(h.saved.profile.nodes.pop()),
+            |h| h.saved.profile.nodes.clear(),
+            |h| h.others[0].profile.nodes[0].name = "worker-2".into(),
+            |h| h.others[0].profile.nodes = h.saved.profile.nodes.clone(),
+            |h| h.others[0].memory = None,
+            |h| h.members.retain(|m| m.path != "machine-2/devices"),
+            |h| h.members[0].path = "machine-3/memory".into(),
+            |h| {
+                let kubby = h.saved.profile.nodes[0].clone();
+                h.saved.profile.nodes[1] = kubby.clone();
+                h.others[0].profile.nodes = vec![kubby];
+            },
+        ];
+        for (index, change) in changes.into_iter().enumerate() {
+            assert_eq!(two(change).unwrap_err().kind(), Kind::Usage, "{index}");
+        }
+        for bad in ["", "..", "../x", "/etc", "a/b", "A"] {
+            let e = read_from(&archive(|header| {
+                add_worker(header);
+                header.saved.profile.nodes[1].name = bad.into();
+                header.others[0].profile.nodes[0].name = bad.into();
+            }));
+            assert_eq!(e.unwrap_err().kind(), Kind::Usage, "{bad}");
+        }
     }
 
     #[test]

@@ -29,8 +29,8 @@ const SPARE: u64 = 64 << 20;
 pub(super) struct Import<'a> {
     host: &'a Host<'a>,
     pub(super) header: Header,
-    /// The template's manifest as it will be here.
-    saved: Saved,
+    /// The manifests of the template's nodes as they will be here.
+    parts: Vec<Saved>,
     partial: PathBuf,
     /// The paths of unpacked members.
     places: BTreeMap<String, PathBuf>,
@@ -58,26 +58,16 @@ impl<'a> Import<'a> {
         if made_by != env!("CARGO_PKG_VERSION") {
             return Err(unusable(format!("kubby {made_by} made it")));
         }
-        let id = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
-        let mut saved = Saved {
-            disk: format!("template-{id}.disk.qcow2"),
-            id,
-            ..header.saved.clone()
-        };
-        // These belong to the other host.
-        host.libvirt().uri().clone_into(&mut saved.profile.connect);
-        saved.profile.kubeconfig = kubeconfig::default_path()?;
-        saved.profile.first_mut().disk.clone_from(&saved.disk);
+        let parts = parts_here(host, &header)?;
         let dir = host.store().templates_dir().join(&header.key);
         let partial = dir.with_extension(UNFINISHED);
-        let mut unfinished = vec![partial.clone(), host.file(&saved.disk)];
-        unfinished.extend(saved.files(host.target()));
+        let own = parts.iter().flat_map(|saved| own_files(host, saved));
         Ok(Import {
+            unfinished: Unfinished([partial.clone()].into_iter().chain(own).collect()),
             partial,
-            unfinished: Unfinished(unfinished),
             host,
             header,
-            saved,
+            parts,
             places: BTreeMap::new(),
             image: None,
             components: None,
@@ -91,9 +81,9 @@ impl<'a> Import<'a> {
     /// Returns whether there is such a template that can be used; removes one that cannot.
     pub(super) fn is_there(&self) -> Result<bool> {
         let dir = self.dir();
-        let usable = match dir.load() {
-            Ok(Some(saved)) => {
-                support::check(&saved, self.host.target(), &self.host.info()?).is_ok()
+        let usable = match dir.load_all() {
+            Ok(Some(parts)) => {
+                support::check_all(&parts, self.host.target(), &self.host.info()?).is_ok()
                     && support::check_certificates(&dir.files()).is_ok()
             }
             Ok(None) | Err(_) => false,
@@ -104,24 +94,19 @@ impl<'a> Import<'a> {
         Ok(usable)
     }
 
-    /// Returns the template's own files in the pool.
-    fn own_files(&self) -> [PathBuf; 3] {
-        let [memory, devices] = self.saved.files(self.host.target());
-        [memory, devices, self.host.file(&self.saved.disk)]
-    }
-
     /// Checks that the pool has room for the template.
     pub(super) fn require_room(&self) -> Result<()> {
-        let memory = self.saved.memory.as_ref().map_or(0, |m| m.allocated);
+        let memories = self.parts.iter().flat_map(|saved| &saved.memory);
+        let memories = memories.map(|memory| memory.allocated);
         let others = self.header.members.iter().filter(|member| {
             !matches!(
                 Place::of(&member.path),
-                Some(Place::Memory | Place::Devices)
+                Some(Place::Memory(_) | Place::Devices(_))
             )
         });
         // A header can say anything.
         let sizes = others.map(|member| member.size);
-        let needed = sizes.fold(memory.saturating_add(SPARE), u64::saturating_add);
+        let needed = memories.chain(sizes).fold(SPARE, u64::saturating_add);
         self.host.require_room(needed, "for the template")
     }
 
@@ -147,7 +132,7 @@ impl<'a> Import<'a> {
         step.detail(&path);
         let to = self.place(&place)?;
         let fail = || format!("cannot write {}", to.display());
-        let private = matches!(place, Place::Memory | Place::Devices | Place::Disk);
+        let private = matches!(place, Place::Memory(_) | Place::Devices(_) | Place::Disk(_));
         let file = if private {
             self.host.libvirt().create_state_file(&to)?;
             fs::OpenOptions::new().write(true).open(&to)
@@ -172,11 +157,12 @@ impl<'a> Import<'a> {
 
     /// Returns the path of a place, after creating its folder.
     fn place(&mut self, place: &Place) -> Result<PathBuf> {
-        let [memory, devices, disk] = self.own_files();
+        let own =
+            |node: &usize, file: usize| own_files(self.host, &self.parts[*node])[file].clone();
         let path = match place {
-            Place::Memory => return Ok(memory),
-            Place::Devices => return Ok(devices),
-            Place::Disk => return Ok(disk),
+            Place::Memory(node) => return Ok(own(node, 0)),
+            Place::Devices(node) => return Ok(own(node, 1)),
+            Place::Disk(node) => return Ok(own(node, 2)),
             Place::Beside(path) => self.partial.join(path),
             Place::NodeImage(path) => {
                 let cache = self.host.store().cache();
@@ -184,7 +170,7 @@ impl<'a> Import<'a> {
                     Some(staged) => staged,
                     None => self.image.insert(node_image::staging(cache)?),
                 };
-                let key = &self.saved.profile.assets.node_image;
+                let key = &self.header.saved.profile.assets.node_image;
                 staged.path().join(key).join(path)
             }
             Place::Components(path) => {
@@ -220,8 +206,8 @@ impl<'a> Import<'a> {
     /// Makes sure that the images are in the pool, with the content that the machine knows.
     pub(super) fn provide_base(&mut self, progress: &dyn Progress) -> Result<()> {
         let cache = self.host.store().cache();
-        let assets = self.saved.profile.assets.clone();
-        let version = self.saved.profile.version()?;
+        let assets = self.header.saved.profile.assets.clone();
+        let version = self.header.saved.profile.version()?;
         let image = match self.image.take() {
             Some(staged) => node_image::import(cache, &assets.node_image, staged)?,
             None => node_image::load(cache, &assets.node_image)?
@@ -232,8 +218,10 @@ impl<'a> Import<'a> {
             None => components::load(cache, version, &assets.components)?
                 .ok_or_else(|| lacks("the components", &assets.components))?,
         };
-        self.saved.profile.assets.kubectl.clone_from(&set.kubectl);
-        let base = BaseVolumes::of(&self.saved.profile.assets);
+        for saved in &mut self.parts {
+            saved.profile.assets.kubectl.clone_from(&set.kubectl);
+        }
+        let base = BaseVolumes::of(&assets);
         self.host.upload_base(&base, &image, &set, progress)?;
         for (volume, digest) in [
             (&base.disk, &self.header.base.disk),
@@ -255,8 +243,9 @@ impl<'a> Import<'a> {
 
     /// Makes the template visible.
     pub(super) fn finish(mut self) -> Result<String> {
-        let [memory, devices, disk] = self.own_files();
-        node_image::check_overlay(&disk)?;
+        for saved in &self.parts {
+            node_image::check_overlay(&self.host.file(&saved.disk))?;
+        }
         support::check_certificates(&ProfileDir::at(self.partial.clone())).map_err(|e| {
             Error::preflight(format!(
                 "the template {} is too old: {}",
@@ -265,30 +254,16 @@ impl<'a> Import<'a> {
             ))
             .with_hint("kubby start makes one that is not; date shows whether the clock is right")
         })?;
-        let base = self
-            .host
-            .file(&BaseVolumes::of(&self.saved.profile.assets).disk);
-        Tool::new("qemu-img", Kind::Assets)
-            .args(["rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b"])
-            .arg(&base)
-            .arg(&disk)
-            .run(None)?;
-        for path in [&memory, &devices, &disk] {
-            File::open(path)
-                .and_then(|file| file.sync_all())
-                .context(Kind::Internal, || {
-                    format!("cannot write {}", path.display())
-                })?;
+        let base = BaseVolumes::of(&self.header.saved.profile.assets);
+        let base = self.host.file(&base.disk);
+        for saved in &self.parts {
+            settle(self.host, saved, &base)?;
         }
         self.host.libvirt().refresh_pool(self.host.pool())?;
-        self.saved.disk_stamp = Stamp::require(&disk)?;
-        if let Some(saved) = &mut self.saved.memory {
-            saved.stamp = Stamp::require(&memory)?;
-            saved.devices_stamp = Stamp::require(&devices)?;
-            saved.allocated = state::allocated(&memory) + state::allocated(&devices);
+        for saved in &mut self.parts {
+            record(self.host, saved)?;
         }
-        fsutil::create_private_dir(&self.partial)?;
-        SavedDir::at(self.partial.clone()).save(&self.saved)?;
+        SavedDir::at(self.partial.clone()).save_all(&self.parts)?;
         let to = self.dir().root;
         fsutil::rename(&self.partial, &to).context(Kind::Internal, || {
             format!("cannot move the template to {}", to.display())
@@ -296,6 +271,60 @@ impl<'a> Import<'a> {
         self.unfinished.0.clear();
         Ok(std::mem::take(&mut self.header.key))
     }
+}
+
+/// Returns the manifests of a template's nodes as they will be on this host.
+fn parts_here(host: &Host<'_>, header: &Header) -> Result<Vec<Saved>> {
+    let kubeconfig = kubeconfig::default_path()?;
+    let mut parts: Vec<Saved> = header.parts().cloned().collect();
+    for saved in &mut parts {
+        saved.id = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
+        saved.disk = format!("template-{}.disk.qcow2", saved.id);
+        host.libvirt().uri().clone_into(&mut saved.profile.connect);
+        saved.profile.kubeconfig.clone_from(&kubeconfig);
+        saved.profile.first_mut().disk.clone_from(&saved.disk);
+    }
+    let disks: Vec<String> = parts.iter().map(|saved| saved.disk.clone()).collect();
+    for (node, disk) in parts[0].profile.nodes.iter_mut().zip(disks) {
+        node.disk = disk;
+    }
+    Ok(parts)
+}
+
+/// Returns the files of a template's node in the pool: memory, devices and disk.
+fn own_files(host: &Host<'_>, saved: &Saved) -> [PathBuf; 3] {
+    let [memory, devices] = saved.files(host.target());
+    [memory, devices, host.file(&saved.disk)]
+}
+
+/// Brings a node's disk over this host's node image, and its files to the disk.
+fn settle(host: &Host<'_>, saved: &Saved, base: &Path) -> Result<()> {
+    let [memory, devices, disk] = own_files(host, saved);
+    Tool::new("qemu-img", Kind::Assets)
+        .args(["rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b"])
+        .arg(base)
+        .arg(&disk)
+        .run(None)?;
+    for path in [&memory, &devices, &disk] {
+        File::open(path)
+            .and_then(|file| file.sync_all())
+            .context(Kind::Internal, || {
+                format!("cannot write {}", path.display())
+            })?;
+    }
+    Ok(())
+}
+
+/// Records a node's files in its manifest.
+fn record(host: &Host<'_>, saved: &mut Saved) -> Result<()> {
+    let [memory, devices, disk] = own_files(host, saved);
+    saved.disk_stamp = Stamp::require(&disk)?;
+    if let Some(of) = &mut saved.memory {
+        of.stamp = Stamp::require(&memory)?;
+        of.devices_stamp = Stamp::require(&devices)?;
+        of.allocated = state::allocated(&memory) + state::allocated(&devices);
+    }
+    Ok(())
 }
 
 fn lacks(what: &str, key: &str) -> Error {

@@ -2,7 +2,7 @@
 //! export` and `kubby template import`.
 //!
 //! The file is a tar compressed with zstd. Its first member says what the template is and what
-//! every other member must be; those are the memory, the devices and the disk's layer, the keys and
+//! every other member must be; those are each node's memory, devices and disk layer, the keys and
 //! certificates, and, unless left out, the node image and the components that they build on.
 
 mod export;
