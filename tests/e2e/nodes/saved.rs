@@ -181,15 +181,17 @@ fn templates_are_used_elsewhere(env: &Env) {
     for row in there["templates"].as_array().expect("templates") {
         assert_eq!(row["problem"], serde_json::Value::Null, "{there}");
     }
+    // Domains of two homes have different names.
+    let name = format!("{}-there", env.profile);
     let start = ["start", "--workers", "2", "--memory", "3GiB", "-o", "json"];
-    let started = other.kubby(&start).ok();
+    let started = other.kubby_on(&name, &start).ok();
     assert_eq!(started.json()["fromTemplate"], true, "{}", started.stderr);
-    let added = other.kubby(&["node", "add"]).ok();
+    let added = other.kubby_on(&name, &["node", "add"]).ok();
     added.says("Start from the warm template");
-    let nodes = other.kubby(&["kubectl", "--", "get", "nodes", "--no-headers"]);
-    let nodes = nodes.ok().stdout;
+    let nodes = ["kubectl", "--", "get", "nodes", "--no-headers"];
+    let nodes = other.kubby_on(&name, &nodes).ok().stdout;
     assert_eq!(nodes.matches(" Ready ").count(), 4, "{nodes}");
-    other.kubby(&["delete"]).ok();
+    other.kubby_on(&name, &["delete"]).ok();
     other.kubby(&["template", "prune", "--all"]).ok();
     assert!(!other.home().exists());
     env.kubby(&["resume"]).ok();

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::place::Place;
 use crate::assets::{components, node_image};
-use crate::cluster::saved::state::Saved;
+use crate::cluster::saved::state::{MANIFEST, Saved};
 use crate::error::{Error, Result};
 use crate::name;
 
@@ -48,13 +49,18 @@ impl Header {
     /// Returns whether the manifests are those of the nodes in the first one's profile, and every machine is
     /// whole. The nodes' names become names of folders.
     fn is_whole(&self) -> bool {
-        let nodes = &self.saved.profile.nodes;
+        let first = &self.saved;
+        let nodes = &first.profile.nodes;
         let mut names = BTreeSet::new();
         let mut each = nodes.iter().zip(self.parts()).enumerate();
         let good = each.all(|(index, (node, saved))| {
             let alone = index == 0 || saved.profile.nodes.len() == 1;
             let memory = saved.memory.as_ref();
+            let same_origin = saved.host == first.host
+                && saved.profile.kubby == first.profile.kubby
+                && saved.profile.assets == first.profile.assets;
             alone
+                && same_origin
                 && saved.profile.nodes.first() == Some(node)
                 && name::checked(&node.name, "a node").is_ok()
                 && names.insert(&node.name)
@@ -68,13 +74,27 @@ impl Header {
         let has = |place: fn(usize) -> Place| (0..count).all(|node| members.contains(&place(node)));
         let belongs = |place: &Place| match place {
             Place::Memory(node) | Place::Devices(node) | Place::Disk(node) => *node < count,
-            Place::Beside(_) | Place::NodeImage(_) | Place::Components(_) => true,
+            Place::Beside(path) => self.may_be_beside(path),
+            Place::NodeImage(_) | Place::Components(_) => true,
         };
         good && nodes.len() == count
             && [Place::Memory, Place::Devices, Place::Disk]
                 .into_iter()
                 .all(has)
             && members.iter().all(belongs)
+    }
+
+    /// Returns whether a file belongs beside the machines: it is not a manifest, which the header has, nor of a
+    /// node that the template has not.
+    fn may_be_beside(&self, path: &Path) -> bool {
+        let parts = path.iter().map(|part| part.to_string_lossy().into_owned());
+        let parts: Vec<String> = parts.collect();
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        match parts.as_slice() {
+            [MANIFEST] | ["nodes"] | ["nodes", _] | ["nodes", _, MANIFEST] => false,
+            ["nodes", node, ..] => self.others.iter().any(|saved| saved.node() == *node),
+            _ => true,
+        }
     }
 }
 
@@ -220,7 +240,33 @@ mod tests {
             }))
         };
         assert_eq!(two(|_| {}).unwrap().parts().count(), 2);
-        let changes: [fn(&mut Header); 9] = [
+        let beside = |path: &'static str| {
+            read_from(&archive(|header| {
+                add_worker(header);
+                let mut member = header.members[0].clone();
+                member.path = format!("beside/{path}");
+                header.members.push(member);
+            }))
+        };
+        for good in [
+            "pki/ca.crt",
+            "nodes/worker-1/pki/a",
+            "addons/x/manifest.json",
+        ] {
+            assert!(beside(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "manifest.json",
+            "nodes",
+            "nodes/worker-1",
+            "nodes/worker-1/manifest.json",
+            "nodes/worker-2/pki/a",
+        ] {
+            assert!(beside(bad).is_err(), "{bad}");
+        }
+        let changes: [fn(&mut Header); 11] = [
+            |h| h.others[0].host.qemu = "other".into(),
+            |h| h.others[0].profile.assets.components = "other".into(),
             |h| h.others.clear(),
             |h| drop(h.saved.profile.nodes.pop()),
             |h| h.saved.profile.nodes.clear(),
