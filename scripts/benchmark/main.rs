@@ -3,8 +3,10 @@
 
 mod app;
 mod archive;
+mod control_planes;
 mod copies;
 mod kubeadm;
+mod links;
 mod machine;
 mod nodes;
 mod observe;
@@ -85,6 +87,8 @@ enum What {
     Fork,
     /// Clusters of three nodes, and one node more
     Nodes,
+    /// Clusters of three control planes, and the death of each
+    ControlPlanes,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -172,6 +176,7 @@ impl Run<'_> {
         if self.can(What::Nodes, nodes::available(site)) {
             three = self.prepared("nodes", || Nodes::prepare(site));
         }
+        let planes = self.can(What::ControlPlanes, control_planes::available(site));
         let suspend = self.can(What::Suspend, site.has("suspend", None));
         let fork = self.can(What::Fork, site.has("fork", None));
         for round in 1..=self.args.rounds {
@@ -196,6 +201,10 @@ impl Run<'_> {
             if let Some(three) = &three {
                 self.one("3 nodes cold", round, || three.cold(round));
                 self.several("3 nodes", || three.warm(round));
+            }
+            if planes {
+                let measure = || control_planes::measure(site, round);
+                self.several("3 control planes", measure);
             }
         }
         if let Some(warm) = &warm {

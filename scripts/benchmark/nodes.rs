@@ -4,9 +4,12 @@ use std::time::Instant;
 
 use kubby::testing::error::{Error, Kind, Result};
 
+use crate::links;
+use crate::observe::{KUBECTL, Observer, Prober};
 use crate::process;
 use crate::sample::{Sample, Unit};
 use crate::site::Site;
+use crate::starts::START;
 
 /// The flags of a control plane and two workers.
 const THREE: [&str; 2] = ["--workers", "2"];
@@ -37,7 +40,8 @@ impl<'a> Nodes<'a> {
         Ok(Nodes { site })
     }
 
-    /// Three nodes that boot.
+    /// Three nodes that boot, of a size that no template has: as with the first start of all, the second worker is
+    /// a copy of the first one, and templates are saved.
     ///
     /// # Errors
     /// When they are not ready in time.
@@ -45,8 +49,10 @@ impl<'a> Nodes<'a> {
         let profile = self.site.profile("three-cold");
         let _alone = self.site.alone()?;
         let [workers, two] = THREE;
+        let memory = format!("{}MiB", self.site.memory_mib() + u64::from(round));
         let sample = timed("3 nodes cold", round, || {
-            self.site.start(&profile, &[workers, two, "--no-template"])
+            self.site
+                .start(&profile, &[workers, two, "--worker-memory", &memory])
         });
         let deleted = self.site.delete(&profile);
         let sample = sample?;
@@ -74,25 +80,49 @@ impl<'a> Nodes<'a> {
         let mut warm = timed("3 nodes warm", round, || site.start(profile, &THREE))?;
         let worker = format!("{}.worker-1", Site::domain(profile));
         process::idle_cost(&worker, None, &mut warm)?;
-        let add = timed("node add", round, || kubby(&["node", "add"]))?;
+        let between = links::between(site, profile, round)?;
+        let before = process::available_memory();
+        let mut add = timed("node add", round, || kubby(&["node", "add"]))?;
+        let added = format!("{}.worker-3", Site::domain(profile));
+        process::idle_cost(&added, before, &mut add)?;
         let delete = timed("node delete", round, || {
             kubby(&["node", "delete", "worker-3"])
         })?;
-        let fork = timed("3 nodes fork", round, || kubby(&["fork", copy]))?;
+        let fork = self.answered(copy, "3 nodes fork", round, || kubby(&["fork", copy]))?;
         site.delete(copy)?;
         let began = Instant::now();
         kubby(&["suspend"])?;
         let suspended = began.elapsed().as_secs_f64();
-        let mut resumed = timed("3 nodes resume", round, || site.start_again(profile))?;
+        let again = || site.start_again(profile);
+        let mut resumed = self.answered(profile, "3 nodes resume", round, again)?;
         resumed.quantity("suspend itself", Unit::Seconds, suspended);
         kubby(&["stop"])?;
-        let again = timed("3 nodes boot again", round, || site.start_again(profile))?;
-        Ok(vec![warm, add, delete, fork, resumed, again])
+        let again = timed("3 nodes boot again", round, again)?;
+        Ok(vec![warm, between, add, delete, fork, resumed, again])
+    }
+
+    /// Times a command, and when kubectl answers meanwhile.
+    fn answered(
+        &self,
+        profile: &str,
+        variant: &str,
+        round: u32,
+        command: impl FnOnce() -> Result<serde_json::Value>,
+    ) -> Result<Sample> {
+        let prober = Prober::of_profile(self.site.clusters_home(), profile)?;
+        let limit = self.site.limit(START);
+        let observer = Observer::begin(prober, &[KUBECTL], Instant::now(), limit);
+        let mut sample = timed(variant, round, command)?;
+        observer.end(&mut sample)?;
+        Ok(sample)
     }
 }
 
 /// Times a command that returns when everything is ready.
-fn timed(
+///
+/// # Errors
+/// Those of the command.
+pub fn timed(
     variant: &str,
     round: u32,
     command: impl FnOnce() -> Result<serde_json::Value>,

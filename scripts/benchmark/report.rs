@@ -41,7 +41,7 @@ type Ratio = (
 );
 
 /// What is compared. Each round is compared with itself.
-const RATIOS: [Ratio; 13] = [
+const RATIOS: [Ratio; 16] = [
     ("cold / floor", ("cold", TOTAL), ("floor", TOTAL)),
     (
         "cold kubectl / floor",
@@ -79,8 +79,23 @@ const RATIOS: [Ratio; 13] = [
         ("floor", TOTAL),
     ),
     (
+        "3 nodes fork kubectl / floor",
+        ("3 nodes fork", "kubectl answers"),
+        ("floor", TOTAL),
+    ),
+    (
         "3 nodes resume / floor",
         ("3 nodes resume", TOTAL),
+        ("floor", TOTAL),
+    ),
+    (
+        "3 nodes resume kubectl / floor",
+        ("3 nodes resume", "kubectl answers"),
+        ("floor", TOTAL),
+    ),
+    (
+        "control plane dies / floor",
+        ("control plane dies", TOTAL),
         ("floor", TOTAL),
     ),
 ];
@@ -175,7 +190,7 @@ fn variant_table(samples: &[Sample], variant: &str) -> String {
 fn shown(value: f64, unit: Unit) -> String {
     match unit {
         Unit::Seconds => format!("{value:.2}"),
-        Unit::Percent => format!("{value:.1}"),
+        Unit::Percent | Unit::Milliseconds | Unit::MebibytesPerSecond => format!("{value:.1}"),
         Unit::Mebibytes | Unit::Count => format!("{value:.0}"),
     }
 }

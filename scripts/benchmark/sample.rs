@@ -15,6 +15,10 @@ pub enum Unit {
     Seconds,
     #[serde(rename = "MiB")]
     Mebibytes,
+    #[serde(rename = "ms")]
+    Milliseconds,
+    #[serde(rename = "MiB/s")]
+    MebibytesPerSecond,
     /// Of one CPU of the host.
     #[serde(rename = "%")]
     Percent,
@@ -27,6 +31,8 @@ impl Unit {
         match self {
             Unit::Seconds => "s",
             Unit::Mebibytes => "MiB",
+            Unit::Milliseconds => "ms",
+            Unit::MebibytesPerSecond => "MiB/s",
             Unit::Percent => "%",
             Unit::Count => "",
         }
@@ -35,7 +41,7 @@ impl Unit {
     fn decimals(self) -> i32 {
         match self {
             Unit::Seconds => 3,
-            Unit::Percent => 1,
+            Unit::Percent | Unit::Milliseconds | Unit::MebibytesPerSecond => 1,
             Unit::Mebibytes | Unit::Count => 0,
         }
     }

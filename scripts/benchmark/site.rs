@@ -123,6 +123,11 @@ impl Site {
         &self.root
     }
 
+    /// The memory of each node in MiB.
+    pub fn memory_mib(&self) -> u64 {
+        self.memory_mib
+    }
+
     /// A profile's name, which the name of its domain follows.
     pub fn profile(&self, what: &str) -> String {
         format!("bench{}-{what}", std::process::id())

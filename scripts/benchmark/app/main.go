@@ -5,6 +5,8 @@
 //	             reports both; 503 until that works
 //	PATCH /writes  keeps the body, one line, on disk and says what it kept: an acknowledged write
 //	GET /writes  says all that it has kept
+//	GET /zeros   sends size bytes of zeros
+//	GET /way?to=HOST:PORT  connects there and fetches /zeros, and says how long that takes
 package main
 
 import (
@@ -15,6 +17,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -28,6 +31,12 @@ const limit = 2 * time.Second
 
 const file = "/data/writes"
 
+// What /zeros sends, and how often /way connects.
+const (
+	size     = 32 << 20
+	connects = 21
+)
+
 var (
 	// Each time a new connection: it is reached through the Service or not at all.
 	client = http.Client{Timeout: limit, Transport: &http.Transport{DisableKeepAlives: true}}
@@ -39,6 +48,8 @@ func main() {
 	http.HandleFunc("GET /dns", dns)
 	http.HandleFunc("PATCH /writes", write)
 	http.HandleFunc("GET /writes", writes)
+	http.HandleFunc("GET /zeros", zeros)
+	http.HandleFunc("GET /way", way)
 	fmt.Fprintln(os.Stderr, http.ListenAndServe(":8080", nil))
 	os.Exit(1)
 }
@@ -115,4 +126,57 @@ func writes(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	_, _ = w.Write(kept)
+}
+
+func zeros(w http.ResponseWriter, _ *http.Request) {
+	block := make([]byte, 1<<16)
+	for sent := 0; sent < size; sent += len(block) {
+		if _, err := w.Write(block); err != nil {
+			return
+		}
+	}
+}
+
+// Milliseconds, and MiB in a second.
+type found struct {
+	Connect    float64 `json:"connect"`
+	Throughput float64 `json:"throughput"`
+}
+
+func way(w http.ResponseWriter, request *http.Request) {
+	seen, err := look(request.URL.Query().Get("to"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(seen)
+}
+
+func look(to string) (seen found, err error) {
+	var times []time.Duration
+	for range connects {
+		began := time.Now()
+		connection, err := net.DialTimeout("tcp", to, limit)
+		if err != nil {
+			return seen, err
+		}
+		times = append(times, time.Since(began))
+		connection.Close()
+	}
+	slices.Sort(times)
+	seen.Connect = times[len(times)/2].Seconds() * 1000
+	began := time.Now()
+	// It takes longer than a page does.
+	response, err := http.Get("http://" + to + "/zeros")
+	if err != nil {
+		return
+	}
+	defer response.Body.Close()
+	got, err := io.Copy(io.Discard, response.Body)
+	if err == nil && got != size {
+		err = fmt.Errorf("%d of %d bytes came", got, size)
+	}
+	seen.Throughput = float64(got) / (1 << 20) / time.Since(began).Seconds()
+	return
 }
