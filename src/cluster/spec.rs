@@ -102,6 +102,8 @@ pub(crate) struct StartOptions {
     pub own_kubeconfig: bool,
     /// Leave kubectl's current context as it is.
     pub keep_context: bool,
+    /// Only nodes are added to a cluster, whose add-ons need not be waited for.
+    pub adds_nodes: bool,
     /// The limit for boot and health together.
     pub timeout: Option<Duration>,
 }

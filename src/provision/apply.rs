@@ -89,14 +89,14 @@ fn mount(remote: &mut dyn Remote) -> Result<()> {
         .map(drop)
 }
 
-/// Lets the kernel of a worker read the programs that it starts as it joins a cluster.
+/// Lets the kernel of a worker read the programs and the module that it needs as it joins a cluster.
 ///
 /// # Errors
 /// [`Kind::NodeUnreachable`](crate::error::Kind::NodeUnreachable) when SSH fails, [`Kind::Unhealthy`](crate::error::Kind::Unhealthy) when they cannot be read.
 pub(crate) fn read_programs(remote: &mut dyn Remote) -> Result<()> {
     let programs = ["kubelet", "kube-proxy"].map(super::wanted::binary);
     let script = format!(
-        "cat {} {} >/dev/null",
+        "modprobe wireguard\ncat {} {} $(command -v ip) $(command -v wg) >/dev/null",
         programs.join(" "),
         super::balancer::PROGRAM
     );

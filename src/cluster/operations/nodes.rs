@@ -36,6 +36,7 @@ pub(crate) fn add(
     let sum = |has: usize, more: usize| u8::try_from(has + more).unwrap_or(u8::MAX);
     let options = StartOptions {
         keep_context: true,
+        adds_nodes: true,
         cluster: ClusterArgs {
             control_planes: Some(sum(has.control_planes, more.control_planes)),
             workers: Some(sum(has.workers, more.workers)),

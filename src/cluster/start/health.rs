@@ -9,7 +9,7 @@ use crate::cluster::addons;
 use crate::cluster::machine::watch::Watcher;
 use crate::cluster::start::connect::Connecting;
 use crate::cluster::start::context::{CONNECT, Flow, HEALTH_LIMIT, Start};
-use crate::cluster::start::join::{self, Joins};
+use crate::cluster::start::joins::{self, Joins};
 use crate::cluster::start::timing::Stopwatch;
 use crate::cluster::start::wait::{OnDemand, Waiting};
 use crate::error::{Error, Result};
@@ -133,7 +133,7 @@ fn check_all_resumed(start: &mut Start<'_>) -> Result<Flow> {
     let flow = flow?;
     // Those that failed are connected to and compared, now that the first node is healthy; all of them where
     // that node was not as it should be.
-    let failed = join::record(start, joined)?;
+    let failed = joins::record(start, joined)?;
     let again = failed.into_iter().map(|(index, _)| index);
     let again: Vec<usize> = match flow {
         Flow::Next => again.collect(),

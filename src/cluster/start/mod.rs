@@ -13,6 +13,7 @@ pub(crate) mod endpoint;
 mod health;
 mod identity;
 mod join;
+mod joins;
 mod kubeconfig;
 mod machines;
 mod members;
