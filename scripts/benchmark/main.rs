@@ -3,7 +3,6 @@
 
 mod app;
 mod archive;
-mod control_planes;
 mod copies;
 mod kubeadm;
 mod links;
@@ -87,8 +86,6 @@ enum What {
     Fork,
     /// Clusters of three nodes, and one node more
     Nodes,
-    /// Clusters of three control planes, and the death of each
-    ControlPlanes,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -176,7 +173,6 @@ impl Run<'_> {
         if self.can(What::Nodes, nodes::available(site)) {
             three = self.prepared("nodes", || Nodes::prepare(site));
         }
-        let planes = self.can(What::ControlPlanes, control_planes::available(site));
         let suspend = self.can(What::Suspend, site.has("suspend", None));
         let fork = self.can(What::Fork, site.has("fork", None));
         for round in 1..=self.args.rounds {
@@ -201,10 +197,6 @@ impl Run<'_> {
             if let Some(three) = &three {
                 self.one("3 nodes cold", round, || three.cold(round));
                 self.several("3 nodes", || three.warm(round));
-            }
-            if planes {
-                let measure = || control_planes::measure(site, round);
-                self.several("3 control planes", measure);
             }
         }
         if let Some(warm) = &warm {

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use kubby::testing::error::Result;
 use kubby::testing::hypervisor::host::meminfo;
 use kubby::testing::interrupt;
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::sample::{Sample, Unit};
 
@@ -43,20 +42,6 @@ impl Qemu {
         let stat = fs::read_to_string(self.0.join("stat")).ok()?;
         let ticks = cpu_ticks(&stat)? as f64;
         Some(ticks / TICKS)
-    }
-
-    /// Ends it as a power cut would.
-    ///
-    /// # Errors
-    /// When it has ended already.
-    pub fn kill(&self) -> std::io::Result<()> {
-        let number = self
-            .0
-            .file_name()
-            .and_then(|name| name.to_str()?.parse().ok());
-        let pid = number.and_then(Pid::from_raw);
-        let pid = pid.ok_or(std::io::ErrorKind::NotFound)?;
-        Ok(kill_process(pid, Signal::KILL)?)
     }
 
     /// Memory in MiB, shared pages counted in part.

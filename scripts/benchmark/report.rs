@@ -41,7 +41,7 @@ type Ratio = (
 );
 
 /// What is compared. Each round is compared with itself.
-const RATIOS: [Ratio; 16] = [
+const RATIOS: [Ratio; 15] = [
     ("cold / floor", ("cold", TOTAL), ("floor", TOTAL)),
     (
         "cold kubectl / floor",
@@ -91,11 +91,6 @@ const RATIOS: [Ratio; 16] = [
     (
         "3 nodes resume kubectl / floor",
         ("3 nodes resume", "kubectl answers"),
-        ("floor", TOTAL),
-    ),
-    (
-        "control plane dies / floor",
-        ("control plane dies", TOTAL),
         ("floor", TOTAL),
     ),
 ];

@@ -1,7 +1,7 @@
 //! Control planes die, one after the other and all at once: kubectl answers, and nothing is lost.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process};
@@ -37,15 +37,19 @@ fn kill(env: &Env, node: &str) {
     kill_process(qemu(&domain), Signal::KILL).expect("killed");
 }
 
-/// Writes objects one after the other until it is told to stop; returns the names of those that were
-/// acknowledged.
-fn write(env: &Env, prefix: &str, stop: &AtomicBool) -> BTreeSet<String> {
+/// The number of writes that are acknowledged before a control plane dies.
+const WRITTEN: usize = 5;
+
+/// Writes objects one after the other until it is told to stop; counts those that were acknowledged, and returns
+/// their names.
+fn write(env: &Env, prefix: &str, stop: &AtomicBool, count: &AtomicUsize) -> BTreeSet<String> {
     let mut acknowledged = BTreeSet::new();
     for number in 0.. {
         let name = format!("{prefix}-{number}");
         let create = ["create", "configmap", &name, "--request-timeout=20s"];
         if env.kubectl(&create).code == 0 {
             acknowledged.insert(format!("configmap/{name}"));
+            count.fetch_add(1, Ordering::Relaxed);
         }
         if stop.load(Ordering::Relaxed) {
             break;
@@ -58,10 +62,14 @@ fn write(env: &Env, prefix: &str, stop: &AtomicBool) -> BTreeSet<String> {
 /// acknowledged is there.
 fn die(env: &Env, node: &str, round: u32) -> Duration {
     let prefix = format!("{node}-{round}");
-    let stop = AtomicBool::new(false);
+    let (stop, count) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
-        let writer = scope.spawn(|| write(env, &prefix, &stop));
-        std::thread::sleep(Duration::from_secs(3));
+        let writer = scope.spawn(|| write(env, &prefix, &stop, &count));
+        let began = Instant::now();
+        // Not `eventually`, whose panic would wait for the writer, which nothing stops.
+        while count.load(Ordering::Relaxed) < WRITTEN && began.elapsed() < env.limit_here(LIMIT) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
         let began = Instant::now();
         kill(env, node);
         eventually(env.limit_here(LIMIT), "kubectl answers", || {
@@ -99,7 +107,7 @@ fn die(env: &Env, node: &str, round: u32) -> Duration {
             lost.len()
         );
         assert!(
-            lost.is_empty() && acknowledged.len() > 3,
+            lost.is_empty() && acknowledged.len() >= WRITTEN,
             "{acknowledged:?} {lost:?}"
         );
         answered
