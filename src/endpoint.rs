@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::balancer::Balancer;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::fsutil;
+use crate::remote::quote;
 use crate::store::ProfileDir;
 use crate::tool::{self, Tool};
 use crate::wait;
@@ -62,7 +63,8 @@ impl Endpoint {
         Balancer {
             global: &global,
             port,
-            authority: &quoted(authority),
+            // HAProxy takes words as a shell does.
+            authority: &quote(&authority.to_string_lossy()),
             servers: servers.collect(),
         }
         .config()
@@ -152,18 +154,15 @@ impl Endpoint {
     }
 }
 
-/// Returns a path as a word of HAProxy's configuration.
-fn quoted(path: &Path) -> String {
-    format!("'{}'", path.to_string_lossy().replace('\'', "'\\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn paths_are_one_word() {
-        assert_eq!(quoted(Path::new("/my home/$x#1")), "'/my home/$x#1'");
-        assert_eq!(quoted(Path::new("/o'b")), "'/o'\\''b'");
+        for (path, word) in [("/my home/$x#1", "'/my home/$x#1'"), ("/o'b", "'/o'\\''b'")] {
+            let config = Endpoint::config(1, Path::new(path), &[]);
+            assert!(config.contains(&format!(" ca-file {word} ")), "{config}");
+        }
     }
 }

@@ -46,14 +46,14 @@ pub fn between(site: &Site, profile: &str, round: u32) -> Result<Sample> {
         "pod/link-3",
     ])?;
     let mut sample = Sample::new("pods of two nodes", round);
-    for (to, where_from) in [("link-2", "two nodes"), ("link-3", "one node")] {
+    for (to, pods) in [("link-2", "two nodes"), ("link-3", "one node")] {
         let address = kubectl(&["get", "pod", to, "-o", "jsonpath={.status.podIP}"])?;
         let raw = format!(
             "/api/v1/namespaces/default/pods/link-1:8080/proxy/way?to={}:8080",
             address.trim()
         );
         let way = ask(|| kubectl(&["get", "--raw", &raw]))?;
-        let of = |what: &str| format!("{where_from}: {what}");
+        let of = |what: &str| format!("{pods}: {what}");
         sample.quantity(&of("connect"), Unit::Milliseconds, way.connect);
         sample.quantity(&of("throughput"), Unit::MebibytesPerSecond, way.throughput);
     }

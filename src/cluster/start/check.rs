@@ -121,13 +121,11 @@ fn new_start<'a>(
         env.progress.warn(&warning);
     }
     let nodes = cluster.profile.nodes.iter().map(|node| {
+        let machine = Machine::of_node(host, &cluster.profile, node)?;
         Ok(NodeStart {
-            machine: Machine::of_node(host, &cluster.profile, node)?,
+            watcher: Watcher::new(machine.clone(), acceleration),
+            machine,
             origin: Origin::Booted,
-            watcher: Watcher::new(
-                Machine::of_node(host, &cluster.profile, node)?,
-                acceleration,
-            ),
             created: cluster.node_dir(node).never_ran().exists(),
             template: None,
             copy_of: None,

@@ -25,18 +25,15 @@ pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
 }
 
 fn judge(name: &ProfileName, runs: bool, off: bool) -> Option<Finding> {
-    match (runs, off) {
-        (true, _) | (false, true) => None,
-        (false, false) => Some(
-            Finding::failure(
-                format!("HAProxy, which leads to the control planes of `{name}`, does not run"),
-                format!("kubby start{}", name.flag()),
-            )
-            .with(Repair::StartEndpoint {
-                profile: name.clone(),
-            }),
-        ),
-    }
+    (!runs && !off).then(|| {
+        Finding::failure(
+            format!("HAProxy, which leads to the control planes of `{name}`, does not run"),
+            format!("kubby start{}", name.flag()),
+        )
+        .with(Repair::StartEndpoint {
+            profile: name.clone(),
+        })
+    })
 }
 
 #[cfg(test)]
