@@ -117,14 +117,25 @@ fn workers_are_ready(env: &Env) {
 }
 
 /// Returns the pages that a pod gets from DNS names. The static busybox ends with a segmentation fault in
-/// `wget -T` and where wget looks up a name.
+/// `wget -T` and where wget looks up a name. A name that has no address is asked for again: a pod whose node was
+/// stopped for long is not ready for a moment, and a headless Service names only those that are.
 fn pages(env: &Env, pod: &str, names: &[&str]) -> Vec<String> {
     let get = "for name; do
-            address=$(nslookup \"$name\" | sed -n 's/^Address: *\\([0-9.]*\\)$/\\1/p' | tail -n 1)
+            address=
+            for again in 1 2 3 4 5 6; do
+                answer=$(nslookup \"$name\" 2>&1)
+                address=$(echo \"$answer\" | sed -n 's/^Address: *\\([0-9.]*\\)$/\\1/p' | tail -n 1)
+                [ -z \"$address\" ] || break
+                echo \"$name: $answer\" >&2
+                sleep 2
+            done
             timeout 20 wget -qO- \"http://$address/\" || exit
         done";
     let exec = ["exec", pod, "--", "sh", "-c", get, "sh"];
     let run = env.kubectl(&[&exec, names].concat());
+    if !run.stderr.is_empty() {
+        note!("{pod}: {}", run.stderr);
+    }
     if run.code != 0 {
         for node in ["kubby", "worker-1", "worker-2"] {
             let links = "wg show nodes | grep -v key; cat /etc/kubby/link-sources.nft; uptime";
