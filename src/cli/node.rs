@@ -18,7 +18,8 @@ pub enum NodeCommand {
         /// Number of control planes to add
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=6))]
         control_planes: Option<u8>,
-        /// Number of virtual CPUs of each worker [default: as the control plane]
+        /// Number of virtual CPUs of each worker [default: as the control plane; emulated ones at
+        /// most half of the host's processors]
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
         cpus: Option<u32>,
         /// Memory of each worker, in MiB or with a unit [default: 2GiB]

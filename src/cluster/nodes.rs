@@ -95,7 +95,9 @@ fn add_one(
     let machine = match role {
         Role::ControlPlane => first,
         Role::Worker => MachineSpec {
-            cpus: args.worker_cpus.unwrap_or(first.cpus),
+            cpus: args.worker_cpus.unwrap_or_else(|| {
+                room::usual_worker_cpus(first.acceleration, host.cpus, first.cpus)
+            }),
             memory_mib: args.worker_memory.map_or(room::LEAST_MEMORY.0, |m| m.0),
             ..first
         },

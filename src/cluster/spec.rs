@@ -36,7 +36,8 @@ pub struct ClusterArgs {
     /// Number of workers [default: 0]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..MOST_NODES))]
     pub workers: Option<u8>,
-    /// Number of virtual CPUs of each worker [default: as --cpus]
+    /// Number of virtual CPUs of each worker [default: as --cpus; emulated ones at most half of the
+    /// host's processors]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
     pub worker_cpus: Option<u32>,
     /// Memory of each worker, in MiB or with a unit [default: 2GiB]
