@@ -56,6 +56,8 @@ impl Object {
             "topologyKey": "kubernetes.io/hostname",
             "whenUnsatisfiable": "DoNotSchedule",
             "labelSelector": spec["selector"],
+            // The pods of a rollout alone: one that is about to go would keep a place, and both new ones be on one node.
+            "matchLabelKeys": ["pod-template-hash"],
         }]);
     }
 
@@ -197,6 +199,19 @@ mod tests {
             objects[1].labelled("dns")["metadata"]["labels"][LABEL],
             "dns"
         );
+    }
+
+    #[test]
+    fn only_deployments_are_doubled() {
+        let mut objects = parse("x.yaml", TWO).unwrap();
+        let config = objects[0].clone();
+        objects.iter_mut().for_each(Object::double);
+        assert_eq!(objects[0], config);
+        let spec = &objects[1].0["spec"];
+        assert_eq!(spec["replicas"], 2);
+        let spread = &spec["template"]["spec"]["topologySpreadConstraints"][0];
+        assert_eq!(spread["topologyKey"], "kubernetes.io/hostname");
+        assert_eq!(spread["matchLabelKeys"], json!(["pod-template-hash"]));
     }
 
     #[test]

@@ -8,9 +8,10 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::env::Env;
-use crate::exercises;
+use crate::exercises::{self, LIMIT};
 use crate::group::Test;
 use crate::nodes::on;
+use crate::program::eventually;
 
 pub const TESTS: &[&[Test]] = &[JOINED, dying::TESTS, fewer::TESTS];
 
@@ -69,6 +70,14 @@ fn are_whole(env: &Env, names: &[&str]) {
 fn a_cluster_gets_two_more(env: &Env) {
     cluster(env);
     are_whole(env, &ALL);
+    // The one of before may be about to end.
+    eventually(LIMIT, "two replicas of DNS on two nodes", || {
+        let dns = ["pods", "-n", "kube-system", "-l", "k8s-app=kube-dns"];
+        let dns = exercises::get(env, &dns, "{.items[*].spec.nodeName}");
+        let nodes: Vec<&str> = dns.split(' ').collect();
+        let is_spread = nodes.len() == 2 && nodes[0] != nodes[1];
+        is_spread.then_some(()).ok_or(dns)
+    });
     let status = env.kubby(&["status", "-o", "json"]).ok().json();
     for node in status["nodes"].as_array().expect("nodes") {
         assert_eq!(node["apiserver"], "Running", "{node}");
