@@ -56,6 +56,8 @@ fn ssh_shows_the_processes(env: &Env) {
 }
 
 fn ssh_keeps_streams_and_codes_apart(env: &Env) {
+    let sudo = env.kubby(&["ssh", "--", "sudo", "id", "-u"]).ok();
+    assert_eq!((sudo.stdout.as_str(), sudo.stderr.as_str()), ("0\n", ""));
     env.kubby(&["ssh", "--", "exit 7"]).exits(7);
     env.kubby(&["ssh", "--", "exit", "7"]).exits(7);
     let run = env

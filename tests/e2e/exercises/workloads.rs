@@ -113,6 +113,9 @@ spec:
       stat -c '%g %a' /work
       grep -i ^seccomp: /proc/self/status
       test $(wc -c < /token/token) -gt 100 && echo token-is-there
+      httpd -p 80 -h /work
+      echo port-80: $(wget -qO- http://127.0.0.1/file)
+      echo pings: $(cat /proc/sys/net/ipv4/ping_group_range)
     env:
     - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
     - {name: NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
@@ -144,6 +147,8 @@ fn a_pod_of_many_parts_runs(env: &Env) {
     let log = env.kubectl(&["logs", "parts"]).ok().stdout;
     for part in [
         "from-init",
+        "port-80: from-init",
+        "pings: 0 2147483647",
         "name=parts node=kubby ip=10.244.0.",
         "cpu=500",
         "colour=\"blue\"",
