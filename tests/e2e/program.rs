@@ -155,6 +155,12 @@ impl Drop for Running {
     }
 }
 
+/// Returns whether a process is gone. One that has ended, and whose parent has not asked how, has no command line.
+pub fn has_ended(pid: impl std::fmt::Display) -> bool {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline"));
+    line.unwrap_or_default().is_empty()
+}
+
 /// Looks again until the check passes, or fails at the deadline with what was seen last.
 #[track_caller]
 pub fn eventually<T: std::fmt::Debug>(

@@ -11,7 +11,7 @@ use crate::env::Env;
 use crate::exercises::LIMIT;
 use crate::faults::disrupted::qemu;
 use crate::group::Test;
-use crate::program::eventually;
+use crate::program::{eventually, has_ended};
 
 pub const TESTS: &[Test] = tests![
     each_dies_in_turn,
@@ -38,12 +38,9 @@ fn kill(env: &Env, node: &str) {
     let pid = qemu(&domain);
     kill_process(pid, Signal::KILL).expect("killed");
     eventually(env.limit_here(LIMIT), "the machine is gone", || {
-        // That of a process that ended and that its parent did not ask for is empty.
-        let line = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_pid()));
-        match line.unwrap_or_default().is_empty() {
-            true => Ok(()),
-            false => Err("QEMU is there"),
-        }
+        has_ended(pid.as_raw_pid())
+            .then_some(())
+            .ok_or("QEMU is there")
     });
 }
 

@@ -5,7 +5,10 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::process::Pid;
+
 use crate::env::Env;
+use crate::faults::disrupted::qemu;
 use crate::group::{ROOT, Test};
 use crate::program::Run;
 use crate::saving::pool_folder;
@@ -17,23 +20,9 @@ pub const TESTS: &[Test] = tests![
     other_users_open_nothing_of_kubbys.needs(ROOT),
 ];
 
-/// Returns QEMU's process of the group's cluster.
-#[track_caller]
-fn qemu(env: &Env) -> u32 {
-    let mark = format!("guest={},", env.domain());
-    let is_it = |pid: &u32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let mut words = line.split(|b| *b == 0);
-        words.any(|word| word.starts_with(mark.as_bytes()))
-    };
-    let all = fs::read_dir("/proc").expect("/proc").flatten();
-    let mut pids = all.filter_map(|e| e.file_name().to_str()?.parse().ok());
-    pids.find(is_it).expect("QEMU runs")
-}
-
 /// Returns the numbers of a process's sockets.
-fn sockets(pid: u32) -> BTreeSet<String> {
-    let open = fs::read_dir(format!("/proc/{pid}/fd")).expect("its files");
+fn sockets(process: Pid) -> BTreeSet<String> {
+    let open = fs::read_dir(format!("/proc/{}/fd", process.as_raw_pid())).expect("its files");
     let of = |path: PathBuf| {
         let target = fs::read_link(path).ok()?.to_str()?.to_owned();
         Some(
@@ -56,7 +45,7 @@ fn lines(file: &str, column: usize, sockets: &BTreeSet<String>) -> Vec<Vec<Strin
 }
 
 fn nothing_listens_beyond_the_loopback(env: &Env) {
-    let sockets = sockets(qemu(env));
+    let sockets = sockets(qemu(&env.domain()));
     let listening: BTreeSet<String> = ["tcp", "tcp6"]
         .iter()
         .flat_map(|file| lines(file, 9, &sockets))
