@@ -4,17 +4,21 @@ use std::thread;
 
 use crate::error::{Error, Result};
 
-/// Runs `job` on each item at the same time; returns the results in the order of the items. `what` begins the
-/// error about a job that panicked.
+/// Runs `job` on each item at the same time, on an only one in this thread; returns the results in the order of the
+/// items. `what` begins the error about a job that panicked.
 pub(crate) fn each<I: Send, O: Send>(
     items: impl IntoIterator<Item = I>,
     what: &str,
     job: impl Fn(I) -> Result<O> + Sync,
 ) -> Vec<Result<O>> {
+    let mut items: Vec<I> = items.into_iter().collect();
+    if items.len() == 1 {
+        return items.drain(..).map(job).collect();
+    }
     let job = &job;
     thread::scope(|scope| {
-        let items = items.into_iter();
-        let threads: Vec<_> = items.map(|item| scope.spawn(move || job(item))).collect();
+        let threads = items.into_iter();
+        let threads: Vec<_> = threads.map(|item| scope.spawn(move || job(item))).collect();
         let panicked = |_| Err(Error::internal(format!("{what} ended in a panic")));
         let ends = threads.into_iter();
         ends.map(|thread| thread.join().unwrap_or_else(panicked))

@@ -8,6 +8,7 @@ mod apply;
 mod balancer;
 mod control_plane;
 mod egress;
+mod ending;
 mod etcd;
 mod line;
 mod links;
@@ -20,6 +21,9 @@ mod wanted;
 
 pub(crate) use apply::{apply, read_programs, settled, start_all};
 pub(crate) use control_plane::operator_files;
+pub(crate) use ending::{
+    Ended, EndingPod, ended, ending_pods, longest_grace, script as end_pods_script,
+};
 pub(crate) use line::{Cut, Line, has_line_fault};
 pub(crate) use links::{are_links, peers_of};
 pub(crate) use members::{

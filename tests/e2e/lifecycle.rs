@@ -1,7 +1,10 @@
 //! A cluster is started, stopped and started again.
 
+use std::time::Duration;
+
 use crate::env::Env;
 use crate::exercises::database;
+use crate::exercises::ending::Ending;
 use crate::group::Test;
 use crate::services::Addresses;
 
@@ -31,9 +34,14 @@ fn stop_and_start_keep_the_data(env: &Env) {
     let addresses = Addresses::open(env);
     database::with_prices(env);
     env.kubectl(&["create", "namespace", "kept"]).ok();
+    let ending = Ending::begin(env);
     let stop = env.kubby(&["stop"]).ok();
     note!("stop: {:.1} s", stop.took.as_secs_f64());
-    assert!(!stop.stderr.contains("power cut"), "{}", stop.stderr);
+    for bad in ["powered off", "cut off", "preStop"] {
+        assert!(!stop.stderr.contains(bad), "{}", stop.stderr);
+    }
+    // 25 s of work, and nobody waits for a process that hears no signal.
+    assert!(stop.took < Duration::from_secs(80), "{:?}", stop.took);
     let status = env.kubby(&["status", "-o", "json"]).ok().json();
     assert_eq!(status["host"], "Stopped");
     assert_eq!(status["apiserver"], "Stopped");
@@ -60,4 +68,5 @@ fn stop_and_start_keep_the_data(env: &Env) {
     env.kubby(&["logs", "--console"]).ok().prints("login:");
     addresses.last(env, &start);
     database::rows_survived(env);
+    ending.was_clean(env);
 }

@@ -4,6 +4,7 @@ pub(crate) mod addons;
 pub(crate) mod certs;
 pub(crate) mod console;
 pub(crate) mod delete;
+mod ending;
 pub(crate) mod links;
 mod members;
 pub(crate) mod nodes;

@@ -10,7 +10,8 @@ use crate::cluster::counts::NodeCounts;
 use crate::cluster::env::Env;
 use crate::cluster::machine::Machine;
 use crate::cluster::machine::host::Host;
-use crate::cluster::operations::{members, stop};
+use crate::cluster::operations::members;
+use crate::cluster::operations::stop::{HowToStop, Stopping, stop_machines};
 use crate::cluster::saved::garbage;
 use crate::cluster::spec::{ClusterArgs, StartOptions};
 use crate::cluster::start::{self, Started};
@@ -249,12 +250,22 @@ fn drain(env: &Env<'_>, cluster: &Cluster, node: &NodeProfile, limit: Duration) 
 pub(crate) fn stop(env: &Env<'_>, name: &ProfileName, node: &str, force: bool) -> Result<bool> {
     let (cluster, _lock) = Cluster::open_locked(env, name)?;
     let host = Host::open(env, &cluster.profile.connect)?;
-    let machine = Machine::of_node(&host, &cluster.profile, cluster.find_node(Some(node))?)?;
-    let step = env.progress.step(&format!("Stop the node {node}"));
+    let node = cluster.find_node(Some(node))?;
+    let machine = &Machine::of_node(&host, &cluster.profile, node)?;
+    let step = env.progress.step(&format!("Stop the node {}", node.name));
     match machine.find()? {
         Some(domain) if domain.state.is_active() => {
-            let limit = cluster.deadline(stop::SHUTDOWN_LIMIT);
-            step.done(stop::stop_machine(env, &machine, &domain, force, limit)?);
+            let how = HowToStop {
+                force,
+                ..HowToStop::default()
+            };
+            let stopping = Stopping {
+                node,
+                machine,
+                domain,
+            };
+            let note = stop_machines(env, &cluster, &[&stopping], how, &step)?;
+            step.done(note);
             Ok(true)
         }
         _ => {

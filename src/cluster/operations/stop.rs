@@ -1,11 +1,12 @@
-//! `kubby stop`: shutting a node down, and powering its machine off if it does not.
+//! `kubby stop`: ending pods as they ask for it, shutting nodes down, and powering off machines that do not.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cluster::Cluster;
 use crate::cluster::env::Env;
 use crate::cluster::machine::Machine;
 use crate::cluster::machine::host::Host;
+use crate::cluster::operations::ending::{PODS_LIMIT, end_pods};
 use crate::cluster::saved::{garbage, suspend};
 use crate::endpoint::Endpoint;
 use crate::error::Result;
@@ -13,13 +14,18 @@ use crate::fsutil;
 use crate::hypervisor::{self, Domain, State};
 use crate::name::ProfileName;
 use crate::parallel;
+use crate::profile::NodeProfile;
+use crate::progress::Step;
 
 /// The limit for a node to shut down, times the acceleration's factor: databases in it need time to
 /// write what they hold.
-pub(crate) const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(30);
 
-/// Stops a cluster; its data stays. Powers it off after `timeout`, or with `force` at once. Returns
-/// whether it was running or suspended.
+/// The time that a node has for its shutdown even when its pods have taken all that the user gave.
+const LEAST_LIMIT: Duration = Duration::from_secs(1);
+
+/// Stops a cluster; its data stays. Pods get the time that they ask for, then the nodes are shut down.
+/// Powers it off after `timeout`, or with `force` at once. Returns whether it was running or suspended.
 ///
 /// # Errors
 /// [`crate::error::Kind::State`] if the cluster does not exist or its domain is another's,
@@ -35,16 +41,24 @@ pub(crate) fn stop(
     let machines = Machine::all(&host, &cluster.profile)?;
     let step = env.progress.step(&format!("Stop the cluster `{name}`"));
     let mut found = Vec::new();
-    for machine in &machines {
-        found.extend(machine.find()?.map(|domain| (machine, domain)));
+    for (node, machine) in cluster.profile.nodes.iter().zip(&machines) {
+        let domain = machine.find()?;
+        found.extend(domain.map(|domain| Stopping {
+            node,
+            machine,
+            domain,
+        }));
     }
-    let active = found.iter().filter(|(_, domain)| domain.state.is_active());
+    let active = found.iter().filter(|one| one.domain.state.is_active());
     let active: Vec<_> = active.collect();
-    Endpoint::of(&cluster.dir).stop()?;
+    if active.is_empty() {
+        Endpoint::of(&cluster.dir).stop()?;
+    }
     match found.first() {
         _ if !active.is_empty() => {
-            let limit = timeout.unwrap_or_else(|| cluster.deadline(SHUTDOWN_LIMIT));
-            step.done(stop_machines(env, &active, force, limit)?);
+            let how = HowToStop { force, timeout };
+            let note = stop_machines(env, &cluster, &active, how, &step)?;
+            step.done(note);
             Ok(true)
         }
         _ if suspend::is_suspended(&cluster) => {
@@ -69,42 +83,92 @@ pub(crate) fn stop(
     }
 }
 
-/// Ends machines at the same time; returns a note for the user.
-fn stop_machines(
-    env: &Env<'_>,
-    machines: &[&(&Machine<'_>, Domain)],
-    force: bool,
-    limit: Duration,
-) -> Result<String> {
-    if let [(machine, domain)] = machines {
-        return stop_machine(env, machine, domain, force, limit);
+/// A machine that is to be stopped, with its node.
+pub(crate) struct Stopping<'a> {
+    pub(crate) node: &'a NodeProfile,
+    pub(crate) machine: &'a Machine<'a>,
+    pub(crate) domain: Domain,
+}
+
+/// The wishes about a stop.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct HowToStop {
+    /// Machines are powered off at once.
+    pub(crate) force: bool,
+    /// The time after which they are.
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl Stopping<'_> {
+    /// Returns whether the machine reacts to the power button: a paused one does not, nor does one that was
+    /// half loaded.
+    fn hears(&self) -> Result<bool> {
+        Ok(self.domain.state != State::Paused && !self.machine.is_half_loaded()?)
     }
-    let stop = |(machine, domain): &'_ (&Machine<'_>, Domain)| {
-        let note = stop_machine(env, machine, domain, force, limit)?;
-        Ok(match note.is_empty() {
+}
+
+/// Ends the pods on machines and then the machines, all at the same time; returns a note for the user.
+///
+/// # Errors
+/// [`crate::error::Kind::Hypervisor`] when libvirt fails.
+pub(crate) fn stop_machines(
+    env: &Env<'_>,
+    cluster: &Cluster,
+    machines: &[&Stopping<'_>],
+    how: HowToStop,
+    step: &Step,
+) -> Result<String> {
+    let began = Instant::now();
+    let mut notes = Vec::new();
+    let mut hearing = Vec::new();
+    for one in machines {
+        if !how.force && one.hears()? {
+            hearing.push(one.node);
+        }
+    }
+    if !hearing.is_empty() {
+        let limit = how.timeout.unwrap_or(PODS_LIMIT);
+        notes.push(end_pods(env, cluster, &hearing, limit, step)?);
+        step.detail("shutting down");
+    }
+    if machines.len() == cluster.profile.nodes.len() {
+        Endpoint::of(&cluster.dir).stop()?;
+    }
+    let limit = match how.timeout {
+        Some(timeout) => timeout.saturating_sub(began.elapsed()).max(LEAST_LIMIT),
+        None => cluster.deadline(SHUTDOWN_LIMIT),
+    };
+    let stop = |one: &&Stopping<'_>| {
+        let note = stop_machine(
+            env,
+            one,
+            !hearing.iter().any(|node| node.name == one.node.name),
+            limit,
+        )?;
+        Ok(match note.is_empty() || machines.len() == 1 {
             true => note,
-            false => format!("{}: {note}", domain.name),
+            false => format!("{}: {note}", one.domain.name),
         })
     };
-    let notes = parallel::each(machines.iter().copied(), "stopping a machine", stop);
-    let notes: Vec<String> = notes.into_iter().collect::<Result<_>>()?;
-    let notes: Vec<String> = notes.into_iter().filter(|note| !note.is_empty()).collect();
+    let stopped = parallel::each(machines.iter(), "stopping a machine", stop);
+    notes.extend(stopped.into_iter().collect::<Result<Vec<_>>>()?);
+    notes.retain(|note| !note.is_empty());
     Ok(notes.join("; "))
 }
 
 /// Ends a machine; returns a note for the user.
-pub(crate) fn stop_machine(
+fn stop_machine(
     env: &Env<'_>,
-    machine: &Machine<'_>,
-    domain: &Domain,
-    force: bool,
+    stopping: &Stopping<'_>,
+    at_once: bool,
     limit: Duration,
 ) -> Result<String> {
+    let Stopping {
+        machine, domain, ..
+    } = stopping;
     let libvirt = machine.host.libvirt();
-    // A paused machine does not react to the power button, nor does one that was half loaded.
-    let deaf = domain.state == State::Paused || machine.is_half_loaded()?;
     let mapped = libvirt.mapped_memory(&domain.name)?.is_some();
-    let note = if force || deaf {
+    let note = if at_once {
         machine.power_off()?;
         "powered off".to_owned()
     } else if hypervisor::shut_down(libvirt, &domain.name, limit)? {

@@ -3,6 +3,7 @@
 
 pub mod addons;
 pub mod database;
+pub mod ending;
 pub mod images;
 pub mod workloads;
 
