@@ -9,6 +9,7 @@ use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig, TlsPr
 use super::answer::Answer;
 use super::node::NodeStatus;
 use super::transport::{Https, Request, Transport};
+use crate::balancer::READY;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::{fault, interrupt};
 
@@ -192,7 +193,7 @@ impl ApiClient {
     /// # Errors
     /// [`Kind::Unhealthy`] with the reason when it does not.
     pub fn takes_objects(&self) -> Result<()> {
-        self.is_ready("/readyz?verbose=true&exclude=poststarthook/rbac/bootstrap-roles")?;
+        self.is_ready(&format!("{READY}&verbose=true"))?;
         let answer = self.get("/api/v1/namespaces/kube-system")?;
         let what = "asking for the namespace kube-system";
         answer.require(what).map(drop)

@@ -92,12 +92,14 @@ fn add_one(
         profile.first_mut().ports.link = link.link;
     }
     let first = profile.first().machine.clone();
+    let usual_cpus = room::usual_further_cpus(first.acceleration, host.cpus, first.cpus);
     let machine = match role {
-        Role::ControlPlane => first,
+        Role::ControlPlane => MachineSpec {
+            cpus: args.cpus.unwrap_or(usual_cpus),
+            ..first
+        },
         Role::Worker => MachineSpec {
-            cpus: args.worker_cpus.unwrap_or_else(|| {
-                room::usual_worker_cpus(first.acceleration, host.cpus, first.cpus)
-            }),
+            cpus: args.worker_cpus.unwrap_or(usual_cpus),
             memory_mib: args.worker_memory.map_or(room::LEAST_MEMORY.0, |m| m.0),
             ..first
         },

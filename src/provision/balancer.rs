@@ -4,7 +4,7 @@
 use super::links;
 use super::unit::Unit;
 use super::wanted::{Inputs, Wanted, certificate_path, public};
-use crate::balancer::Balancer;
+use crate::balancer::{Balancer, READY};
 use crate::network::{API_PORT, API_URL, NodeNetwork};
 use crate::pki::CertName;
 
@@ -39,7 +39,7 @@ pub(super) fn wanted(inputs: &Inputs<'_>) -> Wanted {
 /// vain until then, and take the processors from machines that boot beside it.
 fn wait_for_api() -> String {
     let curl = format!(
-        "curl -sf -o /dev/null --max-time 5 --cacert {} {API_URL}/readyz",
+        "curl -sf -o /dev/null --max-time 5 --cacert {} \"{API_URL}{READY}\"",
         certificate_path(CertName::Ca)
     );
     format!("/bin/sh -c 'until {curl}; do sleep 2; done'")

@@ -152,10 +152,20 @@ fn api_server_command(inputs: &Inputs<'_>, authentication: &str) -> Vec<String> 
     ]
 }
 
-/// Returns the option that lets replicas choose a leader. One alone has no others to agree with, and would wait
-/// for its old lease after a restart.
-fn leader_election(inputs: &Inputs<'_>) -> String {
-    format!("--leader-elect={}", inputs.has_several())
+/// Returns the options that let replicas choose a leader. One alone has no others to agree with, and would wait
+/// for its old lease after a restart. The times are two and a half of the usual ones: each renewal is a write that a
+/// majority has to put on its disks, and each look of the others is a read that they agree on.
+fn leader_election(inputs: &Inputs<'_>) -> Vec<String> {
+    if !inputs.has_several() {
+        return vec!["--leader-elect=false".into()];
+    }
+    let options = [
+        "--leader-elect=true",
+        "--leader-elect-lease-duration=36s",
+        "--leader-elect-renew-deadline=24s",
+        "--leader-elect-retry-period=5s",
+    ];
+    options.map(str::to_owned).to_vec()
 }
 
 fn controller_manager(inputs: &Inputs<'_>) -> Wanted {
@@ -186,7 +196,6 @@ fn controller_manager(inputs: &Inputs<'_>) -> Wanted {
         "--kube-api-burst=300".into(),
         "--kube-api-qps=200".into(),
         format!("--kubeconfig={kubeconfig}"),
-        leader_election(inputs),
         cert_option("requestheader-client-ca-file", CertName::FrontProxyCa),
         cert_option("root-ca-file", CertName::Ca),
         format!(
@@ -196,6 +205,7 @@ fn controller_manager(inputs: &Inputs<'_>) -> Wanted {
         format!("--service-cluster-ip-range={}", inputs.network.services),
         "--use-service-account-credentials=true".into(),
     ];
+    command.extend(leader_election(inputs));
     command.extend(serving(CertName::ControllerManagerServing));
     let unit = Unit::service(
         "kube-controller-manager",
@@ -223,8 +233,8 @@ fn scheduler(inputs: &Inputs<'_>) -> Wanted {
         format!("--authorization-kubeconfig={kubeconfig}"),
         "--bind-address=127.0.0.1".into(),
         format!("--kubeconfig={kubeconfig}"),
-        leader_election(inputs),
     ];
+    command.extend(leader_election(inputs));
     command.extend(serving(CertName::SchedulerServing));
     let unit = Unit::service("kube-scheduler", "Kubernetes scheduler", &command)
         .unhurried()

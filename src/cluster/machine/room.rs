@@ -167,11 +167,12 @@ pub(crate) fn usual_cpus(acceleration: Acceleration, host: u32) -> u32 {
     }
 }
 
-/// Returns the default number of virtual CPUs of a worker beside a first node with `first` of them. An emulated one is
+/// Returns the default number of virtual CPUs of a node beside a first one with `first` of them. An emulated one is
 /// a thread that takes as much of the host as any other, and those of one machine wait for each other: with one of
 /// them rather than two, two workers join in 30 instead of 42 seconds on a host with two processors, and take a fifth
-/// less of them.
-pub(crate) fn usual_worker_cpus(acceleration: Acceleration, host: u32, first: u32) -> u32 {
+/// less of them. Go's programs wake a second thread for each event where there are two processors: etcd switches a
+/// third less often with one.
+pub(crate) fn usual_further_cpus(acceleration: Acceleration, host: u32, first: u32) -> u32 {
     match acceleration {
         Acceleration::Kvm => first,
         Acceleration::Tcg => (host / 2).clamp(1, first),
@@ -194,12 +195,12 @@ mod tests {
         assert_eq!(usual_cpus(Acceleration::Kvm, 2), 2);
         assert_eq!(usual_cpus(Acceleration::Kvm, 6), 3);
         assert_eq!(usual_cpus(Acceleration::Kvm, 64), 4);
-        assert_eq!(usual_worker_cpus(Acceleration::Kvm, 2, 2), 2);
-        assert_eq!(usual_worker_cpus(Acceleration::Tcg, 1, 1), 1);
-        assert_eq!(usual_worker_cpus(Acceleration::Tcg, 2, 2), 1);
-        assert_eq!(usual_worker_cpus(Acceleration::Tcg, 4, 4), 2);
-        assert_eq!(usual_worker_cpus(Acceleration::Tcg, 16, 4), 4);
-        assert_eq!(usual_worker_cpus(Acceleration::Tcg, 16, 1), 1);
+        assert_eq!(usual_further_cpus(Acceleration::Kvm, 2, 2), 2);
+        assert_eq!(usual_further_cpus(Acceleration::Tcg, 1, 1), 1);
+        assert_eq!(usual_further_cpus(Acceleration::Tcg, 2, 2), 1);
+        assert_eq!(usual_further_cpus(Acceleration::Tcg, 4, 4), 2);
+        assert_eq!(usual_further_cpus(Acceleration::Tcg, 16, 4), 4);
+        assert_eq!(usual_further_cpus(Acceleration::Tcg, 16, 1), 1);
         assert_eq!(usual_memory(Mebibytes(3000)), LEAST_MEMORY);
         assert_eq!(usual_memory(Mebibytes(6000)), Mebibytes(3000));
         assert_eq!(usual_memory(Mebibytes(64000)), USUAL_MEMORY);

@@ -104,7 +104,8 @@ impl Join {
         let mut waiting = self.waiting(remote, watcher, cancel);
         waiting.node_ready(node, step)?;
         match &self.own_api {
-            Some(own) => waiting.api("is not ready", step, |_| own.ready().map(Some)),
+            // The roles that it still looks at are those that the first has made.
+            Some(own) => waiting.api("is not ready", step, |_| own.takes_objects().map(Some)),
             None => Ok(()),
         }
     }
