@@ -73,6 +73,14 @@ fn a_folder_of_programs_becomes_a_set() {
     fs::copy(out.path().join("images/coredns.tar"), &archive).unwrap();
     let renamed = from_folder(dir.path(), cache.path()).unwrap();
     assert_eq!(renamed.image("storage").unwrap(), set.images["coredns"]);
+    // A program of its own goes before another's name.
+    let plugin = dir.path().join("cni/bridge");
+    fs::create_dir(plugin.parent().unwrap()).unwrap();
+    write_program(&plugin, "bridge");
+    let own = from_folder(dir.path(), cache.path()).unwrap();
+    let volume = unpacked(&own.volume);
+    let taken = fs::read(volume.path().join("cni/bridge")).unwrap();
+    assert_eq!(taken, fs::read(&plugin).unwrap());
     // A finished set is a folder that can be used as well.
     let entry = set.volume.parent().unwrap();
     let direct = from_folder(entry, tempfile::tempdir().unwrap().path()).unwrap();
@@ -120,6 +128,41 @@ fn the_storage_provisioner_passes_its_tests() {
         text(&out.stdout),
         text(&out.stderr)
     );
+}
+
+/// The runtime, which needs more than its recipe.
+#[test]
+#[ignore = "needs Go and minutes"]
+fn the_runtime_is_built_where_a_folder_lacks_it() {
+    let (dir, cache) = (folder(), tempfile::tempdir().unwrap());
+    for name in ["cni", "cni-dhcp", "containerd", "containerd-shim-runc-v2"] {
+        fs::remove_file(dir.path().join("bin").join(name)).unwrap();
+    }
+    let set = from_folder(dir.path(), cache.path())
+        .unwrap_or_else(|e| panic!("{e}\n{:?}\n{:#?}", e.causes(), e.details()));
+    check_runtime(unpacked(&set.volume).path());
+}
+
+/// Asks the programs of the runtime in an unpacked volume for their versions.
+fn check_runtime(volume: &Path) {
+    for (program, flag) in [
+        ("containerd", "--version"),
+        ("containerd-shim-runc-v2", "-v"),
+        ("ctr", "--version"),
+    ] {
+        let path = volume.join("bin").join(program);
+        let out = Command::new(path).arg(flag).output().unwrap();
+        let output = String::from_utf8(out.stdout).unwrap();
+        assert!(output.contains("v2.4.2"), "{program}: {output}");
+    }
+    for plugin in ["bridge", "host-local", "portmap", "dhcp"] {
+        let out = Command::new(volume.join("cni").join(plugin))
+            .env("CNI_COMMAND", "VERSION")
+            .output();
+        let output = String::from_utf8(out.unwrap().stdout).unwrap();
+        assert!(output.contains("\"1.1.0\""), "{plugin}: {output}");
+    }
+    assert!(volume.join("containerd/images").is_file());
 }
 
 /// `KUBBY_TEST_VERSION` chooses the version, `KUBBY_CACHE` the cache.
@@ -180,6 +223,7 @@ fn a_real_build_gives_programs_of_that_version() {
         let output = says(program, "--version");
         assert!(output.contains("v0.34.2"), "{program}: {output}");
     }
+    check_runtime(dir.path());
     for (image, _) in EXTRA_IMAGES.iter().chain(&[("coredns", ""), ("pause", "")]) {
         let archive = dir.path().join(format!("images/{image}.tar"));
         assert!(fs::metadata(archive).unwrap().len() > 1 << 20, "{image}");

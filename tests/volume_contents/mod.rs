@@ -22,7 +22,22 @@ pub const PROGRAMS: [&str; 6] = [
 
 /// What Kubernetes does not come with: programs that are in a volume's `/bin`, and programs that
 /// are in its images, with the names of these.
-pub const EXTRA_PROGRAMS: [&str; 3] = ["buildctl", "buildkitd", "crictl"];
+pub const EXTRA_PROGRAMS: [&str; 7] = [
+    "buildctl",
+    "buildkitd",
+    "cni",
+    "cni-dhcp",
+    "containerd",
+    "containerd-shim-runc-v2",
+    "crictl",
+];
+/// Other names of these programs in a volume.
+pub const EXTRA_NAMES: [(&str, &str); 4] = [
+    ("bin/ctr", "containerd"),
+    ("cni/bridge", "cni"),
+    ("cni/host-local", "cni"),
+    ("cni/dhcp", "cni-dhcp"),
+];
 pub const EXTRA_IMAGES: [(&str, &str); 3] = [
     ("metrics-server", "metrics-server"),
     ("registry", "registry"),
@@ -50,6 +65,10 @@ pub fn check_extras(volume: &Path) {
     for name in EXTRA_PROGRAMS {
         let found = std::fs::read(volume.join("bin").join(name)).unwrap();
         assert_eq!(found, extra(name), "{name}");
+    }
+    for (name, program) in EXTRA_NAMES {
+        let target = std::fs::read_link(volume.join(name)).unwrap();
+        assert_eq!(target, Path::new("../bin").join(program), "{name}");
     }
     for (image, program) in EXTRA_IMAGES {
         assert!(holds(volume, image, &extra(program)), "{image}");

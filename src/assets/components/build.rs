@@ -23,6 +23,8 @@ pub(super) fn stage(
     let step = progress.step(&format!("Build the Kubernetes {version} components"));
     go::in_step(version, stage, logs, step, |go, stage| {
         let mode = require(version, go)?;
+        let extras = extras::ALL.iter().collect::<Vec<_>>();
+        extras::prepare(&extras, go)?;
         go.build_all(&jobs(version, mode, stage))?;
         link("etcd", &stage.bin.join("etcdctl"))?;
         for name in KUBERNETES_PROGRAMS {
@@ -34,7 +36,7 @@ pub(super) fn stage(
             let path = stage.work.join(name);
             oci::pack(&oci::Program::alone(&path), name, stage)?;
         }
-        extras::pack(&extras::ALL.iter().collect::<Vec<_>>(), stage)?;
+        extras::pack(&extras, stage)?;
         seed::make(stage, Arc::clone(&go.sink))
     })
 }
@@ -47,6 +49,7 @@ fn jobs(version: KubernetesVersion, mode: &'static str, stage: &Stage) -> Vec<Jo
         package,
         out: stage.bin.join(program),
         stamp: kubernetes_stamp(version),
+        tags: "",
         mode,
     };
     let other = |module, out, stamp| Job {
@@ -54,6 +57,7 @@ fn jobs(version: KubernetesVersion, mode: &'static str, stage: &Stage) -> Vec<Jo
         package: ".",
         out,
         stamp,
+        tags: "",
         mode: READ,
     };
     let pause = format!("-X main.version={PAUSE_VERSION}");

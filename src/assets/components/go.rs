@@ -25,6 +25,9 @@ pub(super) const READ: &str = "-mod=readonly";
 /// The go.mod is derived: Go completes it, and checks what is new against the checksum database.
 pub(super) const COMPLETE: &str = "-mod=mod";
 
+/// The tag of all builds: without gRPC's pages about its calls, the linker can leave out unused methods.
+const TAGS: &str = "grpcnotrace";
+
 /// Checks whether this host can build, by the version of its Go.
 ///
 /// # Errors
@@ -47,6 +50,8 @@ pub(super) struct Job {
     pub out: PathBuf,
     /// Options of the linker, which write the version into the program.
     pub stamp: String,
+    /// Tags of the build beyond [`TAGS`], each with a comma before it.
+    pub tags: &'static str,
     /// [`READ`] or [`COMPLETE`].
     pub mode: &'static str,
 }
@@ -110,7 +115,7 @@ impl Go<'_> {
                 "-v",
                 "-trimpath",
                 "-buildvcs=false",
-                "-tags=grpcnotrace",
+                &format!("-tags={TAGS}{}", job.tags),
                 job.mode,
             ])
             .arg(format!("-ldflags=-s -w {}", job.stamp))

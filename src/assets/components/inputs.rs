@@ -16,7 +16,7 @@ use crate::error::{Kind, Result, ResultExt};
 use crate::units::hex;
 
 /// Counts changes of how this code lays out a volume, so that older sets are made again.
-const LAYOUT: u32 = 6;
+const LAYOUT: u32 = 7;
 
 /// Everything that decides what is in a set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,7 +106,7 @@ impl Inputs {
 pub(super) fn fingerprint(dir: &Path) -> Result<String> {
     let fail = || format!("cannot read {}", dir.display());
     let mut lines = BTreeSet::from([dir.to_string_lossy().into_owned()]);
-    for folder in ["bin", "images"] {
+    for folder in ["bin", "cni", "images"] {
         let Ok(entries) = fs::read_dir(dir.join(folder)) else {
             continue;
         };

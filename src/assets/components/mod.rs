@@ -2,13 +2,14 @@
 //!
 //! [`ensure()`] returns a [`ComponentSet`] from the cache, or makes one: out of the official
 //! downloads, or out of Go modules where the download hosts are out of reach. What Kubernetes does
-//! not come with, but a cluster needs, is built in any case (`extras.rs`). Everything that goes into
+//! not come with, but a cluster needs, is built in any case (`extras/list.rs`). Everything that goes into
 //! a set is hashed to its key; a set appears in the cache whole or not at all.
 
 pub(crate) mod archive;
 mod build;
 mod cache;
 mod catalog;
+mod cni;
 mod ensure;
 mod extras;
 mod go;

@@ -26,6 +26,7 @@ pub(super) fn job(stage: &Stage) -> Job {
         package: ".",
         out: stage.work.join(MODULE),
         stamp: String::new(),
+        tags: "",
         mode: READ,
     }
 }

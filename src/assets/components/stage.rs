@@ -1,7 +1,7 @@
 //! The folder in which a set is put together.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The references of the images in a volume, by the names of their archives in `/images`.
 pub(super) type Images = BTreeMap<String, String>;
@@ -19,6 +19,11 @@ pub(super) struct Stage {
 }
 
 impl Stage {
+    /// Returns the folder that becomes the volume.
+    pub(super) fn root(&self) -> &Path {
+        self.bin.parent().unwrap_or(&self.bin)
+    }
+
     /// Returns the path of an image's archive.
     pub(super) fn image(&self, name: &str) -> PathBuf {
         self.images.join(format!("{name}.tar"))

@@ -1,17 +1,21 @@
-//! The programs and images that Kubernetes does not come with, but its add-ons and kubby's own
-//! commands need. They are always built from Go modules, whatever Kubernetes is made from: their
-//! projects publish no programs, or none with checksums, and Go checks what it builds by go.sum.
+//! The programs and images that Kubernetes does not come with, but nodes, add-ons and kubby's own
+//! commands need. They are always built from Go modules, whatever Kubernetes is made from: most of
+//! their projects publish no programs, or none with checksums, the others larger ones, and Go checks
+//! what it builds by go.sum.
+
+mod list;
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::catalog::BUILDCTL;
-use super::go::{self, Job, READ};
+pub(super) use self::list::ALL;
+use super::go::{self, Go, Job, READ};
 use super::stage::Stage;
-use super::{oci, seed};
+use super::{cni, oci, seed};
 use crate::assets::recipes;
 use crate::assets::version::KubernetesVersion;
 use crate::error::{Error, Kind, Result, ResultExt};
@@ -27,6 +31,10 @@ pub(super) struct Extra {
     pub program: &'static str,
     /// Options of the linker, which write the version into the program.
     stamp: &'static str,
+    /// Tags of the build, each with a comma before it, which leave out what no node needs.
+    tags: &'static str,
+    /// Other paths in the volume that lead to it: it does what the name that it is called by says.
+    pub names: &'static [&'static str],
     pub product: Product,
 }
 
@@ -45,64 +53,6 @@ pub(super) enum Product {
     },
 }
 
-/// An image with nothing but the program.
-const ALONE: Product = Product::Image {
-    arguments: &[],
-    environment: &[],
-    files: &[],
-};
-
-/// All of them, those that take longest to build first.
-pub(super) const ALL: [Extra; 6] = [
-    Extra {
-        module: "buildkit",
-        package: "github.com/moby/buildkit/cmd/buildkitd",
-        program: "buildkitd",
-        stamp: "-X github.com/moby/buildkit/version.Version=v0.34.2",
-        product: Product::Program,
-    },
-    Extra {
-        module: "registry",
-        package: ".",
-        program: "registry",
-        stamp: "-X github.com/distribution/distribution/v3/version.version=v3.1.2",
-        product: Product::Image {
-            arguments: &["serve", "/etc/distribution/config.yml"],
-            // Otherwise it looks for a collector of traces.
-            environment: &["OTEL_TRACES_EXPORTER=none"],
-            files: &[("etc/distribution/config.yml", "config.yml")],
-        },
-    },
-    Extra {
-        module: "storage",
-        package: ".",
-        program: "kubby-storage",
-        stamp: "-X main.version=0.1.0",
-        product: ALONE,
-    },
-    Extra {
-        module: "crictl",
-        package: "sigs.k8s.io/cri-tools/cmd/crictl",
-        program: "crictl",
-        stamp: "-X sigs.k8s.io/cri-tools/pkg/version.Version=v1.36.0",
-        product: Product::Program,
-    },
-    Extra {
-        module: "metrics-server",
-        package: "sigs.k8s.io/metrics-server/cmd/metrics-server",
-        program: "metrics-server",
-        stamp: "-X k8s.io/client-go/pkg/version.gitVersion=v0.9.0",
-        product: ALONE,
-    },
-    Extra {
-        module: "buildkit",
-        package: "github.com/moby/buildkit/cmd/buildctl",
-        program: BUILDCTL,
-        stamp: "-X github.com/moby/buildkit/version.Version=v0.34.2",
-        product: Product::Program,
-    },
-];
-
 impl Extra {
     /// Returns the job that builds it.
     pub(super) fn job(&self, stage: &Stage) -> Job {
@@ -111,6 +61,7 @@ impl Extra {
             package: self.package,
             out: self.built(stage),
             stamp: self.stamp.to_owned(),
+            tags: self.tags,
             mode: READ,
         }
     }
@@ -121,6 +72,30 @@ impl Extra {
             Product::Program => stage.bin.join(self.program),
             Product::Image { .. } => stage.work.join(self.program),
         }
+    }
+
+    /// Makes its other names, as links.
+    fn link_names(&self, stage: &Stage) -> Result<()> {
+        for name in self.names {
+            let path = stage.root().join(name);
+            let fail = || format!("cannot write {}", path.display());
+            fs::create_dir_all(path.parent().unwrap_or(&path)).context(Kind::Assets, fail)?;
+            symlink(format!("../bin/{}", self.program), &path).context(Kind::Assets, fail)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a user's programs for its other names where they are programs of their own.
+    fn copy_names(&self, dir: &Path, stage: &Stage) -> Result<()> {
+        for name in self.names {
+            let (from, to) = (dir.join(name), stage.root().join(name));
+            if from.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
+                fs::remove_file(&to)
+                    .and_then(|()| fs::copy(&from, &to))
+                    .context(Kind::Assets, || format!("cannot copy {}", from.display()))?;
+            }
+        }
+        Ok(())
     }
 
     /// Returns its path in a user's folder, if it is there.
@@ -189,6 +164,7 @@ pub(super) fn copy(dir: &Path, stage: &mut Stage) -> Result<()> {
                 fs::copy(&from, extra.built(stage))
                     .context(Kind::Assets, || format!("cannot copy {}", from.display()))?;
                 pack(&[extra], stage)?;
+                extra.copy_names(dir, stage)?;
             }
         }
     }
@@ -210,15 +186,25 @@ pub(super) fn build(
     go::in_step(version, stage, logs, step, |go, stage| {
         let mut jobs: Vec<Job> = extras.iter().map(|extra| extra.job(stage)).collect();
         jobs.push(seed::job(stage));
+        prepare(extras, go)?;
         go.build_all(&jobs)?;
         pack(extras, stage)?;
         seed::make(stage, Arc::clone(&go.sink))
     })
 }
 
-/// Makes the images of those programs that have been built.
+/// Completes the sources of `extras`, unpacked from the recipes.
+pub(super) fn prepare(extras: &[&Extra], go: &Go) -> Result<()> {
+    if extras.iter().any(|extra| extra.module == cni::MODULE) {
+        cni::copy_plugins(go)?;
+    }
+    Ok(())
+}
+
+/// Makes the images and the other names of those programs that have been built.
 pub(super) fn pack(extras: &[&Extra], stage: &mut Stage) -> Result<()> {
     for extra in extras {
+        extra.link_names(stage)?;
         let Product::Image {
             arguments,
             environment,
@@ -266,6 +252,12 @@ mod tests {
     fn versions_are_the_same_in_recipes_programs_and_images() {
         for (module, path, version) in [
             ("buildkit", "github.com/moby/buildkit", "v0.34.2"),
+            ("cni", "github.com/containernetworking/plugins", "v1.10.0"),
+            (
+                "containerd",
+                "github.com/containerd/containerd/v2",
+                "v2.4.2",
+            ),
             ("crictl", "sigs.k8s.io/cri-tools", "v1.36.0"),
             ("metrics-server", "sigs.k8s.io/metrics-server", "v0.9.0"),
             (
@@ -290,9 +282,9 @@ mod tests {
         }
     }
 
-    /// Packages that they share with Kubernetes are compiled twice otherwise, which takes minutes.
+    /// Packages that they share with Kubernetes or containerd are compiled twice otherwise, for minutes.
     #[test]
-    fn what_is_shared_with_kubernetes_is_of_the_same_version() {
+    fn what_is_shared_is_of_the_same_version() {
         let versions = |module: &str| -> BTreeMap<String, String> {
             let files = recipes::files(&format!("components/{module}"));
             let (_, go_mod) = files.iter().find(|(path, _)| path == "go.mod").unwrap();
@@ -306,15 +298,18 @@ mod tests {
                 })
                 .collect()
         };
-        let kubernetes = versions("kube");
-        for module in ["crictl", "metrics-server", "storage"] {
-            let own = versions(module);
-            let shared = own
-                .iter()
-                .filter(|(name, _)| kubernetes.contains_key(*name));
-            assert!(shared.clone().count() > 20, "{module}");
-            for (name, version) in shared {
-                assert_eq!(*version, kubernetes[name], "{module}: {name}");
+        for (whole, modules) in [
+            ("kube", ["crictl", "metrics-server", "storage"].as_slice()),
+            ("containerd", ["buildkit", seed::MODULE].as_slice()),
+        ] {
+            let whole = versions(whole);
+            for module in modules {
+                let own = versions(module);
+                let shared = own.iter().filter(|(name, _)| whole.contains_key(*name));
+                assert!(shared.clone().count() > 20, "{module}");
+                for (name, version) in shared {
+                    assert_eq!(*version, whole[name], "{module}: {name}");
+                }
             }
         }
     }
@@ -324,7 +319,8 @@ mod tests {
         let missing = crate::tool::Tool::new("kubby-no-such-go", Kind::Assets)
             .run(None)
             .unwrap_err();
-        let error = no_go(&[&ALL[3]], missing);
+        let crictl = ALL.iter().find(|extra| extra.program == "crictl").unwrap();
+        let error = no_go(&[crictl], missing);
         assert_eq!(error.kind(), Kind::Assets);
         let text = error.message();
         assert!(text.starts_with("cannot build crictl: ") && text.contains("not installed"));
