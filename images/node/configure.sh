@@ -2,9 +2,9 @@
 # enables services, and removes files that nodes cannot share.
 set -eu
 
-# What a node starts by itself. containerd waits for kubby, which configures it first.
+# What a node starts by itself. haproxy waits for kubby, which configures it first.
 systemctl enable kubby-seed kubby-modules kubby-clock ssh nftables systemd-networkd systemd-resolved
-systemctl disable containerd haproxy systemd-networkd-wait-online
+systemctl disable haproxy systemd-networkd-wait-online
 
 # Not for a node: package updates and file system checks in the background would take the CPU from
 # the cluster at times of their own, and some of these only cost time at boot.

@@ -35,8 +35,16 @@ const PATH: &str = "/k8s:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Images of the component volume that are taken as they are.
 const AS_THEY_ARE: [&str; 2] = ["coredns", "pause"];
 
-const FILES: [(&str, &str); 4] = [
+/// Programs of the runtime in the component volume.
+const RUNTIME: [&str; 3] = ["containerd", "containerd-shim-runc-v2", "cni"];
+
+const FILES: [(&str, &str); 6] = [
     ("prepare.sh", include_str!("kubeadm/prepare.sh")),
+    ("containerd.toml", include_str!("kubeadm/containerd.toml")),
+    (
+        "containerd.service",
+        include_str!("kubeadm/containerd.service"),
+    ),
     ("kubelet.service", include_str!("kubeadm/kubelet.service")),
     (
         "10-bridge.conflist",
@@ -83,7 +91,12 @@ impl<'a> Yardstick<'a> {
         let version = site.components.version.to_string();
         let stamp = format!("-X k8s.io/component-base/version.gitVersion={version}");
         go_build("kubeadm", &stage.join("bin/kubeadm"), &stamp)?;
-        copy(&unpacked.join("bin/kubelet"), &stage.join("bin/kubelet"))?;
+        for name in RUNTIME.iter().chain(&["kubelet"]) {
+            copy(
+                &unpacked.join("bin").join(name),
+                &stage.join("bin").join(name),
+            )?;
+        }
         images(site, &unpacked, &stage.join("images"))?;
         for (name, text) in FILES {
             write(&stage.join(name), &filled(site, text))?;

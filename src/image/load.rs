@@ -14,8 +14,8 @@ use crate::progress::Progress;
 use crate::remote::Process;
 use crate::units::human_bytes;
 
-/// Reads an archive from standard input and imports it. Not through containerd's transfer
-/// service, which version 1.7 has as an experiment.
+/// Reads an archive from standard input and imports it, by `ctr` itself: kubby counts on how that ends
+/// when an archive is cut, and containerd's transfer service has not been tried.
 const IMPORT: &str = "images import --local -";
 
 /// The result of loading an archive.

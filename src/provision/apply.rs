@@ -69,24 +69,36 @@ pub(crate) fn apply(remote: &mut dyn Remote, wanted: &Wanted) -> Result<Applied>
     })
 }
 
+/// The status of a script in a node that lacks a program of the runtime.
+const OLD_NODE: i32 = 77;
+
 /// Mounts the component volume, as its unit does from the next boot on, and lets the kernel read
 /// the programs that start first while the files are compared and pushed.
 fn mount(remote: &mut dyn Remote) -> Result<()> {
     let script = format!(
-        "set -eu\nmountpoint -q {COMPONENTS_DIR} && exit 0\n\
-         if [ -e /etc/systemd/system/{} ]; then exec systemctl start {0}; fi\n\
-         mkdir -p {COMPONENTS_DIR}\n\
+        "set -eu\nif mountpoint -q {COMPONENTS_DIR}; then :\n\
+         elif [ -e /etc/systemd/system/{} ]; then systemctl start {0}\n\
+         else\nmkdir -p {COMPONENTS_DIR}\n\
          mount -t {} -o {} {} {COMPONENTS_DIR}\n\
-         cat {COMPONENTS_DIR}/bin/etcd {COMPONENTS_DIR}/bin/kube-apiserver >/dev/null 2>&1 </dev/null &\n",
+         cat {COMPONENTS_DIR}/bin/etcd {COMPONENTS_DIR}/bin/kube-apiserver >/dev/null 2>&1 </dev/null &\nfi\n\
+         for program in {}; do\n[ -x $program ] || {{ echo $program; exit {OLD_NODE}; }}\ndone\n",
         runtime::MOUNT,
         runtime::FILE_SYSTEM,
         runtime::MOUNT_OPTIONS,
-        runtime::DEVICE
+        runtime::DEVICE,
+        // One of the component volume, one of the node image.
+        [&super::wanted::binary("containerd"), runtime::OCI_RUNTIME].join(" ")
     );
-    remote
-        .run(&script)?
-        .require("mounting the component volume")
-        .map(drop)
+    let output = remote.run(&script)?;
+    if output.status == OLD_NODE {
+        return Err(Error::state(format!(
+            "the node has no {}: its image or its components were made by an older version of kubby",
+            output.text().trim()
+        ))
+        .with_hint("recreate the cluster: kubby delete, then kubby start")
+        .with_hint("an image for --image is built by kubby node-image build --export FILE"));
+    }
+    output.require("mounting the component volume").map(drop)
 }
 
 /// Lets the kernel of a worker read the programs and the module that it needs as it joins a cluster.
@@ -199,7 +211,8 @@ mod tests {
     struct Node {
         /// The answer to the comparison of files.
         state: Vec<u8>,
-        fails: bool,
+        /// The status of its commands.
+        status: i32,
         /// None of its units runs.
         idle: bool,
         commands: Vec<String>,
@@ -221,7 +234,7 @@ mod tests {
             let running: &[u8] = if self.idle { b"\n" } else { b"etcd.service\n" };
             let stdout = running.to_vec();
             Ok(Output {
-                status: i32::from(self.fails),
+                status: self.status,
                 stdout,
                 stderr,
             })
@@ -337,11 +350,24 @@ mod tests {
     #[test]
     fn a_node_that_refuses_is_reported_with_its_words() {
         let mut node = Node {
-            fails: true,
+            status: 1,
             ..Node::default()
         };
         let e = apply(&mut node, &wanted()).unwrap_err();
         assert_eq!(e.kind(), Kind::Unhealthy);
         assert!(e.details()[0].1.contains("not found"));
+    }
+
+    #[test]
+    fn a_node_without_the_runtime_is_left_alone() {
+        let mut node = Node {
+            status: OLD_NODE,
+            ..Node::default()
+        };
+        let e = apply(&mut node, &wanted()).unwrap_err();
+        assert_eq!(e.kind(), Kind::State);
+        assert!(node.pushed.is_empty());
+        let script = &node.commands[0];
+        assert!(script.contains("for program in /opt/kubby/bin/containerd /usr/bin/"));
     }
 }

@@ -26,6 +26,10 @@ pub(crate) const CONTAINERD_SOCKET: &str = "unix:///run/containerd/containerd.so
 /// BuildKit's socket in the node.
 pub(crate) const BUILDKIT_SOCKET: &str = "/run/buildkit/buildkitd.sock";
 
+/// The program that makes containers, of the node image. containerd calls the handler of pods that name no
+/// other `runc`, whichever program this is.
+pub(super) const OCI_RUNTIME: &str = "/usr/bin/crun";
+
 const CNI_CONFIG: &str = "/etc/cni/net.d/10-kubby.conflist";
 const CONTAINERD_CONFIG: &str = "/etc/containerd/config.toml";
 const CRICTL_CONFIG: &str = "/etc/crictl.yaml";
@@ -43,7 +47,9 @@ pub(super) fn wanted(inputs: &Inputs<'_>) -> Wanted {
             public(CNI_CONFIG, cni_config(inputs.node.pods, mtu)),
             public(
                 CONTAINERD_CONFIG,
-                include_str!("files/containerd.toml").replace("@PAUSE_IMAGE@", inputs.pause_image),
+                include_str!("files/containerd.toml")
+                    .replace("@PAUSE_IMAGE@", inputs.pause_image)
+                    .replace("@OCI_RUNTIME@", OCI_RUNTIME),
             ),
             // For people in the node: without it crictl tries other runtimes' sockets first.
             public(CRICTL_CONFIG, include_str!("files/crictl.yaml")),
@@ -84,13 +90,12 @@ fn mount() -> Unit {
     }
 }
 
-/// Returns the unit of containerd. The program is Debian's; the unit is kubby's, so that it belongs
-/// to the target as all others do.
+/// Returns the unit of containerd. It finds the program that stays with each pod beside its own.
 fn containerd() -> Unit {
     Unit::service(
         "containerd",
         "containerd container runtime",
-        &["/usr/bin/containerd".into()],
+        &[binary("containerd")],
     )
     .line("Type", "notify")
     .line("ExecStartPre", "-/sbin/modprobe overlay")
@@ -110,7 +115,6 @@ fn containerd() -> Unit {
         egress::CONTAINERD_ENVIRONMENT,
         egress::AUTHORITIES,
     ])
-    // What is seeded is in the volume.
     .requires(&[MOUNT])
     // No pod without the firewall.
     .after(&["nftables.service", "kubby-modules.service"])
@@ -183,8 +187,7 @@ pub(super) fn end_of_seed() -> String {
 const FORGET_NETWORKS: &str =
     "-/bin/sh -c 'mkdir /run/kubby-networks 2>/dev/null && rm -rf /var/lib/cni/results'";
 
-/// Returns the CNI configuration (cniVersion at most 1.0.0 for Debian's containerd 1.7).
-/// `mtu` is the largest packet that reaches other nodes, if there are any.
+/// Returns the CNI configuration. `mtu` is the largest packet that reaches other nodes, if there are any.
 fn cni_config(pods: Cidr, mtu: Option<u16>) -> String {
     let mut config = json!({
         "cniVersion": "1.0.0",
@@ -226,6 +229,9 @@ mod tests {
         for script in [import, seed] {
             assert!(script.contains(SEEDED_IMAGES), "{script}");
         }
+        assert!(import.contains(&format!("ctr={}\n", binary("ctr"))));
+        let containerd = include_str!("files/containerd.toml");
+        assert!(containerd.contains(&format!("\"{COMPONENTS_DIR}/cni\"")));
         let buildkit = include_str!("files/buildkitd.toml");
         assert!(buildkit.contains(&format!("\"unix://{BUILDKIT_SOCKET}\"")));
         let crictl = include_str!("files/crictl.yaml");

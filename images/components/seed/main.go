@@ -15,17 +15,17 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/containerd/containerd/archive/compression"
-	"github.com/containerd/containerd/content"
-	"github.com/containerd/containerd/content/local"
-	"github.com/containerd/containerd/images"
-	"github.com/containerd/containerd/images/archive"
-	"github.com/containerd/containerd/metadata"
-	"github.com/containerd/containerd/mount"
-	"github.com/containerd/containerd/namespaces"
-	"github.com/containerd/containerd/platforms"
-	"github.com/containerd/containerd/snapshots"
-	"github.com/containerd/containerd/snapshots/overlay"
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/images/archive"
+	"github.com/containerd/containerd/v2/core/metadata"
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/containerd/v2/pkg/archive/compression"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/containerd/v2/plugins/content/local"
+	"github.com/containerd/containerd/v2/plugins/snapshots/overlay"
+	"github.com/containerd/platforms"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -153,7 +153,7 @@ func (s *store) add(ctx context.Context, path string) (string, error) {
 		return "", fmt.Errorf("%d layers but %d differences", len(manifest.Layers), len(diffs))
 	}
 	for n, layer := range manifest.Layers {
-		if err := s.unpack(ctx, layer, diffs[:n+1]); err != nil {
+		if err := s.unpack(ctx, layer, diffs[:n+1], name == s.sandbox); err != nil {
 			return "", err
 		}
 		if err := s.label(ctx, layer.Digest, "containerd.io/uncompressed", diffs[n].String()); err != nil {
@@ -183,8 +183,11 @@ func (s *store) label(ctx context.Context, blob digest.Digest, key, value string
 	return err
 }
 
-// unpack makes the snapshot of the last of `diffs` out of its layer.
-func (s *store) unpack(ctx context.Context, layer ocispec.Descriptor, diffs []digest.Digest) error {
+// unpack makes the snapshot of the last of `diffs` out of its layer. The file `copy` beside a
+// snapshot says that a node needs files of its own, and no link: containerd maps the owners of an
+// image's files for a pod with users of its own, which a link to another file system evades, and
+// such a pod has a sandbox too.
+func (s *store) unpack(ctx context.Context, layer ocispec.Descriptor, diffs []digest.Digest, sandbox bool) error {
 	chain := identity.ChainID(diffs).String()
 	if _, err := s.snapshots.Stat(ctx, chain); err == nil {
 		return nil
@@ -201,6 +204,11 @@ func (s *store) unpack(ctx context.Context, layer ocispec.Descriptor, diffs []di
 	into, err := upper(mounts)
 	if err != nil {
 		return err
+	}
+	if sandbox {
+		if err := os.WriteFile(filepath.Join(filepath.Dir(into), "copy"), nil, 0o644); err != nil {
+			return err
+		}
 	}
 	blob, err := s.content.ReaderAt(ctx, layer)
 	if err != nil {

@@ -4,9 +4,15 @@
 set -eu
 volume=/opt/yardstick
 ln -sf $volume/bin/kubelet $volume/bin/kubeadm /usr/bin/
-cp $volume/kubelet.service /etc/systemd/system/
-mkdir -p /etc/cni/net.d /etc/kubernetes/manifests
+# One program that has two names.
+ln -sf $volume/bin/containerd /usr/local/bin/ctr
+cp $volume/kubelet.service $volume/containerd.service /etc/systemd/system/
+mkdir -p /etc/cni/net.d /etc/kubernetes/manifests /etc/containerd /opt/cni/bin
 cp $volume/10-bridge.conflist /etc/cni/net.d/
+cp $volume/containerd.toml /etc/containerd/config.toml
+for plugin in bridge host-local loopback portmap; do
+    ln -sf $volume/bin/cni /opt/cni/bin/$plugin
+done
 modprobe --all overlay br_netfilter
 sysctl -qw net.ipv4.ip_forward=1
 systemctl daemon-reload

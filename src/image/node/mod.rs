@@ -22,7 +22,7 @@ use crate::remote::{Output, Process, Remote, Ssh, Target, quote};
 use crate::wait;
 
 /// `ctr` in the namespace of Kubernetes.
-const CTR: &str = "ctr --namespace k8s.io";
+const CTR: &str = "/opt/kubby/bin/ctr --namespace k8s.io";
 /// The names of images that came from this host and from no registry, one a line.
 const LOADED: &str = "/var/lib/kubby/loaded-images";
 /// The time limit of the SSH connection.
@@ -304,6 +304,11 @@ fn pull_failed(name: &Reference, output: &Output, flag: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_client_of_containerd_is_a_component() {
+        assert!(CTR.starts_with(&format!("{COMPONENTS_DIR}/bin/ctr ")));
+    }
 
     #[test]
     fn a_failed_pull_shows_the_reason_once() {
