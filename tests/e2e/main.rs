@@ -97,6 +97,7 @@ static GROUPS: &[Group] = &[
             exercises::images::TESTS,
             exercises::database::TESTS,
             exercises::workloads::TESTS,
+            exercises::runtime::TESTS,
             exercises::addons::TESTS,
             exercises::database::LATER,
             saving::fork::TESTS,
