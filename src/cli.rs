@@ -134,12 +134,15 @@ pub enum Command {
     #[command(visible_alias = "ls")]
     List,
     /// Shut the cluster down; its data stays
+    ///
+    /// Pods run their preStop hooks and get the time that they ask for, at most two minutes unless
+    /// --timeout says otherwise. All of them run again after the next start.
     Stop {
-        /// Power the machine off at once, without shutting it down
+        /// Power the machine off at once, without ending pods or shutting it down
         #[arg(long)]
         force: bool,
-        /// Power the machine off if it has not shut down within SECONDS [default: 30 with KVM, more
-        /// under emulation]
+        /// Power the machine off if pods have not ended and it has not shut down within SECONDS
+        /// [default: what pods ask for, up to 120, and then 30 with KVM, more under emulation]
         #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
         timeout: Option<u64>,
     },

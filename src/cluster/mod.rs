@@ -11,6 +11,7 @@ pub(crate) mod env;
 pub(crate) mod node;
 pub(crate) mod nodes;
 pub(crate) mod operations;
+pub(crate) mod policies;
 pub(crate) mod saved;
 pub(crate) mod spec;
 pub(crate) mod start;

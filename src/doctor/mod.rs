@@ -28,7 +28,7 @@ type Check = (&'static str, fn(&DoctorContext<'_>) -> Vec<Finding>);
 
 /// All checks, in the order in which they are shown: what others depend on comes first. The pool is
 /// last, since it is removed only when it is empty.
-const CHECKS: [Check; 28] = [
+const CHECKS: [Check; 29] = [
     ("libvirt", checks::libvirt::look),
     ("qemu", checks::qemu::look),
     ("virtualisation", checks::virtualisation::look),
@@ -46,6 +46,7 @@ const CHECKS: [Check; 28] = [
     ("ports", checks::ports::look),
     ("clusters", checks::clusters::look),
     ("endpoints", checks::endpoints::look),
+    ("policies", checks::policies::look),
     ("certificates", checks::certificates::look),
     ("kubeconfig", checks::kubeconfig::look),
     ("templates", checks::templates::look),

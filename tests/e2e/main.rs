@@ -98,6 +98,7 @@ static GROUPS: &[Group] = &[
             exercises::database::TESTS,
             exercises::workloads::TESTS,
             exercises::runtime::TESTS,
+            exercises::policies::TESTS,
             exercises::addons::TESTS,
             exercises::database::LATER,
             saving::fork::TESTS,

@@ -38,8 +38,9 @@ pub const EXTRA_NAMES: [(&str, &str); 4] = [
     ("cni/host-local", "cni"),
     ("cni/dhcp", "cni-dhcp"),
 ];
-pub const EXTRA_IMAGES: [(&str, &str); 3] = [
+pub const EXTRA_IMAGES: [(&str, &str); 4] = [
     ("metrics-server", "metrics-server"),
+    ("policies", "kube-network-policies"),
     ("registry", "registry"),
     ("storage", "kubby-storage"),
 ];

@@ -11,13 +11,17 @@ pub(crate) const PAUSE_VERSION: &str = "3.10.2";
 
 /// The images of every set that kubby makes itself: the name of the archive in the volume's
 /// `/images`, without `.tar`, and the reference under which the archive is imported.
-pub const IMAGES: [(&str, &str); 5] = [
+pub const IMAGES: [(&str, &str); 6] = [
     ("coredns", "registry.k8s.io/coredns/coredns:v1.15.0"),
     (
         "metrics-server",
         "registry.k8s.io/metrics-server/metrics-server:v0.9.0",
     ),
     ("pause", "registry.k8s.io/pause:3.10.2"),
+    (
+        "policies",
+        "registry.k8s.io/networking/kube-network-policies:v0.8.0",
+    ),
     ("registry", "docker.io/library/registry:3.1.2"),
     ("storage", "kubby.dev/storage:0.1.0"),
 ];

@@ -35,19 +35,8 @@ pub(crate) fn end_pods(
     limit: Duration,
     step: &Step,
 ) -> Result<String> {
-    let list = cluster.api(env.backend).and_then(|api| {
-        let answer = api.get("/api/v1/pods?fieldSelector=status.phase%3DRunning")?;
-        answer.require_json("listing pods")
-    });
-    let list: Value = match list {
-        Err(e) if e.kind() == Kind::Interrupted => return Err(e),
-        Err(e) => {
-            env.progress.warn(&format!(
-                "pods end without their preStop hooks, because the API does not answer: {e}"
-            ));
-            return Ok(String::new());
-        }
-        Ok(list) => list,
+    let Some(list) = running_pods(env, cluster)? else {
+        return Ok(String::new());
     };
     let nodes = nodes
         .iter()
@@ -71,13 +60,40 @@ pub(crate) fn end_pods(
             end_on(env, cluster, node, pods, limit)
         })
     });
+    let nodes = nodes.iter().map(|(node, _)| node.name.as_str());
+    summary(env, nodes.zip(ended), limit)
+}
+
+/// Lists the pods that run; `None` where the API does not answer.
+fn running_pods(env: &Env<'_>, cluster: &Cluster) -> Result<Option<Value>> {
+    let list = cluster.api(env.backend).and_then(|api| {
+        let answer = api.get("/api/v1/pods?fieldSelector=status.phase%3DRunning")?;
+        answer.require_json("listing pods")
+    });
+    match list {
+        Err(e) if e.kind() == Kind::Interrupted => Err(e),
+        Err(e) => {
+            env.progress.warn(&format!(
+                "pods end without their preStop hooks, because the API does not answer: {e}"
+            ));
+            Ok(None)
+        }
+        Ok(list) => Ok(Some(list)),
+    }
+}
+
+/// Warns of what went wrong on nodes; returns a note about the pods that were cut off.
+fn summary<'a>(
+    env: &Env<'_>,
+    results: impl Iterator<Item = (&'a str, Result<Ended>)>,
+    limit: Duration,
+) -> Result<String> {
     let (mut all, mut warnings) = (Ended::default(), Vec::new());
-    for ((node, _), result) in nodes.iter().zip(ended) {
+    for (node, result) in results {
         match result {
             Err(e) if e.kind() == Kind::Interrupted => return Err(e),
             Err(e) => warnings.push(format!(
-                "the pods of `{}` end without their preStop hooks: {e}",
-                node.name
+                "the pods of `{node}` end without their preStop hooks: {e}"
             )),
             Ok(ended) => {
                 all.left.extend(ended.left);

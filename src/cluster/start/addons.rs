@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use crate::addon::{self, Addon};
 use crate::api::ApiClient;
-use crate::cluster::addons;
 use crate::cluster::start::addon_images::Loading;
 use crate::cluster::start::context::{Flow, HEALTH_LIMIT, Start};
 use crate::cluster::start::wait::Waiting;
+use crate::cluster::{addons, policies};
 use crate::error::Result;
 use crate::provision;
 
@@ -65,11 +65,25 @@ pub(super) fn run(start: &mut Start<'_>) -> Result<Flow> {
     apply(&others)?;
     std::mem::take::<Loading>(&mut start.loading).end(progress)?;
     apply(&own)?;
-    for name in &start.options.cluster.no_addon {
-        addon::remove(&api, name, deadline)?;
-        addon::forget(&start.cluster.dir, name)?;
-    }
+    remove_unwanted(start, &api, deadline)?;
     step.done(start.cluster.profile.spec.addons.join(", "));
+    warn_of_policies(start, &api);
     start.stage("addons");
     Ok(Flow::Next)
+}
+
+/// Warns of NetworkPolicies that nothing enforces.
+fn warn_of_policies(start: &Start<'_>, api: &ApiClient) {
+    if let Ok(Some((text, remedy))) = policies::unenforced(api, &start.cluster.profile) {
+        start.env.progress.warn(&format!("{text}; {remedy}"));
+    }
+}
+
+/// Removes the add-ons that the user wants no more.
+fn remove_unwanted(start: &Start<'_>, api: &ApiClient, deadline: Instant) -> Result<()> {
+    for name in &start.options.cluster.no_addon {
+        addon::remove(api, name, deadline)?;
+        addon::forget(&start.cluster.dir, name)?;
+    }
+    Ok(())
 }

@@ -11,6 +11,7 @@ pub(super) mod kubeconfig;
 pub(super) mod libvirt;
 pub(super) mod memory;
 pub(super) mod permissions;
+pub(super) mod policies;
 pub(super) mod pool;
 pub(super) mod ports;
 pub(super) mod proxies;

@@ -11,7 +11,7 @@ const ALONE: Product = Product::Image {
 };
 
 /// All of them, those that take longest to build first.
-pub(in crate::assets::components) const ALL: [Extra; 10] = [
+pub(in crate::assets::components) const ALL: [Extra; 11] = [
     Extra {
         module: "buildkit",
         package: "github.com/moby/buildkit/cmd/buildkitd",
@@ -59,6 +59,14 @@ pub(in crate::assets::components) const ALL: [Extra; 10] = [
         package: "sigs.k8s.io/metrics-server/cmd/metrics-server",
         program: "metrics-server",
         stamp: "-X k8s.io/client-go/pkg/version.gitVersion=v0.9.0",
+        product: ALONE,
+        ..PROGRAM
+    },
+    Extra {
+        module: "policies",
+        package: "sigs.k8s.io/kube-network-policies/cmd",
+        program: "kube-network-policies",
+        stamp: "-X k8s.io/client-go/pkg/version.gitVersion=v0.8.0",
         product: ALONE,
         ..PROGRAM
     },

@@ -265,6 +265,7 @@ mod tests {
                 "github.com/distribution/distribution/v3",
                 "v3.1.2",
             ),
+            ("policies", "sigs.k8s.io/kube-network-policies", "v0.8.0"),
             ("storage", "", "0.1.0"),
         ] {
             let files = recipes::files(&format!("components/{module}"));
@@ -299,7 +300,10 @@ mod tests {
                 .collect()
         };
         for (whole, modules) in [
-            ("kube", ["crictl", "metrics-server", "storage"].as_slice()),
+            (
+                "kube",
+                ["crictl", "metrics-server", "policies", "storage"].as_slice(),
+            ),
             ("containerd", ["buildkit", seed::MODULE].as_slice()),
         ] {
             let whole = versions(whole);
