@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 /// After how many milliseconds without an answer to what it has sent a connection to a server ends. The
-/// kernel would try for minutes, ever more seldom: after an outage of some seconds, such as the wake of a
+/// kernel would try for minutes, ever more seldom: after an outage of some seconds, such as the resumption of a
 /// copy in which one machine is slower than the others, a kubelet would not be heard for half a minute and
 /// its node taken for dead.
 const UNANSWERED: u16 = 10_000;

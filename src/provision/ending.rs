@@ -38,7 +38,7 @@ struct Container {
     hook: Option<Hook>,
 }
 
-/// What a container does before it gets its signal.
+/// An action of a container before it gets its signal.
 #[derive(Debug, PartialEq, Eq)]
 enum Hook {
     Exec(Vec<String>),

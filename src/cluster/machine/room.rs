@@ -170,7 +170,7 @@ pub(crate) fn usual_cpus(acceleration: Acceleration, host: u32) -> u32 {
 /// Returns the default number of virtual CPUs of a node beside a first one with `first` of them. An emulated one is
 /// a thread that takes as much of the host as any other, and those of one machine wait for each other: with one of
 /// them rather than two, two workers join in 30 instead of 42 seconds on a host with two processors, and take a fifth
-/// less of them. Go's programs wake a second thread for each event where there are two processors: etcd switches a
+/// less of them. Go's programs begin a second thread's work for each event where there are two processors: etcd switches a
 /// third less often with one.
 pub(crate) fn usual_further_cpus(acceleration: Acceleration, host: u32, first: u32) -> u32 {
     match acceleration {
