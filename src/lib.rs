@@ -19,6 +19,7 @@ mod doctor;
 mod egress;
 mod endpoint;
 mod error;
+mod extra_config;
 mod fault;
 mod foreground;
 mod fsutil;

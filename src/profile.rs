@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::assets::version::KubernetesVersion;
 use crate::egress;
 use crate::error::{Error, Kind, Result, ResultExt};
+use crate::extra_config::Setting;
 use crate::fsutil;
 use crate::hypervisor::{Acceleration, PortForward, Protocol};
 use crate::network::{Network, NodeNetwork};
@@ -62,6 +63,9 @@ pub struct ClusterSpec {
     pub kubernetes_version: String,
     /// The enabled add-ons, in the order in which they were enabled.
     pub addons: Vec<String>,
+    /// The user's settings of Kubernetes' components.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extra_config: Vec<Setting>,
     /// The user's settings of registries, proxies, certificate authorities and name servers.
     #[serde(default, skip_serializing_if = "egress::Settings::is_empty")]
     pub egress: egress::Settings,
@@ -354,6 +358,7 @@ pub(crate) fn example() -> Profile {
         spec: ClusterSpec {
             kubernetes_version: "v1.37.2".into(),
             addons: vec!["dns".into()],
+            extra_config: Vec::new(),
             egress: egress::Settings {
                 dns: vec!["10.1.1.1".into()],
                 ca_certificates: vec!["-----BEGIN CERTIFICATE-----\nAA\n".into()],

@@ -14,6 +14,7 @@ use crate::cluster::machine::ports::AskedPorts;
 use crate::cluster::machine::room;
 use crate::egress::{self, EgressArgs};
 use crate::error::{Error, Result};
+use crate::extra_config::{self, FeatureGates, Setting};
 use crate::hypervisor::{self, AccelChoice, Acceleration, HostInfo};
 use crate::name::ProfileName;
 use crate::network::{FIRST_NUMBER, NODE_NAME};
@@ -83,6 +84,14 @@ pub struct ClusterArgs {
     /// Disable this add-on (may be repeated)
     #[arg(long, value_name = "NAME")]
     pub no_addon: Vec<String>,
+    /// Set a flag of apiserver, controller-manager, scheduler, kubelet or etcd, or a field of
+    /// kube-proxy's configuration; COMPONENT.FLAG- takes it back (may be repeated)
+    #[arg(long, value_name = "COMPONENT.FLAG=VALUE")]
+    pub extra_config: Vec<Setting>,
+    /// Turn feature gates on or off in all components of Kubernetes: NAME=true,NAME=false; an
+    /// empty text takes all of them back
+    #[arg(long, value_name = "GATES")]
+    pub feature_gates: Option<FeatureGates>,
     /// Append ARG to the kernel's command line (may be repeated)
     #[arg(long, value_name = "ARG", value_parser = kernel_arg)]
     pub kernel_arg: Vec<String>,
@@ -110,6 +119,12 @@ pub(crate) struct StartOptions {
 }
 
 impl ClusterArgs {
+    /// Takes the settings of components over.
+    fn configure(&self, spec: &mut ClusterSpec) {
+        let gates = self.feature_gates.as_ref();
+        extra_config::update(&mut spec.extra_config, &self.extra_config, gates);
+    }
+
     /// Returns a machine with the settings of the flags, and those of `base` where there is no flag.
     fn machine(&self, base: &MachineSpec) -> MachineSpec {
         MachineSpec {
@@ -159,9 +174,11 @@ pub(crate) fn new_profile(
             .unwrap_or(version::DEFAULT)
             .to_string(),
         addons: crate::addon::default_names(),
+        extra_config: Vec::new(),
         egress: egress::Settings::default(),
     };
     spec.egress.update(egress);
+    args.configure(&mut spec);
     Ok(Profile {
         version: FILE_VERSION,
         kubby: env!("CARGO_PKG_VERSION").to_owned(),
@@ -200,6 +217,7 @@ pub(crate) fn change_profile(
     check_all_fixed(profile, args)?;
     // Not a setting of the machine: it can change while that runs.
     profile.spec.egress.update(egress);
+    args.configure(&mut profile.spec);
     let node = profile.first();
     let (endpoint, api) = api_ports(profile, args.ports.api_port);
     let mut wanted = NodeProfile {

@@ -115,6 +115,7 @@ mod tests {
         let settings = &mut profile.spec.egress;
         settings.registry_mirrors = vec!["https://mirror.example".into()];
         settings.insecure_registries = vec!["registry.example".into()];
+        profile.spec.extra_config = vec!["kubelet.v=3".parse().unwrap()];
         profile.assets = Assets {
             node_image: "image".into(),
             components: "components".into(),
@@ -154,7 +155,11 @@ mod tests {
                     }
                 }
                 Value::Array(items) => {
-                    let more = items.iter().cloned().chain([Value::from("more")]);
+                    let one = match name {
+                        "spec.extra_config" => "kubelet.v=4",
+                        _ => "more",
+                    };
+                    let more = items.iter().cloned().chain([Value::from(one)]);
                     put(name, Value::Array(more.collect()));
                 }
                 Value::String(text) if name == "node.role" => {

@@ -8,6 +8,7 @@ use super::wanted::{
     key_pair, key_path, public, secret,
 };
 use super::{etcd, links, runtime};
+use crate::extra_config::Component;
 use crate::network::API_PORT;
 use crate::pki::{CertName, Pki};
 use crate::remote::NodeFile;
@@ -89,6 +90,7 @@ fn api_server(inputs: &Inputs<'_>) -> Wanted {
     }
     let mut command = api_server_command(inputs, &authentication);
     command.extend(serving(CertName::Apiserver));
+    command.extend(inputs.extra_flags(Component::ApiServer));
     let unit = Unit::service("kube-apiserver", "Kubernetes API server", &command)
         .line("Type", "notify")
         .line("TimeoutStartSec", "600")
@@ -207,6 +209,7 @@ fn controller_manager(inputs: &Inputs<'_>) -> Wanted {
     ];
     command.extend(leader_election(inputs));
     command.extend(serving(CertName::ControllerManagerServing));
+    command.extend(inputs.extra_flags(Component::ControllerManager));
     let unit = Unit::service(
         "kube-controller-manager",
         "Kubernetes controller manager",
@@ -236,6 +239,7 @@ fn scheduler(inputs: &Inputs<'_>) -> Wanted {
     ];
     command.extend(leader_election(inputs));
     command.extend(serving(CertName::SchedulerServing));
+    command.extend(inputs.extra_flags(Component::Scheduler));
     let unit = Unit::service("kube-scheduler", "Kubernetes scheduler", &command)
         .unhurried()
         .requires(&[runtime::MOUNT])

@@ -9,6 +9,7 @@ use super::wanted::{
     Action, Inputs, Wanted, binary, cert_option, certificate_path, key_option, key_pair, public,
     script,
 };
+use crate::extra_config::Component;
 use crate::network::{ETCD_CLIENT_URL, ETCD_PEER_PORT, ETCD_PEER_URL};
 use crate::pki::CertName;
 
@@ -108,6 +109,7 @@ fn command(inputs: &Inputs<'_>) -> Vec<String> {
         "--warning-apply-duration=2s".into(),
         "--warning-unary-request-duration=5s".into(),
     ]);
+    command.extend(inputs.extra_flags(Component::Etcd));
     command
 }
 

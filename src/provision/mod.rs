@@ -125,9 +125,53 @@ mod tests {
             control_planes: &[network.first_node()],
             pki,
             pause_image: "registry.k8s.io/pause:3.10.2",
+            extra_config: &[],
             version: crate::assets::version::DEFAULT,
             egress: &Egress::default(),
         })
+    }
+
+    /// The flags that kubby sets and a user may set otherwise, since nothing but speed and logs depends on them.
+    const OPEN: [&str; 12] = [
+        "controllers",
+        "election-timeout",
+        "enable-admission-plugins",
+        "heartbeat-interval",
+        "kube-api-burst",
+        "kube-api-qps",
+        "leader-elect-lease-duration",
+        "log-level",
+        "logger",
+        "warning-apply-duration",
+        "warning-unary-request-duration",
+        "profiling",
+    ];
+
+    #[test]
+    fn a_user_sets_no_flag_that_kubby_relies_on() {
+        use crate::extra_config::Component;
+        let wanted = wanted(Role::ControlPlane);
+        for (component, unit) in [
+            (Component::ApiServer, "kube-apiserver"),
+            (Component::ControllerManager, "kube-controller-manager"),
+            (Component::Scheduler, "kube-scheduler"),
+            (Component::Kubelet, "kubelet"),
+            (Component::Etcd, "etcd"),
+        ] {
+            let unit = format!("/{unit}.service");
+            let file = wanted.files.iter().find(|file| file.path.ends_with(&unit));
+            let text = String::from_utf8_lossy(&file.unwrap().content).into_owned();
+            let words = text.split_whitespace().map(|word| word.trim_matches('"'));
+            let flags = words.filter_map(|word| word.strip_prefix("--")?.split('=').next());
+            let mut flags: Vec<&str> = flags.filter(|flag| !OPEN.contains(flag)).collect();
+            flags.sort_unstable();
+            // An etcd that joins others has this one as well, by its environment.
+            let own = component
+                .own()
+                .iter()
+                .filter(|flag| **flag != "initial-cluster-state");
+            assert!(own.eq(&flags), "{unit}: {flags:?}");
+        }
     }
 
     #[test]
@@ -238,6 +282,7 @@ mod tests {
                 control_planes: &all,
                 pki: &Pki::made_up(""),
                 pause_image: "pause",
+                extra_config: &[],
                 version: crate::assets::version::DEFAULT,
                 egress: &Egress::default(),
             });

@@ -8,6 +8,7 @@ use super::wanted::{
 };
 use super::{balancer, links, runtime};
 use crate::assets::version::KubernetesVersion;
+use crate::extra_config::{self, Component};
 use crate::network::Network;
 use crate::pki::CertName;
 use crate::role::Role;
@@ -42,13 +43,14 @@ fn kubelet(inputs: &Inputs<'_>) -> Wanted {
             pki.cert(CertName::Ca),
         ));
     }
-    let command = vec![
+    let mut command = vec![
         binary("kubelet"),
         format!("--config={config}"),
         "--hostname-override=${NODE_NAME}".to_owned(),
         format!("--kubeconfig={kubeconfig}"),
         "--node-ip=${NODE_IP}".to_owned(),
     ];
+    command.extend(inputs.extra_flags(Component::Kubelet));
     let unit = Unit::service("kubelet", "Kubernetes node agent", &command)
         .line("EnvironmentFile", links::NODE_ENVIRONMENT)
         .line("OOMScoreAdjust", "-999")
@@ -97,7 +99,7 @@ fn kube_proxy(inputs: &Inputs<'_>) -> Wanted {
     let config = format!("{KUBERNETES_DIR}/kube-proxy.json");
     let kubeconfig = format!("{KUBERNETES_DIR}/kube-proxy.conf");
     let files = vec![
-        public(&config, kube_proxy_config(&kubeconfig, inputs.network)),
+        public(&config, kube_proxy_config(&kubeconfig, inputs)),
         wanted::kubeconfig(&kubeconfig, inputs.pki, CertName::KubeProxy),
     ];
     let command = vec![
@@ -117,16 +119,17 @@ fn kube_proxy(inputs: &Inputs<'_>) -> Wanted {
     Wanted::unit(files, unit)
 }
 
-fn kube_proxy_config(kubeconfig: &str, network: &Network) -> String {
-    let config = json!({
+fn kube_proxy_config(kubeconfig: &str, inputs: &Inputs<'_>) -> String {
+    let mut config = json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "clientConnection": {"kubeconfig": kubeconfig},
-        "clusterCIDR": network.pods.to_string(),
+        "clusterCIDR": inputs.network.pods.to_string(),
         "healthzBindAddress": "127.0.0.1:10256",
         "metricsBindAddress": "127.0.0.1:10249",
         "mode": "iptables",
     });
+    extra_config::configure_proxy(inputs.extra_config, &mut config);
     format!("{config:#}\n")
 }
 

@@ -3,6 +3,7 @@
 use super::unit::Unit;
 use crate::assets::version::KubernetesVersion;
 use crate::egress::Egress;
+use crate::extra_config::{self, Component, Setting};
 use crate::kubeconfig::{self, ComponentConfig};
 use crate::network::{API_URL, Network, NodeNetwork};
 use crate::pki::{CertName, Pki};
@@ -49,6 +50,8 @@ pub(crate) struct Inputs<'a> {
     pub pki: &'a Pki,
     /// The sandbox image, as the component volume has it.
     pub pause_image: &'a str,
+    /// The user's settings of components.
+    pub extra_config: &'a [Setting],
     /// The version of Kubernetes.
     pub version: KubernetesVersion,
     /// The node's registries, proxies, authorities and name servers.
@@ -59,6 +62,11 @@ impl Inputs<'_> {
     /// Returns whether the node is the cluster's first, whose etcd begins the cluster.
     pub(super) fn is_first(&self) -> bool {
         self.control_planes.first() == Some(self.node)
+    }
+
+    /// Returns the flags that the user sets of a component.
+    pub(super) fn extra_flags(&self, component: Component) -> Vec<String> {
+        extra_config::flags(self.extra_config, component)
     }
 
     /// Returns whether there are several control planes, which choose the one that leads.

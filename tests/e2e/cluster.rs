@@ -12,6 +12,7 @@ pub const TESTS: &[Test] = tests![
     a_second_start_changes_nothing,
     start_repairs_what_is_missing,
     a_missing_process_is_named,
+    components_take_settings,
     a_running_machine_is_not_resized,
     strangers_are_kept_out,
     the_hosts_loopback_is_out_of_reach,
@@ -188,6 +189,47 @@ fn a_missing_process_is_named(env: &Env) {
     .ok();
     env.kubby(&["start"]).ok();
     env.kubby(&["ssh", "--", "pgrep -x kube-proxy"]).ok();
+}
+
+/// A setting is in force when `start` ends, a wrong one is named, and both are taken back.
+fn components_take_settings(env: &Env) {
+    let set = |settings: &[&str]| {
+        let flags = settings
+            .iter()
+            .flat_map(|setting| ["--extra-config", setting]);
+        let command: Vec<&str> = ["start"].into_iter().chain(flags).collect();
+        env.kubby(&command)
+    };
+    set(&["kubelet.config=/tmp/a"]).exits(2).says("relies on");
+    set(&["kubelet.max-pods=42", "kube-proxy.conntrack.maxPerCore=0"]).ok();
+    let pods = || {
+        let capacity = "jsonpath={.status.capacity.pods}";
+        env.kubectl(&["get", "node", "kubby", "-o", capacity])
+            .ok()
+            .stdout
+    };
+    eventually(Duration::from_secs(60), "room for 42 pods", || {
+        let pods = pods();
+        (pods == "42").then_some(()).ok_or(pods)
+    });
+    let config = "cat /etc/kubernetes/kube-proxy.json";
+    env.kubby(&["ssh", "--", config])
+        .ok()
+        .prints("\"maxPerCore\": 0");
+    let wrong = set(&["scheduler.no-such-flag=1"]);
+    assert_ne!(wrong.code, 0);
+    wrong.says("unknown flag: --no-such-flag");
+    set(&[
+        "scheduler.no-such-flag-",
+        "kubelet.max-pods-",
+        "kube-proxy.conntrack.maxPerCore-",
+    ])
+    .ok();
+    eventually(Duration::from_secs(60), "room for 110 pods", || {
+        let pods = pods();
+        (pods == "110").then_some(()).ok_or(pods)
+    });
+    env.kubby(&["status", "--exit-code"]).ok();
 }
 
 fn a_running_machine_is_not_resized(env: &Env) {

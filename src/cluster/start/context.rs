@@ -304,6 +304,7 @@ impl Start<'_> {
                 egress: &self.egress,
                 pki: &Pki::made_up(name),
                 pause_image: &profile.assets.pause_image,
+                extra_config: &profile.spec.extra_config,
                 version: profile.version()?,
             }))
         };
@@ -338,6 +339,7 @@ impl Start<'_> {
             control_planes: &control_planes,
             egress: &self.egress,
             pki,
+            extra_config: &profile.spec.extra_config,
             pause_image: &profile.assets.pause_image,
             version: profile.version()?,
         }))

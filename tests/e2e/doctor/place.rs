@@ -54,6 +54,7 @@ impl<'e> Place<'e> {
             spec: ClusterSpec {
                 kubernetes_version: "v1.37.2".into(),
                 addons: Vec::new(),
+                extra_config: Vec::new(),
                 egress: Default::default(),
             },
             assets: Assets {

@@ -135,6 +135,7 @@ impl<'a> Home<'a> {
             spec: ClusterSpec {
                 kubernetes_version: "v1.37.2".into(),
                 addons: Vec::new(),
+                extra_config: Vec::new(),
                 egress: Default::default(),
             },
             assets: Assets {
