@@ -48,7 +48,7 @@ spec:
   - name: c
     image: BUSYBOX
     # /run/lock is a mount of its own.
-    command: [sh, -c, 'touch /h/lock/here && echo written || echo refused']
+    command: [sh, -c, 'touch /h/lock/here 2>/dev/null && echo written || echo refused']
     volumeMounts: [{name: h, mountPath: /h, readOnly: true, recursiveReadOnly: Enabled}]
 ";
 
@@ -68,8 +68,7 @@ fn what_is_stable_in_kubernetes_works(env: &Env) {
     );
     assert_eq!(log("image-volume").trim(), "/v/bin/busybox");
     assert_eq!(log("groups").trim(), "3000 4000");
-    let read_only = log("read-only");
-    assert!(read_only.ends_with("refused"), "{read_only}");
+    assert_eq!(log("read-only").trim(), "refused");
     delete(env, &path);
 }
 
