@@ -39,6 +39,18 @@ impl Component {
         all.find(|component| plain(component.name()) == plain(name))
     }
 
+    /// Returns the program, as the component volume has it.
+    pub(crate) fn program(self) -> &'static str {
+        match self {
+            Component::ApiServer => "kube-apiserver",
+            Component::ControllerManager => "kube-controller-manager",
+            Component::Scheduler => "kube-scheduler",
+            Component::Kubelet => "kubelet",
+            Component::Proxy => "kube-proxy",
+            Component::Etcd => "etcd",
+        }
+    }
+
     /// Returns the flags, or the fields of a configuration, that kubby sets itself and relies on.
     pub(crate) fn own(self) -> &'static [&'static str] {
         match self {

@@ -32,6 +32,9 @@ pub(crate) fn apply(remote: &mut dyn Remote, wanted: &Wanted) -> Result<Applied>
     };
     let files: Vec<_> = changed.iter().map(|i| wanted.files[*i].clone()).collect();
     if !files.is_empty() {
+        check_flags(remote, wanted)?;
+    }
+    if !files.is_empty() {
         let _span = trace::span("push the files");
         remote.push(&files)?;
     }
@@ -67,6 +70,23 @@ pub(crate) fn apply(remote: &mut dyn Remote, wanted: &Wanted) -> Result<Applied>
         changed: paths,
         restarted,
     })
+}
+
+/// Asks programs whether they take the flags that the user sets.
+fn check_flags(remote: &mut dyn Remote, wanted: &Wanted) -> Result<()> {
+    for check in &wanted.checks {
+        let output = remote.run(&check.command())?;
+        if output.status != 0 {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let said = said.lines().last().unwrap_or_default().trim();
+            let (program, flags) = (check.program, check.flags.join(" "));
+            return Err(
+                Error::usage(format!("{program} does not take {flags}: {said}"))
+                    .with_hint("kubby start --extra-config COMPONENT.FLAG- takes a setting back"),
+            );
+        }
+    }
+    Ok(())
 }
 
 /// The status of a script in a node that lacks a program of the runtime.

@@ -57,6 +57,7 @@ pub(crate) fn plan(inputs: &Inputs<'_>) -> Wanted {
         Role::Worker => all.add(balancer::wanted(inputs)),
     }
     all.add(node::wanted(inputs));
+    all.checks = inputs.checks();
     let targets = [unit::target(&all.units), unit::first_target(&all.units)];
     all.units.extend(targets);
     let unit_files: Vec<NodeFile> = all.units.iter().map(Unit::file).collect();

@@ -69,6 +69,22 @@ impl Inputs<'_> {
         extra_config::flags(self.extra_config, component)
     }
 
+    /// Returns the flags of the user that programs of this node get.
+    pub(super) fn checks(&self) -> Vec<Check> {
+        let of_role = |component: &Component| match self.role {
+            Role::ControlPlane => true,
+            Role::Worker => *component == Component::Kubelet,
+        };
+        // kube-proxy reads a configuration instead, and has no way to check one.
+        let components = Component::ALL.into_iter().filter(of_role);
+        let components = components.filter(|component| *component != Component::Proxy);
+        let checks = components.map(|component| Check {
+            program: component.program(),
+            flags: self.extra_flags(component),
+        });
+        checks.filter(|check| !check.flags.is_empty()).collect()
+    }
+
     /// Returns whether there are several control planes, which choose the one that leads.
     pub(super) fn has_several(&self) -> bool {
         self.control_planes.len() > 1
@@ -86,8 +102,28 @@ pub(crate) struct Wanted {
     pub optional: Vec<&'static str>,
     /// Commands to run when files change.
     pub actions: Vec<Action>,
+    /// The flags that programs are asked about before files change.
+    pub checks: Vec<Check>,
     /// Files to look for that nothing wants any more.
     pub tidy: Vec<Tidy>,
+}
+
+/// The flags that the user sets of a program, which is asked whether it takes them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Check {
+    /// The program's name.
+    pub program: &'static str,
+    /// The flags.
+    pub flags: Vec<String>,
+}
+
+impl Check {
+    /// Returns the command that fails where the program does not take the flags: it reads them all before it
+    /// prints its version.
+    pub(super) fn command(&self) -> String {
+        let flags: String = self.flags.iter().map(|flag| quote(flag) + " ").collect();
+        format!("{} {flag}--version", binary(self.program), flag = flags)
+    }
 }
 
 /// A command for when a file has changed.
@@ -216,6 +252,16 @@ pub(super) fn binary(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_is_asked_by_its_own_parser() {
+        let check = Check {
+            program: "kubelet",
+            flags: vec!["--max-pods=42".into(), "--a=b c".into()],
+        };
+        let command = "/opt/kubby/bin/kubelet --max-pods=42 '--a=b c' --version";
+        assert_eq!(check.command(), command);
+    }
 
     #[test]
     fn what_an_earlier_plan_has_left_goes() {

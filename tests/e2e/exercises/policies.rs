@@ -25,7 +25,7 @@ spec:
 apiVersion: v1
 kind: Service
 metadata: {name: web, namespace: guarded}
-spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+spec: {clusterIP: 10.96.8.8, selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
 ---
 apiVersion: v1
 kind: Pod
@@ -57,21 +57,11 @@ spec:
     ports: [{port: 8080}]
 ";
 
-/// Waits until a pod reaches the web server by its Service, or until it does not.
+/// Waits until a pod reaches the web server by its Service, or until it does not. By its address: busybox crashes
+/// with `wget -T`, and where wget looks up a name.
 fn reaches(env: &Env, pod: &str, whether: bool) {
-    let ask = [
-        "exec",
-        "-n",
-        "guarded",
-        pod,
-        "--",
-        "wget",
-        "-q",
-        "-T",
-        "3",
-        "-O-",
-        "http://web",
-    ];
+    let get = "timeout 4 wget -qO- http://10.96.8.8/";
+    let ask = ["exec", "-n", "guarded", pod, "--", "sh", "-c", get];
     let what = format!("{pod} reaches the web server: {whether}");
     eventually(LIMIT, &what, || {
         let run = env.kubectl(&ask);
