@@ -5,12 +5,6 @@
 
 use std::fmt::Write as _;
 
-/// After how many milliseconds without an answer to what it has sent a connection to a server ends. The
-/// kernel would try for minutes, ever more seldom: after an outage of some seconds, such as the resumption of a
-/// copy in which one machine is slower than the others, a kubelet would not be heard for half a minute and
-/// its node taken for dead.
-const UNANSWERED: u16 = 10_000;
-
 /// The path at which an API server says whether it can be asked. The first one has made the roles of the system's
 /// users; another one looks at each of the two hundred when it begins, which takes minutes where both are emulated.
 pub(crate) const READY: &str = "/readyz?exclude=poststarthook/rbac/bootstrap-roles";
@@ -44,7 +38,7 @@ impl Balancer<'_> {
              backend control-planes\n  option redispatch 1\n  option httpchk GET {READY}\n  \
              http-check expect status 200\n  \
              default-server check check-ssl verify required ca-file {authority} inter 2s fall 2 rise 1 \
-             on-marked-down shutdown-sessions tcp-ut {UNANSWERED}\n"
+             on-marked-down shutdown-sessions\n"
         );
         for (name, address) in &self.servers {
             let _ = writeln!(text, "  server {name} {address}");
