@@ -60,14 +60,13 @@ impl FromStr for Setting {
         if component.own().contains(&first) {
             return Err(wrong("kubby sets this itself, and relies on it"));
         }
-        let value = value.unwrap_or_default();
-        if value.len() > LONGEST || value.chars().any(char::is_control) {
+        if value.is_some_and(|value| value.len() > LONGEST || value.contains(char::is_control)) {
             return Err(wrong("the value is too long or not one line of text"));
         }
         Ok(Setting {
             component,
             name: name.to_owned(),
-            value: rest.contains('=').then(|| value.to_owned()),
+            value: value.map(str::to_owned),
         })
     }
 }

@@ -199,10 +199,8 @@ fn start(
     };
     let script = format!(
         "set -eu\n{enable}\n{before}\n\
-         ln -sf {COMPONENTS_DIR}/bin/* /usr/local/bin/\nln -sf {} /usr/local/bin/runc\n{restart}\
-         systemctl start --no-block {FIRST_TARGET}\n",
-        // BuildKit and `ctr run` call it by the usual name.
-        runtime::OCI_RUNTIME
+         ln -sf {COMPONENTS_DIR}/bin/* /usr/local/bin/\n{restart}\
+         systemctl start --no-block {FIRST_TARGET}\n"
     );
     let _span = trace::span("start the units");
     let output = remote.run(&script)?;

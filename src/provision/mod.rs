@@ -133,7 +133,7 @@ mod tests {
     }
 
     /// The flags that kubby sets and a user may set otherwise, since nothing but speed and logs depends on them.
-    const OPEN: [&str; 12] = [
+    const OPEN: [&str; 11] = [
         "controllers",
         "election-timeout",
         "enable-admission-plugins",
@@ -145,7 +145,6 @@ mod tests {
         "logger",
         "warning-apply-duration",
         "warning-unary-request-duration",
-        "profiling",
     ];
 
     #[test]

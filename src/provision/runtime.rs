@@ -55,7 +55,10 @@ pub(super) fn wanted(inputs: &Inputs<'_>) -> Wanted {
             public(CRICTL_CONFIG, include_str!("files/crictl.yaml")),
             // Results go straight into the images that pods run from. The cache of builds shares the
             // disk with them, so it has bounds.
-            public(BUILDKIT_CONFIG, include_str!("files/buildkitd.toml")),
+            public(
+                BUILDKIT_CONFIG,
+                include_str!("files/buildkitd.toml").replace("@OCI_RUNTIME@", OCI_RUNTIME),
+            ),
             // Imports only what containerd lacks: a person or the kubelet may have removed an image.
             script(IMPORT_SCRIPT, include_str!("files/import-images")),
             // Gives a containerd that has never run the store that the component volume has, so that

@@ -53,7 +53,7 @@ fn images_are_built_in_the_node(env: &Env) {
     // The next one is built on what was just built, which no registry has; in a Containerfile.
     let next = folder(env, "build-next");
     write(&next.join("greeting"), b"built on top");
-    let file = "FROM built:1\nCOPY greeting /etc/greeting\nCMD [\"twice\"]\n";
+    let file = "FROM built:1\nCOPY greeting /etc/greeting\nRUN [\"/bin/hello\", \"ran\"]\nCMD [\"twice\"]\n";
     write(&next.join("Containerfile"), file.as_bytes());
     let next = next.to_str().expect("a path");
     let run = env
