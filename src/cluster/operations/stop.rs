@@ -120,12 +120,12 @@ pub(crate) fn stop_machines(
 ) -> Result<String> {
     let began = Instant::now();
     let mut notes = Vec::new();
-    let mut hearing = Vec::new();
+    let mut all = Vec::new();
     for one in machines {
-        if !how.force && one.hears()? {
-            hearing.push(one.node);
-        }
+        all.push((one, how.force || !one.hears()?));
     }
+    let hearing = all.iter().filter(|(_, at_once)| !at_once);
+    let hearing: Vec<&NodeProfile> = hearing.map(|(one, _)| one.node).collect();
     if !hearing.is_empty() {
         let limit = how.timeout.unwrap_or(PODS_LIMIT);
         notes.push(end_pods(env, cluster, &hearing, limit, step)?);
@@ -138,19 +138,14 @@ pub(crate) fn stop_machines(
         Some(timeout) => timeout.saturating_sub(began.elapsed()).max(LEAST_LIMIT),
         None => cluster.deadline(SHUTDOWN_LIMIT),
     };
-    let stop = |one: &&Stopping<'_>| {
-        let note = stop_machine(
-            env,
-            one,
-            !hearing.iter().any(|node| node.name == one.node.name),
-            limit,
-        )?;
+    let stop = |(one, at_once): &(&&Stopping<'_>, bool)| {
+        let note = stop_machine(env, one, *at_once, limit)?;
         Ok(match note.is_empty() || machines.len() == 1 {
             true => note,
             false => format!("{}: {note}", one.domain.name),
         })
     };
-    let stopped = parallel::each(machines.iter(), "stopping a machine", stop);
+    let stopped = parallel::each(all.iter(), "stopping a machine", stop);
     notes.extend(stopped.into_iter().collect::<Result<Vec<_>>>()?);
     notes.retain(|note| !note.is_empty());
     Ok(notes.join("; "))

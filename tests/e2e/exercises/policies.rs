@@ -66,9 +66,11 @@ fn reaches(env: &Env, pod: &str, whether: bool) {
     eventually(LIMIT, &what, || {
         let run = env.kubectl(&ask);
         let reached = run.code == 0 && run.stdout == "hi\n";
-        match reached == whether {
+        // Packets that are dropped are waited for until `timeout` ends wget.
+        let dropped = run.code == 143;
+        match if whether { reached } else { dropped } {
             true => Ok(()),
-            false => Err(format!("{} {}", run.stdout, run.stderr)),
+            false => Err(format!("{} {} {}", run.code, run.stdout, run.stderr)),
         }
     });
 }
