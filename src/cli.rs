@@ -3,6 +3,7 @@
 mod addon;
 mod certs;
 mod groups;
+mod host_port;
 mod image;
 mod logs;
 mod node;
@@ -20,6 +21,7 @@ use crate::name::ProfileName;
 
 pub(crate) use addon::AddonCommand;
 pub(crate) use certs::CertsCommand;
+pub(crate) use host_port::HostPortCommand;
 pub(crate) use image::ImageCommand;
 pub(crate) use logs::LogsArgs;
 pub(crate) use node::NodeCommand;
@@ -189,6 +191,9 @@ Examples:
     },
     /// Forward a port of this host to a Service and print its URL
     Service(ServiceArgs),
+    /// Open ports of this host to pods or to kube-apiserver
+    #[command(subcommand)]
+    HostPort(HostPortCommand),
     /// Show and change the cluster's objects in a browser
     Dashboard(DashboardArgs),
     /// List, enable and disable add-ons (DNS, storage, metrics, ...)

@@ -15,6 +15,9 @@ pub(crate) const NODE_NAME: &str = "kubby";
 const MACHINE_IP: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 /// The host's loopback as a node sees it: QEMU leads connections there to 127.0.0.1.
 pub(crate) const HOST_IN_NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+
+/// The name of the host in nodes and pods.
+pub(crate) const HOST_NAME: &str = "host.kubby.internal";
 /// The first address for name servers that a node cannot address by themselves.
 pub(crate) const NAME_SERVER_ALIASES: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 101);
 /// The port of kube-apiserver in a node.
@@ -207,6 +210,9 @@ mod tests {
         assert!(network.contains(&format!("\nGateway={HOST_IN_NODE}\n")));
         let firewall = include_str!("../images/node/root/etc/nftables.conf");
         assert!(firewall.contains(&format!("ip daddr {MACHINE_IP} accept")));
+        let host = format!("{HOST_IN_NODE} {HOST_NAME}\n");
+        assert!(include_str!("../images/node/root/etc/hosts").ends_with(&host));
+        assert!(include_str!("../images/addons/dns/coredns.yaml").contains(&host));
         let name = include_str!("../images/node/root/etc/hostname");
         assert_eq!(name.trim(), NODE_NAME);
     }

@@ -1,6 +1,8 @@
 //! A profile: the settings of one cluster, and the record of its nodes, as kept on disk. The state of
 //! the machines is asked of libvirt.
 
+#[cfg(test)]
+mod example;
 pub(crate) mod migrate;
 #[cfg(test)]
 mod tests;
@@ -10,14 +12,18 @@ use std::path::PathBuf;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::assets::version::KubernetesVersion;
+use crate::cni::Cni;
 use crate::egress;
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::extra_config::Setting;
 use crate::fsutil;
+use crate::host_port::HostPort;
 use crate::hypervisor::{Acceleration, PortForward, Protocol};
 use crate::network::{Network, NodeNetwork};
 use crate::role::Role;
 use crate::store::ProfileDir;
+#[cfg(test)]
+pub(crate) use example::example;
 use migrate::Refusal;
 
 pub use crate::name::ProfileName;
@@ -53,6 +59,9 @@ pub struct Profile {
     /// Ports on the host's loopback that lead to Services.
     #[serde(default, rename = "forward", skip_serializing_if = "Vec::is_empty")]
     pub forwards: Vec<ServiceForward>,
+    /// Ports of the host's loopback that are open to the cluster.
+    #[serde(default, rename = "host_port", skip_serializing_if = "Vec::is_empty")]
+    pub opened: Vec<HostPort>,
 }
 
 /// The settings of a whole cluster, which a restore takes over and a template's key contains.
@@ -63,6 +72,9 @@ pub struct ClusterSpec {
     pub kubernetes_version: String,
     /// The enabled add-ons, in the order in which they were enabled.
     pub addons: Vec<String>,
+    /// The source of pods' network.
+    #[serde(default, skip_serializing_if = "Cni::is_own")]
+    pub cni: Cni,
     /// The user's settings of Kubernetes' components.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extra_config: Vec<Setting>,
@@ -187,6 +199,11 @@ impl NodeProfile {
 }
 
 impl Profile {
+    /// Returns whether pods get a network only from a plugin that the user installs at some time.
+    pub(crate) fn lacks_network(&self) -> bool {
+        self.spec.cni == Cni::None
+    }
+
     /// Returns the node that a cluster begins with: its first control plane.
     pub fn first(&self) -> &NodeProfile {
         &self.nodes[0]
@@ -343,55 +360,4 @@ pub(crate) fn newer(version: u32) -> String {
     format!(
         "was written by a newer kubby (file version {version}; this one knows up to {FILE_VERSION})"
     )
-}
-
-/// A profile with something in every field, for tests.
-#[cfg(test)]
-pub(crate) fn example() -> Profile {
-    Profile {
-        version: FILE_VERSION,
-        kubby: "0.1.0".into(),
-        name: "dev".parse().unwrap(),
-        connect: "qemu:///session".into(),
-        kubeconfig: "/home/u/.kube/config".into(),
-        endpoint: None,
-        spec: ClusterSpec {
-            kubernetes_version: "v1.37.2".into(),
-            addons: vec!["dns".into()],
-            extra_config: Vec::new(),
-            egress: egress::Settings {
-                dns: vec!["10.1.1.1".into()],
-                ca_certificates: vec!["-----BEGIN CERTIFICATE-----\nAA\n".into()],
-                ..egress::Settings::default()
-            },
-        },
-        assets: Assets::default(),
-        nodes: vec![NodeProfile {
-            name: crate::network::NODE_NAME.into(),
-            role: Role::ControlPlane,
-            number: crate::network::FIRST_NUMBER,
-            uuid: "c2f6e8e2-8f3a-4c6a-9a52-3b1f3c1b7f10".into(),
-            disk: "kubby-dev.disk-1.qcow2".into(),
-            machine: MachineSpec {
-                acceleration: Acceleration::Tcg,
-                cpus: 2,
-                memory_mib: 4096,
-                disk_mib: 20480,
-                kernel_args: vec![],
-            },
-            ports: Ports {
-                ssh: 40001,
-                api: Some(40002),
-                link: None,
-            },
-        }],
-        forwards: vec![ServiceForward {
-            namespace: "default".into(),
-            service: "web".into(),
-            port: 80,
-            protocol: Protocol::Tcp,
-            host: 8080,
-            node: 30080,
-        }],
-    }
 }

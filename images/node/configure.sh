@@ -6,6 +6,14 @@ set -eu
 systemctl enable kubby-seed kubby-modules kubby-clock ssh nftables systemd-networkd systemd-resolved
 systemctl disable haproxy systemd-networkd-wait-online
 
+# Helpers of mounts begin when they are asked for. AppArmor's own profiles are for programs that are not
+# here; what is included by containerd's stays.
+systemctl disable apparmor open-iscsi nfs-client.target rpcbind.service rpcbind.socket
+find /etc/apparmor.d -mindepth 1 -maxdepth 1 \
+    ! -name abi ! -name abstractions ! -name tunables -exec rm -r {} +
+# Each node makes its own name when iscsid begins.
+echo GenerateName=yes > /etc/iscsi/initiatorname.iscsi
+
 # Not for a node: package updates and file system checks in the background would take the CPU from
 # the cluster at times of their own, and some of these only cost time at boot.
 systemctl mask \
@@ -22,6 +30,9 @@ systemctl mask \
 # Each generator is a program run before anything else: these look for disks, chips and consoles
 # that the virtual machine does not have.
 mkdir -p /etc/systemd/system-generators
+for generator in rpc-pipefs nfs-server; do
+    ln -sf /dev/null "/etc/systemd/system-generators/$generator-generator"
+done
 for generator in bless-boot cryptsetup debug gpt-auto hibernate-resume integritysetup rc-local \
     run ssh system-update tpm2 veritysetup; do
     ln -sf /dev/null "/etc/systemd/system-generators/systemd-$generator-generator"

@@ -178,22 +178,28 @@ impl ApiClient {
         answer.require(&format!("changing {path}")).map(drop)
     }
 
-    /// Checks that kube-apiserver reports that it is ready.
+    /// Checks that kube-apiserver reports that it is ready, see [`READY`].
     ///
     /// # Errors
     /// [`Kind::Unhealthy`] with the reason when it is not.
     pub fn ready(&self) -> Result<()> {
-        self.is_ready("/readyz?verbose=true")
+        let answer = self.get(&format!("{READY}&verbose=true"))?;
+        if answer.is_ok() {
+            return Ok(());
+        }
+        let lines = answer.body.lines();
+        let failing: Vec<&str> = lines.filter(|line| line.starts_with("[-]")).collect();
+        let message = format!("kube-apiserver is not ready (HTTP {})", answer.status);
+        Err(Error::unhealthy(message).with_detail("failing checks", failing.join("\n")))
     }
 
-    /// Checks that kube-apiserver accepts the administrator's objects: it is ready but for the roles
-    /// of the system's other users, which a new one makes one by one, and the system's namespace
+    /// Checks that kube-apiserver accepts the administrator's objects: it is ready, and the system's namespace
     /// exists.
     ///
     /// # Errors
     /// [`Kind::Unhealthy`] with the reason when it does not.
     pub fn takes_objects(&self) -> Result<()> {
-        self.is_ready(&format!("{READY}&verbose=true"))?;
+        self.ready()?;
         let answer = self.get("/api/v1/namespaces/kube-system")?;
         let what = "asking for the namespace kube-system";
         answer.require(what).map(drop)
@@ -208,17 +214,6 @@ impl ApiClient {
         // The first that it makes; add-ons have others.
         let path = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/cluster-admin";
         Ok(self.get(path)?.is_ok())
-    }
-
-    fn is_ready(&self, path: &str) -> Result<()> {
-        let answer = self.get(path)?;
-        if answer.is_ok() {
-            return Ok(());
-        }
-        let lines = answer.body.lines();
-        let failing: Vec<&str> = lines.filter(|line| line.starts_with("[-]")).collect();
-        let message = format!("kube-apiserver is not ready (HTTP {})", answer.status);
-        Err(Error::unhealthy(message).with_detail("failing checks", failing.join("\n")))
     }
 
     /// Returns the status of a node; `None` where it is not registered yet.

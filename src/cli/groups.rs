@@ -13,7 +13,7 @@ const GROUPS: [(&str, &str); 5] = [
     ("Saved states", "snapshot fork template"),
     (
         "Inside the cluster",
-        "kubectl service dashboard addon certs ssh logs ip port",
+        "kubectl service host-port dashboard addon certs ssh logs ip port",
     ),
     ("Images", "image node-image"),
     ("This host and kubby", "doctor version completion help"),

@@ -7,6 +7,7 @@ use crate::addon::{self, Addon, Folder, Object};
 use crate::api::ApiClient;
 use crate::assets::components;
 use crate::cluster::spec::ClusterArgs;
+use crate::cni::CniArg;
 use crate::error::{Error, Result};
 use crate::profile::Profile;
 use crate::progress::Progress;
@@ -88,7 +89,12 @@ pub(crate) fn asked(args: &ClusterArgs, existing: Option<&Profile>) -> Result<Ve
             addon::find(name)?;
         }
     }
-    args.addon.iter().map(|what| read(what, &kubectl)).collect()
+    let plugin = match &args.cni {
+        Some(CniArg::Folder(folder)) => Some(addon::read(folder, &kubectl)?),
+        _ => None,
+    };
+    let others = args.addon.iter().map(|what| read(what, &kubectl));
+    plugin.into_iter().map(Ok).chain(others).collect()
 }
 
 /// Puts the images of kubby's own add-ons from the component volume into the node's containerd.

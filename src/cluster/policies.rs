@@ -9,12 +9,14 @@ use crate::profile::Profile;
 const ADDON: &str = "policies";
 
 /// Returns what to say about a cluster whose NetworkPolicies kubby does not enforce, and the command that changes
-/// that; `None` where it has none or the add-on is enabled.
+/// that; `None` where it has none, the add-on is enabled, or the network is not kubby's.
 ///
 /// # Errors
 /// [`crate::error::Kind::Unhealthy`] when the API does not answer.
 pub(crate) fn unenforced(api: &ApiClient, profile: &Profile) -> Result<Option<(String, String)>> {
-    if profile.spec.addons.iter().any(|addon| addon == ADDON) {
+    // A plugin of the user's may enforce them, or not.
+    let enabled = profile.spec.addons.iter().any(|addon| addon == ADDON);
+    if enabled || !profile.spec.cni.is_own() {
         return Ok(None);
     }
     let list = api.get("/apis/networking.k8s.io/v1/networkpolicies?limit=500")?;

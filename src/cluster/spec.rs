@@ -12,6 +12,7 @@ use crate::assets::version::{self, KubernetesVersion};
 use crate::cluster::machine::names;
 use crate::cluster::machine::ports::AskedPorts;
 use crate::cluster::machine::room;
+use crate::cni::{Cni, CniArg};
 use crate::egress::{self, EgressArgs};
 use crate::error::{Error, Result};
 use crate::extra_config::{self, FeatureGates, Setting};
@@ -84,6 +85,10 @@ pub struct ClusterArgs {
     /// Disable this add-on (may be repeated)
     #[arg(long, value_name = "NAME")]
     pub no_addon: Vec<String>,
+    /// Network of pods: kubby's bridge, none until you install a network plugin, or the plugin
+    /// whose manifests are in DIR, an add-on [default: bridge]
+    #[arg(long, value_name = "bridge|none|DIR", value_parser = CniArg::parse)]
+    pub cni: Option<CniArg>,
     /// Set a flag of apiserver, controller-manager, scheduler, kubelet or etcd, or a field of
     /// kube-proxy's configuration; COMPONENT.FLAG- takes it back (may be repeated)
     #[arg(long, value_name = "COMPONENT.FLAG=VALUE")]
@@ -174,6 +179,7 @@ pub(crate) fn new_profile(
             .unwrap_or(version::DEFAULT)
             .to_string(),
         addons: crate::addon::default_names(),
+        cni: args.cni.as_ref().map_or_else(Cni::default, CniArg::cni),
         extra_config: Vec::new(),
         egress: egress::Settings::default(),
     };
@@ -198,6 +204,7 @@ pub(crate) fn new_profile(
             ports,
         }],
         forwards: Vec::new(),
+        opened: Vec::new(),
     })
 }
 
@@ -282,6 +289,11 @@ fn check_all_fixed(profile: &Profile, args: &ClusterArgs) -> Result<()> {
             &profile.spec.kubernetes_version,
         ),
         ("--disk", args.disk.map(|d| d.to_string()), &disk),
+        (
+            "--cni",
+            args.cni.as_ref().map(|cni| cni.cni().to_string()),
+            &profile.spec.cni.to_string(),
+        ),
         ("--connect", args.connect.clone(), &profile.connect),
     ] {
         if let Some(asked) = asked.filter(|asked| asked != has) {

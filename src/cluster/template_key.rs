@@ -63,11 +63,13 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::host_port::{Callers, HostPort};
+    use crate::hypervisor::Protocol;
     use crate::profile::Assets;
 
     /// The fields of a profile that do not change a template's key: they say which cluster it is, where
     /// it is and how the host reaches it. Every other field does.
-    const NOT_IN_KEY: [&str; 17] = [
+    const NOT_IN_KEY: [&str; 18] = [
         "version",
         "kubby",
         "name",
@@ -87,10 +89,11 @@ mod tests {
         // The user's data, of which a template has none.
         "forward",
         "forward.host",
+        "host_port",
     ];
 
     /// The fields of a profile that a restore leaves as they are.
-    const NOT_RESTORED: [&str; 16] = [
+    const NOT_RESTORED: [&str; 17] = [
         "version",
         "kubby",
         "name",
@@ -107,6 +110,7 @@ mod tests {
         "node.number",
         "forward",
         "forward.host",
+        "host_port",
     ];
 
     /// A profile with something in every field.
@@ -116,6 +120,12 @@ mod tests {
         settings.registry_mirrors = vec!["https://mirror.example".into()];
         settings.insecure_registries = vec!["registry.example".into()];
         profile.spec.extra_config = vec!["kubelet.v=3".parse().unwrap()];
+        profile.spec.cni = crate::cni::Cni::Addon;
+        profile.opened = vec![HostPort {
+            port: 8099,
+            protocol: Protocol::Tcp,
+            callers: Callers::Api,
+        }];
         profile.assets = Assets {
             node_image: "image".into(),
             components: "components".into(),
@@ -168,7 +178,13 @@ mod tests {
                 Value::String(text) if name.ends_with(".acceleration") => {
                     put(name, Value::from(text.replace("tcg", "kvm")));
                 }
-                Value::String(text) if name == "forward.protocol" => {
+                Value::String(text) if name == "spec.cni" => {
+                    put(name, Value::from(text.replace("addon", "none")));
+                }
+                Value::String(text) if name == "host_port.callers" => {
+                    put(name, Value::from(text.replace("api", "pods")));
+                }
+                Value::String(text) if name.ends_with(".protocol") => {
                     put(name, Value::from(text.replace("tcp", "udp")));
                 }
                 Value::String(text) => put(name, Value::from(format!("{text}x"))),

@@ -8,6 +8,7 @@ mod dashboard;
 mod delete;
 mod doctor;
 mod fork;
+mod host_port;
 mod image;
 mod kubectl;
 mod list;
@@ -82,6 +83,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Template(command) => template::run(&context()?, &command),
         Command::Kubectl { args } => kubectl::run(&context()?, &args),
         Command::Service(args) => service::run(&context()?, &args),
+        Command::HostPort(command) => host_port::run(&context()?, &command),
         Command::Dashboard(args) => dashboard::run(&context()?, &args),
         Command::Addon(command) => addon::run(&context()?, &command),
         Command::Certs(command) => certs::run(&context()?, &command),

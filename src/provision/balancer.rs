@@ -1,11 +1,12 @@
 //! The way of a worker's programs to kube-apiserver: HAProxy on the node's loopback, so that a worker needs no
 //! control plane in particular.
 
+use super::control_plane::until_the_api_says;
 use super::links;
 use super::unit::Unit;
 use super::wanted::{Inputs, Wanted, certificate_path, public};
 use crate::balancer::{Balancer, READY};
-use crate::network::{API_PORT, API_URL, NodeNetwork};
+use crate::network::{API_PORT, NodeNetwork};
 use crate::pki::CertName;
 
 const CONFIG: &str = "/etc/kubby/haproxy.cfg";
@@ -25,7 +26,9 @@ pub(super) fn wanted(inputs: &Inputs<'_>) -> Wanted {
         &command,
     )
     .line("Type", "notify")
-    .line("ExecStartPost", wait_for_api())
+    // What starts after the unit would ask in vain until then, and take the processors from machines that boot
+    // beside it.
+    .line("ExecStartPost", until_the_api_says(READY, 2))
     .line("TimeoutStartSec", "infinity")
     .line("KillMode", "mixed")
     .unhurried()
@@ -33,16 +36,6 @@ pub(super) fn wanted(inputs: &Inputs<'_>) -> Wanted {
     .only_with(CONFIG)
     .reads([CONFIG.to_owned(), certificate_path(CertName::Ca)]);
     Wanted::unit(files, unit)
-}
-
-/// Returns the command that waits until a control plane answers. What starts after the unit would ask in
-/// vain until then, and take the processors from machines that boot beside it.
-fn wait_for_api() -> String {
-    let curl = format!(
-        "curl -sf -o /dev/null --max-time 5 --cacert {} \"{API_URL}{READY}\"",
-        certificate_path(CertName::Ca)
-    );
-    format!("/bin/sh -c 'until {curl}; do sleep 2; done'")
 }
 
 fn config(control_planes: &[NodeNetwork]) -> String {

@@ -8,8 +8,9 @@ use super::wanted::{
     key_pair, key_path, public, secret,
 };
 use super::{etcd, links, runtime};
+use crate::balancer::READY;
 use crate::extra_config::Component;
-use crate::network::API_PORT;
+use crate::network::{API_PORT, API_URL};
 use crate::pki::{CertName, Pki};
 use crate::remote::NodeFile;
 
@@ -68,6 +69,15 @@ fn serving(name: CertName) -> [String; 2] {
     ]
 }
 
+/// Returns the command of a unit that waits until the API says "ok" at this path; it asks each time after `every` seconds.
+pub(super) fn until_the_api_says(path: &str, every: u32) -> String {
+    let curl = format!(
+        "curl -sf -o /dev/null --max-time 5 --cacert {} \"{API_URL}{path}\"",
+        certificate_path(CertName::Ca)
+    );
+    format!("/bin/sh -c 'until {curl}; do sleep {every}; done'")
+}
+
 fn api_server(inputs: &Inputs<'_>) -> Wanted {
     let pki = inputs.pki;
     let authentication = format!("{KUBERNETES_DIR}/authentication.json");
@@ -93,6 +103,9 @@ fn api_server(inputs: &Inputs<'_>) -> Wanted {
     command.extend(inputs.extra_flags(Component::ApiServer));
     let unit = Unit::service("kube-apiserver", "Kubernetes API server", &command)
         .line("Type", "notify")
+        // It says that it has started as soon as it listens. What begins after it would ask in vain until it is
+        // ready, and take the processors from it.
+        .line("ExecStartPost", until_the_api_says(READY, 1))
         .line("TimeoutStartSec", "600")
         // It is done in a tenth of a second, and then waits a minute for watches that no client
         // ends. Each write that it acknowledged is in etcd.
@@ -215,6 +228,9 @@ fn controller_manager(inputs: &Inputs<'_>) -> Wanted {
         "Kubernetes controller manager",
         &command,
     )
+    // It gives up where the API has not made its roles within ten seconds, and begins again.
+    .line("ExecStartPre", until_the_api_says("/readyz", 1))
+    .line("TimeoutStartSec", "infinity")
     .unhurried()
     .requires(&[runtime::MOUNT])
     .after(&["kube-apiserver.service"])

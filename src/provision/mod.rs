@@ -10,6 +10,7 @@ mod control_plane;
 mod egress;
 mod ending;
 mod etcd;
+mod host_ports;
 mod line;
 mod links;
 mod members;
@@ -24,6 +25,7 @@ pub(crate) use control_plane::operator_files;
 pub(crate) use ending::{
     Ended, EndingPod, ended, ending_pods, longest_grace, script as end_pods_script,
 };
+pub(crate) use host_ports::open_host_ports;
 pub(crate) use line::{Cut, Line, has_line_fault};
 pub(crate) use links::{are_links, peers_of};
 pub(crate) use members::{
@@ -34,7 +36,10 @@ pub(crate) use runtime::{
     BUILDKIT_SOCKET, CONTAINERD_SOCKET, NO_ARCHIVE, SEEDED_IMAGES, import_command,
 };
 pub(crate) use unit::Unit;
-pub(crate) use verify::{booted_at, crash_looping, journal_tail, processes, verify};
+pub(crate) use verify::{
+    CONTROLLERS, booted_at, crash_looping, is_healthy, journal_tail, network_faults, processes,
+    verify,
+};
 pub(crate) use wanted::{COMPONENTS_DIR, Inputs, Links, Peer, Wanted};
 
 use sha2::{Digest, Sha256};
@@ -46,6 +51,7 @@ use crate::units::hex;
 /// Returns everything that is wanted in the node, in the order in which it is started.
 pub(crate) fn plan(inputs: &Inputs<'_>) -> Wanted {
     let mut all = egress::wanted(inputs);
+    all.add(host_ports::wanted(inputs));
     all.add(links::wanted(inputs));
     all.add(line::wanted());
     all.add(runtime::wanted(inputs));
@@ -126,6 +132,8 @@ mod tests {
             control_planes: &[network.first_node()],
             pki,
             pause_image: "registry.k8s.io/pause:3.10.2",
+            cni: crate::cni::Cni::default(),
+            host_ports: &[],
             extra_config: &[],
             version: crate::assets::version::DEFAULT,
             egress: &Egress::default(),
@@ -161,7 +169,10 @@ mod tests {
             let unit = format!("/{unit}.service");
             let file = wanted.files.iter().find(|file| file.path.ends_with(&unit));
             let text = String::from_utf8_lossy(&file.unwrap().content).into_owned();
-            let words = text.split_whitespace().map(|word| word.trim_matches('"'));
+            let waits = |line: &&str| line.starts_with("ExecStartP");
+            let lines = text.lines().filter(|line| !waits(line));
+            let words = lines.flat_map(str::split_whitespace);
+            let words = words.map(|word| word.trim_matches('"'));
             let flags = words.filter_map(|word| word.strip_prefix("--")?.split('=').next());
             let mut flags: Vec<&str> = flags.filter(|flag| !OPEN.contains(flag)).collect();
             flags.sort_unstable();
@@ -282,6 +293,8 @@ mod tests {
                 control_planes: &all,
                 pki: &Pki::made_up(""),
                 pause_image: "pause",
+                cni: crate::cni::Cni::default(),
+                host_ports: &[],
                 extra_config: &[],
                 version: crate::assets::version::DEFAULT,
                 egress: &Egress::default(),

@@ -30,7 +30,9 @@ pub(crate) const BUILDKIT_SOCKET: &str = "/run/buildkit/buildkitd.sock";
 /// other `runc`, whichever program this is.
 pub(super) const OCI_RUNTIME: &str = "/usr/bin/crun";
 
-const CNI_CONFIG: &str = "/etc/cni/net.d/10-kubby.conflist";
+/// kubby's network of pods, which [`CNI_SCRIPT`] puts where containerd reads it.
+const CNI_CONFIG: &str = "/etc/kubby/cni.conflist";
+const CNI_SCRIPT: &str = "/usr/local/lib/kubby/install-cni";
 const CONTAINERD_CONFIG: &str = "/etc/containerd/config.toml";
 const CRICTL_CONFIG: &str = "/etc/crictl.yaml";
 const BUILDKIT_CONFIG: &str = "/etc/buildkit/buildkitd.toml";
@@ -41,10 +43,21 @@ const SEED_SCRIPT: &str = "/usr/local/lib/kubby/seed-images";
 pub(crate) const SEEDED_IMAGES: &str = "/run/kubby-seeded-images";
 
 pub(super) fn wanted(inputs: &Inputs<'_>) -> Wanted {
-    let mtu = (!inputs.links.peers.is_empty()).then_some(links::MTU);
+    let mut all = programs(inputs);
+    if inputs.cni.is_own() {
+        let mtu = (!inputs.links.peers.is_empty()).then_some(links::MTU);
+        all.files.extend([
+            public(CNI_CONFIG, cni_config(inputs.node.pods, mtu)),
+            script(CNI_SCRIPT, include_str!("files/install-cni")),
+        ]);
+        all.units.push(install_cni());
+    }
+    all
+}
+
+fn programs(inputs: &Inputs<'_>) -> Wanted {
     Wanted {
         files: vec![
-            public(CNI_CONFIG, cni_config(inputs.node.pods, mtu)),
             public(
                 CONTAINERD_CONFIG,
                 include_str!("files/containerd.toml")
@@ -121,6 +134,19 @@ fn containerd() -> Unit {
     .requires(&[MOUNT])
     // No pod without the firewall.
     .after(&["nftables.service", "kubby-modules.service"])
+}
+
+/// Returns the unit that installs kubby's network of pods. Each `start` runs it again, since it does not remain.
+fn install_cni() -> Unit {
+    Unit {
+        name: "kubby-cni.service".to_owned(),
+        description: "Install the network of pods".to_owned(),
+        section: "Service",
+        lines: vec![("Type", "oneshot".into()), ("ExecStart", CNI_SCRIPT.into())],
+        early: true,
+        ..Unit::default()
+    }
+    .reads([CNI_CONFIG, CNI_SCRIPT])
 }
 
 /// Builds images; `kubby image build` starts it.
@@ -227,6 +253,7 @@ mod tests {
         let import = include_str!("files/import-images");
         assert!(import.contains(&format!("archive={COMPONENTS_DIR}/images/$2.tar")));
         assert!(import.contains(&format!("exit {NO_ARCHIVE}\n")));
+        assert!(include_str!("files/install-cni").contains(&format!("from={CNI_CONFIG}\n")));
         let seed = include_str!("files/seed-images");
         assert!(seed.contains(&format!("from={COMPONENTS_DIR}/containerd\n")));
         for script in [import, seed] {

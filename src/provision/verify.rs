@@ -33,6 +33,25 @@ pub(crate) fn processes(role: Role) -> &'static [&'static str] {
     }
 }
 
+/// The programs of a control plane with what makes and places pods.
+pub(crate) const CONTROLLERS: [&str; 2] = ["kube-controller-manager", "kube-scheduler"];
+
+/// Returns whether one of [`CONTROLLERS`] says that it is healthy.
+///
+/// # Errors
+/// [`Kind::NodeUnreachable`](crate::error::Kind::NodeUnreachable) when SSH fails.
+pub(crate) fn is_healthy(remote: &mut dyn Remote, program: &str) -> Result<bool> {
+    let port = if program == CONTROLLERS[0] {
+        10257
+    } else {
+        10259
+    };
+    // Its certificate has its name only, and who else listens there is root.
+    let ask = format!("curl -skf --max-time 5 https://127.0.0.1:{port}/healthz");
+    let output = remote.run(&ask)?;
+    Ok(output.status == 0 && output.stdout == b"ok")
+}
+
 /// The number of restarts after which a unit counts as broken rather than as waiting.
 const CRASH_LOOP: u32 = 4;
 
@@ -67,23 +86,28 @@ pub(crate) fn verify(remote: &mut dyn Remote, role: Role) -> Result<()> {
 
 /// Looks once for all processes: under emulation each program that runs in the node takes its time.
 fn look(remote: &mut dyn Remote, role: Role) -> Result<Vec<&'static str>> {
+    // One that waits for its node's API counts: the controllers of another control plane work meanwhile.
+    let waits = CONTROLLERS[0];
     let output = remote.run(&format!(
-        "{}\ncat /proc/[0-9]*/comm 2>/dev/null",
-        runtime::end_of_seed()
+        "{}\ncat /proc/[0-9]*/comm 2>/dev/null\n\
+         [ \"$(systemctl show -P SubState {waits})\" != start-pre ] || echo {}",
+        runtime::end_of_seed(),
+        comm(waits)
     ))?;
     Ok(missing(&String::from_utf8_lossy(&output.stdout), role))
 }
 
 /// Returns the processes of a node of this role that are not among the names of running programs,
-/// one a line. The kernel keeps 15 characters of a name.
+/// one a line.
 fn missing(running: &str, role: Role) -> Vec<&'static str> {
-    let runs = |name: &str| {
-        running
-            .lines()
-            .any(|line| line == &name[..name.len().min(15)])
-    };
+    let runs = |name: &str| running.lines().any(|line| line == comm(name));
     let all = processes(role).iter().copied();
     all.filter(|process| !runs(process)).collect()
+}
+
+/// Returns what the kernel keeps of a program's name: 15 characters.
+fn comm(name: &str) -> &str {
+    &name[..name.len().min(15)]
 }
 
 /// Returns the last lines of a unit's journal.
@@ -95,6 +119,17 @@ pub(crate) fn journal_tail(remote: &mut dyn Remote, unit: &str, lines: u32) -> R
         "journalctl --no-pager -o cat -n {lines} -u {}",
         quote(unit)
     ))?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Returns the last that containerd has said about networks of pods.
+///
+/// # Errors
+/// [`Kind::NodeUnreachable`](crate::error::Kind::NodeUnreachable) when SSH fails.
+pub(crate) fn network_faults(remote: &mut dyn Remote) -> Result<String> {
+    let output = remote.run(
+        "journalctl --no-pager -o cat -b -u containerd.service | grep -i 'cni.*error' | tail -n 3",
+    )?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 

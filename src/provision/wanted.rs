@@ -2,8 +2,10 @@
 
 use super::unit::Unit;
 use crate::assets::version::KubernetesVersion;
+use crate::cni::Cni;
 use crate::egress::Egress;
 use crate::extra_config::{self, Component, Setting};
+use crate::host_port::HostPort;
 use crate::kubeconfig::{self, ComponentConfig};
 use crate::network::{API_URL, Network, NodeNetwork};
 use crate::pki::{CertName, Pki};
@@ -50,6 +52,10 @@ pub(crate) struct Inputs<'a> {
     pub pki: &'a Pki,
     /// The sandbox image, as the component volume has it.
     pub pause_image: &'a str,
+    /// The source of pods' network.
+    pub cni: Cni,
+    /// The ports of the host's loopback that are open to the cluster.
+    pub host_ports: &'a [HostPort],
     /// The user's settings of components.
     pub extra_config: &'a [Setting],
     /// The version of Kubernetes.

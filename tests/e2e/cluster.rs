@@ -223,7 +223,20 @@ fn components_take_settings(env: &Env) {
         .exits(2)
         .says("kubelet does not take");
     env.kubby(&["ssh", "--", "pgrep -x kube-scheduler"]).ok();
-    set(&["kubelet.max-pods-", "kube-proxy.conntrack.maxPerCore-"]).ok();
+    // A value that the program looks at only when it runs.
+    let late = "scheduler.tls-min-version=VersionTLS99";
+    let mut start = vec!["start", "--timeout", "90"];
+    start.extend(["--extra-config", "kubelet.max-pods-"]);
+    start.extend(["--extra-config", late]);
+    env.kubby(&start)
+        .exits(14)
+        .says("kube-scheduler")
+        .says("unknown tls version");
+    set(&[
+        "kube-proxy.conntrack.maxPerCore-",
+        "scheduler.tls-min-version-",
+    ])
+    .ok();
     eventually(Duration::from_secs(60), "room for 110 pods", || {
         let pods = pods();
         (pods == "110").then_some(()).ok_or(pods)

@@ -78,6 +78,15 @@ impl Env {
         }
     }
 
+    /// Returns another cluster of the same home.
+    pub fn beside(&self, name: &str) -> Env {
+        Env {
+            home: self.home.clone(),
+            profile: format!("{}-{name}", self.profile),
+            ..self.another_home(name)
+        }
+    }
+
     fn cluster(&self) -> MutexGuard<'_, Cluster> {
         self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -65,9 +65,14 @@ pub fn image() -> &'static Image {
 }
 
 fn program() -> Vec<u8> {
+    go_program("testimage")
+}
+
+/// Builds the Go program in a folder beside these tests, static, for this machine's architecture.
+pub fn go_program(folder: &str) -> Vec<u8> {
     let dir = tempfile::tempdir().expect("a folder");
     let file = dir.path().join("app");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/testimage");
+    let source = format!("{}/tests/e2e/{folder}", env!("CARGO_MANIFEST_DIR"));
     let go = ["/usr/local/go/bin/go", "/usr/lib/go/bin/go"];
     let go = go.iter().find(|p| std::path::Path::new(p).exists());
     let mut command = Command::new(go.unwrap_or(&"go"));

@@ -79,6 +79,7 @@ static GROUPS: &[Group] = &[
             kubectl::TESTS,
             trust::network::TESTS,
             egress::TESTS,
+            exercises::plugins::TESTS,
         ],
     )
     .with_cluster(),

@@ -15,7 +15,7 @@ const FILE_LINES: usize = 400;
 const FUNCTION_LINES: usize = 60;
 
 /// The most lines of product code: without tests, comments and blank lines. A new part raises it on purpose.
-const PRODUCT_LINES: usize = 35_700;
+const PRODUCT_LINES: usize = 36_500;
 
 /// The parts of `src/cluster`, each with those that its files can import beside their own.
 const CLUSTER: [(&str, &[&str]); 4] = [

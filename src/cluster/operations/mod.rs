@@ -5,6 +5,7 @@ pub(crate) mod certs;
 pub(crate) mod console;
 pub(crate) mod delete;
 mod ending;
+pub(crate) mod host_ports;
 pub(crate) mod links;
 mod members;
 pub(crate) mod nodes;

@@ -32,14 +32,14 @@ pub(super) fn run(start: &mut Start<'_>) -> Result<Flow> {
         units: &plan.units,
         watcher: &mut node.watcher,
         deadline,
+        without_network: start.cluster.profile.lacks_network(),
         cancel: None,
     }
     .api("does not accept writes", &step, takes_objects)?;
     step.done("it accepts writes");
     start.stage("api");
-    // The controllers take seconds until they ask for anything, and give up on an API that is not ready
-    // ten seconds later. An API that has its roles already is about to be ready; another creates them
-    // first, and the health check starts the controllers then.
+    // An API that has its roles already is about to be ready; another creates them first, which takes its
+    // processors, and the health check starts the others then.
     if api.nearly_ready().unwrap_or(false) {
         provision::start_all(start.nodes[0].session()?)?;
         start.nodes[0].late_started = true;

@@ -304,6 +304,8 @@ impl Start<'_> {
                 egress: &self.egress,
                 pki: &Pki::made_up(name),
                 pause_image: &profile.assets.pause_image,
+                cni: profile.spec.cni,
+                host_ports: &[],
                 extra_config: &profile.spec.extra_config,
                 version: profile.version()?,
             }))
@@ -339,6 +341,8 @@ impl Start<'_> {
             control_planes: &control_planes,
             egress: &self.egress,
             pki,
+            cni: profile.spec.cni,
+            host_ports: &profile.opened,
             extra_config: &profile.spec.extra_config,
             pause_image: &profile.assets.pause_image,
             version: profile.version()?,

@@ -50,6 +50,7 @@ fn check_first(start: &mut Start<'_>) -> Result<Flow> {
         units: &plan.units,
         watcher: &mut node.watcher,
         deadline,
+        without_network: start.cluster.profile.lacks_network(),
         cancel: None,
     };
     start.node_version = check(
@@ -100,13 +101,18 @@ fn check(
     timing.end("ready");
     let step = progress.step("Wait for the node");
     let node = waiting.node_ready(profile, &step)?;
-    step.done("Ready");
+    let has_network = node.ready;
+    step.done(if has_network {
+        "Ready"
+    } else {
+        "runs without a network of pods"
+    });
     timing.end("node");
     let step = progress.step("Wait for the controllers");
-    waiting.takes_pods(&step)?;
+    waiting.controllers(&step)?;
     step.done("pods are admitted");
     timing.end("controllers");
-    if let Some(rollouts) = rollouts {
+    if let Some(rollouts) = rollouts.filter(|_| has_network) {
         let step = progress.step("Wait for the add-ons");
         waiting.addons(rollouts, &step)?;
         step.done("ready");
@@ -219,6 +225,7 @@ fn check_api(
         units: &wanted.units,
         watcher,
         deadline: Instant::now() + limit,
+        without_network: cluster.profile.lacks_network(),
         cancel: Some(cancel),
     };
     let step = connecting.env.progress.step("Check the API");

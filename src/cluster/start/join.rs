@@ -39,7 +39,8 @@ pub(super) fn run(start: &mut Start<'_>) -> Result<Flow> {
     join_until_ready(start, workers)?;
     node_images::load_archives(start)?;
     node_images::bring(start)?;
-    if is_growing(start) {
+    // Where nothing gives pods a network yet, none of them runs.
+    if is_growing(start) || start.cluster.profile.lacks_network() {
         start.stage("join");
         return Ok(Flow::Next);
     }
@@ -118,6 +119,7 @@ fn addons_everywhere(start: &mut Start<'_>) -> Result<()> {
         units: &plan.units,
         watcher: &mut node.watcher,
         deadline: Instant::now() + limit,
+        without_network: start.cluster.profile.lacks_network(),
         cancel: None,
     };
     waiting.addons(&mut rollouts, &step)?;

@@ -70,6 +70,8 @@ struct Join {
     own_api: Option<ApiClient>,
     /// Its memory is that of a node that had joined.
     resumed: bool,
+    /// See [`Waiting::without_network`].
+    without_network: bool,
     connect_limit: Duration,
     deadline: Instant,
 }
@@ -88,6 +90,7 @@ impl Join {
             units: &self.wanted.units,
             watcher,
             deadline: self.deadline,
+            without_network: self.without_network,
             cancel,
         }
     }
@@ -139,6 +142,7 @@ impl<'a> Joins<'a> {
                 pki,
                 api: start.api()?,
                 own_api,
+                without_network: start.cluster.profile.lacks_network(),
                 resumed: sent && !renewed && (whole || origin == Origin::Resumed),
                 connect_limit,
                 deadline: Instant::now() + connect_limit + start.limit(HEALTH_LIMIT),

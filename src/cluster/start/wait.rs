@@ -23,6 +23,9 @@ const ASK_EVERY: (Duration, Duration) = (Duration::from_millis(200), Duration::f
 /// The interval at which the units are looked at over SSH: each look costs an emulated node CPU time.
 const UNITS_EVERY: Duration = Duration::from_secs(15);
 
+/// The reason of a node that is not Ready for want of a network plugin.
+const NO_NETWORK: &str = "NetworkPluginNotReady";
+
 /// The surroundings of a wait.
 pub(super) struct Waiting<'a, 'w> {
     /// The API as the operator.
@@ -35,6 +38,8 @@ pub(super) struct Waiting<'a, 'w> {
     pub watcher: &'a mut Watcher<'w>,
     /// The end of the wait.
     pub deadline: Instant,
+    /// Nodes need not be Ready: nothing gives pods a network yet.
+    pub without_network: bool,
     /// Cancels the wait; set by the SSH check of a resumed node, which runs in parallel.
     pub cancel: Option<&'a AtomicBool>,
 }
@@ -49,10 +54,10 @@ impl Waiting<'_, '_> {
         &mut self,
         what: &str,
         step: &Step,
-        ask: impl FnMut(&ApiClient) -> Result<Option<T>>,
+        mut ask: impl FnMut(&ApiClient) -> Result<Option<T>>,
     ) -> Result<T> {
         let what = format!("kube-apiserver {what}");
-        self.until(&what, "kube-apiserver.service", step, ask)
+        self.until(&what, "kube-apiserver.service", step, |api, _| ask(api))
     }
 
     /// Creates the Node object of a node whose kubelet has not begun yet, and which need not wait for it then.
@@ -72,7 +77,8 @@ impl Waiting<'_, '_> {
     pub(super) fn node_ready(&mut self, node: &NodeProfile, step: &Step) -> Result<NodeStatus> {
         let (name, label) = (&node.name, api::role_label(node.role));
         let what = format!("the node `{name}` is not Ready");
-        self.until(&what, "kubelet.service", step, |api| {
+        let without_network = self.without_network;
+        self.until(&what, "kubelet.service", step, |api, _| {
             let Some(status) = api.node(name)? else {
                 return Err(Error::unhealthy("the kubelet has not registered the node"));
             };
@@ -82,7 +88,9 @@ impl Waiting<'_, '_> {
                     return Ok(None);
                 }
             }
-            if status.ready {
+            // The kubelet itself is well then.
+            let lacks_network = without_network && status.reason.contains(NO_NETWORK);
+            if status.ready || lacks_network {
                 // After a restart the condition is still the old one for a while: only the kubelet itself
                 // knows that it is back.
                 return Ok(api.kubelet_healthy(name)?.then_some(status));
@@ -91,15 +99,34 @@ impl Waiting<'_, '_> {
         })
     }
 
-    /// Waits until pods are admitted, which shows that the controllers run.
+    /// Waits until pods are admitted, which shows that the controllers of a new cluster run, and until the programs
+    /// with the controllers and the scheduler say that they are healthy: what they did before a boot is still there.
+    /// Those of a resumed node were healthy when it was saved.
     ///
     /// # Errors
     /// As [`Waiting::api`].
-    pub(super) fn takes_pods(&mut self, step: &Step) -> Result<()> {
+    pub(super) fn controllers(&mut self, step: &Step) -> Result<()> {
         let unit = "kube-controller-manager.service";
-        self.until("the controllers are not ready", unit, step, |api| {
+        self.until("the controllers are not ready", unit, step, |api, _| {
             Ok(api.takes_pods()?.then_some(()))
-        })
+        })?;
+        if self.is_resumed() {
+            return Ok(());
+        }
+        for program in provision::CONTROLLERS {
+            let (what, unit) = (
+                format!("{program} is not healthy"),
+                format!("{program}.service"),
+            );
+            self.until(&what, &unit, step, |_, remote| {
+                provision::is_healthy(remote, program).map(|healthy| healthy.then_some(()))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn is_resumed(&self) -> bool {
+        self.cancel.is_some()
     }
 
     /// Waits until everything that the add-ons brought is ready.
@@ -109,7 +136,7 @@ impl Waiting<'_, '_> {
     pub(super) fn addons(&mut self, rollouts: &mut Rollouts, step: &Step) -> Result<()> {
         let began = Instant::now();
         let what = "the add-ons are not ready";
-        let result = self.until(what, "kubelet.service", step, |api| {
+        let result = self.until(what, "kubelet.service", step, |api, _| {
             let done = rollouts.look(api)?;
             step.detail(&rollouts.summary());
             Ok(done.then_some(()))
@@ -129,12 +156,12 @@ impl Waiting<'_, '_> {
         what: &str,
         unit: &str,
         step: &Step,
-        mut ask: impl FnMut(&ApiClient) -> Result<Option<T>>,
+        mut ask: impl FnMut(&ApiClient, &mut dyn Remote) -> Result<Option<T>>,
     ) -> Result<T> {
         let started = Instant::now();
         let mut units_looked = Instant::now();
         loop {
-            let last = match ask(self.api) {
+            let last = match ask(self.api, self.remote) {
                 Ok(Some(value)) => return Ok(value),
                 Ok(None) => None,
                 Err(e) => Some(e),
@@ -148,25 +175,38 @@ impl Waiting<'_, '_> {
                 return Err(Error::unhealthy(format!("{what} yet")));
             }
             if units_looked.elapsed() > UNITS_EVERY {
-                look_at_units(self.remote, self.units, self.cancel.is_some())?;
+                let resumed = self.is_resumed();
+                look_at_units(self.remote, self.units, resumed)?;
                 units_looked = Instant::now();
             }
             if Instant::now() > self.deadline {
-                let journal = provision::journal_tail(self.remote, unit, 25).unwrap_or_default();
-                let error = Error::unhealthy(format!(
-                    "{what} after {} s",
-                    started.elapsed().as_secs()
-                ))
-                .with_detail(format!("the end of the journal of {unit}"), journal)
-                .with_hint(
-                    "kubby start waits again; --timeout gives it more time; kubby logs shows more",
-                );
-                return Err(match last {
-                    Some(last) => error.with_source(last),
-                    None => error,
-                });
+                let what = format!("{what} after {} s", started.elapsed().as_secs());
+                return Err(self.overdue(what, unit, last));
             }
             interrupt::sleep(ask_after(started.elapsed()))?;
+        }
+    }
+}
+
+impl Waiting<'_, '_> {
+    /// Returns the error for something that does not come, with what the node says about it.
+    fn overdue(&mut self, what: String, unit: &str, last: Option<Error>) -> Error {
+        let mut error = Error::unhealthy(what);
+        let reason = last.as_ref().map(Error::message).unwrap_or_default();
+        if reason.contains(NO_NETWORK) {
+            // The kubelet says only that there is none.
+            let said = provision::network_faults(self.remote).unwrap_or_default();
+            error = error.with_detail("what containerd says about networks", said);
+        }
+        let journal = provision::journal_tail(self.remote, unit, 25).unwrap_or_default();
+        let error = error
+            .with_detail(format!("the end of the journal of {unit}"), journal)
+            .with_hint(
+                "kubby start waits again; --timeout gives it more time; kubby logs shows more",
+            );
+        match last {
+            Some(last) => error.with_source(last),
+            None => error,
         }
     }
 }

@@ -46,14 +46,18 @@ fn voters(env: &Env) -> BTreeSet<String> {
 
 /// Checks that these control planes are all there are, each with a vote and an API of its own.
 fn are_whole(env: &Env, names: &[&str]) {
-    let nodes = env.kubectl(&["get", "nodes", "--no-headers"]).ok().stdout;
-    let rows = nodes.lines().map(|row| {
-        let words: Vec<&str> = row.split_whitespace().collect();
-        assert_eq!(words[1..3], ["Ready", "control-plane"], "{nodes}");
-        words[0]
-    });
     let names: BTreeSet<&str> = names.iter().copied().collect();
-    assert_eq!(rows.collect::<BTreeSet<_>>(), names);
+    // Machines that share two processors miss a sign of life at times.
+    eventually(LIMIT, "all nodes are Ready", || {
+        let nodes = env.kubectl(&["get", "nodes", "--no-headers"]).ok().stdout;
+        let ready = nodes.lines().filter_map(|row| {
+            let words: Vec<&str> = row.split_whitespace().collect();
+            (words[1..3] == ["Ready", "control-plane"]).then(|| words[0])
+        });
+        (ready.collect::<BTreeSet<_>>() == names)
+            .then_some(())
+            .ok_or(nodes)
+    });
     assert_eq!(
         voters(env)
             .iter()
@@ -63,7 +67,10 @@ fn are_whole(env: &Env, names: &[&str]) {
     );
     for name in names {
         let ready = "curl -sk -m 20 https://127.0.0.1:6443/readyz?exclude=poststarthook/rbac/bootstrap-roles";
-        assert_eq!(on(env, name, ready).ok().stdout, "ok", "{name}");
+        eventually(LIMIT, &format!("the API of {name} is ready"), || {
+            let answer = on(env, name, ready).ok().stdout;
+            (answer == "ok").then_some(()).ok_or(answer)
+        });
     }
 }
 
@@ -78,14 +85,20 @@ fn a_cluster_gets_two_more(env: &Env) {
         let is_spread = nodes.len() == 2 && nodes[0] != nodes[1];
         is_spread.then_some(()).ok_or(dns)
     });
-    let status = env.kubby(&["status", "-o", "json"]).ok().json();
-    for node in status["nodes"].as_array().expect("nodes") {
-        assert_eq!(node["apiserver"], "Running", "{node}");
-        assert_eq!(node["role"], "control-plane", "{node}");
-    }
-    let servers = "{.subsets[0].addresses[*].ip}";
-    let servers = exercises::get(env, &["endpoints", "kubernetes"], servers);
-    assert_eq!(servers, "10.245.0.1 10.245.0.2 10.245.0.3");
+    eventually(LIMIT, "the status has three control planes", || {
+        let status = env.kubby(&["status", "-o", "json"]).ok().json();
+        let nodes = status["nodes"].as_array().expect("nodes");
+        let runs = |node: &Value| node["apiserver"] == "Running" && node["role"] == "control-plane";
+        let all = nodes.len() == 3 && nodes.iter().all(runs);
+        all.then_some(()).ok_or(status)
+    });
+    eventually(LIMIT, "the Service of the API has three servers", || {
+        let servers = "{.subsets[0].addresses[*].ip}";
+        let servers = exercises::get(env, &["endpoints", "kubernetes"], servers);
+        (servers == "10.245.0.1 10.245.0.2 10.245.0.3")
+            .then_some(())
+            .ok_or(servers)
+    });
     env.kubby(&["start", "--control-planes", "2"])
         .exits(2)
         .says("node delete");

@@ -54,6 +54,7 @@ impl<'e> Place<'e> {
             spec: ClusterSpec {
                 kubernetes_version: "v1.37.2".into(),
                 addons: Vec::new(),
+                cni: Default::default(),
                 extra_config: Vec::new(),
                 egress: Default::default(),
             },
@@ -82,6 +83,7 @@ impl<'e> Place<'e> {
                 },
             }],
             forwards: Vec::new(),
+            opened: Vec::new(),
         };
         let place = Place {
             env,

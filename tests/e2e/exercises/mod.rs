@@ -5,6 +5,7 @@ pub mod addons;
 pub mod database;
 pub mod ending;
 pub mod images;
+pub mod plugins;
 pub mod policies;
 pub mod runtime;
 pub mod workloads;

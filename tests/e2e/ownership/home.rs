@@ -135,6 +135,7 @@ impl<'a> Home<'a> {
             spec: ClusterSpec {
                 kubernetes_version: "v1.37.2".into(),
                 addons: Vec::new(),
+                cni: Default::default(),
                 extra_config: Vec::new(),
                 egress: Default::default(),
             },
@@ -163,6 +164,7 @@ impl<'a> Home<'a> {
                 },
             }],
             forwards: Vec::new(),
+            opened: Vec::new(),
             name,
         };
         profile.save(&dir).expect("the profile");

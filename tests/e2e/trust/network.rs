@@ -11,6 +11,7 @@ use crate::program::{Run, eventually};
 
 pub const TESTS: &[Test] = tests![
     pods_reach_neither_etcd_nor_the_hosts_loopback,
+    a_port_of_the_host_is_opened_to_whom_it_is_for,
     strangers_get_nothing_from_the_api,
     no_login_without_the_key,
 ];
@@ -114,6 +115,69 @@ fn pods_reach_neither_etcd_nor_the_hosts_loopback(env: &Env) {
     }
     assert!(listener.accept().is_err(), "a pod came through to the host");
     env.kubectl(&["delete", "-f", file]).ok();
+}
+
+/// One port of the host is open to the nodes' own programs, then to pods as well, then to none; others stay closed.
+fn a_port_of_the_host_is_opened_to_whom_it_is_for(env: &Env) {
+    image::load(env);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let port = listener
+        .local_addr()
+        .expect("an address")
+        .port()
+        .to_string();
+    let overrides = r#"--overrides={"spec": {"terminationGracePeriodSeconds": 0}}"#;
+    let image = format!("--image={}", image::NAME);
+    env.kubectl(&["run", "caller", &image, overrides, "--", "serve"])
+        .ok();
+    env.kubectl(&[
+        "wait",
+        "--for=condition=Ready",
+        "pod/caller",
+        "--timeout=180s",
+    ])
+    .ok();
+    let address = format!("host.kubby.internal:{port}");
+    let ssh = env.kubby(&["port", "ssh"]).ok().stdout;
+    let other = format!("host.kubby.internal:{}", ssh.trim());
+    let pod = |open: bool| {
+        let reach = [
+            "exec", "caller", "--", "/bin/app", "reach", &address, &other,
+        ];
+        let answers = env.kubectl(&reach).ok().stdout;
+        let wanted = if open { "connected\n" } else { "failed: " };
+        assert!(
+            answers.contains(&format!("{address} {wanted}")),
+            "{answers}"
+        );
+        assert!(answers.contains(&format!("{other} failed: ")), "{answers}");
+        assert!(!answers.contains("no such host"), "{answers}");
+    };
+    let node = || {
+        let connect = format!("timeout 5 bash -c '</dev/tcp/host.kubby.internal/{port}' 2>&1");
+        env.kubby(&["ssh", "--", &connect]).code == 0
+    };
+    pod(false);
+    assert!(!node());
+    env.kubby(&["host-port", "add", &port, "--from", "api"])
+        .ok();
+    pod(false);
+    assert!(node());
+    env.kubby(&["host-port", "add", &port])
+        .ok()
+        .prints(&format!("at {address}"));
+    pod(true);
+    // The rules of the machine are those of the profile.
+    env.kubby(&["start"]).ok();
+    pod(true);
+    env.kubby(&["host-port", "list"]).ok().prints(&address);
+    env.kubby(&["host-port", "remove", &port]).ok();
+    pod(false);
+    assert!(!node());
+    env.kubby(&["host-port", "remove", &port])
+        .exits(2)
+        .says("is not open");
+    env.kubectl(&["delete", "pod", "caller"]).ok();
 }
 
 /// Returns the status of an answer to a request with these arguments of curl.

@@ -1,0 +1,68 @@
+//! `kubby host-port`: ports of the host's loopback that the cluster may connect to.
+
+use std::time::Duration;
+
+use crate::cluster::Cluster;
+use crate::cluster::env::Env;
+use crate::cluster::machine::Machine;
+use crate::cluster::machine::host::Host;
+use crate::error::{Error, Result};
+use crate::host_port::{HostPort, NamedPort};
+use crate::hypervisor::State;
+use crate::name::ProfileName;
+use crate::provision;
+
+/// The time limit of the SSH connection, with hardware virtualisation.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+/// Opens a port, or changes who may connect to it; returns whether the nodes have it already. Those that are off
+/// get it when they start.
+///
+/// # Errors
+/// [`Kind::State`](crate::error::Kind::State) for a cluster that does not exist, [`Kind::NodeUnreachable`](crate::error::Kind::NodeUnreachable) when a node does not
+/// answer: the next start opens the port there.
+pub(crate) fn add(env: &Env<'_>, name: &ProfileName, port: HostPort) -> Result<bool> {
+    let (mut cluster, _lock) = Cluster::open_locked(env, name)?;
+    let ports = &mut cluster.profile.opened;
+    ports.retain(|other| other.named() != port.named());
+    ports.push(port);
+    ports.sort_by_key(|port| (port.port, port.protocol));
+    cluster.save()?;
+    apply(env, &cluster, None)
+}
+
+/// Closes a port again.
+///
+/// # Errors
+/// As [`add`]; [`Kind::Usage`](crate::error::Kind::Usage) for a port that is not open.
+pub(crate) fn remove(env: &Env<'_>, name: &ProfileName, port: NamedPort) -> Result<bool> {
+    let (mut cluster, _lock) = Cluster::open_locked(env, name)?;
+    let ports = &mut cluster.profile.opened;
+    let Some(index) = ports.iter().position(|other| other.named() == port) else {
+        let message = format!("port {port} of this host is not open to the cluster `{name}`");
+        return Err(Error::usage(message).with_hint(format!(
+            "see those that are: kubby host-port list{}",
+            name.flag()
+        )));
+    };
+    let closed = ports.remove(index);
+    cluster.save()?;
+    apply(env, &cluster, Some(&closed))
+}
+
+/// Brings the rules into force in the nodes that run; returns whether there are any.
+fn apply(env: &Env<'_>, cluster: &Cluster, closed: Option<&HostPort>) -> Result<bool> {
+    let host = Host::open(env, &cluster.profile.connect)?;
+    let mut runs = false;
+    for node in &cluster.profile.nodes {
+        if Machine::of_node(&host, &cluster.profile, node)?.state()? != State::Running {
+            continue;
+        }
+        runs = true;
+        let limit = cluster.deadline(CONNECT_LIMIT);
+        let mut session = env.backend.connect(&cluster.target_of(node)?, limit)?;
+        provision::open_host_ports(session.as_mut(), &cluster.profile.opened, closed)
+            .map_err(|e| e.with_hint(format!("kubby start{} does it again", cluster.flag())))?;
+    }
+    Ok(runs)
+}

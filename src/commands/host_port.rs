@@ -1,0 +1,90 @@
+//! `kubby host-port`.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::context::Context;
+use crate::cli::HostPortCommand;
+use crate::cluster::Cluster;
+use crate::cluster::operations::host_ports;
+use crate::error::Result;
+use crate::host_port::{Callers, HostPort, NamedPort};
+use crate::network::HOST_NAME;
+
+/// Runs the command.
+pub(super) fn run(context: &Context, command: &HostPortCommand) -> Result<ExitCode> {
+    match *command {
+        HostPortCommand::Add { port, from } => add(context, port, from),
+        HostPortCommand::List => list(context),
+        HostPortCommand::Remove { port } => remove(context, port),
+    }
+}
+
+fn add(context: &Context, port: NamedPort, callers: Callers) -> Result<ExitCode> {
+    let NamedPort { port, protocol } = port;
+    let port = HostPort {
+        port,
+        protocol,
+        callers,
+    };
+    let in_force = host_ports::add(&context.env(), &context.global.profile, port)?;
+    let whose = match callers {
+        Callers::Pods => "pods and nodes reach",
+        Callers::Api => "kube-apiserver and other programs of the nodes reach",
+    };
+    let mut text = format!(
+        "{whose} 127.0.0.1:{0} of this host at {HOST_NAME}:{0}\n",
+        port.port
+    );
+    text.push_str(later(in_force));
+    context.report("HostPort", &data(&port, in_force), &text)
+}
+
+fn later(in_force: bool) -> &'static str {
+    match in_force {
+        true => "",
+        false => "The cluster is off: from its next start on.\n",
+    }
+}
+
+fn list(context: &Context) -> Result<ExitCode> {
+    let cluster = Cluster::open(&context.store, &context.global.profile)?;
+    let ports = &cluster.profile.opened;
+    let items: Vec<_> = ports.iter().map(|port| data(port, true)).collect();
+    let text = match ports.is_empty() {
+        true => "No port of this host is open to the cluster.\n".to_owned(),
+        false => {
+            let rows = ports.iter().map(|port| {
+                let from = match port.callers {
+                    Callers::Pods => "pods",
+                    Callers::Api => "api",
+                };
+                [
+                    port.named().to_string(),
+                    from.to_owned(),
+                    format!("{HOST_NAME}:{}", port.port),
+                ]
+            });
+            super::table(["PORT", "FROM", "ADDRESS IN THE CLUSTER"], rows)
+        }
+    };
+    context.report("HostPortList", &json!(items), &text)
+}
+
+fn remove(context: &Context, port: NamedPort) -> Result<ExitCode> {
+    let in_force = host_ports::remove(&context.env(), &context.global.profile, port)?;
+    let text = format!("port {port} of this host is closed\n{}", later(in_force));
+    let data = json!({"port": port.port, "protocol": port.protocol, "inForce": in_force});
+    context.report("HostPortRemoval", &data, &text)
+}
+
+fn data(port: &HostPort, in_force: bool) -> serde_json::Value {
+    json!({
+        "port": port.port,
+        "protocol": port.protocol,
+        "from": port.callers,
+        "address": format!("{HOST_NAME}:{}", port.port),
+        "inForce": in_force,
+    })
+}
