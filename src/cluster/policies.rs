@@ -6,7 +6,7 @@ use crate::name::ProfileName;
 use crate::profile::Profile;
 
 /// The add-on that enforces them.
-const ADDON: &str = "policies";
+pub(crate) const ADDON: &str = "policies";
 
 /// Returns what to say about a cluster whose NetworkPolicies kubby does not enforce, and the command that changes
 /// that; `None` where it has none, the add-on is enabled, or the network is not kubby's.

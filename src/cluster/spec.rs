@@ -12,6 +12,7 @@ use crate::assets::version::{self, KubernetesVersion};
 use crate::cluster::machine::names;
 use crate::cluster::machine::ports::AskedPorts;
 use crate::cluster::machine::room;
+use crate::cluster::policies;
 use crate::cni::{Cni, CniArg};
 use crate::egress::{self, EgressArgs};
 use crate::error::{Error, Result};
@@ -173,13 +174,19 @@ pub(crate) fn new_profile(
         kernel_args: Vec::new(),
     });
     room::check_sizes(&machine, "--", host)?;
+    let cni = args.cni.as_ref().map_or_else(Cni::default, CniArg::cni);
+    let mut addons = crate::addon::default_names();
+    if !cni.is_own() {
+        // Most network plugins enforce them in their own way.
+        addons.retain(|name| name != policies::ADDON);
+    }
     let mut spec = ClusterSpec {
         kubernetes_version: args
             .kubernetes_version
             .unwrap_or(version::DEFAULT)
             .to_string(),
-        addons: crate::addon::default_names(),
-        cni: args.cni.as_ref().map_or_else(Cni::default, CniArg::cni),
+        addons,
+        cni,
         extra_config: Vec::new(),
         egress: egress::Settings::default(),
     };

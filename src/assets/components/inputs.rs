@@ -16,7 +16,7 @@ use crate::error::{Kind, Result, ResultExt};
 use crate::units::hex;
 
 /// Counts changes of how this code lays out a volume, so that older sets are made again.
-const LAYOUT: u32 = 7;
+const LAYOUT: u32 = 8;
 
 /// Everything that decides what is in a set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

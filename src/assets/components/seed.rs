@@ -17,7 +17,7 @@ pub(super) const MODULE: &str = "seed";
 const SANDBOX: &str = "pause";
 
 /// The images that every cluster runs by default, by the archives' names.
-const SEEDED: [&str; 3] = [SANDBOX, "coredns", "storage"];
+const SEEDED: [&str; 4] = [SANDBOX, "coredns", "policies", "storage"];
 
 /// Returns the job that builds its program.
 pub(super) fn job(stage: &Stage) -> Job {
