@@ -1,12 +1,20 @@
 //! NetworkPolicies that a cluster has, and whether something of kubby's enforces them.
 
 use crate::api::{ApiClient, items};
+use crate::cni::Cni;
 use crate::error::Result;
 use crate::name::ProfileName;
 use crate::profile::Profile;
 
 /// The add-on that enforces them.
-pub(crate) const ADDON: &str = "policies";
+const ADDON: &str = "policies";
+
+/// Returns the add-ons of a new cluster. Most network plugins of the user's enforce policies in their own way.
+pub(crate) fn usual_addons(cni: Cni) -> Vec<String> {
+    let mut addons = crate::addon::default_names();
+    addons.retain(|name| name != ADDON || cni.is_own());
+    addons
+}
 
 /// Returns what to say about a cluster whose NetworkPolicies kubby does not enforce, and the command that changes
 /// that; `None` where it has none, the add-on is enabled, or the network is not kubby's.
@@ -62,6 +70,13 @@ mod tests {
             text.starts_with("3 NetworkPolicies of `dev` are not enforced"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn plugins_of_the_users_come_without_the_add_on() {
+        assert!(usual_addons(Cni::Bridge).iter().any(|name| name == ADDON));
+        assert!(!usual_addons(Cni::None).iter().any(|name| name == ADDON));
+        assert!(!usual_addons(Cni::Addon).is_empty());
     }
 
     #[test]

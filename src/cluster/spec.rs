@@ -175,17 +175,12 @@ pub(crate) fn new_profile(
     });
     room::check_sizes(&machine, "--", host)?;
     let cni = args.cni.as_ref().map_or_else(Cni::default, CniArg::cni);
-    let mut addons = crate::addon::default_names();
-    if !cni.is_own() {
-        // Most network plugins enforce them in their own way.
-        addons.retain(|name| name != policies::ADDON);
-    }
     let mut spec = ClusterSpec {
         kubernetes_version: args
             .kubernetes_version
             .unwrap_or(version::DEFAULT)
             .to_string(),
-        addons,
+        addons: policies::usual_addons(cni),
         cni,
         extra_config: Vec::new(),
         egress: egress::Settings::default(),
@@ -289,6 +284,7 @@ fn api_ports(profile: &Profile, asked: Option<u16>) -> (Option<u16>, Option<u16>
 /// Checks the settings that never change.
 fn check_all_fixed(profile: &Profile, args: &ClusterArgs) -> Result<()> {
     let disk = Mebibytes(profile.first().machine.disk_mib).to_string();
+    let asked_cni = args.cni.as_ref().map(|cni| cni.cni().to_string());
     for (flag, asked, has) in [
         (
             "--kubernetes-version",
@@ -296,11 +292,7 @@ fn check_all_fixed(profile: &Profile, args: &ClusterArgs) -> Result<()> {
             &profile.spec.kubernetes_version,
         ),
         ("--disk", args.disk.map(|d| d.to_string()), &disk),
-        (
-            "--cni",
-            args.cni.as_ref().map(|cni| cni.cni().to_string()),
-            &profile.spec.cni.to_string(),
-        ),
+        ("--cni", asked_cni, &profile.spec.cni.to_string()),
         ("--connect", args.connect.clone(), &profile.connect),
     ] {
         if let Some(asked) = asked.filter(|asked| asked != has) {
