@@ -33,7 +33,7 @@ pub(crate) fn processes(role: Role) -> &'static [&'static str] {
     }
 }
 
-/// The programs of a control plane with what makes and places pods.
+/// The programs of a control plane with what makes and places pods; the one that waits for the whole API is first.
 pub(crate) const CONTROLLERS: [&str; 2] = ["kube-controller-manager", "kube-scheduler"];
 
 /// Returns whether one of [`CONTROLLERS`] says that it is healthy.

@@ -38,6 +38,10 @@ fn check_first(start: &mut Start<'_>) -> Result<Flow> {
     let addons = addons::enabled(&start.cluster.profile, &start.cluster.dir)?;
     let progress = start.env.progress;
     let alone = start.nodes.len() == 1;
+    // The one with the controllers waits until its API has looked at each role, while those of other control planes
+    // work.
+    let several = start.cluster.profile.has_several_control_planes();
+    let controllers = &provision::CONTROLLERS[usize::from(several)..];
     let node = &mut start.nodes[0];
     let boots = node.booted.map(|booted| (profile.name.clone(), booted));
     let mut rollouts = alone.then(|| Rollouts::of(&addons).since(boots.into_iter().collect()));
@@ -57,6 +61,7 @@ fn check_first(start: &mut Start<'_>) -> Result<Flow> {
         &mut waiting,
         &profile,
         node.late_started,
+        controllers,
         rollouts.as_mut(),
         progress,
         &mut start.timing,
@@ -75,11 +80,12 @@ fn verify(start: &mut Start<'_>) -> Result<()> {
 }
 
 /// Waits until the API, the node, the controllers and the add-ons, if given, are ready; returns the
-/// kubelet's version. Add-ons have pods on all nodes, so that where there are workers these come first.
+/// kubelet's version. `controllers` are those that are asked for their health. Add-ons have pods on all nodes, so that where there are workers these come first.
 fn check(
     waiting: &mut Waiting<'_, '_>,
     profile: &NodeProfile,
     late_started: bool,
+    controllers: &[&str],
     rollouts: Option<&mut Rollouts>,
     progress: &dyn Progress,
     timing: &mut Stopwatch,
@@ -109,7 +115,7 @@ fn check(
     });
     timing.end("node");
     let step = progress.step("Wait for the controllers");
-    waiting.controllers(&step)?;
+    waiting.controllers(controllers, &step)?;
     step.done("pods are admitted");
     timing.end("controllers");
     if let Some(rollouts) = rollouts.filter(|_| has_network) {
@@ -236,6 +242,8 @@ fn check_api(
         &mut waiting,
         connecting.node,
         true,
+        // They were healthy when it was saved.
+        &[],
         rollouts.as_mut(),
         &Silent,
         &mut timing,

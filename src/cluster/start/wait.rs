@@ -99,21 +99,17 @@ impl Waiting<'_, '_> {
         })
     }
 
-    /// Waits until pods are admitted, which shows that the controllers of a new cluster run, and until the programs
-    /// with the controllers and the scheduler say that they are healthy: what they did before a boot is still there.
-    /// Those of a resumed node were healthy when it was saved.
+    /// Waits until pods are admitted, which shows that the controllers of a new cluster run, and until these programs
+    /// say that they are healthy: what they did before a boot is still there.
     ///
     /// # Errors
     /// As [`Waiting::api`].
-    pub(super) fn controllers(&mut self, step: &Step) -> Result<()> {
+    pub(super) fn controllers(&mut self, programs: &[&str], step: &Step) -> Result<()> {
         let unit = "kube-controller-manager.service";
         self.until("the controllers are not ready", unit, step, |api, _| {
             Ok(api.takes_pods()?.then_some(()))
         })?;
-        if self.is_resumed() {
-            return Ok(());
-        }
-        for program in provision::CONTROLLERS {
+        for program in programs {
             let (what, unit) = (
                 format!("{program} is not healthy"),
                 format!("{program}.service"),
