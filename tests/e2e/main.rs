@@ -59,7 +59,7 @@ static GROUPS: &[Group] = &[
     Group::new("input", &[bad_input::TESTS]).with_own_home(),
     Group::new("doctor", &[doctor::TESTS]).with_own_home(),
     Group::new("ownership", &[ownership::commands::TESTS]).with_own_home(),
-    Group::new("failures", &[failures::TESTS]),
+    Group::new("failures", &[failures::TESTS, exercises::plugins::ALONE]),
     Group::new(
         "node",
         &[

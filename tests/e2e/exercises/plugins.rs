@@ -10,11 +10,10 @@ use crate::env::Env;
 use crate::group::Test;
 use crate::program::{Run, eventually};
 
-pub const TESTS: &[Test] = tests![
-    a_chained_plugin_stays,
-    a_broken_plugin_is_named,
-    another_network_takes_the_place,
-];
+pub const TESTS: &[Test] = tests![a_chained_plugin_stays, a_broken_plugin_is_named,];
+
+/// A test with a cluster of its own, which boots faster where no other one runs.
+pub const ALONE: &[Test] = tests![another_network_takes_the_place];
 
 const OURS: &str = "/etc/cni/net.d/10-kubby.conflist";
 

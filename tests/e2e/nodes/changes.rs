@@ -141,7 +141,12 @@ fn a_worker_is_added_and_one_deleted(env: &Env) {
     assert_eq!(added.stdout, "worker-3\n");
     assert_eq!(ready(env, "worker-3"), "True");
     let added = added.says("Start from the warm template");
-    added.says("Copy the images to the other nodes");
+    let added = added.says("Copy the images to the other nodes");
+    assert!(
+        !added.stderr.contains("may lack images"),
+        "{}",
+        added.stderr
+    );
     env.kubby(&["start", "--workers", "1"])
         .exits(2)
         .says("node delete");
