@@ -90,11 +90,27 @@ pub(crate) fn asked(args: &ClusterArgs, existing: Option<&Profile>) -> Result<Ve
         }
     }
     let plugin = match &args.cni {
-        Some(CniArg::Folder(folder)) => Some(addon::read(folder, &kubectl)?),
+        Some(CniArg::Folder(folder)) => Some(plugin(folder, &kubectl, existing)?),
         _ => None,
     };
     let others = args.addon.iter().map(|what| read(what, &kubectl));
     plugin.into_iter().map(Ok).chain(others).collect()
+}
+
+/// Reads the add-on with a network plugin; a cluster keeps the one that it began with.
+fn plugin(folder: &Path, kubectl: &Path, existing: Option<&Profile>) -> Result<Folder> {
+    // Also one without a slash is a folder here.
+    let whole = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let read = read(&whole.to_string_lossy(), kubectl)?;
+    match existing {
+        Some(profile) if !profile.spec.addons.contains(&read.addon.name) => {
+            Err(Error::usage(format!(
+                "--cni: the cluster `{}` has another network plugin than `{}`, which cannot be changed",
+                profile.name, read.addon.name
+            )))
+        }
+        _ => Ok(read),
+    }
 }
 
 /// Puts the images of kubby's own add-ons from the component volume into the node's containerd.

@@ -38,20 +38,22 @@ fn add(context: &Context, port: NamedPort, callers: Callers) -> Result<ExitCode>
         port.port
     );
     text.push_str(later(in_force));
-    context.report("HostPort", &data(&port, in_force), &text)
+    let mut result = data(&port);
+    result["inForce"] = json!(in_force);
+    context.report("HostPort", &result, &text)
 }
 
 fn later(in_force: bool) -> &'static str {
     match in_force {
         true => "",
-        false => "The cluster is off: from its next start on.\n",
+        false => "It takes effect when the cluster starts or resumes.\n",
     }
 }
 
 fn list(context: &Context) -> Result<ExitCode> {
     let cluster = Cluster::open(&context.store, &context.global.profile)?;
     let ports = &cluster.profile.opened;
-    let items: Vec<_> = ports.iter().map(|port| data(port, true)).collect();
+    let items: Vec<_> = ports.iter().map(data).collect();
     let text = match ports.is_empty() {
         true => "No port of this host is open to the cluster.\n".to_owned(),
         false => {
@@ -79,12 +81,11 @@ fn remove(context: &Context, port: NamedPort) -> Result<ExitCode> {
     context.report("HostPortRemoval", &data, &text)
 }
 
-fn data(port: &HostPort, in_force: bool) -> serde_json::Value {
+fn data(port: &HostPort) -> serde_json::Value {
     json!({
         "port": port.port,
         "protocol": port.protocol,
         "from": port.callers,
         "address": format!("{HOST_NAME}:{}", port.port),
-        "inForce": in_force,
     })
 }

@@ -146,6 +146,8 @@ fn install_cni() -> Unit {
         early: true,
         ..Unit::default()
     }
+    // A worker that belongs to no cluster yet has none.
+    .only_with(CNI_CONFIG)
     .reads([CNI_CONFIG, CNI_SCRIPT])
 }
 

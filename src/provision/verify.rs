@@ -41,13 +41,19 @@ pub(crate) const CONTROLLERS: [&str; 2] = ["kube-controller-manager", "kube-sche
 /// # Errors
 /// [`Kind::NodeUnreachable`](crate::error::Kind::NodeUnreachable) when SSH fails.
 pub(crate) fn is_healthy(remote: &mut dyn Remote, program: &str) -> Result<bool> {
-    let port = if program == CONTROLLERS[0] {
+    let usual = if program == CONTROLLERS[0] {
         10257
     } else {
         10259
     };
-    // Its certificate has its name only, and who else listens there is root.
-    let ask = format!("curl -skf --max-time 5 https://127.0.0.1:{port}/healthz");
+    // The port is a setting, and may be none. Its certificate has its name only, and who else listens there is root.
+    let ask = format!(
+        "pid=$(pgrep -xo {}) || exit 1\n\
+         port=$(tr '\\0' '\\n' </proc/$pid/cmdline | sed -n 's/^--secure-port=//p' | tail -n 1)\n\
+         if [ \"$port\" = 0 ]; then printf ok; exit; fi\n\
+         curl -skf --max-time 5 https://127.0.0.1:${{port:-{usual}}}/healthz",
+        comm(program)
+    );
     let output = remote.run(&ask)?;
     Ok(output.status == 0 && output.stdout == b"ok")
 }

@@ -24,11 +24,14 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) fn add(env: &Env<'_>, name: &ProfileName, port: HostPort) -> Result<bool> {
     let (mut cluster, _lock) = Cluster::open_locked(env, name)?;
     let ports = &mut cluster.profile.opened;
-    ports.retain(|other| other.named() != port.named());
+    let same = ports.iter().position(|other| other.named() == port.named());
+    // Connections of those who may no longer connect end.
+    let before = same.map(|index| ports.remove(index));
+    let narrowed = before.filter(|before| before.callers != port.callers);
     ports.push(port);
     ports.sort_by_key(|port| (port.port, port.protocol));
     cluster.save()?;
-    apply(env, &cluster, None)
+    apply(env, &cluster, narrowed.as_ref())
 }
 
 /// Closes a port again.
@@ -50,19 +53,30 @@ pub(crate) fn remove(env: &Env<'_>, name: &ProfileName, port: NamedPort) -> Resu
     apply(env, &cluster, Some(&closed))
 }
 
-/// Brings the rules into force in the nodes that run; returns whether there are any.
+/// Brings the rules into force in all nodes that run; returns whether there are any.
 fn apply(env: &Env<'_>, cluster: &Cluster, closed: Option<&HostPort>) -> Result<bool> {
     let host = Host::open(env, &cluster.profile.connect)?;
-    let mut runs = false;
+    let limit = cluster.deadline(CONNECT_LIMIT);
+    let on = |node| -> Result<()> {
+        let mut session = env.backend.connect(&cluster.target_of(node)?, limit)?;
+        provision::open_host_ports(session.as_mut(), &cluster.profile.opened, closed)
+    };
+    let (mut runs, mut failed) = (false, Ok(()));
     for node in &cluster.profile.nodes {
         if Machine::of_node(&host, &cluster.profile, node)?.state()? != State::Running {
             continue;
         }
         runs = true;
-        let limit = cluster.deadline(CONNECT_LIMIT);
-        let mut session = env.backend.connect(&cluster.target_of(node)?, limit)?;
-        provision::open_host_ports(session.as_mut(), &cluster.profile.opened, closed)
-            .map_err(|e| e.with_hint(format!("kubby start{} does it again", cluster.flag())))?;
+        // A node that does not answer keeps none of the others from it.
+        let done = on(node).map_err(|e| {
+            let hint = format!(
+                "kubby start{} repairs the node `{}`",
+                cluster.flag(),
+                node.name
+            );
+            e.with_hint(hint)
+        });
+        failed = failed.and(done);
     }
-    Ok(runs)
+    failed.map(|()| runs)
 }

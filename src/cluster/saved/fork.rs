@@ -109,6 +109,7 @@ fn make(
     profile.name = new.clone();
     // The source keeps its forwards; `kubby service` opens others for the fork.
     profile.forwards.clear();
+    profile.opened.clone_from(&source.profile.opened);
     profile.endpoint = None;
     // A context in the source's own file would be deleted with the source.
     if source.profile.kubeconfig == source.dir.kubeconfig() {

@@ -4,7 +4,7 @@
 //! A machine that a worker boots belongs to no cluster at first, and is saved as a template before it
 //! joins: the other new workers are copies of it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::addon::Rollouts;
 use crate::cluster::addons;
@@ -12,8 +12,13 @@ use crate::cluster::start::context::{Flow, HEALTH_LIMIT, Origin, Start};
 use crate::cluster::start::joins::{self, Joins};
 use crate::cluster::start::wait::{OnDemand, Waiting};
 use crate::cluster::start::{identity as send_identity, machines, node_images, retry, template};
-use crate::error::{Error, Kind, Result};
+use crate::cni::Cni;
+use crate::error::{Error, Kind, Result, ResultExt};
 use crate::role::Role;
+use crate::wait;
+
+/// The interval at which nodes are asked for that wait for a network plugin.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// Starts the workers that waited for a template, and joins all nodes to the first.
 pub(super) fn run(start: &mut Start<'_>) -> Result<Flow> {
@@ -39,8 +44,11 @@ pub(super) fn run(start: &mut Start<'_>) -> Result<Flow> {
     join_until_ready(start, workers)?;
     node_images::load_archives(start)?;
     node_images::bring(start)?;
+    if start.cluster.profile.spec.cni == Cni::Addon {
+        all_ready(start)?;
+    }
     // Where nothing gives pods a network yet, none of them runs.
-    if is_growing(start) || start.cluster.profile.lacks_network() {
+    if is_growing(start) || waits_for_network(start)? {
         start.stage("join");
         return Ok(Flow::Next);
     }
@@ -50,6 +58,36 @@ pub(super) fn run(start: &mut Start<'_>) -> Result<Flow> {
     ready?;
     start.stage("join");
     Ok(Flow::Next)
+}
+
+/// Waits until all nodes are Ready. With a plugin of the user's they have joined before its images were there.
+fn all_ready(start: &Start<'_>) -> Result<()> {
+    let step = start.env.progress.step("Wait for the network plugin");
+    let api = start.api()?;
+    let deadline = Instant::now() + start.limit(HEALTH_LIMIT);
+    for node in &start.cluster.profile.nodes {
+        wait::retry(deadline, ASK_EVERY, Kind::Unhealthy, || {
+            match api.node(&node.name)? {
+                Some(status) if status.ready => Ok(()),
+                Some(status) => Err(Error::unhealthy(status.reason)),
+                None => Err(Error::unhealthy("it is not registered")),
+            }
+        })
+        .context(Kind::Unhealthy, || {
+            format!("the node `{}` is not Ready", node.name)
+        })?;
+    }
+    step.done("all nodes are Ready");
+    Ok(())
+}
+
+/// Returns whether the user has yet to install what gives pods a network.
+fn waits_for_network(start: &Start<'_>) -> Result<bool> {
+    if !start.cluster.profile.lacks_network() {
+        return Ok(false);
+    }
+    let first = start.api()?.node(&start.profile_of(0).name)?;
+    Ok(!first.is_some_and(|node| node.ready))
 }
 
 /// Returns whether nodes are added to a cluster that runs. Its add-ons run already; their pods on the new nodes

@@ -142,7 +142,8 @@ impl<'a> Joins<'a> {
                 pki,
                 api: start.api()?,
                 own_api,
-                without_network: start.cluster.profile.lacks_network(),
+                // The images of a user's plugin come to the nodes that have joined.
+                without_network: !start.cluster.profile.spec.cni.is_own(),
                 resumed: sent && !renewed && (whole || origin == Origin::Resumed),
                 connect_limit,
                 deadline: Instant::now() + connect_limit + start.limit(HEALTH_LIMIT),
