@@ -28,7 +28,7 @@ fn add(context: &Context, port: NamedPort, callers: Callers) -> Result<ExitCode>
         protocol,
         callers,
     };
-    let in_force = host_ports::add(&context.env(), &context.global.profile, port)?;
+    let applied = host_ports::add(&context.env(), &context.global.profile, port)?;
     let whose = match callers {
         Callers::Pods => "pods and nodes reach",
         Callers::Api => "kube-apiserver and other programs of the nodes reach",
@@ -37,14 +37,14 @@ fn add(context: &Context, port: NamedPort, callers: Callers) -> Result<ExitCode>
         "{whose} 127.0.0.1:{0} of this host at {HOST_NAME}:{0}\n",
         port.port
     );
-    text.push_str(later(in_force));
+    text.push_str(later(applied));
     let mut result = data(&port);
-    result["inForce"] = json!(in_force);
+    result["applied"] = json!(applied);
     context.report("HostPort", &result, &text)
 }
 
-fn later(in_force: bool) -> &'static str {
-    match in_force {
+fn later(applied: bool) -> &'static str {
+    match applied {
         true => "",
         false => "It takes effect when the cluster starts or resumes.\n",
     }
@@ -75,9 +75,9 @@ fn list(context: &Context) -> Result<ExitCode> {
 }
 
 fn remove(context: &Context, port: NamedPort) -> Result<ExitCode> {
-    let in_force = host_ports::remove(&context.env(), &context.global.profile, port)?;
-    let text = format!("port {port} of this host is closed\n{}", later(in_force));
-    let data = json!({"port": port.port, "protocol": port.protocol, "inForce": in_force});
+    let applied = host_ports::remove(&context.env(), &context.global.profile, port)?;
+    let text = format!("port {port} of this host is closed\n{}", later(applied));
+    let data = json!({"port": port.port, "protocol": port.protocol, "applied": applied});
     context.report("HostPortRemoval", &data, &text)
 }
 
