@@ -1,11 +1,14 @@
 //! The add-ons of a cluster: finding them, importing their images and applying them.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::addon::{self, Addon, Folder, Object};
 use crate::api::ApiClient;
 use crate::assets::components;
+use crate::cluster::env::Backend;
+use crate::cluster::node::Node;
+use crate::cluster::policies;
 use crate::cluster::spec::ClusterArgs;
 use crate::cni::CniArg;
 use crate::error::{Error, Result};
@@ -110,6 +113,33 @@ fn plugin(folder: &Path, kubectl: &Path, existing: Option<&Profile>) -> Result<F
             )))
         }
         _ => Ok(read),
+    }
+}
+
+/// The time limit of the SSH connection, with hardware virtualisation.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+/// Takes out of nodes that run what a removed add-on has left there. A failure is a warning: it is gone when the node
+/// boots.
+pub(crate) fn tidy(
+    backend: &dyn Backend,
+    nodes: impl IntoIterator<Item = Node>,
+    name: &str,
+    progress: &dyn Progress,
+) {
+    if name != policies::ADDON {
+        return;
+    }
+    for node in nodes {
+        let limit = node.deadline(CONNECT_LIMIT);
+        let session = backend.connect(&node.target, limit);
+        let tidied = session.and_then(|mut session| provision::remove_policies(session.as_mut()));
+        if let Err(e) = tidied {
+            progress.warn(&format!(
+                "pods on the node `{}` that a NetworkPolicy selects get no connections until it boots again: {e}",
+                node.name
+            ));
+        }
     }
 }
 

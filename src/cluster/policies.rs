@@ -7,7 +7,7 @@ use crate::name::ProfileName;
 use crate::profile::Profile;
 
 /// The add-on that enforces them.
-const ADDON: &str = "policies";
+pub(crate) const ADDON: &str = "policies";
 
 /// Returns the add-ons of a new cluster. Most network plugins of the user's enforce policies in their own way.
 pub(crate) fn usual_addons(cni: Cni) -> Vec<String> {

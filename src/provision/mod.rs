@@ -38,7 +38,7 @@ pub(crate) use runtime::{
 pub(crate) use unit::Unit;
 pub(crate) use verify::{
     CONTROLLERS, booted_at, crash_looping, is_healthy, journal_tail, network_faults, processes,
-    verify,
+    remove_policies, verify,
 };
 pub(crate) use wanted::{COMPONENTS_DIR, Inputs, Links, Peer, Wanted};
 
