@@ -34,7 +34,7 @@ pub(crate) fn open_host_ports(
     closed: Option<&HostPort>,
 ) -> Result<()> {
     // One command: rules that are in the file and not in force would look right to the next start.
-    let mut command = format!("set -eu\ninstall -m 644 /dev/stdin {FIREWALL}\n{RELOAD}\n");
+    let mut command = format!("set -eu\ninstall -D -m 644 /dev/stdin {FIREWALL}\n{RELOAD}\n");
     if let Some(closed) = closed {
         let (protocol, port) = (closed.protocol.name(), closed.port);
         // By where answers come from, since a Service may have led there. It fails where there are none.
