@@ -7,15 +7,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::hypervisor::Protocol;
 
-/// The programs that may connect to a port of the host.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+/// The programs that may connect to a port of the host; those of the later one include the earlier one's.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    clap::ValueEnum,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Callers {
+    /// The programs of the nodes that run as root, such as kube-apiserver for webhooks; no pods
+    Api,
     /// Pods, and the programs of the nodes
     #[default]
     Pods,
-    /// The programs of the nodes that run as root, such as kube-apiserver for webhooks; no pods
-    Api,
 }
 
 /// A port of the host's 127.0.0.1 that is open to the cluster.
@@ -43,14 +55,18 @@ impl FromStr for NamedPort {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (port, protocol) = match text.split_once('/') {
-            None | Some((_, "tcp")) => (text.split('/').next(), Protocol::Tcp),
-            Some((port, "udp")) => (Some(port), Protocol::Udp),
-            Some((_, other)) => return Err(format!("`{other}` is neither `tcp` nor `udp`")),
+        let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let protocol = match protocol {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            other => return Err(format!("`{other}` is neither `tcp` nor `udp`")),
         };
-        let digits = port.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-        match digits.and_then(|text| text.parse().ok()) {
-            Some(port) if port > 0 => Ok(NamedPort { port, protocol }),
+        match port.parse() {
+            // A number may also be read from `+80`.
+            Ok(number) if number > 0 && !port.starts_with('+') => Ok(NamedPort {
+                port: number,
+                protocol,
+            }),
             _ => Err("a port is a number from 1 to 65535".into()),
         }
     }

@@ -1,13 +1,13 @@
 //! The add-ons of a cluster: finding them, importing their images and applying them.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::addon::{self, Addon, Folder, Object};
 use crate::api::ApiClient;
 use crate::assets::components;
 use crate::cluster::env::Backend;
-use crate::cluster::node::Node;
+use crate::cluster::node::{CONNECT_LIMIT, Node};
 use crate::cluster::policies;
 use crate::cluster::spec::ClusterArgs;
 use crate::cni::CniArg;
@@ -116,21 +116,21 @@ fn plugin(folder: &Path, kubectl: &Path, existing: Option<&Profile>) -> Result<F
     }
 }
 
-/// The time limit of the SSH connection, with hardware virtualisation.
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-
-/// Takes out of nodes that run what a removed add-on has left there. A failure is a warning: it is gone when the node
-/// boots.
+/// Takes out of nodes that run what a removed add-on has left there. A node's failure is a warning: it is gone when the
+/// node boots.
+///
+/// # Errors
+/// As `nodes`, which is asked only for an add-on that leaves something.
 pub(crate) fn tidy(
     backend: &dyn Backend,
-    nodes: impl IntoIterator<Item = Node>,
+    nodes: impl FnOnce() -> Result<Vec<Node>>,
     name: &str,
     progress: &dyn Progress,
-) {
+) -> Result<()> {
     if name != policies::ADDON {
-        return;
+        return Ok(());
     }
-    for node in nodes {
+    for node in nodes()? {
         let limit = node.deadline(CONNECT_LIMIT);
         let session = backend.connect(&node.target, limit);
         let tidied = session.and_then(|mut session| provision::remove_policies(session.as_mut()));
@@ -141,6 +141,7 @@ pub(crate) fn tidy(
             ));
         }
     }
+    Ok(())
 }
 
 /// Puts the images of kubby's own add-ons from the component volume into the node's containerd.

@@ -9,6 +9,9 @@ use crate::name::ProfileName;
 use crate::remote::{Ssh, Target};
 use crate::role::Role;
 
+/// The time limit of the SSH connection to a node that runs, with hardware virtualisation.
+pub(crate) const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
 /// A member of Kubernetes on a machine that runs.
 #[derive(Debug, Clone)]
 pub struct Node {

@@ -1,10 +1,9 @@
 //! The way of a worker's programs to kube-apiserver: HAProxy on the node's loopback, so that a worker needs no
 //! control plane in particular.
 
-use super::control_plane::until_the_api_says;
 use super::links;
 use super::unit::Unit;
-use super::wanted::{Inputs, Wanted, certificate_path, public};
+use super::wanted::{Inputs, Wanted, certificate_path, public, until_the_api_says};
 use crate::balancer::{Balancer, READY};
 use crate::network::{API_PORT, NodeNetwork};
 use crate::pki::CertName;

@@ -5,12 +5,12 @@ use serde_json::json;
 use super::unit::Unit;
 use super::wanted::{
     self, Inputs, KUBERNETES_DIR, Wanted, binary, cert_option, certificate_path, key_option,
-    key_pair, key_path, public, secret,
+    key_pair, key_path, public, secret, until_the_api_says,
 };
 use super::{etcd, links, runtime};
 use crate::balancer::READY;
 use crate::extra_config::Component;
-use crate::network::{API_PORT, API_URL};
+use crate::network::API_PORT;
 use crate::pki::{CertName, Pki};
 use crate::remote::NodeFile;
 
@@ -67,15 +67,6 @@ fn serving(name: CertName) -> [String; 2] {
         cert_option("tls-cert-file", name),
         key_option("tls-private-key-file", name),
     ]
-}
-
-/// Returns the command of a unit that waits until the API says "ok" at this path; it asks each time after `every` seconds.
-pub(super) fn until_the_api_says(path: &str, every: u32) -> String {
-    let curl = format!(
-        "curl -sf -o /dev/null --max-time 5 --cacert {} \"{API_URL}{path}\"",
-        certificate_path(CertName::Ca)
-    );
-    format!("/bin/sh -c 'until {curl}; do sleep {every}; done'")
 }
 
 fn api_server(inputs: &Inputs<'_>) -> Wanted {

@@ -15,6 +15,7 @@ mod line;
 mod links;
 mod members;
 mod node;
+mod policies;
 mod runtime;
 mod unit;
 mod verify;
@@ -32,13 +33,14 @@ pub(crate) use members::{
     Member, add_member, admission, forget_member_data, hand_over_lead, has_member_data, members,
     members_file, move_member, promote_member, remove_member, serve,
 };
+pub(crate) use policies::remove_policies;
 pub(crate) use runtime::{
     BUILDKIT_SOCKET, CONTAINERD_SOCKET, NO_ARCHIVE, SEEDED_IMAGES, import_command,
 };
 pub(crate) use unit::Unit;
 pub(crate) use verify::{
     CONTROLLERS, booted_at, crash_looping, is_healthy, journal_tail, network_faults, processes,
-    remove_policies, verify,
+    verify,
 };
 pub(crate) use wanted::{COMPONENTS_DIR, Inputs, Links, Peer, Wanted};
 

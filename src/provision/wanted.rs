@@ -196,6 +196,15 @@ impl Wanted {
     }
 }
 
+/// Returns the command of a unit that waits until the API says "ok" at this path; it asks each time after `every` seconds.
+pub(super) fn until_the_api_says(path: &str, every: u32) -> String {
+    let curl = format!(
+        "curl -sf -o /dev/null --max-time 5 --cacert {} \"{API_URL}{path}\"",
+        certificate_path(CertName::Ca)
+    );
+    format!("/bin/sh -c 'until {curl}; do sleep {every}; done'")
+}
+
 /// Returns a file that every user may read.
 pub(super) fn public(path: impl Into<String>, content: impl Into<Vec<u8>>) -> NodeFile {
     NodeFile::new(path, 0o644, content)

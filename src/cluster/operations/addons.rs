@@ -7,11 +7,8 @@ use crate::addon::{self, Addon, Folder, Rollouts};
 use crate::cluster::Cluster;
 use crate::cluster::addons::{self, apply, import, read};
 use crate::cluster::env::Env;
-use crate::cluster::machine::Machine;
-use crate::cluster::node::Node;
-use crate::cluster::operations::running::Running;
+use crate::cluster::operations::running::{self, Running};
 use crate::error::{Error, Result};
-use crate::hypervisor::State;
 use crate::image;
 use crate::interrupt;
 use crate::name::ProfileName;
@@ -138,19 +135,6 @@ impl Running<'_> {
         Ok(())
     }
 
-    /// Returns the nodes whose machines run.
-    fn nodes(&self) -> Result<Vec<Node>> {
-        let profile = &self.cluster.profile;
-        let machines = Machine::all(&self.host, profile)?;
-        let all = self.cluster.nodes()?.into_iter().zip(machines);
-        let running = all.filter_map(|(node, machine)| match machine.state() {
-            Ok(State::Running) => Some(Ok(node)),
-            Ok(_) => None,
-            Err(e) => Some(Err(e)),
-        });
-        running.collect()
-    }
-
     fn disable(&mut self, name: &str) -> Result<bool> {
         let step = self
             .env
@@ -169,7 +153,8 @@ impl Running<'_> {
             step.skipped("it is not enabled");
             return Ok(false);
         }
-        addons::tidy(self.env.backend, self.nodes()?, name, self.env.progress);
+        let nodes = || running::nodes(&self.host, &self.cluster);
+        addons::tidy(self.env.backend, nodes, name, self.env.progress)?;
         step.done(format!("{} objects removed", gone.len()));
         Ok(true)
     }

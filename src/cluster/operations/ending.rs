@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::cluster::env::Env;
+use crate::cluster::node::CONNECT_LIMIT;
 use crate::error::{Kind, Result};
 use crate::parallel;
 use crate::profile::NodeProfile;
@@ -16,9 +17,6 @@ use crate::provision::{self, Ended, EndingPod};
 
 /// The longest that pods get unless the user says otherwise. Some ask for an hour, in case that they need it.
 pub(crate) const PODS_LIMIT: Duration = Duration::from_secs(120);
-
-/// The limit for an SSH session with a node that runs, times the acceleration's factor.
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// The time that commands in the node take beyond what pods ask for, times the acceleration's factor.
 const MARGIN: Duration = Duration::from_secs(5);

@@ -1,19 +1,14 @@
 //! `kubby host-port`: ports of the host's loopback that the cluster may connect to.
 
-use std::time::Duration;
-
 use crate::cluster::Cluster;
 use crate::cluster::env::Env;
-use crate::cluster::machine::Machine;
 use crate::cluster::machine::host::Host;
+use crate::cluster::node::CONNECT_LIMIT;
+use crate::cluster::operations::running;
 use crate::error::{Error, Result};
 use crate::host_port::{HostPort, NamedPort};
-use crate::hypervisor::State;
 use crate::name::ProfileName;
 use crate::provision;
-
-/// The time limit of the SSH connection, with hardware virtualisation.
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Opens a port, or changes who may connect to it; returns whether the nodes have it already. Those that are off
 /// get it when they start.
@@ -25,9 +20,9 @@ pub(crate) fn add(env: &Env<'_>, name: &ProfileName, port: HostPort) -> Result<b
     let (mut cluster, _lock) = Cluster::open_locked(env, name)?;
     let ports = &mut cluster.profile.opened;
     let same = ports.iter().position(|other| other.named() == port.named());
-    // Connections of those who may no longer connect end.
     let before = same.map(|index| ports.remove(index));
-    let narrowed = before.filter(|before| before.callers != port.callers);
+    // Connections of pods that may no longer connect end.
+    let narrowed = before.filter(|before| before.callers > port.callers);
     ports.push(port);
     ports.sort_by_key(|port| (port.port, port.protocol));
     cluster.save()?;
@@ -56,27 +51,23 @@ pub(crate) fn remove(env: &Env<'_>, name: &ProfileName, port: NamedPort) -> Resu
 /// Brings the rules into force in all nodes that run; returns whether there are any.
 fn apply(env: &Env<'_>, cluster: &Cluster, closed: Option<&HostPort>) -> Result<bool> {
     let host = Host::open(env, &cluster.profile.connect)?;
-    let limit = cluster.deadline(CONNECT_LIMIT);
-    let on = |node| -> Result<()> {
-        let mut session = env.backend.connect(&cluster.target_of(node)?, limit)?;
-        provision::open_host_ports(session.as_mut(), &cluster.profile.opened, closed)
-    };
-    let (mut runs, mut failed) = (false, Ok(()));
-    for node in &cluster.profile.nodes {
-        if Machine::of_node(&host, &cluster.profile, node)?.state()? != State::Running {
-            continue;
-        }
-        runs = true;
-        // A node that does not answer keeps none of the others from it.
-        let done = on(node).map_err(|e| {
-            let hint = format!(
+    let nodes = running::nodes(&host, cluster)?;
+    let mut failed = Ok(());
+    for node in &nodes {
+        let limit = node.deadline(CONNECT_LIMIT);
+        let session = env.backend.connect(&node.target, limit);
+        let done = session.and_then(|mut session| {
+            provision::open_host_ports(session.as_mut(), &cluster.profile.opened, closed)
+        });
+        let repair = || {
+            format!(
                 "kubby start{} repairs the node `{}`",
                 cluster.flag(),
                 node.name
-            );
-            e.with_hint(hint)
-        });
-        failed = failed.and(done);
+            )
+        };
+        // A node that does not answer keeps none of the others from it.
+        failed = failed.and(done.map_err(|e| e.with_hint(repair())));
     }
-    failed.map(|()| runs)
+    failed.map(|()| !nodes.is_empty())
 }

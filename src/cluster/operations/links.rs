@@ -1,20 +1,16 @@
 //! `kubby node disconnect` and `connect`: faults of the links between nodes, for those who test what
 //! survives them.
 
-use std::time::Duration;
-
 use crate::cluster::Cluster;
 use crate::cluster::env::Env;
 use crate::cluster::machine::Machine;
 use crate::cluster::machine::host::Host;
+use crate::cluster::node::CONNECT_LIMIT;
 use crate::error::{Error, Result};
 use crate::hypervisor::State;
 use crate::name::ProfileName;
 use crate::network::NodeNetwork;
 use crate::provision::{Cut, Line};
-
-/// The time limit of the SSH connection, with hardware virtualisation.
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Cuts a node off from the nodes with these names, or from all others. It stays so until
 /// [`connect`] or the next start.

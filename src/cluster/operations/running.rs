@@ -5,7 +5,9 @@ use crate::cluster::Cluster;
 use crate::cluster::env::Env;
 use crate::cluster::machine::Machine;
 use crate::cluster::machine::host::Host;
+use crate::cluster::node::Node;
 use crate::error::Result;
+use crate::hypervisor::State;
 use crate::name::ProfileName;
 
 /// A cluster whose machine runs, with its host and its API.
@@ -35,4 +37,19 @@ impl<'a> Running<'a> {
             host,
         })
     }
+}
+
+/// Returns the nodes of a cluster whose machines run.
+///
+/// # Errors
+/// [`crate::error::Kind::Hypervisor`] when libvirt does not answer, [`crate::error::Kind::State`] when the cluster's keys are missing.
+pub(crate) fn nodes(host: &Host<'_>, cluster: &Cluster) -> Result<Vec<Node>> {
+    let machines = Machine::all(host, &cluster.profile)?;
+    let mut running = Vec::new();
+    for (node, machine) in cluster.nodes()?.into_iter().zip(machines) {
+        if machine.state()? == State::Running {
+            running.push(node);
+        }
+    }
+    Ok(running)
 }

@@ -84,9 +84,13 @@ fn remove_unwanted(start: &Start<'_>, api: &ApiClient, deadline: Instant) -> Res
     for name in &start.options.cluster.no_addon {
         addon::remove(api, name, deadline)?;
         addon::forget(&start.cluster.dir, name)?;
-        let nodes = start.cluster.nodes()?.into_iter().zip(&start.nodes);
-        let running = nodes.filter_map(|(node, state)| state.runs.then_some(node));
-        addons::tidy(start.env.backend, running, name, start.env.progress);
+        let running = || {
+            let nodes = start.cluster.nodes()?.into_iter().zip(&start.nodes);
+            Ok(nodes
+                .filter_map(|(node, state)| state.runs.then_some(node))
+                .collect())
+        };
+        addons::tidy(start.env.backend, running, name, start.env.progress)?;
     }
     Ok(())
 }

@@ -243,6 +243,18 @@ impl Start<'_> {
         self.cluster.api_with(self.env.backend, self.known_pki()?)
     }
 
+    /// Returns whether the user has yet to install what gives pods a network.
+    ///
+    /// # Errors
+    /// [`Kind::Unhealthy`](crate::error::Kind::Unhealthy) when the API does not answer.
+    pub(crate) fn waits_for_network(&self) -> Result<bool> {
+        if !self.cluster.profile.lacks_network() {
+            return Ok(false);
+        }
+        let first = self.api()?.node(&self.profile_of(0).name)?;
+        Ok(!first.is_some_and(|node| node.ready))
+    }
+
     /// Forgets the keys and certificates, which were removed to be created again; the cluster's own are
     /// behind those of each node.
     pub(crate) fn forget_pki(&mut self, node: usize) {

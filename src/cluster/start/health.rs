@@ -80,7 +80,8 @@ fn verify(start: &mut Start<'_>) -> Result<()> {
 }
 
 /// Waits until the API, the node, the controllers and the add-ons, if given, are ready; returns the
-/// kubelet's version. `controllers` are those that are asked for their health. Add-ons have pods on all nodes, so that where there are workers these come first.
+/// kubelet's version. `controllers` are those that are asked for their health. Add-ons have pods on all
+/// nodes, so that where there are workers these come first.
 fn check(
     waiting: &mut Waiting<'_, '_>,
     profile: &NodeProfile,

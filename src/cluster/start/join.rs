@@ -48,7 +48,7 @@ pub(super) fn run(start: &mut Start<'_>) -> Result<Flow> {
         all_ready(start)?;
     }
     // Where nothing gives pods a network yet, none of them runs.
-    if is_growing(start) || waits_for_network(start)? {
+    if is_growing(start) || start.waits_for_network()? {
         start.stage("join");
         return Ok(Flow::Next);
     }
@@ -79,15 +79,6 @@ fn all_ready(start: &Start<'_>) -> Result<()> {
     }
     step.done("all nodes are Ready");
     Ok(())
-}
-
-/// Returns whether the user has yet to install what gives pods a network.
-fn waits_for_network(start: &Start<'_>) -> Result<bool> {
-    if !start.cluster.profile.lacks_network() {
-        return Ok(false);
-    }
-    let first = start.api()?.node(&start.profile_of(0).name)?;
-    Ok(!first.is_some_and(|node| node.ready))
 }
 
 /// Returns whether nodes are added to a cluster that runs. Its add-ons run already; their pods on the new nodes

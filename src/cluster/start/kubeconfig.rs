@@ -18,11 +18,7 @@ pub(super) fn run(start: &mut Start<'_>) -> Result<Flow> {
 
 /// Warns where no network plugin is installed yet.
 fn warn_of_no_network(start: &Start<'_>) {
-    let waits = || -> Result<bool> {
-        let node = start.api()?.node(&start.profile_of(0).name)?;
-        Ok(node.is_some_and(|node| !node.ready))
-    };
-    if start.cluster.profile.lacks_network() && waits().unwrap_or(false) {
+    if start.waits_for_network().unwrap_or(false) {
         start.env.progress.warn(
             "nothing gives pods a network yet: nodes are not Ready and pods wait until you install a network plugin, \
              such as by kubectl apply",

@@ -121,10 +121,6 @@ impl Waiting<'_, '_> {
         Ok(())
     }
 
-    fn is_resumed(&self) -> bool {
-        self.cancel.is_some()
-    }
-
     /// Waits until everything that the add-ons brought is ready.
     ///
     /// # Errors
@@ -171,8 +167,7 @@ impl Waiting<'_, '_> {
                 return Err(Error::unhealthy(format!("{what} yet")));
             }
             if units_looked.elapsed() > UNITS_EVERY {
-                let resumed = self.is_resumed();
-                look_at_units(self.remote, self.units, resumed)?;
+                look_at_units(self.remote, self.units, self.cancel.is_some())?;
                 units_looked = Instant::now();
             }
             if Instant::now() > self.deadline {
@@ -182,9 +177,7 @@ impl Waiting<'_, '_> {
             interrupt::sleep(ask_after(started.elapsed()))?;
         }
     }
-}
 
-impl Waiting<'_, '_> {
     /// Returns the error for something that does not come, with what the node says about it.
     fn overdue(&mut self, what: String, unit: &str, last: Option<Error>) -> Error {
         let mut error = Error::unhealthy(what);

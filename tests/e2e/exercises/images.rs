@@ -33,10 +33,15 @@ fn the_chapters_images_are_loaded(env: &Env) {
 pub fn load_busybox(env: &Env) {
     env.once("busybox", || {
         let archive = env.root().join("busybox.tar");
-        let name = format!("docker.io/library/{BUSYBOX}");
-        std::fs::write(&archive, tar(&oci_files(busybox(), Some(&name)))).expect("the archive");
+        write_busybox(&archive);
         load(env, &archive);
     });
+}
+
+/// Writes an archive with [`BUSYBOX`].
+pub fn write_busybox(archive: &Path) {
+    let name = format!("docker.io/library/{BUSYBOX}");
+    std::fs::write(archive, tar(&oci_files(busybox(), Some(&name)))).expect("the archive");
 }
 
 /// Loads the stand-in for mysql:5.7 into the node.

@@ -3,9 +3,8 @@
 use base64::Engine as _;
 use serde_json::{Value, json};
 
-use super::images::{BUSYBOX, busybox};
+use super::images::{BUSYBOX, write_busybox};
 use super::{LIMIT, get, wait_for};
-use crate::archive_samples::{oci_files, tar};
 use crate::env::Env;
 use crate::group::Test;
 use crate::program::{Run, eventually};
@@ -103,9 +102,7 @@ fn another_network_takes_the_place(env: &Env) {
         PLUGIN.replace("BUSYBOX", BUSYBOX),
     )
     .expect("the manifest");
-    let name = format!("docker.io/library/{BUSYBOX}");
-    let image = tar(&oci_files(busybox(), Some(&name)));
-    std::fs::write(folder.join("images/busybox.tar"), image).expect("the image");
+    write_busybox(&folder.join("images/busybox.tar"));
     let folder = folder.to_string_lossy().into_owned();
     own.kubby(&["addon", "enable", &folder]).ok();
     let dns = ["-n", "kube-system", "deployment/coredns"];

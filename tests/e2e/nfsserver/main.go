@@ -7,19 +7,15 @@ import (
 	"net"
 	"os"
 
-	"github.com/go-git/go-billy/v5"
 	"github.com/go-git/go-billy/v5/osfs"
 	"github.com/willscott/go-nfs"
 	"github.com/willscott/go-nfs/helpers"
 )
 
-// folder is a file system that may be written, with modes and owners.
-type folder struct{ billy.Filesystem }
-
 func main() {
 	listener, err := net.Listen("tcp", os.Args[2])
 	if err == nil {
-		handler := helpers.NewNullAuthHandler(folder{osfs.New(os.Args[1])})
+		handler := helpers.NewNullAuthHandler(osfs.New(os.Args[1]))
 		err = nfs.Serve(listener, helpers.NewCachingHandler(handler, 1024))
 	}
 	fmt.Fprintln(os.Stderr, "nfsserver:", err)

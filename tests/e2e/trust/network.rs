@@ -44,6 +44,12 @@ endpoints: [{{addresses: [10.0.2.2]}}]
     )
 }
 
+/// Waits until a pod is ready.
+fn is_ready(env: &Env, pod: &str) {
+    env.kubectl(&["wait", "--for=condition=Ready", pod, "--timeout=180s"])
+        .ok();
+}
+
 /// Waits until the node leads a Service to this port of the host.
 fn has_rules(env: &Env, address: &str, port: u16) {
     // kube-proxy may have to try again, which it does after 30 s.
@@ -72,13 +78,7 @@ fn pods_reach_neither_etcd_nor_the_hosts_loopback(env: &Env) {
     std::fs::write(&file, manifests(port)).expect("a file");
     let file = file.to_str().expect("a path");
     env.kubectl(&["apply", "-f", file]).ok();
-    env.kubectl(&[
-        "wait",
-        "--for=condition=Ready",
-        "pod/stranger",
-        "--timeout=180s",
-    ])
-    .ok();
+    is_ready(env, "pod/stranger");
     let address = |of: &str| {
         let path = "jsonpath={.spec.clusterIP}";
         env.kubectl(&["get", "service", of, "-o", path]).ok().stdout
@@ -130,13 +130,7 @@ fn a_port_of_the_host_is_opened_to_whom_it_is_for(env: &Env) {
     let image = format!("--image={}", image::NAME);
     env.kubectl(&["run", "caller", &image, overrides, "--", "serve"])
         .ok();
-    env.kubectl(&[
-        "wait",
-        "--for=condition=Ready",
-        "pod/caller",
-        "--timeout=180s",
-    ])
-    .ok();
+    is_ready(env, "pod/caller");
     let address = format!("host.kubby.internal:{port}");
     let ssh = env.kubby(&["port", "ssh"]).ok().stdout;
     let other = format!("host.kubby.internal:{}", ssh.trim());
