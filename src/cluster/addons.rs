@@ -201,3 +201,31 @@ pub(crate) fn apply(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_keeps_its_network_plugin() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = |name: &str| {
+            let folder = dir.path().join(name);
+            std::fs::create_dir_all(&folder).unwrap();
+            let object =
+                "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: default}\n";
+            std::fs::write(folder.join("plugin.yaml"), object).unwrap();
+            folder
+        };
+        let mut profile = crate::profile::example();
+        profile.spec.addons = vec!["one".into()];
+        let read = |name, existing| plugin(&folder(name), Path::new(""), existing);
+        assert_eq!(read("two", None).unwrap().addon.name, "two");
+        assert_eq!(read("one", Some(&profile)).unwrap().addon.name, "one");
+        let refused = read("two", Some(&profile)).unwrap_err();
+        assert!(
+            refused.message().contains("cannot be changed"),
+            "{refused:?}"
+        );
+    }
+}
