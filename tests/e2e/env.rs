@@ -78,10 +78,9 @@ impl Env {
         }
     }
 
-    /// Returns another cluster of the same home.
+    /// Returns another cluster in another home, whose template no other test finds.
     pub fn beside(&self, name: &str) -> Env {
         Env {
-            home: self.home.clone(),
             profile: format!("{}-{name}", self.profile),
             ..self.another_home(name)
         }
