@@ -143,10 +143,11 @@ mod tests {
     }
 
     /// The flags that kubby sets and a user may set otherwise, since nothing but speed and logs depends on them.
-    const OPEN: [&str; 11] = [
+    const OPEN: [&str; 12] = [
         "controllers",
         "election-timeout",
         "enable-admission-plugins",
+        "feature-gates",
         "heartbeat-interval",
         "kube-api-burst",
         "kube-api-qps",

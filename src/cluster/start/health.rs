@@ -189,6 +189,8 @@ fn check_resumed(start: &mut Start<'_>) -> Result<Flow> {
         return Ok(Flow::BackTo(CONNECT));
     }
     start.node_version = version?;
+    // What comes next may take longer than any boot is silent for, and this node does not boot.
+    start.nodes[0].watcher.reached();
     Ok(Flow::Next)
 }
 
