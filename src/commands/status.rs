@@ -45,5 +45,8 @@ fn text(status: &Status) -> String {
     if let Some(reason) = &status.reason {
         text.push_str(&format!("reason: {reason}\n"));
     }
+    for warning in &status.warnings {
+        text.push_str(&format!("warning: {warning}\n"));
+    }
     text
 }

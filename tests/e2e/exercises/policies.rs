@@ -100,9 +100,11 @@ fn policies_hold(env: &Env) {
     reaches(env, "stranger", false);
     reaches(env, "friend", true);
 
-    // Without the add-on nothing is enforced, which doctor says.
+    // Without the add-on nothing is enforced, which doctor and status say.
     env.kubby(&["addon", "disable", "policies"]).ok();
     reaches(env, "stranger", true);
+    let status = env.kubby(&["status"]).ok();
+    status.prints("warning: 2 NetworkPolicies of ");
     let doctor = env.kubby(&["doctor"]);
     assert!(
         doctor.stdout.contains("are not enforced by kubby"),
@@ -110,6 +112,8 @@ fn policies_hold(env: &Env) {
         doctor.stdout
     );
     env.kubby(&["addon", "enable", "policies"]).ok();
+    let status = env.kubby(&["status"]).ok();
+    assert!(!status.stdout.contains("warning"), "{}", status.stdout);
     reaches(env, "stranger", false);
     delete(env, &allow);
     delete(env, &deny);

@@ -11,6 +11,7 @@ use crate::cluster::env::Env;
 use crate::cluster::machine::Machine;
 use crate::cluster::machine::host::Host;
 use crate::cluster::operations::certs;
+use crate::cluster::policies;
 use crate::cluster::saved::suspend;
 use crate::error::{Kind, Result};
 use crate::hypervisor::State;
@@ -51,7 +52,12 @@ pub(crate) fn status(env: &Env<'_>, name: &ProfileName, deep: bool) -> Result<St
     });
     let reason = lacks_majority(&nodes).or(reason);
     let certificates = certs::look(&cluster)?;
+    let apiserver = best_apiserver(&nodes);
     Ok(Status {
+        warnings: match deep && apiserver == ComponentState::Running {
+            true => warnings(env, &cluster),
+            false => Vec::new(),
+        },
         certificates_end: certificates.iter().filter_map(|cert| cert.ends_at).min(),
         certificates_due: certificates
             .iter()
@@ -60,7 +66,7 @@ pub(crate) fn status(env: &Env<'_>, name: &ProfileName, deep: bool) -> Result<St
             .collect(),
         host: worst.host,
         kubelet: worst.kubelet,
-        apiserver: best_apiserver(&nodes),
+        apiserver,
         kubeconfig,
         current_context,
         kubernetes_version: Some(profile.spec.kubernetes_version.clone()),
@@ -69,6 +75,16 @@ pub(crate) fn status(env: &Env<'_>, name: &ProfileName, deep: bool) -> Result<St
         nodes,
         ..Status::nothing(name)
     })
+}
+
+/// Returns what users should know of a cluster that runs; nothing that cannot be asked for.
+fn warnings(env: &Env<'_>, cluster: &Cluster) -> Vec<String> {
+    let api = cluster.api(env.backend);
+    let unenforced = api.and_then(|api| policies::unenforced(&api, &cluster.profile));
+    let told = unenforced.ok().flatten();
+    told.map(|(text, remedy)| format!("{text} ({remedy})"))
+        .into_iter()
+        .collect()
 }
 
 /// Returns the state of the API: it answers as long as one control plane does.
