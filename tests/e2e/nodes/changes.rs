@@ -1,6 +1,6 @@
 //! Nodes come and go: one is lost and comes back, one is added and deleted, all of them boot again.
 
-use super::{not_ready, on, pods_answer_across_nodes, ready, spread};
+use super::{not_ready, on, pods_still_answer, ready, spread};
 use crate::env::Env;
 use crate::exercises::{self, LIMIT, get, rolled_out};
 use crate::group::Test;
@@ -131,7 +131,7 @@ fn a_node_that_is_off_comes_back(env: &Env) {
     note!("a worker boots again: {:.1} s", start.took.as_secs_f64());
     assert_eq!(ready(env, "worker-2"), "True");
     rolled_out(env, "statefulset/spread");
-    pods_answer_across_nodes(env);
+    pods_still_answer(env);
 }
 
 fn a_worker_is_added_and_one_deleted(env: &Env) {
@@ -184,5 +184,5 @@ fn a_worker_is_added_and_one_deleted(env: &Env) {
     env.kubectl(&["get", "node", "worker-3"]).exits(1);
     let domain = format!("{}.worker-3", env.domain());
     env.virsh(&["dominfo", &domain]).exits(1);
-    pods_answer_across_nodes(env);
+    pods_still_answer(env);
 }

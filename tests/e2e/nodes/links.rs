@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use super::{not_ready, on, pods_answer_across_nodes, ready, spread};
+use super::{not_ready, on, pods_still_answer, ready, spread};
 use crate::env::Env;
 use crate::exercises::exec;
 use crate::group::Test;
@@ -64,7 +64,7 @@ fn links_keep_others_out(env: &Env) {
     on(env, "worker-1", "ip address add 10.245.0.3/32 dev lo").ok();
     ask(env, "worker-1", "--interface 10.245.0.3").exits(28);
     on(env, "worker-1", "ip address delete 10.245.0.3/32 dev lo").ok();
-    pods_answer_across_nodes(env);
+    pods_still_answer(env);
 }
 
 /// Faults are what was asked for, Kubernetes and kubby see them, and a start repairs them.
@@ -123,5 +123,5 @@ fn a_node_is_cut_off_and_connected(env: &Env) {
     ask(env, "worker-1", "").exits(28);
     env.kubby(&connect).ok();
     assert!(seconds() < slow);
-    pods_answer_across_nodes(env);
+    pods_still_answer(env);
 }

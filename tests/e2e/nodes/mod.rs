@@ -157,8 +157,7 @@ fn pods_answer_across_nodes(env: &Env) {
     let mut nodes: Vec<&str> = nodes.split(' ').collect();
     nodes.sort_unstable();
     assert_eq!(nodes, ["kubby", "worker-1", "worker-2"]);
-    let of_pod = |pod: u8| format!("spread-{pod}.spread.default.svc.cluster.local");
-    let names = [of_pod(0), of_pod(1), of_pod(2)];
+    let names = [0, 1, 2].map(dns_name);
     let [first, second, third] = names.each_ref().map(String::as_str);
     let names = [first, second, third, "front.default.svc.cluster.local"];
     for from in 0..3 {
@@ -169,6 +168,19 @@ fn pods_answer_across_nodes(env: &Env) {
             "from spread-{from}"
         );
         assert!(says[3].starts_with("spread-"), "{says:?}");
+    }
+}
+
+fn dns_name(pod: usize) -> String {
+    format!("spread-{pod}.spread.default.svc.cluster.local")
+}
+
+/// Checks each of the three links between nodes: each pod gets the name of the next one.
+fn pods_still_answer(env: &Env) {
+    for from in 0..3 {
+        let next = (from + 1) % 3;
+        let says = pages(env, &format!("spread-{from}"), &[&dns_name(next)]);
+        assert_eq!(says, [format!("spread-{next}")], "from spread-{from}");
     }
 }
 

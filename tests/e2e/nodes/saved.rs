@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{cluster, on, pods_answer_across_nodes, spread};
+use super::{cluster, on, pods_still_answer, spread};
 use crate::env::Env;
 use crate::exercises::{self, LIMIT};
 use crate::group::Test;
@@ -77,7 +77,7 @@ fn saved_states_have_all_nodes(env: &Env) {
     env.kubby(&["snapshot", "restore", "three"]).ok();
     there("before", 0);
     there("after", 1);
-    pods_answer_across_nodes(env);
+    pods_still_answer(env);
     env.kubby(&["suspend"]).ok();
     let status = env.kubby(&["status", "-o", "json"]).json();
     for node in status["nodes"].as_array().expect("nodes") {
@@ -85,7 +85,7 @@ fn saved_states_have_all_nodes(env: &Env) {
     }
     let resumed = env.kubby(&["resume"]).ok();
     note!("three nodes resume: {:.1} s", resumed.took.as_secs_f64());
-    pods_answer_across_nodes(env);
+    pods_still_answer(env);
     let writer = exercises::apply_busybox(env, "writer", WRITER);
     exercises::wait_for(env, "condition=Ready", &["pod/writer"]);
     let twin = format!("{}-twin", env.profile);
@@ -117,7 +117,7 @@ fn saved_states_have_all_nodes(env: &Env) {
     peers_are_their_own(env);
     env.kubby_on(&twin, &["delete"]).ok();
     exercises::delete(env, &writer);
-    pods_answer_across_nodes(env);
+    pods_still_answer(env);
     env.kubby(&["snapshot", "delete", "three"]).ok();
 }
 
@@ -202,5 +202,5 @@ fn templates_are_used_elsewhere(env: &Env) {
     other.kubby(&["template", "prune", "--all"]).ok();
     assert!(!other.home().exists());
     env.kubby(&["resume"]).ok();
-    pods_answer_across_nodes(env);
+    pods_still_answer(env);
 }

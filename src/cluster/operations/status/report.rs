@@ -79,7 +79,7 @@ pub(crate) struct Status {
     /// The reason why something is not as it should be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What to know of a cluster that runs, each with the command that changes it.
+    /// Warnings about a cluster that runs, each with the command that changes it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// The nodes, the first control plane first.
