@@ -70,9 +70,7 @@ fn serving(name: CertName) -> [String; 2] {
 }
 
 /// Without this gate, the API server does not list the keys of each of its 70 kinds of objects once a minute, each a
-/// read that etcd confirms: a fifth of its work where nothing else asks. And where it gets too little of a processor,
-/// as beside the source of a fork, these reads wait for confirmations, which each of them requests ten times a second
-/// and etcd sends for all: a fork of three emulated nodes took six minutes instead of one and a half.
+/// read that etcd confirms: a fifth of its work where nothing else asks.
 const GATES: &str = "--feature-gates=SizeBasedListCostEstimate=false";
 
 fn api_server(inputs: &Inputs<'_>) -> Wanted {

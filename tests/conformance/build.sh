@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # Builds Kubernetes' conformance suite and the images of its pods: `build.sh OUTPUT_DIRECTORY ETCD` leaves the
-# program e2e.test, the archive images.tar and the list missing.txt of the suite's images that it cannot make.
-# ETCD is etcd's program.
+# program e2e.test, the archive images.tar, the list missing.txt of the suite's images that it does not make, and the
+# file version with Kubernetes' version. ETCD is etcd's program.
 #
 # The official images stand on Alpine and on others' images, which only registries have. Here all stand on one
 # layer of Debian packages with the same programs, and Kubernetes' own programs are built from its Go modules.
+#
+# Environment: KUBBY_DEBIAN_MIRROR and TMPDIR as in images/node/build.sh.
 set -euo pipefail
+umask 022
 export LC_ALL=C.UTF-8
 recipe=$(cd "$(dirname "$0")" && pwd)
 output=$(cd "$1" && pwd)
@@ -18,11 +21,13 @@ go_build() { (cd "$recipe" && go build -mod=readonly -trimpath -buildvcs=false -
 
 # Debian's packages, from the mirror that this host's apt uses.
 base_layer() {
-    local mode=unshare mirror
+    local mode=unshare mirror=${KUBBY_DEBIAN_MIRROR:-}
     [ "$(id -u)" != 0 ] || mode=root
-    # shellcheck disable=SC2016 # the format is apt's, not the shell's
-    mirror=$(apt-get indextargets --format '$(LABEL) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
-        awk '$1 == "Debian" { print $2; exit }' || true)
+    if [ -z "$mirror" ] && command -v apt-get >/dev/null; then
+        # shellcheck disable=SC2016 # the format is apt's, not the shell's
+        mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' 2>/dev/null |
+            sed -n 1p || true)
+    fi
     # shellcheck disable=SC2016 # $1 is the root directory, which mmdebstrap gives to the hooks
     mmdebstrap --mode=$mode --variant=essential --format=tar \
         --include=bash,bind9-dnsutils,busybox,curl,iperf,iproute2,libc-bin,netcat-openbsd,nginx-light,passwd,socat,util-linux \
@@ -41,8 +46,10 @@ layer() {
 
 # Adds an image to the archive: image NAME CONFIGURATION LAYER…; the name has no tag, the suite says which it wants.
 image() {
-    local name=$1 config=$2 tag part parts=() ids=()
+    local name=$1 config=$2 tag part parts=() ids=() tags
     shift 2
+    tags=$(grep -E "^registry\.k8s\.io/(.*/)?$name:[^:/]*$" "$work/wanted") ||
+        { echo "the suite wants no image $name any more" >&2 && return 1; }
     for part in "$@"; do
         parts+=("$part.tar")
         ids+=("sha256:$(sha256sum <"$work/$part.tar" | cut -d ' ' -f 1)")
@@ -57,7 +64,7 @@ image() {
         jq -n --arg config "$part" --arg tag "$tag" \
             '{Config: $config, RepoTags: [$tag], Layers: $ARGS.positional}' --args "${parts[@]}" >>"$work/manifests"
         echo "$tag" >>"$work/made"
-    done < <(grep -E "^registry\\.k8s\\.io/(.*/)?$name:[^:/]*$" "$work/wanted")
+    done <<<"$tags"
 }
 
 echo "building the suite"
@@ -98,6 +105,8 @@ image etcd '{"Cmd": ["etcd"]}' base etcd
 image regression-issue-74839 '{"Entrypoint": ["/regression-issue-74839"]}' base issue
 # Every node has it.
 grep /pause: "$work/wanted" >>"$work/made"
-sort -u "$work/made" | comm -13 - "$work/wanted" >"$output/missing.txt"
+# Images that are nowhere, so that a pull fails, are not missing.
+sort -u "$work/made" | comm -13 - "$work/wanted" | grep -v '^invalid\.' >"$output/missing.txt"
+(cd "$recipe" && go list -mod=readonly -m -f '{{.Version}}' k8s.io/kubernetes) >"$output/version"
 jq -s . "$work/manifests" >"$work/manifest.json"
 (cd "$work" && tar -cf "$output/images.tar" manifest.json -- *.tar [0-9a-f]*.json)

@@ -77,7 +77,7 @@ pub(crate) fn status(env: &Env<'_>, name: &ProfileName, deep: bool) -> Result<St
     })
 }
 
-/// Returns what users should know of a cluster that runs; nothing that cannot be asked for.
+/// Returns warnings about a cluster that runs; none where the API does not answer.
 fn warnings(env: &Env<'_>, cluster: &Cluster) -> Vec<String> {
     let api = cluster.api(env.backend);
     let unenforced = api.and_then(|api| policies::unenforced(&api, &cluster.profile));
