@@ -8,7 +8,9 @@ tool (
 	k8s.io/sample-apiserver
 )
 
-require k8s.io/kubernetes v1.37.2
+require (
+	k8s.io/kubernetes v1.37.2
+)
 
 require (
 	cel.dev/expr v0.25.1 // indirect

@@ -6,6 +6,7 @@ mod sources;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::path::Path;
 
 use sources::Sources;
 
@@ -146,6 +147,27 @@ fn the_product_is_not_longer_than_was_decided() {
     assert!(
         lines <= PRODUCT_LINES,
         "{lines} lines; see docs/architecture.md"
+    );
+}
+
+/// The conformance tests are those of the Kubernetes that kubby runs by default.
+#[test]
+fn conformance_tests_are_of_the_default_release() {
+    let required = |module: &str| -> Vec<String> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(module);
+        let text = std::fs::read_to_string(path).expect("a go.mod");
+        let lines = text.lines().map(str::trim);
+        let of_kubernetes = |line: &&str| {
+            line.starts_with("k8s.io/kubernetes v") || line.contains(" => k8s.io/client-go v")
+        };
+        lines.filter(of_kubernetes).map(str::to_owned).collect()
+    };
+    let ours = required("images/components/kube/go.mod");
+    assert_eq!(ours.len(), 2, "{ours:?}");
+    let of_tests = required("tests/conformance/go.mod");
+    assert_eq!(
+        ours, of_tests,
+        "cd tests/conformance && go mod edit, and tidy"
     );
 }
 
