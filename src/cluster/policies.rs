@@ -16,15 +16,19 @@ pub(crate) fn usual_addons(cni: Cni) -> Vec<String> {
     addons
 }
 
+/// Returns whether a cluster with kubby's network does without the add-on. A plugin of the user's may enforce policies,
+/// or not.
+pub(crate) fn are_off(profile: &Profile) -> bool {
+    profile.spec.cni.is_own() && !profile.spec.addons.iter().any(|addon| addon == ADDON)
+}
+
 /// Returns what to say about a cluster whose NetworkPolicies kubby does not enforce, and the command that changes
 /// that; `None` where it has none, the add-on is enabled, or the network is not kubby's.
 ///
 /// # Errors
 /// [`crate::error::Kind::Unhealthy`] when the API does not answer.
 pub(crate) fn unenforced(api: &ApiClient, profile: &Profile) -> Result<Option<(String, String)>> {
-    // A plugin of the user's may enforce them, or not.
-    let enabled = profile.spec.addons.iter().any(|addon| addon == ADDON);
-    if enabled || !profile.spec.cni.is_own() {
+    if !are_off(profile) {
         return Ok(None);
     }
     let list = api.get("/apis/networking.k8s.io/v1/networkpolicies?limit=500")?;

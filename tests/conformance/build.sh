@@ -28,8 +28,13 @@ base_layer() {
         mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' 2>/dev/null |
             sed -n 1p || true)
     fi
+    # As root it mounts /proc and the like, which must not outlive a build that was killed.
+    local -a isolated=()
+    if [ $mode = root ] && unshare --mount true 2>/dev/null; then
+        isolated=(unshare --mount)
+    fi
     # shellcheck disable=SC2016 # $1 is the root directory, which mmdebstrap gives to the hooks
-    mmdebstrap --mode=$mode --variant=essential --format=tar \
+    "${isolated[@]}" mmdebstrap --mode=$mode --variant=essential --format=tar \
         --include=bash,bind9-dnsutils,busybox,curl,iperf,iproute2,libc-bin,netcat-openbsd,nginx-light,passwd,socat,util-linux \
         --dpkgopt=path-exclude='/usr/share/doc/*' --dpkgopt=path-exclude='/usr/share/man/*' \
         --dpkgopt=path-exclude='/usr/share/locale/*' --aptopt='APT::Install-Recommends "false"' \

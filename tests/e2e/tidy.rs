@@ -113,10 +113,10 @@ fn beside_templates(env: &Env) -> Vec<String> {
     let templates = names(&env.home().join("templates"));
     // The groups share one template, and count on it.
     if templates.len() > 1 && std::env::var_os("KUBBY_E2E_KEEP").is_none() {
-        left.extend(templates);
+        left.extend_from_slice(&templates);
     }
     left.extend(
-        names(&env.home().join("templates"))
+        templates
             .into_iter()
             .filter(|path| !path.join("manifest.json").exists()),
     );

@@ -8,7 +8,7 @@ use crate::doctor::finding::{Finding, or};
 pub(in crate::doctor) fn look(s: &DoctorContext<'_>) -> Vec<Finding> {
     let running = s
         .settled()
-        .filter(|(_, profile)| !is_off(s, profile, profile.first()));
+        .filter(|(_, profile)| policies::are_off(profile) && !is_off(s, profile, profile.first()));
     let found = running.filter_map(|(seen, profile)| {
         // A cluster that does not answer has other findings.
         let api = Cluster::open(s.env.store, &seen.name)

@@ -50,6 +50,9 @@ spec:
         readinessProbe: {httpGet: {path: /, port: 80}, periodSeconds: 2}
 ";
 
+/// The name of the Service of [`SPREAD`]'s pods.
+const FRONT: &str = "front.default.svc.cluster.local";
+
 fn cluster(env: &Env) {
     env.once("nodes", || {
         let start = ["start", "--workers", "2", "--memory", "3GiB", "-o", "json"];
@@ -159,7 +162,7 @@ fn pods_answer_across_nodes(env: &Env) {
     assert_eq!(nodes, ["kubby", "worker-1", "worker-2"]);
     let names = [0, 1, 2].map(dns_name);
     let [first, second, third] = names.each_ref().map(String::as_str);
-    let names = [first, second, third, "front.default.svc.cluster.local"];
+    let names = [first, second, third, FRONT];
     for from in 0..3 {
         let says = pages(env, &format!("spread-{from}"), &names);
         assert_eq!(
@@ -175,12 +178,14 @@ fn dns_name(pod: usize) -> String {
     format!("spread-{pod}.spread.default.svc.cluster.local")
 }
 
-/// Checks each of the three links between nodes: each pod gets the name of the next one.
+/// Checks each of the three links between nodes, and the Service on each node: each pod gets the name of the next one,
+/// and that of any.
 fn pods_still_answer(env: &Env) {
     for from in 0..3 {
         let next = (from + 1) % 3;
-        let says = pages(env, &format!("spread-{from}"), &[&dns_name(next)]);
-        assert_eq!(says, [format!("spread-{next}")], "from spread-{from}");
+        let says = pages(env, &format!("spread-{from}"), &[&dns_name(next), FRONT]);
+        assert_eq!(says[0], format!("spread-{next}"), "from spread-{from}");
+        assert!(says[1].starts_with("spread-"), "{says:?}");
     }
 }
 

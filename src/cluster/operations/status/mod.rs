@@ -54,9 +54,9 @@ pub(crate) fn status(env: &Env<'_>, name: &ProfileName, deep: bool) -> Result<St
     let certificates = certs::look(&cluster)?;
     let apiserver = best_apiserver(&nodes);
     Ok(Status {
-        warnings: match deep && apiserver == ComponentState::Running {
-            true => warnings(env, &cluster),
-            false => Vec::new(),
+        warnings: match apiserver {
+            ComponentState::Running if policies::are_off(profile) => warnings(env, &cluster),
+            _ => Vec::new(),
         },
         certificates_end: certificates.iter().filter_map(|cert| cert.ends_at).min(),
         certificates_due: certificates
